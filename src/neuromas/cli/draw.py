@@ -1,0 +1,32 @@
+"""`neuromas draw`: a topology as text, Mermaid, or a picture."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def main(
+    topology: Annotated[str, tyro.conf.Positional],
+    format: Literal["text", "mermaid"] = "text",
+    out: Path | None = None,
+) -> None:
+    """Draw a topology.
+
+    Args:
+        topology: Hidden widths such as 2-2, 2-2@first or 1-1+skip, a paper name such as NeuroMAS-5, or a file.
+        format: What to print.
+        out: Write a picture here instead of printing: .svg, .png, .pdf, .mmd (Mermaid) or .txt.
+    """
+    from neuromas.network.drawing import save, to_mermaid, to_text
+    from neuromas.network.topology import Topology
+
+    network = Topology.parse(topology)
+    if out is not None:
+        print(f"wrote {save(network, out)}")
+        return
+    if format == "mermaid":
+        print(to_mermaid(network))
+        return
+    print(to_text(network))
+    print(f"{network.name}: {network.calls} calls a question, {len(network.layers)} one after the other")

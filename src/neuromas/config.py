@@ -1,0 +1,135 @@
+"""Everything a run is made of, as plain validated data; a recipe is this as TOML."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from neuromas.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskConfig(_Section):
+    """Which questions. `options` go to the task as they are (see `neuromas tasks`)."""
+
+    name: str = "compositional"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class BackboneConfig(_Section):
+    """Which frozen model."""
+
+    name: str = "tiny"
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    style: Literal["chat", "plain", "compact"] | None = None  # None: as the backbone declares
+
+
+class AdapterConfig(_Section):
+    """What is trained."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float | None = Field(None, gt=0)  # None: 2 * rank
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    tied: bool = False  # one adapter for all nodes
+
+
+class SamplingConfig(_Section):
+    """How nodes write."""
+
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)  # evaluation only; training samples the policy it differentiates
+    message_tokens: int = Field(48, ge=1)
+    answer_tokens: int | None = Field(None, ge=1)  # None: what the task needs
+    batch_rows: int = Field(512, ge=1)  # rows of one forward pass
+
+
+class TrainConfig(_Section):
+    """How it learns."""
+
+    steps: int = Field(100, ge=1)
+    questions: int = Field(8, ge=1)  # P: questions a step
+    rollouts: int = Field(8, ge=1)  # G: rollouts a question
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup: int = Field(5, ge=0)  # steps over which the learning rate rises linearly
+    decay: Literal["constant", "linear"] = "constant"
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = Field(1.0, gt=0)  # largest gradient norm of each node
+    estimator: Literal["leave_one_out", "group_mean", "group_normalised", "running_mean"] = "leave_one_out"
+    kl: float = Field(0.0, ge=0)  # weight of the per-token KL to the bare backbone
+    entropy: float = Field(0.0, ge=0)  # weight of the per-token entropy bonus
+    balanced: bool = False  # every step asks equally many questions of each answer
+    micro_tokens: int = Field(8192, ge=1)  # tokens of one forward/backward of the update, about
+    validate_every: int = Field(10, ge=1)
+    validation_questions: int = Field(128, ge=1)
+    checkpoint_every: int = Field(1, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    stop_after_seconds: float | None = Field(None, gt=0)  # ends the run early, with everything saved
+
+
+class RunConfig(_Section):
+    """One training run."""
+
+    topology: str | list[int] | dict[str, Any] = "2"
+    seed: int = 0
+    task: TaskConfig = TaskConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    train: TrainConfig = TrainConfig()
+
+    def model_post_init(self, _: Any) -> None:
+        if self.train.estimator != "running_mean" and self.train.rollouts < 2:
+            raise ConfigError(
+                f"train.rollouts is {self.train.rollouts}, but estimator {self.train.estimator!r} compares the "
+                "rollouts of a question and needs 2 or more; raise rollouts or use estimator 'running_mean'"
+            )
+
+    @classmethod
+    def make(cls, data: dict[str, Any]) -> "RunConfig":
+        """Validate; raises `ConfigError` that names each wrong setting."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from error
+
+    @classmethod
+    def load(cls, path: Path, **overrides: Any) -> "RunConfig":
+        """Read a recipe; overrides are dotted names ("train.steps") whose value is not None."""
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ConfigError(f"recipe {str(path)!r} does not exist; published ones are in recipes/") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"recipe {str(path)!r} is not valid TOML: {error}") from error
+        return cls.make(override(data, overrides))
+
+
+def override(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nested `data` in which each dotted name whose value is not None is set."""
+    out = {k: dict(v) if isinstance(v, dict) else v for k, v in data.items()}
+    for name, value in values.items():
+        if value is None:
+            continue
+        *path, leaf = name.split(".")
+        place = out
+        for part in path:
+            place = place.setdefault(part, {})
+        place[leaf] = value
+    return out
+
+
+def _explain(error: ValidationError) -> str:
+    lines: list[str] = []
+    for item in error.errors():
+        name = ".".join(map(str, item["loc"])) or "recipe"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{name}: no such setting; see docs/architecture.md for the list")
+        else:
+            lines.append(f"{name} is {item['input']!r}: {item['msg'].lower()}")
+    return "; ".join(lines)

@@ -1,0 +1,33 @@
+"""Errors a person can cause. Each message names the value, the reason and the remedy."""
+
+
+class NeuromasError(ValueError):
+    """Root of every error that the user of the library can mend."""
+
+
+class TopologyError(NeuromasError):
+    """A network shape that cannot exist: a cycle, an unreachable node, a width of 0 …"""
+
+
+class ConfigError(NeuromasError):
+    """A setting that is unknown, out of range, or contradicts another one."""
+
+
+class BackboneError(NeuromasError):
+    """A language model that cannot be found, loaded, or driven by this library."""
+
+
+class PromptError(NeuromasError):
+    """A prompt that does not fit into the context window."""
+
+
+class TaskError(NeuromasError):
+    """An unknown task, or data that is missing or malformed."""
+
+
+class CheckpointError(NeuromasError):
+    """A checkpoint that is missing, damaged, or made for something else."""
+
+
+class DivergenceError(NeuromasError):
+    """Training produced a NaN or an infinity; the run stopped and kept its last good state."""

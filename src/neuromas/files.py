@@ -1,0 +1,46 @@
+"""Writing files so that a crash leaves the old version or the new one, never a part."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write to a temporary name beside `path`, force it to disk, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def append_json_line(path: Path, record: Any) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Records of a JSON-lines file, [] when it does not exist; a last line cut off by a crash is dropped."""
+    if not path.exists():
+        return []
+    records: list[Any] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def keep_json_lines(path: Path, last_step: int) -> None:
+    """Drop the records of steps after `last_step`: a resumed run writes them again."""
+    if path.exists():
+        kept = [r for r in read_json_lines(path) if r["step"] <= last_step]
+        write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))

@@ -1,0 +1,183 @@
+"""A network of language-model nodes, and its forward pass: question -> layers -> answer. Read it top to bottom.
+
+A network is a topology (who reads whom), a backbone (the frozen model all nodes share), an adapter bank (what makes
+each node itself) and a prompt template. NeuroMAS, arXiv 2605.16757: node v writes
+`m_v ~ π_{W,θ_v}( · | prompt_v(x, {m_u : u upstream of v}))`, layer by layer, and the output node's text is the answer.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from neuromas.errors import ConfigError
+from neuromas.network.adapters import AdapterBank
+from neuromas.network.backbone import Backbone
+from neuromas.network.generate import Completion, generate
+from neuromas.network.packed import Group
+from neuromas.network.sampling import Decoding, stream_key
+from neuromas.network.topology import Topology
+from neuromas.types import Message, NodeCall, Question, Trace
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a node may write, and how much is run at once."""
+
+    message_tokens: int = 64
+    answer_tokens: int = 64
+    batch_rows: int = 512  # rows (questions × rollouts × nodes of a layer) of one forward pass, at most
+
+    def __post_init__(self) -> None:
+        for name in ("message_tokens", "answer_tokens", "batch_rows"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: must be 1 or more")
+
+
+class Network:
+    """Topology + backbone + adapters. `forward` is the whole method; `answer` is what evaluation and serving call."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        backbone: Backbone,
+        adapters: AdapterBank,
+        limits: Limits | None = None,
+        decoding: Decoding | None = None,
+        name: str = "",
+    ) -> None:
+        missing = [node for node in topology.nodes if node not in adapters.index]
+        if missing:
+            raise ConfigError(f"nodes {missing} have no adapter; the bank serves {list(adapters.index)}")
+        self.topology, self.backbone, self.adapters = topology, backbone, adapters
+        self.limits, self.decoding = limits or Limits(), decoding or Decoding()
+        self.name = name or f"{backbone.name} {topology.name}"
+
+    @classmethod
+    def create(
+        cls,
+        topology: "Topology | str | Sequence[int]",
+        backbone: Backbone,
+        *,
+        rank: int = 8,
+        alpha: float | None = None,
+        targets: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj"),
+        tied: bool = False,
+        seed: int = 0,
+        limits: Limits | None = None,
+        decoding: Decoding | None = None,
+        name: str = "",
+    ) -> "Network":
+        """An untrained network: it speaks as the bare backbone does. alpha is 2 * rank when left out.
+
+        tied: one adapter for all nodes, e.g. a single model that writes to itself before it answers.
+        """
+        shape = topology if isinstance(topology, Topology) else Topology.parse(topology)
+        bank = AdapterBank(
+            {node: "shared" if tied else node for node in shape.nodes},
+            backbone.adapter_shapes(tuple(targets)),
+            rank=rank,
+            alpha=2.0 * rank if alpha is None else alpha,
+            seed=seed,
+            device=backbone.device,
+        )
+        return cls(shape, backbone, bank, limits, decoding, name)
+
+    @property
+    def trainable_parameters(self) -> int:
+        return self.adapters.trainable_parameters
+
+    def forward(
+        self,
+        questions: Sequence[Question],
+        *,
+        rollouts: int,
+        seed: int,
+        step: int = 0,
+        decoding: Decoding | None = None,
+        blank: Collection[str] = (),
+    ) -> list[Trace]:
+        """`len(questions) * rollouts` traces, question-major.
+
+        Every random draw is a function of (seed, step, question id, rollout, node, token position). `blank` names
+        nodes whose message is delivered empty: they are called as ever, but nobody hears them.
+        """
+        start = time.perf_counter()
+        how = decoding or self.decoding
+        rows = [(question, g) for question in questions for g in range(rollouts)]
+        heard: list[dict[str, str]] = [{} for _ in rows]  # what each row's nodes have said so far
+        calls: list[list[NodeCall]] = [[] for _ in rows]
+
+        for layer in self.topology.layers:
+            groups: list[Group] = []
+            members: list[tuple[int, str, Group, int]] = []  # row, node, group, place in the group
+            for node in sorted(layer, key=self.adapters.index.__getitem__):
+                at = self.topology.position(node)
+                limit = self.limits.answer_tokens if at.is_output else self.limits.message_tokens
+                for p, question in enumerate(questions):
+                    of_question = range(p * rollouts, (p + 1) * rollouts)
+                    prompts = [
+                        self.backbone.template.render(
+                            at, question, [Message(u, heard[row][u]) for u in at.upstream], reserve=limit
+                        )
+                        for row in of_question
+                    ]
+                    group = Group(self.adapters.index[node], prompts[0].prefix_ids, [x.own_ids for x in prompts])
+                    groups.append(group)
+                    members += [(row, node, group, i) for i, row in enumerate(of_question)]
+
+            limit = self.limits.answer_tokens if layer == (self.topology.output,) else self.limits.message_tokens
+            keys = [stream_key(seed, step, rows[row][0].id, rows[row][1], node) for row, node, _, _ in members]
+            replies = generate(self.backbone, self.adapters, groups, keys, limit, how)
+            for (row, node, group, i), reply in zip(members, replies, strict=True):
+                call = self._call(node, group, i, reply)
+                calls[row].append(call)
+                heard[row][node] = "" if node in blank else call.text
+
+        seconds = (time.perf_counter() - start) / max(1, len(rows))
+        return [
+            Trace(
+                question_id=question.id,
+                rollout=g,
+                calls=[call for node in self.topology.nodes for call in calls[row] if call.node == node],
+                answer=question.answer_prefix + heard[row][self.topology.output],
+                sequential_calls=len(self.topology.layers),
+                seconds=seconds,
+            )
+            for row, (question, g) in enumerate(rows)
+        ]
+
+    def answer(
+        self,
+        questions: list[Question],
+        *,
+        greedy: bool = True,
+        seed: int = 0,
+        rollouts: int = 1,
+        blank: Collection[str] = (),
+    ) -> list[Trace]:
+        """Traces for any number of questions, in batches of similar length; the `System` protocol."""
+        how = replace(self.decoding, greedy=greedy)
+        widest = max(map(len, self.topology.layers))
+        size = max(1, self.limits.batch_rows // (rollouts * widest))
+        order = sorted(range(len(questions)), key=lambda i: len(questions[i].text))
+        found: dict[int, list[Trace]] = {}
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            traces = self.forward(
+                [questions[i] for i in batch], rollouts=rollouts, seed=seed, decoding=how, blank=blank
+            )
+            for k, i in enumerate(batch):
+                found[i] = traces[k * rollouts : (k + 1) * rollouts]
+        return [trace for i in range(len(questions)) for trace in found[i]]
+
+    def _call(self, node: str, group: Group, i: int, reply: Completion) -> NodeCall:
+        return NodeCall(
+            node=node,
+            prefix_ids=group.prefix_ids,
+            own_ids=group.own_ids[i],
+            completion_ids=reply.ids,
+            logprobs=reply.logprobs,
+            entropies=reply.entropies,
+            text=self.backbone.template.decode(reply.ids),
+            truncated=reply.truncated,
+        )

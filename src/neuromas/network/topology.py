@@ -1,0 +1,230 @@
+"""The shape of a network as pure data: nodes, who reads whom, who reads the question. No torch, no text.
+
+The question is a source whose edges are part of the topology. A node's layer is the length of the longest path
+from the question to it, so nodes of one layer never depend on each other and run in one batch. The output node
+answers; every other node must reach it. What people write ("2-2", "NeuroMAS-5", a file) is read by `specs.py`.
+
+    >>> Topology.parse("2-1").layers
+    (('1.1', '1.2'), ('2.1',), ('out',))
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from neuromas.errors import TopologyError
+from neuromas.network.graph import (
+    check_connected,
+    check_output,
+    checked_graph,
+    depths,
+    find_output,
+    listed,
+    nearest,
+    reversed_edges,
+    unknown,
+)
+from neuromas.types import Position
+
+OUTPUT = "out"  # id of the output node where widths are given instead of a graph
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A directed acyclic graph of nodes. Any order of nodes may be passed in; it is stored in execution order.
+
+    Construction validates and raises `TopologyError`, so an instance is always a network that can run.
+    Equal by value: same nodes in the same order, same edges, same output.
+    """
+
+    nodes: tuple[str, ...]  # ids in execution order: by layer, then as declared
+    upstream: tuple[tuple[str, ...], ...]  # aligned with `nodes`: whose messages each reads, in execution order
+    output: str  # id of the node that answers
+    question: tuple[str, ...]  # ids of the nodes that read the question, in execution order
+
+    @classmethod
+    def parse(cls, spec: "str | Sequence[int] | Mapping[str, Any] | Path | Topology") -> "Topology":
+        """The topology that `spec` means; see `specs.read` for the forms, `TopologyError` where it means none."""
+        from neuromas.network.specs import read  # specs builds Topologies, so it is imported late
+
+        return spec if isinstance(spec, Topology) else read(spec)
+
+    @classmethod
+    def build(
+        cls,
+        upstream: Mapping[str, Sequence[str]],
+        output: str | None = None,
+        question: str | Sequence[str] = "all",
+    ) -> "Topology":
+        """A topology from `{id: ids it reads}`; `output` defaults to the only node that nobody reads.
+
+        `question` is "all", "first" (the nodes that read no other node) or the ids of those that read it.
+        """
+        sees = {"all": list(upstream), "first": [n for n, up in upstream.items() if not up]}
+        if isinstance(question, str) and question not in sees:
+            raise TopologyError(f'question {question!r} is not a choice; use "all", "first" or a list of node ids')
+        readers = sees[question] if isinstance(question, str) else question
+        return cls(
+            tuple(upstream),
+            tuple(tuple(up) for up in upstream.values()),
+            find_output(upstream) if output is None else output,
+            tuple(readers),
+        )
+
+    def __post_init__(self) -> None:
+        graph = checked_graph(self.nodes, self.upstream)
+        depth = depths(graph)
+        check_output(graph, self.output)
+        readers = set(self.question)
+        if strangers := readers - graph.keys():
+            raise TopologyError(unknown("question", min(strangers), graph))
+        check_connected(graph, self.output, readers)
+        nodes = sorted(graph, key=depth.__getitem__)  # stable, so declared order decides within a layer
+        place = {n: i for i, n in enumerate(nodes)}
+        object.__setattr__(self, "nodes", tuple(nodes))
+        object.__setattr__(self, "upstream", tuple(tuple(sorted(graph[n], key=place.__getitem__)) for n in nodes))
+        object.__setattr__(self, "question", tuple(n for n in nodes if n in readers))
+
+    # -- structure ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def layers(self) -> tuple[tuple[str, ...], ...]:
+        """Ids by longest-path depth from the question; the last layer holds the output alone."""
+        depth = depths(self._parents)
+        rows: list[list[str]] = [[] for _ in range(max(depth.values()))]
+        for node in self.nodes:
+            rows[depth[node] - 1].append(node)
+        return tuple(tuple(row) for row in rows)
+
+    @property
+    def calls(self) -> int:
+        """Language-model calls that one pass makes."""
+        return len(self.nodes)
+
+    @property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """(sender, reader) pairs between nodes, in execution order of the reader; the question's are not among them."""
+        return tuple((up, node) for node in self.nodes for up in self._parents[node])
+
+    def parents(self, node: str) -> tuple[str, ...]:
+        """Ids whose messages `node` reads, in execution order, which is the reading order."""
+        return self._parents[self._known(node)]
+
+    def children(self, node: str) -> tuple[str, ...]:
+        """Ids that read the message of `node`, in execution order; empty for the output."""
+        return self._children[self._known(node)]
+
+    def sees_question(self, node: str) -> bool:
+        return self._known(node) in self._question
+
+    def position(self, node: str) -> Position:
+        """Where `node` stands: all that its prompt may say about it."""
+        return self._positions[self._known(node)]
+
+    def without(self, ids: Collection[str]) -> "Topology":
+        """The effective topology of a pass in which the hidden nodes `ids` do not exist; the others keep their ids.
+
+        A removed node is bypassed where its absence would cut the flow of messages: a node that has lost all whom
+        it read reads the nearest remaining nodes upstream, and a node that has lost all its readers is read by the
+        nearest remaining ones downstream. Elsewhere nothing takes its place. So leaving out what growth added,
+        a layer or a place in one, gives the parent back. The question's edges are not passed on.
+        """
+        gone = {self._known(i) for i in ids}
+        if self.output in gone:
+            raise TopologyError(f"node {self.output!r} is the output and cannot be left out; name hidden nodes only")
+        if not gone:
+            return self
+        kept = [n for n in self.nodes if n not in gone]
+        upstream = {n: [p for p in self._parents[n] if p not in gone] for n in kept}
+        orphans = [n for n in kept if self._parents[n] and not upstream[n]]
+        if mute := [n for n in orphans if n not in self._question and not nearest(n, self._parents, gone)]:
+            raise TopologyError(
+                f"leaving out {listed(sorted(gone))} leaves node {mute[0]!r} with neither the question nor a node "
+                f"to read; leave out {mute[0]!r} too, or let it see the question"
+            )
+        unread = [n for n in kept if n != self.output and all(c in gone for c in self._children[n])]
+        for node in orphans:
+            upstream[node] += nearest(node, self._parents, gone)
+        for node in unread:
+            for reader in nearest(node, self._children, gone):
+                upstream[reader] += [] if node in upstream[reader] else [node]
+        return Topology.build(upstream, self.output, [n for n in self.question if n not in gone])
+
+    # -- names and records --------------------------------------------------------------------------------
+
+    @cached_property
+    def hidden_widths(self) -> list[int] | None:
+        """Widths of the hidden layers where each node reads exactly the layer before it; None for any other graph."""
+        return [len(row) for row in self.layers[:-1]] if self._is_dense(skip=False) else None
+
+    @cached_property
+    def name(self) -> str:
+        """Short canonical name: "2-2", "2-2@first", "1-1+skip", "single"; "dag-<nodes>-<digest>" for other graphs.
+
+        Names of the first kinds parse back to an equal topology as long as the ids are the usual ones.
+        """
+        dense, skip = self._is_dense(skip=False), self._is_dense(skip=True)
+        if not (dense or skip):
+            digest = hashlib.sha256(repr((self.nodes, self.upstream, self.output, self.question)).encode())
+            return f"dag-{len(self.nodes)}-{digest.hexdigest()[:6]}"
+        text = "-".join(str(len(row)) for row in self.layers[:-1]) or "single"
+        if self.question != self.nodes:
+            text += "@first" if self.question == self.layers[0] else f"@{','.join(self.question)}"
+        return text if dense else text + "+skip"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able record; `from_dict` gives back an equal topology."""
+        return {
+            "nodes": [{"id": n, "upstream": list(up)} for n, up in zip(self.nodes, self.upstream, strict=True)],
+            "output": self.output,
+            "question": list(self.question),
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Topology":
+        return cls.parse(record)
+
+    def __str__(self) -> str:
+        return self.name
+
+    # -- derived, cached ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _parents(self) -> dict[str, tuple[str, ...]]:
+        return dict(zip(self.nodes, self.upstream, strict=True))
+
+    @cached_property
+    def _children(self) -> dict[str, tuple[str, ...]]:
+        return {n: tuple(c) for n, c in reversed_edges(self._parents).items()}
+
+    @cached_property
+    def _question(self) -> frozenset[str]:
+        return frozenset(self.question)
+
+    @cached_property
+    def _positions(self) -> dict[str, Position]:
+        return {
+            node: Position(
+                node, layer, index, len(row), len(self.layers), self._parents[node], self._children[node],
+                node in self._question,
+            )
+            for layer, row in enumerate(self.layers, start=1)
+            for index, node in enumerate(row, start=1)
+        }  # fmt: skip
+
+    def _is_dense(self, skip: bool) -> bool:
+        """Whether every node reads exactly the layer before it (with `skip`: all layers before it)."""
+        before: tuple[str, ...] = ()
+        for row in self.layers:
+            if any(self._parents[n] != before for n in row):
+                return False
+            before = before + row if skip else row
+        return True
+
+    def _known(self, node: str) -> str:
+        if node not in self._parents:
+            raise TopologyError(unknown("topology " + self.name, node, self._parents))
+        return node

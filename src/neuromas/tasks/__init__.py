@@ -1,0 +1,72 @@
+"""Tasks by name: what to ask, how to grade, and what can be scored without understanding anything."""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from neuromas.errors import TaskError
+from neuromas.tasks.base import SPLITS, Split, Task
+from neuromas.tasks.mmlu import SUBJECTS
+
+__all__ = ["SPLITS", "Split", "Task", "list_tasks", "load_task"]
+
+_REASONING = "reasoning-gym/"
+
+# name → module, its factory, positional arguments, one line about it
+_TASKS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
+    "compositional": ("compositional", "Compositional", (), "nested modular arithmetic or booleans, generated"),
+    "bbh/navigate": ("bbh", "Navigate", (), "do walking instructions lead back to the start? yes or no"),
+    "arc-challenge": ("arc", "ArcChallenge", (), "school science, multiple choice"),
+    **{f"mmlu/{s}": ("mmlu", "Mmlu", (s,), f"{s.replace('_', ' ')} exams, multiple choice") for s in SUBJECTS},
+    "reasoning-gym/chain_sum+products": (
+        "reasoning",
+        "build",
+        ("chain_sum+products",),
+        "sums and products, generated; any reasoning-gym data sets can be joined like this",
+    ),
+}
+
+
+def list_tasks() -> dict[str, str]:
+    """Name → one line about it, for every task that `load_task` knows by itself. Reads no data, imports nothing."""
+    return {name: entry[3] for name, entry in _TASKS.items()}
+
+
+def load_task(name: str, **options: Any) -> Task:
+    """The task called `name`; its data are read when questions are first asked for.
+
+    `options` are the task's own, e.g. `load_task("compositional", depth=3)`. `reasoning-gym/<dataset>` takes the
+    options of that reasoning-gym data set; `reasoning-gym/<a>+<b>` a table of them for each data set, e.g.
+    `load_task("reasoning-gym/chain_sum+products", chain_sum={"max_digits": 1}, train_size=500)`.
+
+    Raises TaskError for an unknown name or option.
+    """
+    if name.startswith(_REASONING) and name not in _TASKS:
+        module, factory, positional = "reasoning", "build", (name.removeprefix(_REASONING),)
+    elif name in _TASKS:
+        module, factory, positional, _ = _TASKS[name]
+    else:
+        raise _unknown(name)
+    make: Callable[..., Task] = getattr(importlib.import_module(f"neuromas.tasks.{module}"), factory)
+    _check_options(name, make, len(positional), options)
+    return make(*positional, **options)
+
+
+def _unknown(name: str) -> TaskError:
+    names = [*_TASKS, f"{_REASONING}<dataset>"]
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    close = close or [known for known in names if name.lower() in known] or names
+    return TaskError(f"unknown task {name!r}; did you mean {' or '.join(close[:3])}? `neuromas tasks` lists them all")
+
+
+def _check_options(name: str, make: Callable[..., Task], positional: int, options: dict[str, Any]) -> None:
+    """Raises TaskError for an option that the factory does not take, unless it takes (and checks) any."""
+    parameters = list(inspect.signature(make).parameters.values())[positional:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    valid = [p.name for p in parameters]
+    for option in options:
+        if option not in valid:
+            raise TaskError(f"task {name!r} has no option {option!r}; valid options: {', '.join(valid)}")

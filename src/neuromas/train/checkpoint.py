@@ -1,0 +1,169 @@
+"""Checkpoints: safetensors and JSON, whole or not there at all, refused with a reason when they do not fit.
+
+`checkpoints/step-N/` holds `topology.json`, `nodes/<adapter>/` as PEFT writes them, `optimizer.safetensors` and
+`state.json`. All randomness is a function of (seed, step, …), so step and seed are the whole random state and the
+whole data position.
+"""
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from neuromas.errors import CheckpointError
+from neuromas.files import write_json
+from neuromas.network.adapters import AdapterBank
+from neuromas.network.forward import Network
+from neuromas.network.prompt import PROMPT_VERSION
+from neuromas.network.topology import Topology
+
+FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """Where a run stands, apart from its tensors."""
+
+    step: int = 0  # updates done
+    baseline: float = 0.0  # running mean of the reward, for the `running_mean` estimator
+    best_step: int = 0
+    best_validation: float = -1.0  # accuracy; -1 before the first validation
+
+
+def save(folder: Path, network: Network, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
+    """Write `folder/step-N`; atomic."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{progress.step:06d}"
+    work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    try:
+        write_json(work / "topology.json", network.topology.to_dict())
+        for name in network.adapters.names:
+            state, config = network.adapters.export_peft(name, network.backbone.name)
+            node = work / "nodes" / name
+            node.mkdir(parents=True)
+            save_file(state, node / "adapter_model.safetensors", metadata={"format": "pt"})
+            write_json(node / "adapter_config.json", config)
+        save_file(_optimizer_tensors(network.adapters, optimizer), work / "optimizer.safetensors")
+        write_json(work / "state.json", {"progress": asdict(progress), **_identity(network), "versions": _versions()})
+        for file in work.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        if target.exists():  # the same step of the same run: the content is the same
+            shutil.rmtree(target)
+        os.replace(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def load(folder: Path, network: Network, optimizer: torch.optim.Optimizer | None = None) -> Progress:
+    """Fill `network` (and `optimizer`) from a checkpoint. Raises `CheckpointError` naming what differs."""
+    state = _read(folder / "state.json")
+    mine = _identity(network)
+    for field, value in mine.items():
+        if state.get(field) != value:
+            raise CheckpointError(
+                f"checkpoint {folder.name} was made with {field} {state.get(field)!r}, this network has {value!r}; "
+                "use the run's own config.json, or start a new run in another folder"
+            )
+    for name in network.adapters.names:
+        node = folder / "nodes" / name
+        network.adapters.import_peft(name, _tensors(node / "adapter_model.safetensors"), _read(node / "adapter_config.json"))
+    if optimizer is not None:
+        _fill_optimizer(network.adapters, optimizer, _tensors(folder / "optimizer.safetensors"))
+    return Progress(**state["progress"])
+
+
+def topology_of(folder: Path) -> Topology:
+    return Topology.from_dict(_read(folder / "topology.json"))
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint with the highest step in `folder`, None when there is none."""
+    found = sorted(folder.glob("step-[0-9]*")) if folder.is_dir() else []
+    return found[-1] if found else None
+
+
+def mark_best(run: Path, checkpoint: Path) -> None:
+    """Make `run/best` point at `checkpoint`; atomic."""
+    link = run / f".best.{os.getpid()}.tmp"
+    link.unlink(missing_ok=True)
+    link.symlink_to(checkpoint.relative_to(run))
+    os.replace(link, run / "best")
+
+
+def prune(folder: Path, keep: int, best: Path | None) -> None:
+    """Delete all but the newest `keep` checkpoints and the best one, and what crashes left behind."""
+    spared = {best.resolve()} if best is not None and best.exists() else set[Path]()
+    for old in sorted(folder.glob("step-[0-9]*"))[:-keep]:
+        if old.resolve() not in spared:
+            shutil.rmtree(old)
+
+
+def clean(folder: Path) -> None:
+    """Remove half-written checkpoints that a killed process left."""
+    for left in folder.glob(".saving-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _identity(network: Network) -> dict[str, Any]:
+    """What must be equal for a checkpoint to fit."""
+    bank = network.adapters
+    return {
+        "format": FORMAT,
+        "prompt_version": PROMPT_VERSION,
+        "backbone": network.backbone.name,
+        "backbone_fingerprint": network.backbone.fingerprint(),
+        "topology": network.topology.to_dict(),
+        "adapters": bank.nodes,
+        "rank": bank.rank,
+        "alpha": bank.alpha,
+        "targets": sorted(bank.shapes),
+    }
+
+
+def _versions() -> dict[str, str]:
+    import transformers
+
+    return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def _optimizer_tensors(bank: AdapterBank, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    out: dict[str, Tensor] = {}
+    for i, stack in enumerate(bank.stacks()):
+        for field, value in optimizer.state.get(stack, {}).items():
+            out[f"{i}.{field}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    return out
+
+
+def _fill_optimizer(bank: AdapterBank, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    for i, stack in enumerate(bank.stacks()):
+        mine = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.split(".", 1)[0] == str(i)}
+        if mine:
+            optimizer.state[stack] = {k: v if k == "step" else v.to(stack.device) for k, v in mine.items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; the checkpoint is incomplete, choose another") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); the checkpoint is damaged, choose another") from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); the checkpoint is damaged, choose another") from error

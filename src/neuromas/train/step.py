@@ -1,0 +1,227 @@
+"""One step of joint training: sample, reward, advantage, replay, loss, update. Read it top to bottom.
+
+REINFORCE with a baseline, all nodes in one update from one final reward (NeuroMAS, arXiv 2605.16757):
+`g_v = E[(R - b) Σ_t ∇ log π_v(m_v,t | m_v,<t, prompt_v)]`.
+
+Legend: P question, G rollout, N node, L sampled token (all rows of a micro-batch concatenated).
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromas.config import TrainConfig
+from neuromas.errors import DivergenceError
+from neuromas.network.forward import Network
+from neuromas.network.generate import replay
+from neuromas.network.packed import Group
+from neuromas.tasks.base import Task
+from neuromas.train.objectives import advantages, equal_reward_groups, kl_to_base, policy_gradient_loss
+from neuromas.types import Grade, NodeCall, Question, Trace
+
+
+@dataclass
+class StepResult:
+    """What a step did. `metrics` are explained one by one in docs/metrics.md."""
+
+    metrics: dict[str, Any]
+    traces: list[Trace] = field(repr=False)
+    grades: list[Grade] = field(repr=False)
+
+
+@dataclass
+class _Row:
+    """One node's turn in one rollout, ready to be replayed."""
+
+    call: NodeCall
+    advantage: float
+
+
+def train_step(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    questions: Sequence[Question],
+    config: TrainConfig,
+    *,
+    step: int,
+    seed: int,
+    baseline: float = 0.0,
+) -> StepResult:
+    """Sample `config.rollouts` answers to each question, update every node once, and report.
+
+    baseline: mean reward of earlier steps, read by the `running_mean` estimator only. Raises `DivergenceError`
+    before anything is changed when a log-probability, the loss or a gradient is not finite.
+    """
+    P, G, nodes = len(questions), config.rollouts, network.topology.nodes
+
+    # 1. Sample G rollouts of every question, on policy.
+    clock = _Clock()
+    traces = network.forward(questions, rollouts=G, seed=seed, step=step)
+    clock.lap("sample")
+
+    # 2. One reward per rollout, from the final answer alone.
+    grades = [task.grade(questions[i // G], trace.answer) for i, trace in enumerate(traces)]
+    rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(P, G)
+    advantages_PGN = advantages(rewards_PG, len(nodes), config.estimator, baseline)
+    clock.lap("grade")
+
+    # 3. Replay the sampled token ids, micro-batch by micro-batch: one forward and one backward for all nodes.
+    optimizer.zero_grad(set_to_none=True)
+    tallies = {node: _Tally() for node in nodes}
+    silent = config.kl == 0 and config.entropy == 0  # then rows of zero advantage have no gradient at all
+    for batch in _micro_batches(network, traces, advantages_PGN, config.micro_tokens, skip_zero=silent):
+        loss = _micro_loss(network, batch, config, P * G, tallies)
+        if not torch.isfinite(loss):
+            raise DivergenceError(f"step {step}: the loss is {loss.item()}; lower train.learning_rate or train.clip")
+        loss.backward()
+    clock.lap("backward")
+
+    # 4. Clip each node on its own, then step.
+    norms_N = network.adapters.gradient_norms()
+    if not bool(torch.isfinite(norms_N).all()):
+        bad = [n for n, x in zip(network.adapters.names, norms_N.tolist(), strict=True) if not math.isfinite(x)]
+        raise DivergenceError(f"step {step}: the gradient of {bad} is not finite; lower train.learning_rate")
+    scale_N = (config.clip / norms_N.clamp(min=1e-12)).clamp(max=1.0)
+    for stack in network.adapters.stacks():
+        if stack.grad is not None:
+            stack.grad.mul_(scale_N.view(-1, 1, 1))
+    optimizer.step()
+    clock.lap("update")
+
+    metrics = _metrics(network, traces, grades, rewards_PG, norms_N, tallies) | {"seconds": clock.laps}
+    return StepResult(metrics, traces, grades)
+
+
+def _micro_batches(
+    network: Network, traces: list[Trace], advantages_PGN: Tensor, budget: int, *, skip_zero: bool
+) -> list[list[list[_Row]]]:
+    """Rows to replay as micro-batches of about `budget` tokens; each is a list of (question, node) groups of rows."""
+    P, G, N = advantages_PGN.shape
+    column = {node: n for n, node in enumerate(network.topology.nodes)}
+    batches: list[list[list[_Row]]] = []
+    used = budget
+    for p in range(P):
+        groups: list[list[_Row]] = []
+        for n in range(N):
+            group = [
+                _Row(trace.calls[n], float(advantages_PGN[p, g, column[trace.calls[n].node]]))
+                for g, trace in enumerate(traces[p * G : (p + 1) * G])
+            ]
+            group = [row for row in group if row.advantage != 0 or not skip_zero]
+            if group:
+                groups.append(group)
+        size = sum(
+            len(g[0].call.prefix_ids) + sum(len(r.call.own_ids) + len(r.call.completion_ids) for r in g)
+            for g in groups
+        )
+        if not groups:
+            continue
+        if used + size > budget:
+            batches.append([])
+            used = 0
+        batches[-1] += groups
+        used += size
+    return batches
+
+
+def _micro_loss(
+    network: Network, batch: list[list[_Row]], config: TrainConfig, rollouts: int, tallies: dict[str, "_Tally"]
+) -> Tensor:
+    """The loss of one micro-batch, scaled so that micro-batches add up to the mean over `rollouts` rollouts."""
+    index, bank = network.adapters.index, network.adapters
+    batch = sorted(batch, key=lambda rows: index[rows[0].call.node])
+    groups = [
+        Group(index[rows[0].call.node], rows[0].call.prefix_ids, [row.call.own_ids for row in rows]) for rows in batch
+    ]
+    rows = [row for group in batch for row in group]
+    ids = [row.call.completion_ids for row in rows]
+    temperature = network.decoding.temperature
+    logprobs_L, entropies_L = replay(network.backbone, bank, groups, ids, temperature)
+    lengths = torch.tensor([len(i) for i in ids])
+    spread = lambda values: torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(logprobs_L.device)  # noqa: E731
+    loss = policy_gradient_loss(logprobs_L, spread([row.advantage for row in rows]), rollouts)
+
+    if config.kl:
+        with torch.no_grad():  # adapters off: the reference costs no second model
+            base_L, _ = replay(network.backbone, None, groups, ids, temperature)
+        kl_L = kl_to_base(logprobs_L, base_L)
+        loss = loss + config.kl * kl_L.sum() / rollouts
+        for row, value in zip(rows, kl_L.detach().split(lengths.tolist()), strict=True):
+            tallies[row.call.node].kl += value.sum().item()
+    if config.entropy:
+        loss = loss - config.entropy * entropies_L.sum() / rollouts
+
+    sampled_L = torch.tensor([x for row in rows for x in row.call.logprobs])
+    gap_L = (logprobs_L.detach().cpu() - sampled_L).abs()
+    for row, value in zip(rows, gap_L.split(lengths.tolist()), strict=True):
+        tally = tallies[row.call.node]
+        tally.tokens += len(value)
+        tally.gap = max(tally.gap, value.max().item())
+    return loss
+
+
+@dataclass
+class _Tally:
+    """Sums over one node's replayed tokens."""
+
+    tokens: int = 0
+    kl: float = 0.0
+    gap: float = 0.0  # largest |replayed - sampled| log-probability
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.laps[phase] = round(now - self._last, 4)
+        self._last = now
+
+
+def _metrics(
+    network: Network,
+    traces: list[Trace],
+    grades: list[Grade],
+    rewards_PG: Tensor,
+    norms_N: Tensor,
+    tallies: dict[str, _Tally],
+) -> dict[str, Any]:
+    answers = Counter("(unreadable)" if g.parsed is None else g.parsed for g in grades)
+    norm = dict(zip(network.adapters.names, norms_N.tolist(), strict=True))
+    per_node: dict[str, dict[str, float]] = {}
+    for n, node in enumerate(network.topology.nodes):
+        calls = [trace.calls[n] for trace in traces]
+        tokens = sum(len(c.completion_ids) for c in calls)
+        tally = tallies[node]
+        per_node[node] = {
+            "gradient_norm": norm[network.adapters.nodes[node]],
+            "entropy": sum(sum(c.entropies) for c in calls) / tokens,
+            "length": tokens / len(calls),
+            "truncated": sum(c.truncated for c in calls) / len(calls),
+            "kl": tally.kl / max(1, tally.tokens),
+        }
+    top, count = answers.most_common(1)[0]
+    return {
+        "reward": rewards_PG.mean().item(),
+        "accuracy": sum(g.reward == 1 for g in grades) / len(grades),
+        "parse_rate": sum(g.parsed is not None for g in grades) / len(grades),
+        "equal_reward_groups": equal_reward_groups(rewards_PG).double().mean().item(),
+        "top_answer": top,
+        "top_answer_share": count / len(grades),
+        "distinct_answers": len(answers),
+        "logprob_gap": max(t.gap for t in tallies.values()),
+        "prompt_tokens": sum(t.prompt_tokens for t in traces),
+        "generated_tokens": sum(t.generated_tokens for t in traces),
+        "nodes": per_node,
+    }

@@ -1,0 +1,129 @@
+"""Records that travel through the whole library. Pure data: no torch, no I/O."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Question:
+    """One item of a task, rendered and ready to be asked."""
+
+    id: str  # unique within the task, stable across runs and splits
+    text: str  # what is asked; never contains the answer
+    answer: str  # the gold answer in the form `Task.grade` compares with
+    instruction: str = ""  # how to answer ("Reply with Yes or No."); shown to the answering node only
+    answer_prefix: str = ""  # words put into the answering node's mouth, for every system alike
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])  # task-specific, e.g. exact sub-results
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a node stands in the (effective) topology of a pass: all that its prompt may say about it."""
+
+    id: str  # the node's name, e.g. "1.2"
+    layer: int  # 1-based depth; the output node stands in the last layer
+    index: int  # 1-based place within its layer
+    width: int  # how many nodes its layer has
+    depth: int  # how many layers the network has, the output's included
+    upstream: tuple[str, ...]  # ids of the nodes whose messages it reads, in reading order
+    downstream: tuple[str, ...]  # ids of the nodes that read its message; empty for the output
+    sees_question: bool = True
+
+    @property
+    def is_output(self) -> bool:
+        return not self.downstream
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one node says to those downstream."""
+
+    sender: str  # node id
+    text: str  # decoded without special tokens; may be empty
+
+
+@dataclass
+class NodeCall:
+    """One language-model call: one node's turn in one rollout of one question.
+
+    `completion_ids`, `logprobs` and `entropies` are aligned and have one entry for every sampled token,
+    the end-of-sequence token included. `logprobs` (nats) are those of the distribution sampled from
+    (temperature applied), or of the untempered one when decoding greedily.
+    """
+
+    node: str
+    prefix_ids: list[int]  # prompt tokens shared by all rollouts of this (question, node)
+    own_ids: list[int]  # the rest of the prompt: upstream messages and what follows them; may be empty
+    completion_ids: list[int]
+    logprobs: list[float]
+    entropies: list[float]  # nats, of the full next-token distribution
+    text: str  # the completion, decoded without special tokens
+    truncated: bool  # the token limit ended it, not an end-of-sequence token
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prefix_ids) + len(self.own_ids)
+
+
+@dataclass
+class Trace:
+    """One pass of one question through a system, from the question to the answer."""
+
+    question_id: str
+    rollout: int
+    calls: list[NodeCall]  # in the order in which they were made; the last one gave the answer
+    answer: str  # text that `Task.grade` reads, the answer prefix included
+    sequential_calls: int  # calls on the longest chain, i.e. latency in calls
+    seconds: float = 0.0  # wall time of the batch that held it, divided by the batch's size
+
+    @property
+    def generated_tokens(self) -> int:
+        return sum(len(call.completion_ids) for call in self.calls)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(call.prompt_tokens for call in self.calls)
+
+    def message(self, node: str) -> str:
+        """The text node `node` produced; raises KeyError when it was not called."""
+        for call in self.calls:
+            if call.node == node:
+                return call.text
+        raise KeyError(f"node {node!r} made no call; those that did: {[call.node for call in self.calls]}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Grade:
+    """The verdict on one answer."""
+
+    reward: float  # in [0, 1]; 1 is right
+    parsed: str | None  # the answer as understood; None when none could be read
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What can be scored without understanding anything, on one split (accuracies in [0, 1])."""
+
+    chance: float  # uniform guess among the possible answers; 0 when they cannot be listed
+    majority: float  # the most frequent answer of the training split, given always
+    best_constant: float  # the most frequent answer of this very split, given always
+    constant_answer: str  # the answer that gives `best_constant`
+
+
+class System(Protocol):
+    """Anything that answers questions: a network or a baseline. Evaluation and serving know nothing else."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def trainable_parameters(self) -> int: ...
+
+    def answer(
+        self, questions: list[Question], *, greedy: bool = True, seed: int = 0, rollouts: int = 1
+    ) -> list[Trace]:
+        """`len(questions) * rollouts` traces, question-major."""
+        ...

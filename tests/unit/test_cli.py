@@ -1,0 +1,86 @@
+"""The command line: quick help, lazy commands, mistakes told without a traceback."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from neuromas import cli
+from neuromas.errors import TopologyError
+
+
+def exit_code(*args: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(args)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_help_lists_every_command_in_under_a_second() -> None:
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", "from neuromas.cli import main; main(['--help'])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert time.perf_counter() - start < 1
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+def test_unknown_command_suggests_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("trian") == 2
+    assert "did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_a_mistake_is_one_line_on_stderr_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("draw", "2-0") == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: layer width 0")
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(command: str, args: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", interrupted)
+    assert exit_code("draw", "2-2") == 130
+
+
+def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(command: str, args: list[str]) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "_run", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["draw", "2-2"])
+
+
+def test_draw_prints_text_and_mermaid(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["draw", "2-2"])
+    assert "│ 2.1 │" in capsys.readouterr().out
+    cli.main(["draw", "2-2", "--format", "mermaid"])
+    assert capsys.readouterr().out.startswith("flowchart LR")
+
+
+def test_draw_writes_a_picture(tmp_path: Path) -> None:
+    cli.main(["draw", "1-1", "--out", str(tmp_path / "deep" / "net.svg")])
+    assert "<svg" in (tmp_path / "deep" / "net.svg").read_text()
+
+
+def test_tasks_lists_and_describes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["tasks", "--json", str(tmp_path / "tasks.json")])
+    assert "compositional" in capsys.readouterr().out
+    assert "bbh/navigate" in [t["name"] for t in json.loads((tmp_path / "tasks.json").read_text())]
+    cli.main(["tasks", "compositional", "--json", str(tmp_path / "one.json")])
+    assert "best constant" in capsys.readouterr().out
+    assert json.loads((tmp_path / "one.json").read_text())[0]["sizes"].keys() == {"train", "validation", "test"}
+
+
+def test_errors_of_the_library_are_what_the_command_line_catches() -> None:
+    assert issubclass(TopologyError, ValueError)

@@ -1,0 +1,71 @@
+"""The shape of the code: imports go one way, files and functions stay small, help needs no torch."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import neuromas
+
+ROOT = Path(neuromas.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# Lower ranks know nothing of higher ones. Packages of one rank stand side by side, but for the pairs in BESIDE.
+RANKS = {"types": 0, "config": 0, "errors": 0, "files": 0, "network": 1, "tasks": 1}
+RANKS |= {"train": 2, "evaluate": 2, "analysis": 2, "serve": 3, "cli": 4}
+BESIDE = {("config", "errors"), ("files", "errors"), ("train", "evaluate"), ("analysis", "evaluate")}
+
+MAX_FILE, MAX_FUNCTION, MAX_STORY = 300, 60, 100
+STORIES = {"network/forward.py", "train/step.py"}  # the two files that tell what the library does
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Packages of this library that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{relative(path)}: import by full name, not relatively"
+            names = [node.module or ""]
+            if node.module == "neuromas":
+                names = [f"neuromas.{alias.name}" for alias in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith("neuromas."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_imports_go_one_way(path: Path) -> None:
+    own = relative(path).split("/")[0].removesuffix(".py")
+    if own == "__init__":  # the package's front door may open every room
+        return
+    assert own in RANKS, f"{own}: give it a rank in RANKS"
+    for other in set(imported(path)) - {own}:
+        assert other in RANKS, f"{relative(path)} imports neuromas.{other}, which has no rank in RANKS"
+        allowed = RANKS[other] < RANKS[own] or (own, other) in BESIDE
+        assert allowed, f"{relative(path)} imports neuromas.{other}, which stands beside or above {own}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_FILE, f"{relative(path)} has over {MAX_FILE} lines; split it"
+    limit = MAX_STORY if relative(path) in STORIES else MAX_FUNCTION
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= limit, f"{relative(path)}: {node.name} has {length} lines, over {limit}; split it"
+
+
+@pytest.mark.parametrize("module", ["neuromas.cli", "neuromas.network.topology", "neuromas.network.drawing"])
+def test_light_modules_do_not_import_heavy_ones(module: str) -> None:
+    heavy = "{'torch', 'transformers', 'matplotlib', 'tyro', 'pydantic', 'rich'}"
+    code = f"import sys, {module}; print(*({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
