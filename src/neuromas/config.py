@@ -32,8 +32,8 @@ class BackboneConfig(_Section):
 class AdapterConfig(_Section):
     """What is trained."""
 
-    rank: int = Field(8, ge=1)
-    alpha: float | None = Field(None, gt=0)  # None: 2 * rank
+    rank: int = Field(default=8, ge=1)
+    alpha: float | None = Field(default=None, gt=0)  # None: 2 * rank
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     tied: bool = False  # one adapter for all nodes
 
@@ -41,35 +41,35 @@ class AdapterConfig(_Section):
 class SamplingConfig(_Section):
     """How nodes write."""
 
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)  # evaluation only; training samples the policy it differentiates
-    message_tokens: int = Field(48, ge=1)
-    answer_tokens: int | None = Field(None, ge=1)  # None: what the task needs
-    batch_rows: int = Field(512, ge=1)  # rows of one forward pass
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)  # evaluation only; training samples the policy it differentiates
+    message_tokens: int = Field(default=48, ge=1)
+    answer_tokens: int | None = Field(default=None, ge=1)  # None: what the task needs
+    batch_rows: int = Field(default=512, ge=1)  # rows of one forward pass
 
 
 class TrainConfig(_Section):
     """How it learns."""
 
-    steps: int = Field(100, ge=1)
-    questions: int = Field(8, ge=1)  # P: questions a step
-    rollouts: int = Field(8, ge=1)  # G: rollouts a question
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup: int = Field(5, ge=0)  # steps over which the learning rate rises linearly
+    steps: int = Field(default=100, ge=1)
+    questions: int = Field(default=8, ge=1)  # P: questions a step
+    rollouts: int = Field(default=8, ge=1)  # G: rollouts a question
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup: int = Field(default=5, ge=0)  # steps over which the learning rate rises linearly
     decay: Literal["constant", "linear"] = "constant"
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
-    clip: float = Field(1.0, gt=0)  # largest gradient norm of each node
+    clip: float = Field(default=1.0, gt=0)  # largest gradient norm of each node
     estimator: Literal["leave_one_out", "group_mean", "group_normalised", "running_mean"] = "leave_one_out"
-    kl: float = Field(0.0, ge=0)  # weight of the per-token KL to the bare backbone
-    entropy: float = Field(0.0, ge=0)  # weight of the per-token entropy bonus
+    kl: float = Field(default=0.0, ge=0)  # weight of the per-token KL to the bare backbone
+    entropy: float = Field(default=0.0, ge=0)  # weight of the per-token entropy bonus
     balanced: bool = False  # every step asks equally many questions of each answer
-    micro_tokens: int = Field(8192, ge=1)  # tokens of one forward/backward of the update, about
-    validate_every: int = Field(10, ge=1)
-    validation_questions: int = Field(128, ge=1)
-    checkpoint_every: int = Field(1, ge=1)
-    keep_checkpoints: int = Field(2, ge=1)
-    stop_after_seconds: float | None = Field(None, gt=0)  # ends the run early, with everything saved
+    micro_tokens: int = Field(default=8192, ge=1)  # tokens of one forward/backward of the update, about
+    validate_every: int = Field(default=10, ge=1)
+    validation_questions: int = Field(default=128, ge=1)
+    checkpoint_every: int = Field(default=1, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    stop_after_seconds: float | None = Field(default=None, gt=0)  # ends the run early, with everything saved
 
 
 class RunConfig(_Section):

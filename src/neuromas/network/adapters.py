@@ -194,7 +194,8 @@ def install(model: nn.Module, targets: Sequence[str], router: Router) -> dict[st
     if missing:
         linear = {k.rsplit(".", 1)[-1] for k, m in model.named_modules() if isinstance(m, nn.Linear)}
         raise ConfigError(
-            f"adapter targets {sorted(missing)} match no linear layer of this backbone; it has {sorted(linear - {'base'})}"
+            f"adapter targets {sorted(missing)} match no linear layer of this backbone; "
+            f"it has {sorted(linear - {'base'})}"
         )
     return shapes
 

@@ -75,7 +75,7 @@ class Backbone:
         source = _locate(name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=trust_remote_code)
+            model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=trust_remote_code)
         except (OSError, ValueError) as error:
             raise BackboneError(
                 f"backbone {name!r} could not be loaded ({str(error).strip().splitlines()[0]}); give one of "
@@ -118,9 +118,7 @@ class Backbone:
     def hidden(self, ids_M: Tensor, position_M: Tensor, batch: packed.PackedPass, route: Route | None) -> Tensor:
         """Last hidden state [M, width] of a packed stream of tokens. route=None: the bare backbone."""
         with self._routed(route):
-            out = self.decoder(
-                input_ids=ids_M[None], position_ids=position_M[None], use_cache=False, packed=batch
-            )
+            out = self.decoder(input_ids=ids_M[None], position_ids=position_M[None], use_cache=False, packed=batch)
         return out.last_hidden_state[0]
 
     def logits(self, hidden_BE: Tensor) -> Tensor:

@@ -47,9 +47,7 @@ def generate(
     for step in range(max_tokens):
         token, logprob, entropy = draw(backbone.logits(last), [keys[r] for r in rows], step, how)
         still: list[int] = []
-        for i, (r, t, lp, e) in enumerate(
-            zip(rows, token.tolist(), logprob.tolist(), entropy.tolist(), strict=True)
-        ):
+        for i, (r, t, lp, e) in enumerate(zip(rows, token.tolist(), logprob.tolist(), entropy.tolist(), strict=True)):
             done[r].ids.append(t)
             done[r].logprobs.append(lp)
             done[r].entropies.append(e)

@@ -40,7 +40,7 @@ def convert(gguf: Path, target: Path) -> Path:
     try:
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         config = copy.deepcopy(read.config)
-        del config.quantization_config  # the weights are plain now; marked as quantised they could not be saved
+        del config.quantization_config  # pyright: ignore[reportAttributeAccessIssue]  # the weights are plain now; marked as quantised they could not be saved
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         model.load_state_dict(read.state_dict())
         model.generation_config = read.generation_config

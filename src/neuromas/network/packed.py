@@ -76,7 +76,7 @@ class PackedPass:
         self.counts = counts  # tokens of the stream per adapter, in order
         self.row_adapter = [g.adapter for g in groups for _ in g.own_ids]
         self.S = int(self.own_len_UG.max()) + room
-        as_index = lambda x: torch.tensor(x, dtype=torch.long, device=device)  # noqa: E731
+        as_index = lambda x: torch.tensor(x, dtype=torch.long, device=device)
         self.ids_M, self.position_M = as_index(ids), as_index(position)
         self.last_at_B = as_index(last_at)
         self._prefix_at, self._prefix_slot = as_index(prefix_at), as_index(prefix_slot)
@@ -184,7 +184,7 @@ class PackedPass:
                 see_prefix = see_prefix & (t > length + col - window)
                 see_own = see_own & (s > col - window)
             fill = torch.finfo(dtype).min / 2
-            as_mask = lambda see: torch.zeros(see.shape, dtype=dtype, device=see.device).masked_fill(~see, fill)  # noqa: E731
+            as_mask = lambda see: torch.zeros(see.shape, dtype=dtype, device=see.device).masked_fill(~see, fill)
             self._masks[key] = as_mask(see_prefix), as_mask(see_own)
         return self._masks[key]
 

@@ -1,4 +1,4 @@
-"""From (where a node stands, the question, the upstream messages) to token ids: the only place where text becomes tokens.
+"""From (where a node stands, question, upstream messages) to token ids: the only place where text becomes tokens.
 
 A prompt says where its node stands and never what to be: no role words. Its order is *structure, question,
 upstream messages*, so everything before the first message is one prefix that all rollouts of a (question, node)

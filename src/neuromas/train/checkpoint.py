@@ -78,7 +78,9 @@ def load(folder: Path, network: Network, optimizer: torch.optim.Optimizer | None
             )
     for name in network.adapters.names:
         node = folder / "nodes" / name
-        network.adapters.import_peft(name, _tensors(node / "adapter_model.safetensors"), _read(node / "adapter_config.json"))
+        network.adapters.import_peft(
+            name, _tensors(node / "adapter_model.safetensors"), _read(node / "adapter_config.json")
+        )
     if optimizer is not None:
         _fill_optimizer(network.adapters, optimizer, _tensors(folder / "optimizer.safetensors"))
     return Progress(**state["progress"])
@@ -159,7 +161,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing; the checkpoint is incomplete, choose another") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); the checkpoint is damaged, choose another") from error
+        raise CheckpointError(f"{path} is not JSON ({error}); the checkpoint is damaged, choose another") from error
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -118,8 +118,7 @@ def _micro_batches(
             if group:
                 groups.append(group)
         size = sum(
-            len(g[0].call.prefix_ids) + sum(len(r.call.own_ids) + len(r.call.completion_ids) for r in g)
-            for g in groups
+            len(g[0].call.prefix_ids) + sum(len(r.call.own_ids) + len(r.call.completion_ids) for r in g) for g in groups
         )
         if not groups:
             continue
@@ -145,7 +144,7 @@ def _micro_loss(
     temperature = network.decoding.temperature
     logprobs_L, entropies_L = replay(network.backbone, bank, groups, ids, temperature)
     lengths = torch.tensor([len(i) for i in ids])
-    spread = lambda values: torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(logprobs_L.device)  # noqa: E731
+    spread = lambda values: torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(logprobs_L.device)
     loss = policy_gradient_loss(logprobs_L, spread([row.advantage for row in rows]), rollouts)
 
     if config.kl:

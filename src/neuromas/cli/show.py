@@ -1,0 +1,123 @@
+"""How things look in the terminal: progress, tables, traces, curves."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from neuromas.types import Grade, Question, Trace
+
+console = Console()
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+class TrainingView:
+    """A progress bar with time left and a line at each validation; the `watch` of a training run."""
+
+    def __init__(self, steps: int, label: str = "training") -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+        self._bar = self._progress.add_task(label, total=steps, note="")
+        self._rewards: list[float] = []
+
+    def __enter__(self) -> "TrainingView":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        if "reward" in line:
+            self._rewards.append(line["reward"])
+            recent = sum(self._rewards[-10:]) / len(self._rewards[-10:])
+            self._progress.update(self._bar, completed=line["step"], note=f"reward {recent:.2f}")
+        if "validation" in line:
+            v = line["validation"]
+            text = f"step {line['step']:>4}  validation {percent(v)}"
+            if "reward" in line:
+                text += f"  equal-reward groups {line['equal_reward_groups']:.0%}"
+                text += f"  commonest answer {escape(repr(line['top_answer']))} {line['top_answer_share']:.0%}"
+            self._progress.console.print(text)
+
+
+def percent(result: dict[str, Any]) -> str:
+    """Accuracy with its interval and n."""
+    low, high = result["ci95"]
+    return f"{result['accuracy']:.1%} [{low:.1%}, {high:.1%}] (n = {result['n']})"
+
+
+def results_table(rows: list[dict[str, Any]], title: str) -> Table:
+    """Results as a table: nothing is shown without n, interval, seeds, parse rate, calls, tokens and parameters."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("system")
+    for name in ("decoding", "accuracy", "95 % interval", "n × seeds", "parsed", "calls", "tokens", "trainable"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        low, high = row["ci95"]
+        blanked = ", messages blanked" if row.get("messages") == "blanked" else ""
+        table.add_row(
+            escape(row["system"] + blanked),
+            row["decoding"],
+            f"{row['accuracy']:.1%}",
+            f"{low:.1%} – {high:.1%}",
+            f"{row['n']} × {row['seeds']}",
+            f"{row['parse_rate']:.0%}",
+            f"{row['calls']:g}",
+            f"{row['generated_tokens']:.1f}",
+            f"{row['trainable_parameters']:,}",
+        )
+    return table
+
+
+def floors_line(row: dict[str, Any]) -> str:
+    f = row["floors"]
+    return (
+        f"floors on these {row['n']} questions: chance {f['chance']:.1%}, majority of training answers "
+        f"{f['majority']:.1%}, best constant ({f['constant_answer']!r}) {f['best_constant']:.1%}"
+    )
+
+
+def print_final(final: dict[str, Any]) -> None:
+    rows = final["results"]
+    console.print(results_table(rows, f"{rows[0]['task']} ({rows[0]['split']}), {final['steps']} steps"))
+    console.print(escape(floors_line(rows[0])))
+    for warning in final["warnings"]:
+        console.print(f"[yellow]warning:[/] {escape(warning)}")
+
+
+def print_trace(
+    question: Question, trace: Trace, grade: Grade | None = None, decode: Callable[[list[int]], str] | None = None
+) -> None:
+    """One question's way through a network, message by message. decode turns ids into text: prompts are shown too."""
+    console.print(f"[bold]question[/] {escape(question.text)}")
+    for call in trace.calls:
+        cut = " [yellow](cut off by the token limit)[/]" if call.truncated else ""
+        if decode is not None:
+            console.print(f"[dim]{escape(decode(call.prefix_ids + call.own_ids))}[/]")
+        count = f"[dim]{len(call.completion_ids)} tokens, log-prob {sum(call.logprobs):.2f}[/]"
+        console.print(f"  [cyan]{escape(call.node):>5}[/] {escape(call.text) or '[dim](nothing)[/]'}{cut}  {count}")
+    verdict = ""
+    if grade is not None:
+        wrong = f"  [red]wrong[/], the answer is {escape(question.answer)}"
+        verdict = "  [green]right[/]" if grade.reward == 1 else wrong
+    read = "" if grade is None else f"  [dim]read as {escape(str(grade.parsed))}[/]"
+    console.print(f"[bold]answer[/] {escape(trace.answer)}{read}{verdict}")
+
+
+def sparkline(values: list[float], width: int = 60) -> str:
+    """Values in [0, 1] as one line of blocks."""
+    if not values:
+        return ""
+    picked = [values[int(i * len(values) / width)] for i in range(width)] if len(values) > width else values
+    return "".join(_BLOCKS[round(max(0.0, min(1.0, v)) * 8)] for v in picked)

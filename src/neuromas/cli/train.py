@@ -1,0 +1,74 @@
+"""`neuromas train`: train a network from a recipe, from options, or both."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+
+def main(
+    recipe: Annotated[Path | None, tyro.conf.Positional] = None,
+    task: str | None = None,
+    topology: str | None = None,
+    backbone: str | None = None,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    json: Path | None = None,
+    test_limit: int | None = None,
+    threads: int | None = None,
+) -> None:
+    """Train a network of language-model nodes from its final reward, then measure it on the test split.
+
+    Args:
+        recipe: A TOML file; options given here override it. Published ones are in recipes/.
+        task: What to learn; see `neuromas tasks`.
+        topology: Hidden widths such as 2-2, or a file; see `neuromas draw`.
+        backbone: The frozen language model; see `neuromas backbones`.
+        steps: Updates.
+        learning_rate: Of AdamW.
+        seed: Of everything random.
+        out: The run's folder; by default runs/<recipe or task>_<topology>_s<seed>.
+        resume: Continue the run in the folder `out`, to the same numbers as if it had not stopped.
+        json: Write the final figures to this file too (they are always in OUT/final.json).
+        test_limit: Measure on the first so many test questions only.
+        threads: CPU threads; by default all cores.
+    """
+    from neuromas.cli.show import TrainingView, print_final
+    from neuromas.config import RunConfig, override
+    from neuromas.files import write_json
+
+    changes: dict[str, Any] = {
+        "task.name": task,
+        "topology": topology,
+        "backbone.name": backbone,
+        "train.steps": steps,
+        "train.learning_rate": learning_rate,
+        "seed": seed,
+    }
+    if resume and recipe is None and out is not None and (out / "config.json").exists():
+        import json as json_module
+
+        saved = json_module.loads((out / "config.json").read_text(encoding="utf-8"))
+        config = RunConfig.make(override(saved, changes))
+    else:
+        config = RunConfig.make(override({}, changes)) if recipe is None else RunConfig.load(recipe, **changes)
+    stem = recipe.stem if recipe else f"{config.task.name.replace('/', '-')}_{config.topology}"
+    folder = out or Path("runs") / f"{stem}_s{config.seed}"
+
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    from neuromas.train.finish import finish
+    from neuromas.train.loop import train
+
+    print(f"run folder: {folder}")
+    with TrainingView(config.train.steps) as view:
+        network, loaded = train(config, folder, resume=resume, watch=view)
+    final = finish(folder, network, loaded, test_limit)
+    print_final(final)
+    if json is not None:
+        write_json(json, final)

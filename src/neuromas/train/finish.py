@@ -1,0 +1,80 @@
+"""After training: the test figures of a run, beside those that keep them honest, and its learning curve."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from neuromas.evaluate.run import evaluate
+from neuromas.files import append_json_line, read_json_lines, write_json
+from neuromas.network.forward import Network
+from neuromas.tasks.base import Task
+from neuromas.train.loop import load_run
+from neuromas.train.plots import learning_curve
+
+
+def finish(run: Path, network: Network, task: Task, limit: int | None = None) -> dict[str, Any]:
+    """Measure the run on the test split and write `final.json`, `answers.jsonl` and `curve.png`.
+
+    Rows: the untrained network, the last checkpoint (greedy, sampled, and with every message blanked) and the best
+    checkpoint on validation (the same three). network: as of the last step.
+    """
+    rows: list[dict[str, Any]] = []
+    answers = run / "answers.jsonl"
+    answers.unlink(missing_ok=True)
+
+    def measure(which: str, subject: Network, *, greedy: bool = True, blank: bool = False) -> None:
+        hidden = subject.topology.nodes[:-1] if blank else ()
+        found = evaluate(subject, task, "test", limit, greedy=greedy, seed=1, blank=hidden)
+        label = {"checkpoint": which, "messages": "blanked" if blank else "as sent"}
+        rows.append(found.result | {"system": f"{run.name} ({which})"} | label)
+        for record in found.records:
+            append_json_line(answers, label | {"decoding": rows[-1]["decoding"]} | record)
+
+    untrained = Network.create(
+        network.topology,
+        network.backbone,
+        rank=network.adapters.rank,
+        targets=tuple({k.rsplit(".", 1)[-1] for k in network.adapters.shapes}),
+        limits=network.limits,
+        decoding=network.decoding,
+        tied=len(network.adapters.names) < len(network.topology.nodes),
+    )
+    best, _, _ = load_run(run, "best", network.backbone)
+    for which, subject in (("untrained", untrained), ("last", network), ("best", best)):
+        measure(which, subject)
+        measure(which, subject, greedy=False)
+        if len(subject.topology.nodes) > 1:
+            measure(which, subject, blank=True)
+    metrics = read_json_lines(run / "metrics.jsonl")
+    final = {
+        "run": run.name,
+        "steps": metrics[-1]["step"],
+        "config": json.loads((run / "config.json").read_text(encoding="utf-8")),
+        "results": rows,
+        "warnings": collapse_warnings(metrics),
+    }
+    write_json(run / "final.json", final)
+    learning_curve(metrics, run / "curve.png", title=run.name)
+    return final
+
+
+def collapse_warnings(metrics: list[dict[str, Any]]) -> list[str]:
+    """What in the last ten steps tells of a collapse; see docs/metrics.md. Empty when nothing does."""
+    recent = [m for m in metrics[-10:] if "equal_reward_groups" in m]
+    if not recent:
+        return []
+    mean = lambda key: sum(m[key] for m in recent) / len(recent)
+    out: list[str] = []
+    if mean("equal_reward_groups") > 0.8 and mean("accuracy") < 0.95:
+        out.append(
+            f"{mean('equal_reward_groups'):.0%} of the questions got the same reward in every rollout: almost nothing "
+            "is left to learn from; lower the learning rate, raise train.entropy or train.kl, or set train.balanced"
+        )
+    if mean("top_answer_share") > 0.9 and mean("distinct_answers") > 0:
+        out.append(
+            f"the answer {recent[-1]['top_answer']!r} makes up {mean('top_answer_share'):.0%} of all answers: the "
+            "network has collapsed to a constant"
+        )
+    if mean("parse_rate") < 0.8:
+        out.append(f"only {mean('parse_rate'):.0%} of the answers could be read; raise sampling.answer_tokens")
+    return out

@@ -1,0 +1,262 @@
+"""A training run: a folder, a loop over `train_step`, validation, checkpoints, and resuming to the same numbers."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuromas.config import RunConfig
+from neuromas.errors import CheckpointError, DivergenceError
+from neuromas.evaluate.run import evaluate
+from neuromas.files import append_json_line, keep_json_lines, read_json_lines, write_json
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Limits, Network
+from neuromas.network.sampling import Decoding, stream_key
+from neuromas.network.topology import Topology
+from neuromas.tasks import load_task
+from neuromas.tasks.base import Task
+from neuromas.train import checkpoint
+from neuromas.train.checkpoint import Progress
+from neuromas.train.step import StepResult, train_step
+from neuromas.types import Question
+
+Watch = Callable[[dict[str, Any]], None]  # called with every line of metrics.jsonl
+_SAMPLES = 2  # traces kept each time a validation is made
+
+
+def build(config: RunConfig, backbone: Backbone | None = None) -> tuple[Network, Task]:
+    """The untrained network and the task of a run. A backbone already loaded may be shared."""
+    task = load_task(config.task.name, **config.task.options)
+    if backbone is None:
+        b = config.backbone
+        backbone = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
+    s = config.sampling
+    network = Network.create(
+        Topology.parse(config.topology),
+        backbone,
+        rank=config.adapter.rank,
+        alpha=config.adapter.alpha,
+        targets=config.adapter.targets,
+        tied=config.adapter.tied,
+        seed=config.seed,
+        limits=Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows),
+        decoding=Decoding(temperature=s.temperature),
+    )
+    return network, task
+
+
+def train(
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    backbone: Backbone | None = None,
+    watch: Watch | None = None,
+) -> tuple[Network, Task]:
+    """Run or continue a training run in the folder `out`; returns the network as of the last step.
+
+    A run that was killed continues, with resume=True, to the same numbers as an undisturbed one: only the step
+    under way is lost. Raises `CheckpointError` when `out` holds another run, `DivergenceError` on NaN or infinity.
+    """
+    network, task = build(config, backbone)
+    optimizer = torch.optim.AdamW(
+        network.adapters.stacks(),
+        lr=config.train.learning_rate,
+        betas=config.train.betas,
+        weight_decay=config.train.weight_decay,
+    )
+    progress = _open(config, out, network, optimizer, resume)
+    schedule = Schedule(task.questions("train"), config)
+    logger = _Logger(out, watch)
+    if not (out / "metrics.jsonl").exists():
+        _validate(network, task, config, progress, out, logger, {"step": 0})
+
+    spent = sum(sum(r["seconds"].values()) for r in read_json_lines(out / "metrics.jsonl") if "seconds" in r)
+    while progress.step < config.train.steps:
+        step = progress.step + 1
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        questions = schedule.questions(step)
+        try:
+            result = train_step(
+                network,
+                optimizer,
+                task,
+                questions,
+                config.train,
+                step=step,
+                seed=config.seed,
+                baseline=progress.baseline,
+            )
+        except DivergenceError as error:
+            write_json(
+                out / f"failed-step-{step}.json", {"error": str(error), "questions": [asdict(q) for q in questions]}
+            )
+            raise DivergenceError(
+                f"{error}. The questions are in {out / f'failed-step-{step}.json'}, the last good state in "
+                f"{checkpoint.newest(out / 'checkpoints')}"
+            ) from error
+        progress.step = step
+        progress.baseline += (result.metrics["reward"] - progress.baseline) * (1 / step if step < 10 else 0.1)
+        spent += sum(result.metrics["seconds"].values())
+        budget = config.train.stop_after_seconds
+        last = step == config.train.steps or (budget is not None and spent >= budget)
+        line = {"step": step, "learning_rate": learning_rate(config, step), **result.metrics}
+        if step % config.train.validate_every == 0 or last:
+            _keep_samples(out, step, result)
+            _validate(network, task, config, progress, out, logger, line)
+        else:
+            logger.log(line)
+            if step % config.train.checkpoint_every == 0:
+                _checkpoint(network, optimizer, progress, config, out)
+        if step % config.train.validate_every == 0 or last:
+            _checkpoint(network, optimizer, progress, config, out)
+        if last:
+            break
+    logger.close()
+    return network, task
+
+
+class Schedule:
+    """Which questions each step asks: a pure function of (seed, step), so that a resumed run asks the same.
+
+    Every epoch is a new permutation of the training split. Balanced: each step holds equally many questions of every
+    answer (the rarer answers come round more often).
+    """
+
+    def __init__(self, questions: list[Question], config: RunConfig) -> None:
+        self.size, self.seed = config.train.questions, config.seed
+        self.pools = [questions]
+        if config.train.balanced:
+            by_answer: dict[str, list[Question]] = {}
+            for question in questions:
+                by_answer.setdefault(question.answer, []).append(question)
+            self.pools = [by_answer[a] for a in sorted(by_answer)]
+        self._orders: dict[tuple[int, int], list[int]] = {}
+
+    def questions(self, step: int) -> list[Question]:
+        """The questions of `step` (from 1), `size` of them."""
+        out: list[Question] = []
+        for k in range(self.size):
+            pool = (step * self.size + k) % len(self.pools)
+            drawn = ((step - 1) * self.size + k) // len(self.pools)  # how many this pool has given before
+            epoch, place = divmod(drawn, len(self.pools[pool]))
+            out.append(self.pools[pool][self._order(pool, epoch)[place]])
+        return out
+
+    def _order(self, pool: int, epoch: int) -> list[int]:
+        if (pool, epoch) not in self._orders:
+            order = list(range(len(self.pools[pool])))
+            random.Random(stream_key(self.seed, "order", pool, epoch)).shuffle(order)
+            self._orders = {k: v for k, v in self._orders.items() if k[1] >= epoch - 1} | {(pool, epoch): order}
+        return self._orders[pool, epoch]
+
+
+def learning_rate(config: RunConfig, step: int) -> float:
+    """Learning rate of `step` (from 1): linear warm-up, then constant or linearly to 0 at the end."""
+    t = config.train
+    rate = t.learning_rate * min(1.0, step / t.warmup if t.warmup else 1.0)
+    return rate * (1 - (step - 1) / t.steps) if t.decay == "linear" else rate
+
+
+def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -> tuple[Network, Task, RunConfig]:
+    """The network of a finished or running run: "best" (on validation) or "last"."""
+    if not (run / "config.json").is_file():
+        raise CheckpointError(f"{run} is not a run folder (no config.json); make one with: neuromas train")
+    config = RunConfig.make(json.loads((run / "config.json").read_text(encoding="utf-8")))
+    network, task = build(config, backbone)
+    folder = run / "best" if which == "best" and (run / "best").exists() else checkpoint.newest(run / "checkpoints")
+    if folder is None:
+        raise CheckpointError(f"{run} holds no checkpoint yet; wait for its first step")
+    checkpoint.load(folder, network)
+    network.name = f"{run.name} ({which})"
+    return network, task, config
+
+
+def _open(config: RunConfig, out: Path, network: Network, optimizer: torch.optim.Optimizer, resume: bool) -> Progress:
+    """Prepare the run folder, or restore from it."""
+    newest = checkpoint.newest(out / "checkpoints")
+    if not resume:
+        if newest is not None:
+            raise CheckpointError(f"{out} already holds a run; continue it with --resume, or choose another --out")
+        for old in ("metrics.jsonl", "samples.jsonl"):
+            (out / old).unlink(missing_ok=True)
+        write_json(out / "config.json", config.model_dump(mode="json"))
+        return Progress()
+    checkpoint.clean(out / "checkpoints")
+    if newest is None:  # killed before its first step was saved: begin again
+        return _open(config, out, network, optimizer, resume=False)
+    progress = checkpoint.load(newest, network, optimizer)
+    for file in ("metrics.jsonl", "samples.jsonl"):
+        keep_json_lines(out / file, progress.step)
+    return progress
+
+
+def _checkpoint(
+    network: Network, optimizer: torch.optim.Optimizer, progress: Progress, config: RunConfig, out: Path
+) -> None:
+    saved = checkpoint.save(out / "checkpoints", network, optimizer, progress)
+    if progress.best_step == progress.step:
+        checkpoint.mark_best(out, saved)
+    checkpoint.prune(out / "checkpoints", config.train.keep_checkpoints, out / "best")
+
+
+def _validate(
+    network: Network,
+    task: Task,
+    config: RunConfig,
+    progress: Progress,
+    out: Path,
+    logger: "_Logger",
+    line: dict[str, Any],
+) -> None:
+    """Greedy accuracy on the validation split, logged with the step's line; remembers the best."""
+    found = evaluate(network, task, "validation", config.train.validation_questions).result
+    keep = ("accuracy", "ci95", "n", "parse_rate", "top_answer")
+    if found["accuracy"] > progress.best_validation:
+        progress.best_validation, progress.best_step = found["accuracy"], progress.step
+    logger.log(line | {"validation": {k: found[k] for k in keep}})
+
+
+def _keep_samples(out: Path, step: int, result: StepResult) -> None:
+    for trace, grade in list(zip(result.traces, result.grades, strict=True))[:_SAMPLES]:
+        append_json_line(out / "samples.jsonl", {"step": step, "reward": grade.reward, "trace": trace.to_dict()})
+
+
+class _Logger:
+    """Writes each line to metrics.jsonl and to TensorBoard, and shows it to whoever watches."""
+
+    def __init__(self, out: Path, watch: Watch | None) -> None:
+        self._file, self._watch = out / "metrics.jsonl", watch
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:  # TensorBoard is not installed: the JSON lines hold everything
+            self._board = None
+        else:
+            self._board = SummaryWriter(str(out / "tensorboard"))
+
+    def log(self, line: dict[str, Any]) -> None:
+        append_json_line(self._file, line)
+        if self._board is not None:
+            for name, value in _flat(line).items():
+                self._board.add_scalar(name, value, line["step"])
+        if self._watch is not None:
+            self._watch(line)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    out: dict[str, float] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            out |= _flat(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            out[prefix + key] = float(value)
+    return out

@@ -1,0 +1,52 @@
+"""Learning curves as PNG; matplotlib is imported only when something is drawn."""
+
+from pathlib import Path
+from typing import Any
+
+
+def learning_curve(metrics: list[dict[str, Any]], path: Path, title: str) -> Path:
+    """Reward per step, validation accuracy, and what warns of a collapse, to `path`."""
+    from matplotlib.figure import Figure
+
+    steps = [m for m in metrics if "reward" in m]
+    checks = [m for m in metrics if "validation" in m]
+    figure = Figure(figsize=(8, 5.2), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    x = [m["step"] for m in steps]
+    top.plot(x, [m["reward"] for m in steps], color="0.75", lw=1, label="reward of the step's rollouts (sampled)")
+    top.plot(x, smooth([m["reward"] for m in steps]), color="C0", lw=2, label="the same, smoothed")
+    low = [m["validation"]["accuracy"] - m["validation"]["ci95"][0] for m in checks]
+    high = [m["validation"]["ci95"][1] - m["validation"]["accuracy"] for m in checks]
+    top.errorbar(
+        [m["step"] for m in checks],
+        [m["validation"]["accuracy"] for m in checks],
+        yerr=[low, high],
+        fmt="o",
+        color="C1",
+        capsize=3,
+        label="validation accuracy (greedy, 95 % interval)",
+    )
+    top.set(ylim=(0, 1.02), ylabel="accuracy", title=title)
+    top.legend(loc="lower right", fontsize=8)
+    bottom.plot(x, smooth([m["equal_reward_groups"] for m in steps]), label="questions with equal rewards")
+    bottom.plot(x, smooth([m["top_answer_share"] for m in steps]), label="share of the commonest answer")
+    bottom.plot(x, smooth([m["parse_rate"] for m in steps]), label="parse rate", color="C2")
+    bottom.set(ylim=(0, 1.02), xlabel="step", ylabel="share")
+    bottom.legend(loc="center right", fontsize=8)
+    for axes in (top, bottom):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, dpi=120, format="png")
+    temporary.replace(path)
+    return path
+
+
+def smooth(values: list[float], weight: float = 0.8) -> list[float]:
+    """Exponential moving average, corrected for its start."""
+    out: list[float] = []
+    total = norm = 0.0
+    for value in values:
+        total, norm = weight * total + value, weight * norm + 1
+        out.append(total / norm)
+    return out
