@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -59,19 +60,18 @@ def percent(result: dict[str, Any]) -> str:
 
 def results_table(rows: list[dict[str, Any]], title: str) -> Table:
     """Results as a table: nothing is shown without n, interval, seeds, parse rate, calls, tokens and parameters."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("system")
-    for name in ("decoding", "accuracy", "95 % interval", "n × seeds", "parsed", "calls", "tokens", "trainable"):
-        table.add_column(name, justify="right")
+    for name in ("decoding", "accuracy [95 %]", "n×seeds", "parsed", "calls", "tokens", "trainable"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         low, high = row["ci95"]
         blanked = ", messages blanked" if row.get("messages") == "blanked" else ""
         table.add_row(
             escape(row["system"] + blanked),
             row["decoding"],
-            f"{row['accuracy']:.1%}",
-            f"{low:.1%} – {high:.1%}",
-            f"{row['n']} × {row['seeds']}",
+            f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
+            f"{row['n']}×{row['seeds']}",
             f"{row['parse_rate']:.0%}",
             f"{row['calls']:g}",
             f"{row['generated_tokens']:.1f}",

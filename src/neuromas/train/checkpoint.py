@@ -90,6 +90,11 @@ def topology_of(folder: Path) -> Topology:
     return Topology.from_dict(_read(folder / "topology.json"))
 
 
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint; -1 when there is none at `folder`."""
+    return _read(folder / "state.json")["progress"]["step"] if folder.exists() else -1
+
+
 def newest(folder: Path) -> Path | None:
     """The checkpoint with the highest step in `folder`, None when there is none."""
     found = sorted(folder.glob("step-[0-9]*")) if folder.is_dir() else []

@@ -8,6 +8,7 @@ from neuromas.evaluate.run import evaluate
 from neuromas.files import append_json_line, read_json_lines, write_json
 from neuromas.network.forward import Network
 from neuromas.tasks.base import Task
+from neuromas.train import checkpoint
 from neuromas.train.loop import load_run
 from neuromas.train.plots import learning_curve
 
@@ -15,9 +16,11 @@ from neuromas.train.plots import learning_curve
 def finish(run: Path, network: Network, task: Task, limit: int | None = None) -> dict[str, Any]:
     """Measure the run on the test split and write `final.json`, `answers.jsonl` and `curve.png`.
 
-    Rows: the untrained network, the last checkpoint (greedy, sampled, and with every message blanked) and the best
-    checkpoint on validation (the same three). network: as of the last step.
+    Rows: the untrained network (greedy and sampled), then the last checkpoint and the best one on validation (greedy,
+    sampled, and with every message blanked). network: as of the last step. Where the last is the best, it is measured
+    once, as the best.
     """
+    metrics = read_json_lines(run / "metrics.jsonl")
     rows: list[dict[str, Any]] = []
     answers = run / "answers.jsonl"
     answers.unlink(missing_ok=True)
@@ -40,12 +43,14 @@ def finish(run: Path, network: Network, task: Task, limit: int | None = None) ->
         tied=len(network.adapters.names) < len(network.topology.nodes),
     )
     best, _, _ = load_run(run, "best", network.backbone)
-    for which, subject in (("untrained", untrained), ("last", network), ("best", best)):
+    subjects = {"untrained": untrained, "last": network, "best": best}
+    if checkpoint.step_of(run / "best") == metrics[-1]["step"]:
+        del subjects["last"]  # the same network
+    for which, subject in subjects.items():
         measure(which, subject)
         measure(which, subject, greedy=False)
-        if len(subject.topology.nodes) > 1:
+        if which != "untrained" and len(subject.topology.nodes) > 1:
             measure(which, subject, blank=True)
-    metrics = read_json_lines(run / "metrics.jsonl")
     final = {
         "run": run.name,
         "steps": metrics[-1]["step"],

@@ -50,3 +50,28 @@ def smooth(values: list[float], weight: float = 0.8) -> list[float]:
         total, norm = weight * total + value, weight * norm + 1
         out.append(total / norm)
     return out
+
+
+def compare_curves(
+    histories: dict[str, list[list[dict[str, Any]]]], labels: dict[str, str], path: Path, title: str
+) -> Path:
+    """Validation accuracy over training of several systems: a line for the mean over seeds, a thin one for each."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for color, (name, runs) in enumerate(reversed(list(histories.items()))):
+        curves = [[(m["step"], m["validation"]["accuracy"]) for m in run if "validation" in m] for run in runs]
+        for curve in curves:
+            axes.plot(*zip(*curve, strict=True), color=f"C{color}", lw=0.8, alpha=0.4)
+        steps = [step for step, _ in curves[0]]
+        mean = [sum(c[i][1] for c in curves) / len(curves) for i in range(len(steps))]
+        axes.plot(steps, mean, "o-", color=f"C{color}", lw=2.5, label=labels[name].strip())
+    axes.set(ylim=(0, 1.02), xlabel="step", ylabel="accuracy", title=title)
+    axes.legend(loc="lower right", fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, dpi=120, format="png")
+    temporary.replace(path)
+    return path

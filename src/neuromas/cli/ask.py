@@ -1,0 +1,50 @@
+"""`neuromas ask`: one question to a run, and everything its nodes say on the way."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def main(
+    system: Annotated[str, tyro.conf.Positional],
+    question: Annotated[str, tyro.conf.Positional],
+    checkpoint: Literal["best", "last"] = "best",
+    backbone: str = "tiny",
+    sampled: bool = False,
+    blank: tuple[str, ...] = (),
+    prompts: bool = False,
+    seed: int = 0,
+    json: Path | None = None,
+    threads: int | None = None,
+) -> None:
+    """Ask one question and see the whole trace.
+
+    Args:
+        system: A run folder, or `direct` (the bare backbone, one call).
+        question: The question's text.
+        checkpoint: Which state of the run: best on validation, or last.
+        backbone: The model of `direct`.
+        sampled: Sample instead of decoding greedily.
+        blank: Nodes whose message is delivered empty.
+        prompts: Show every node's whole prompt too.
+        seed: Of sampling.
+        json: Write the trace to this file.
+        threads: CPU threads; by default all cores.
+    """
+    from neuromas.cli.show import print_trace
+    from neuromas.cli.systems import load_system
+    from neuromas.errors import ConfigError
+    from neuromas.files import write_json
+    from neuromas.types import Question
+
+    network, task = load_system(system, None, backbone, checkpoint, threads)
+    unknown = set(blank) - set(network.topology.nodes)
+    if unknown:
+        raise ConfigError(f"blank names {sorted(unknown)}, but the nodes are {', '.join(network.topology.nodes)}")
+    pattern = task.questions("test")[0]  # how this task wants to be answered
+    asked = Question("asked", question, "", pattern.instruction, pattern.answer_prefix)
+    trace = network.answer([asked], greedy=not sampled, seed=seed, blank=blank)[0]
+    print_trace(asked, trace, decode=network.backbone.tokenizer.decode if prompts else None)
+    if json is not None:
+        write_json(json, trace.to_dict())

@@ -1,0 +1,72 @@
+"""`neuromas eval`: measure a run, or the bare backbone, on a task."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def main(
+    system: Annotated[str, tyro.conf.Positional],
+    task: str | None = None,
+    split: Literal["train", "validation", "test"] = "test",
+    limit: int | None = None,
+    backbone: str = "tiny",
+    checkpoint: Literal["best", "last"] = "best",
+    sampled: bool = False,
+    blank: bool = False,
+    votes: int = 1,
+    seed: int = 0,
+    json: Path | None = None,
+    answers: Path | None = None,
+    threads: int | None = None,
+) -> None:
+    """Measure a system: n, Wilson interval, parse rate, calls, tokens, floors.
+
+    Args:
+        system: A run folder, or `direct` (the bare backbone, one call).
+        task: What to ask; by default the run's own task.
+        split: Which questions.
+        limit: The first so many questions only.
+        backbone: The model of `direct`.
+        checkpoint: Which state of the run: best on validation, or last.
+        sampled: Sample answers instead of decoding greedily.
+        blank: Deliver every message empty: what the network is worth without what its nodes say.
+        votes: Take the majority of so many sampled answers.
+        seed: Of sampling.
+        json: Write the figures to this file too.
+        answers: Write one JSON line a question to this file.
+        threads: CPU threads; by default all cores.
+    """
+    from rich.progress import Progress
+
+    from neuromas.cli.show import console, floors_line, results_table
+    from neuromas.cli.systems import load_system
+    from neuromas.evaluate.baselines.vote import Vote
+    from neuromas.evaluate.run import evaluate
+    from neuromas.files import write_json, write_text
+
+    network, loaded = load_system(system, task, backbone, checkpoint, threads)
+    subject = network if votes == 1 else Vote(network, votes, lambda q, text: loaded.grade(q, text).parsed)
+    options = {"blank": network.topology.nodes[:-1]} if blank and votes == 1 else {}
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task(f"{subject.name} on {loaded.name}", total=None)
+        found = evaluate(
+            subject,
+            loaded,
+            split,
+            limit,
+            greedy=not sampled and votes == 1,
+            seed=seed,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            **options,
+        )
+    result = found.result | {"messages": "blanked" if options else "as sent"}
+    console.print(results_table([result], f"{loaded.name} ({split})"))
+    console.print(floors_line(result), markup=False)
+    if json is not None:
+        write_json(json, result)
+    if answers is not None:
+        import json as json_module
+
+        write_text(answers, "".join(json_module.dumps(r, ensure_ascii=False) + "\n" for r in found.records))
