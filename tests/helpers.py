@@ -103,14 +103,12 @@ def make_network(
 
 
 def merged(network: Network, adapter: int, model: Any) -> dict[str, Tensor]:
-    """Weights of plain `model` with one adapter added in: W + alpha / rank * B A; differentiable in the bank."""
+    """The target weights of plain `model` with one adapter added in: W + alpha / rank * B A; differentiable in the bank."""
     bank = network.adapters
-    weights = {k: v for k, v in model.state_dict().items()}
+    weights: dict[str, Tensor] = {}
     for key in bank.shapes:
-        attr = key.replace(".", "|")
-        weights[f"{key}.weight"] = weights[f"{key}.weight"] + bank.alpha / bank.rank * (
-            bank.B[attr][adapter] @ bank.A[attr][adapter]
-        )
+        low_rank = bank.B[key.replace(".", "|")][adapter] @ bank.A[key.replace(".", "|")][adapter]
+        weights[f"{key}.weight"] = model.get_submodule(key).weight + bank.alpha / bank.rank * low_rank
     return weights
 
 

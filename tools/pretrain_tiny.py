@@ -160,7 +160,7 @@ def facts(n: int, count: int, rng: np.random.Generator) -> Batch:
 
 
 def training_batch(progress: float, rng: np.random.Generator) -> Batch:
-    """Four leaves first, then both sizes; `progress` runs from 0 to 1."""
+    """Four leaves first, then both sizes; `progress` runs from 0 to 1. Batches cost about the same time."""
     if rng.random() < (0.25 if progress < 0.15 else 0.05):
         return facts(32, 10, rng)
     depth = 2 if progress < 0.25 or rng.random() < 0.3 else 3
@@ -388,7 +388,12 @@ of weight (a completion's token weighs 1, a message's 0.5, the rest of a prompt 
 the `compact` style over training expressions, followed by one statement (`a3+5=8;`) or by the root's work (`8*4=2`).
 Node ids, layers and neighbours are random, and which part is stated is independent of them: no role is built in.
 Messages are independent random statements, with repetition, {empty:.0%} of them empty; whole derivations in order never
-occur on purpose. One batch in twenty lists single operations (`3+5=8;`); about one in a hundred hides the question.
+occur on purpose. Half of the answering nodes hear more about the two parts right below the root. For the first
+quarter of the steps there are only 4-leaf expressions, most of them with other letters than a and b. One batch in
+twenty (more at first) lists single operations (`3+5=8;`), over all operands; about one in a hundred hides the question.
+
+The training is short on purpose: with twice the steps (5,500) the same recipe yields a model that works out two
+levels in its head and answers 4-leaf questions alone (1.00), which leaves a team nothing to do.
 
 ## Evaluation
 Greedy, {n} held-out expressions (test split) per line. "Parts shown" are those in the upstream messages, in order;
@@ -443,7 +448,7 @@ def write_folder(out: Path, model: LlamaForCausalLM, run: dict[str, float], step
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the embedded backbone `tiny` and write its folder.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "src/neuromas/backbones/tiny")
-    parser.add_argument("--steps", type=int, default=5500)
+    parser.add_argument("--steps", type=int, default=2700)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)

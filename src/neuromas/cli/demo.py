@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 _ROWS = {
-    "untrained": "network, untrained",
-    "control_params": "one model, same parameters",
-    "control_vote": "  the same, vote with the same calls",
-    "control_scratchpad": "one model, scratchpad (same calls, tokens)",
-    "trained": "network, trained",
+    "untrained": "untrained network",
+    "control_params": "one model",
+    "control_vote": "one model, vote",
+    "control_scratchpad": "one model, scratchpad",
+    "trained": "trained network",
 }
 
 
@@ -42,7 +42,8 @@ def main(out: Path = Path("runs/demo"), seeds: int = 3, steps: int = 40, test: i
     console.print(to_text(Topology.parse(plan.topology)), markup=False, highlight=False)
     console.print(
         f"\nTask: expressions of {2**plan.depth} digits, modulo 10. Every node is the same frozen model with "
-        "an adapter of its own.\nA node is told where it stands, never what to do. The only reward: is the final answer right?\n"
+        "an adapter of its own.\nA node is told where it stands, never what to do. "
+        "The only reward: is the final answer right?\n"
     )
     columns = (
         TextColumn("{task.description}"),
@@ -58,12 +59,7 @@ def main(out: Path = Path("runs/demo"), seeds: int = 3, steps: int = 40, test: i
     histories = curves(plan, out, summary)
     picture = compare_curves(histories, _ROWS, out / "curve.png", "Validation accuracy while training (greedy)")
     console.print(_table(summary))
-    floors = summary["trained"]["floors"]
-    console.print(
-        f"floors: chance {floors['chance']:.0%}, best constant ({floors['constant_answer']}) "
-        f"{floors['best_constant']:.0%}. All answers could be read: "
-        f"{min(row['parse_rate'] for key, row in summary.items() if key in _ROWS):.0%} at least.\n"
-    )
+    console.print(_notes(summary), highlight=False)
     _show_curves(histories)
     _show_traces(out, plan, summary)
     console.print(
@@ -75,9 +71,9 @@ def _table(summary: dict[str, Any]) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
     table.add_column("test accuracy", no_wrap=True)
-    for name in ("greedy", "95 %", "sampled", "silent", "seeds", "calls", "tokens", "trainable"):
+    for name in ("greedy [95 %]", "each seed", "sampled", "silent", "calls", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for key, label in _ROWS.items():
         row = summary[key]
@@ -85,21 +81,27 @@ def _table(summary: dict[str, Any]) -> Any:
         share = lambda field, row=row: f"{row[field]:.1%}" if field in row else "–"
         table.add_row(
             f"[bold]{label}[/]" if key == "trained" else label,
-            f"{row['accuracy']:.1%}",
-            f"{low * 100:.0f}–{high * 100:.0f}",
+            f"{row['accuracy']:.1%} [{low * 100:.0f}, {high * 100:.0f}]",
+            " ".join(f"{a * 100:.0f}" for a in row["by_seed"]),
             share("accuracy_sampled"),
             share("accuracy_messages_blanked"),
-            " ".join(f"{a * 100:.0f}" for a in row["by_seed"]),
             f"{row['calls']:g}",
             f"{row['generated_tokens']:.0f}",
-            f"{row['trainable_parameters']:,}",
         )
-    table.caption = (
-        f"n = {summary['trained']['n']} held-out questions, each seed; interval at n. "
-        "silent: every message blanked. seeds: greedy, each run."
-    )
-    table.caption_justify = "left"
     return table
+
+
+def _notes(summary: dict[str, Any]) -> str:
+    row = summary["trained"]
+    floors, worst = row["floors"], min(summary[key]["parse_rate"] for key in _ROWS)
+    return (
+        f"n = {row['n']} held-out questions for each of {row['seeds']} seeds; the interval is that of n.\n"
+        f"silent: the same network with every message blanked. Every trained system has "
+        f"{row['trainable_parameters']:,}\ntrainable parameters (one model: rank matched), the same number of samples, "
+        f"and its own learning rate.\nvote: the calls of the network. scratchpad: one adapter that writes to itself "
+        f"as often as the nodes do.\nfloors: chance {floors['chance']:.0%}, best constant "
+        f"({floors['constant_answer']}) {floors['best_constant']:.0%}. Parse rate: at least {worst:.0%}.\n"
+    )
 
 
 def _show_curves(histories: dict[str, list[list[dict[str, Any]]]]) -> None:
@@ -110,7 +112,7 @@ def _show_curves(histories: dict[str, list[list[dict[str, Any]]]]) -> None:
     for name, runs in histories.items():
         rewards = [[m["reward"] for m in run if "reward" in m] for run in runs]
         mean = smooth([sum(step) / len(step) for step in zip(*rewards, strict=False)], 0.5)
-        console.print(f"  {sparkline(mean)} {mean[-1]:.2f}  {_ROWS[name].strip()}", highlight=False)
+        console.print(f"  {sparkline(mean, 40)} {mean[-1]:.2f}  {_ROWS[name].strip()}", highlight=False)
 
 
 def _show_traces(out: Path, plan: Any, summary: dict[str, Any]) -> None:

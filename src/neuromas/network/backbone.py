@@ -62,12 +62,15 @@ class Backbone:
         Raises `BackboneError` when it cannot be found or read.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
         where = pick_device(device)
         if where.type == "cpu":
             _fast_cpu_products()
         kind = _pick_dtype(dtype, where)
         source = _locate(name)
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
             model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=trust_remote_code)
@@ -76,6 +79,9 @@ class Backbone:
                 f"backbone {name!r} could not be loaded ({str(error).strip().splitlines()[0]}); give one of "
                 f"{', '.join(BUILT_IN)}, a folder with a Hugging Face model, or a hub id that this machine can reach"
             ) from error
+        finally:
+            if bars:
+                logging.enable_progress_bar()
         return cls(name, model.to(where), tokenizer, style or _declared_style(source))
 
     @property

@@ -217,7 +217,7 @@ def _validate(
     """Greedy accuracy on the validation split, logged with the step's line; remembers the best."""
     found = evaluate(network, task, "validation", config.train.validation_questions).result
     keep = ("accuracy", "ci95", "n", "parse_rate", "top_answer")
-    if found["accuracy"] > progress.best_validation:
+    if found["accuracy"] >= progress.best_validation:  # of equals the later: it has learned longer
         progress.best_validation, progress.best_step = found["accuracy"], progress.step
     logger.log(line | {"validation": {k: found[k] for k in keep}})
 
