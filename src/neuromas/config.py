@@ -61,6 +61,7 @@ class TrainConfig(_Section):
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = Field(default=1.0, gt=0)  # largest gradient norm of each node
     estimator: Literal["leave_one_out", "group_mean", "group_normalised", "running_mean"] = "leave_one_out"
+    warm_start: int = Field(default=0, ge=0)  # first steps that imitate the network's own right rollouts instead
     kl: float = Field(default=0.0, ge=0)  # weight of the per-token KL to the bare backbone
     entropy: float = Field(default=0.0, ge=0)  # weight of the per-token entropy bonus
     balanced: bool = False  # every step asks equally many questions of each answer

@@ -31,7 +31,8 @@ def read_json_lines(path: Path) -> list[Any]:
     if not path.exists():
         return []
     records: list[Any] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # by "\n" alone, since texts may hold other line ends (U+2028); a cut may fall within a character
+    for line in path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n"):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from neuromas.train.health import collapse_warnings
 from neuromas.types import Grade, Question, Trace
 
 console = Console()
@@ -30,6 +31,7 @@ class TrainingView:
         )
         self._bar = self._progress.add_task(label, total=steps, note="")
         self._rewards: list[float] = []
+        self._lines: list[dict[str, Any]] = []
 
     def __enter__(self) -> "TrainingView":
         self._progress.start()
@@ -43,6 +45,7 @@ class TrainingView:
             self._rewards.append(line["reward"])
             recent = sum(self._rewards[-10:]) / len(self._rewards[-10:])
             self._progress.update(self._bar, completed=line["step"], note=f"reward {recent:.2f}")
+            self._lines.append(line)
         if "validation" in line:
             v = line["validation"]
             text = f"step {line['step']:>4}  validation {percent(v)}"
@@ -50,6 +53,8 @@ class TrainingView:
                 text += f"  equal-reward groups {line['equal_reward_groups']:.0%}"
                 text += f"  commonest answer {escape(repr(line['top_answer']))} {line['top_answer_share']:.0%}"
             self._progress.console.print(text)
+            for warning in collapse_warnings(self._lines):
+                self._progress.console.print(f"[yellow]warning:[/] {escape(warning)}")
 
 
 def percent(result: dict[str, Any]) -> str:

@@ -50,14 +50,14 @@ class PromptTemplate:
         self.tokenizer = tokenizer
         self.style: Style = style
         self.context_window = context_window
-        self._cache: dict[tuple[Position, str, str], tuple[list[int], list[int]]] = {}
+        self._cache: dict[tuple[Position, str, str, str, str], tuple[list[int], list[int]]] = {}
         self._before_system, self._between, self._after_user = self._markers()
 
     def render(self, position: Position, question: Question, messages: Sequence[Message], reserve: int) -> Prompt:
         """The prompt of the node at `position`; `reserve` tokens of the context window are kept for its reply."""
         got, want = [m.sender for m in messages], list(position.upstream)
         assert got == want, f"node {position.id} reads {want}, was given {got}"
-        key = (position, question.id, question.text)
+        key = (position, question.id, question.text, question.instruction, question.answer_prefix)
         if key not in self._cache:
             if len(self._cache) > 50_000:
                 self._cache.clear()

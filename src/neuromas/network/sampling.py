@@ -57,6 +57,7 @@ def draw(logits_BV: Tensor, keys: Sequence[int], position: int, how: Decoding) -
     """
     scaled = logits_BV if how.greedy or how.temperature == 1 else logits_BV / how.temperature
     shifted = scaled - scaled.amax(-1, keepdim=True)
+    shifted.clamp_(min=torch.finfo(shifted.dtype).min)  # 0 * -inf would make the entropy NaN
     mass = shifted.exp()
     total = mass.sum(-1)
     entropy = total.log() - (mass * shifted).sum(-1) / total
@@ -90,4 +91,5 @@ def _invert(mass: Tensor, u: Tensor) -> Tensor:
     end = inside.cumsum(-1)
     at = torch.searchsorted(end, target[:, None] - start, right=True)[:, 0]
     last_positive = _BLOCK - 1 - inside.flip(-1).gt(0).int().argmax(-1)  # rounding may step past the block's mass
-    return block[:, 0] * _BLOCK + torch.minimum(at, last_positive)
+    found = block[:, 0] * _BLOCK + torch.minimum(at, last_positive)
+    return found.clamp_(max=V - 1)  # beyond the vocabulary only where the masses are NaN

@@ -14,6 +14,12 @@ def _check_rank(name: str, x: Tensor, rank: int) -> None:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {rank} axes")
 
 
+def _centred(rewards_PG: Tensor) -> Tensor:
+    """Rewards minus their group's mean [P, G]; of exactly 0 where they are equal, whatever their mean rounds to."""
+    shifted = rewards_PG - rewards_PG[:, :1]
+    return shifted - shifted.mean(1, keepdim=True)
+
+
 def leave_one_out(rewards_PG: Tensor) -> Tensor:
     """A = r - mean of the other rollouts' rewards [P, G]. Unbiased: the baseline never saw the rollout.
 
@@ -23,13 +29,13 @@ def leave_one_out(rewards_PG: Tensor) -> Tensor:
     G = rewards_PG.shape[1]
     if G < 2:
         raise ValueError("leave_one_out needs at least 2 rollouts a question; raise rollouts or use running_mean")
-    return (rewards_PG - rewards_PG.mean(1, keepdim=True)) * (G / (G - 1))
+    return _centred(rewards_PG) * (G / (G - 1))
 
 
 def group_mean(rewards_PG: Tensor) -> Tensor:
     """A = r - mean of the group [P, G]: (G - 1) / G of `leave_one_out`, hence its gradient is that much too short."""
     _check_rank("rewards_PG", rewards_PG, 2)
-    return rewards_PG - rewards_PG.mean(1, keepdim=True)
+    return _centred(rewards_PG)
 
 
 def group_normalised(rewards_PG: Tensor, eps: float = 1e-6) -> Tensor:
@@ -38,7 +44,7 @@ def group_normalised(rewards_PG: Tensor, eps: float = 1e-6) -> Tensor:
     Not unbiased: it weighs a question by how unsure the policy is on it. Groups of equal rewards give 0.
     """
     _check_rank("rewards_PG", rewards_PG, 2)
-    centred = rewards_PG - rewards_PG.mean(1, keepdim=True)
+    centred = _centred(rewards_PG)
     return centred / (centred.square().mean(1, keepdim=True).sqrt() + eps)
 
 
@@ -48,11 +54,21 @@ def running_mean(rewards_PG: Tensor, baseline: float) -> Tensor:
     return rewards_PG - baseline
 
 
+def self_distillation(rewards_PG: Tensor) -> Tensor:
+    """A = r / sum of the group's rewards [P, G]: with 0/1 rewards, cross-entropy on a network's own right rollouts.
+
+    Dong et al. 2023, "RAFT", arXiv 2304.06767. No policy gradient: nothing is pushed away. For a warm start.
+    """
+    _check_rank("rewards_PG", rewards_PG, 2)
+    return rewards_PG * rewards_PG.shape[1] / rewards_PG.sum(1, keepdim=True).clamp(min=1e-12)
+
+
 ESTIMATORS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "leave_one_out": lambda r, _: leave_one_out(r),
     "group_mean": lambda r, _: group_mean(r),
     "group_normalised": lambda r, _: group_normalised(r),
     "running_mean": running_mean,
+    "self_distillation": lambda r, _: self_distillation(r),
 }
 
 

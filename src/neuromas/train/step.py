@@ -69,7 +69,8 @@ def train_step(
     # 2. One reward per rollout, from the final answer alone.
     grades = [task.grade(questions[i // G], trace.answer) for i, trace in enumerate(traces)]
     rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(P, G)
-    advantages_PGN = advantages(rewards_PG, len(nodes), config.estimator, baseline)
+    estimator = "self_distillation" if step <= config.warm_start else config.estimator
+    advantages_PGN = advantages(rewards_PG, len(nodes), estimator, baseline)
     clock.lap("grade")
 
     # 3. Replay the sampled token ids, micro-batch by micro-batch: one forward and one backward for all nodes.
@@ -95,7 +96,8 @@ def train_step(
     optimizer.step()
     clock.lap("update")
 
-    metrics = _metrics(network, traces, grades, rewards_PG, norms_N, tallies) | {"seconds": clock.laps}
+    metrics = _metrics(network, traces, grades, rewards_PG, norms_N, tallies)
+    metrics |= {"estimator": estimator, "seconds": clock.laps}
     return StepResult(metrics, traces, grades)
 
 
