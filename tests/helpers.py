@@ -88,6 +88,18 @@ def make_backbone(
     return Backbone(f"fake-{architecture}", plain_model(architecture, seed, **changes), byte_tokenizer(template), style)
 
 
+def binary_backbone(seed: int = 0) -> Backbone:
+    """Says 0 or 1 or nothing, so that answers to `compositional` modulo 2 are right about every other time."""
+    model = plain_model(seed=seed)
+    head = torch.nn.Linear(32, VOCABULARY)
+    with torch.no_grad():
+        head.weight.copy_(model.lm_head.weight)
+        head.bias.fill_(-8.0)
+        head.bias[[ord("0"), ord("1"), IM_END]] = 0.0
+    model.lm_head = head.requires_grad_(False)
+    return Backbone("fake-binary", model, byte_tokenizer(), "compact")
+
+
 def make_network(
     topology: Any = "2", backbone: Backbone | None = None, *, noise: float = 0.3, tokens: int = 5, **options: Any
 ) -> Network:
@@ -150,13 +162,13 @@ class FirstCharacter(Task):
 
 
 def run_config(**changes: Any) -> RunConfig:
-    """A run of a second: compositional, few questions, few tokens. changes: dotted names with __ for the dot."""
+    """A run of a second for `binary_backbone`. changes: dotted names with __ for the dot."""
     data: dict[str, Any] = {
         "topology": "1",
         "seed": 3,
         "task": {
             "name": "compositional",
-            "options": {"depth": 2, "train_size": 64, "validation_size": 16, "test_size": 16},
+            "options": {"depth": 2, "modulus": 2, "train_size": 64, "validation_size": 16, "test_size": 16},
         },
         "adapter": {"rank": 2},
         "sampling": {"message_tokens": 3, "answer_tokens": 2, "batch_rows": 64},

@@ -61,7 +61,7 @@ def main(
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
             **options,
         )
-    result = found.result | {"messages": "blanked" if options else "as sent"}
+    result = found.result | {"delivery": "blanked" if options else "as sent"}
     console.print(results_table([result], f"{loaded.name} ({split})"))
     console.print(floors_line(result), markup=False)
     if json is not None:

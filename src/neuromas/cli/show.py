@@ -71,7 +71,7 @@ def results_table(rows: list[dict[str, Any]], title: str) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         low, high = row["ci95"]
-        blanked = ", messages blanked" if row.get("messages") == "blanked" else ""
+        blanked = ", messages blanked" if row.get("delivery") == "blanked" else ""
         table.add_row(
             escape(row["system"] + blanked),
             row["decoding"],

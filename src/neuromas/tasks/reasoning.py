@@ -24,7 +24,7 @@ Entry = dict[str, Any]  # reasoning-gym's record: question, answer, metadata
 Settings = dict[str, Any]
 
 _OWN = {"train_size": 2000, "validation_size": 200, "test_size": 500, "seed": 0}
-_TRAIN_PERCENT, _VALIDATION_PERCENT = 70, 10  # of all questions; test has the rest
+_TRAIN_PERCENT, _VALIDATION_PERCENT = 50, 15  # of all questions; test has the rest
 _CHUNK = 256  # questions generated with one seed
 _PATIENCE = 2000  # questions in a row that are not new, after which a data set counts as exhausted
 _INTEGER = re.compile(r"[-+]?[0-9]+")

@@ -29,7 +29,7 @@ def finish(run: Path, network: Network, task: Task, limit: int | None = None) ->
     def measure(which: str, subject: Network, *, greedy: bool = True, blank: bool = False) -> None:
         hidden = subject.topology.nodes[:-1] if blank else ()
         found = evaluate(subject, task, "test", limit, greedy=greedy, seed=1, blank=hidden)
-        label = {"checkpoint": which, "messages": "blanked" if blank else "as sent"}
+        label = {"checkpoint": which, "delivery": "blanked" if blank else "as sent"}
         rows.append(found.result | {"system": f"{run.name} ({which})"} | label)
         for record in found.records:
             append_json_line(answers, label | {"decoding": rows[-1]["decoding"]} | record)

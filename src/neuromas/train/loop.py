@@ -72,8 +72,9 @@ def train(
     progress = _open(config, out, network, optimizer, resume)
     schedule = Schedule(task.questions("train"), config)
     logger = _Logger(out, watch)
-    if not (out / "metrics.jsonl").exists():
+    if progress.step == 0 and not read_json_lines(out / "metrics.jsonl"):
         _validate(network, task, config, progress, out, logger, {"step": 0})
+        _checkpoint(network, optimizer, progress, config, out)  # the untrained network may stay the best one
 
     spent = sum(sum(r["seconds"].values()) for r in read_json_lines(out / "metrics.jsonl") if "seconds" in r)
     while progress.step < config.train.steps:
@@ -191,6 +192,8 @@ def _open(config: RunConfig, out: Path, network: Network, optimizer: torch.optim
     if newest is None:  # killed before its first step was saved: begin again
         return _open(config, out, network, optimizer, resume=False)
     progress = checkpoint.load(newest, network, optimizer)
+    if progress.best_step == progress.step:  # killed after the checkpoint was saved and before it was marked
+        checkpoint.mark_best(out, newest)
     for file in ("metrics.jsonl", "samples.jsonl"):
         keep_json_lines(out / file, progress.step)
     return progress

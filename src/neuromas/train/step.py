@@ -64,6 +64,7 @@ def train_step(
     # 1. Sample G rollouts of every question, on policy.
     clock = _Clock()
     traces = network.forward(questions, rollouts=G, seed=seed, step=step)
+    _check_finite(traces, step)
     clock.lap("sample")
 
     # 2. One reward per rollout, from the final answer alone.
@@ -99,6 +100,13 @@ def train_step(
     metrics = _metrics(network, traces, grades, rewards_PG, norms_N, tallies)
     metrics |= {"estimator": estimator, "seconds": clock.laps}
     return StepResult(metrics, traces, grades)
+
+
+def _check_finite(traces: list[Trace], step: int) -> None:
+    """Equal rewards skip the replay, so a network that has turned to NaN must be noticed where it samples."""
+    bad = {c.node for t in traces for c in t.calls if not all(map(math.isfinite, c.logprobs))}
+    if bad:
+        raise DivergenceError(f"step {step}: a log-probability of {sorted(bad)} is not finite; lower the learning rate")
 
 
 def _micro_batches(

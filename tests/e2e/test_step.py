@@ -1,0 +1,117 @@
+"""One step of training: it learns, it reports, it refuses to go on with numbers that are none."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import FirstCharacter, make_backbone, make_network, questions, unchanged
+
+from neuromas.config import TrainConfig
+from neuromas.errors import DivergenceError
+from neuromas.train.step import train_step
+from neuromas.types import Grade
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "metrics.md"
+HALF = "".join(map(chr, range(0, 64)))
+
+
+@pytest.mark.parametrize("estimator", ["leave_one_out", "group_mean", "group_normalised", "running_mean"])
+@pytest.mark.parametrize("topology", ["single", "2"])
+def test_training_raises_the_reward_of_a_learnable_task(topology: str, estimator: str) -> None:
+    network, task = make_network(topology, make_backbone(seed=3), noise=0.0, tokens=2), FirstCharacter(HALF)
+    optimizer = torch.optim.AdamW(network.adapters.stacks(), lr=5e-2, betas=(0.9, 0.95), weight_decay=0.0)
+    config, rewards = TrainConfig(questions=8, rollouts=8, estimator=estimator), []
+    with unchanged(network.backbone.model):
+        for step in range(1, 17):
+            baseline = sum(rewards[-5:]) / 5 if rewards else 0.0
+            done = train_step(network, optimizer, task, task.asked, config, step=step, seed=0, baseline=baseline)
+            rewards.append(done.metrics["reward"])
+    before, after = sum(rewards[:3]) / 3, sum(rewards[-3:]) / 3
+    assert before < 0.4
+    assert after > before + 0.25
+
+
+def a_step(network=None, good: str = HALF, **settings):
+    network = network or make_network("2")
+    optimizer = torch.optim.AdamW(network.adapters.stacks(), lr=1e-3)
+    config = TrainConfig(**({"questions": 4, "rollouts": 4} | settings))
+    return train_step(network, optimizer, FirstCharacter(good), questions(4), config, step=1, seed=0)
+
+
+def test_a_step_reports_every_documented_figure_of_every_node() -> None:
+    metrics = a_step(kl=0.1).metrics
+    assert metrics.keys() == {
+        "reward", "accuracy", "parse_rate", "equal_reward_groups", "top_answer", "top_answer_share",
+        "distinct_answers", "logprob_gap", "prompt_tokens", "generated_tokens", "nodes", "seconds", "estimator",
+    }  # fmt: skip
+    assert metrics["nodes"].keys() == {"1.1", "1.2", "out"}
+    for figures in metrics["nodes"].values():
+        assert figures.keys() == {"gradient_norm", "entropy", "length", "truncated", "kl"}
+        assert all(math.isfinite(v) for v in figures.values())
+        assert figures["gradient_norm"] > 0
+        assert figures["kl"] > 0
+    assert metrics["seconds"].keys() == {"sample", "grade", "backward", "update"}
+    documented = set(re.findall(r"`([a-z_]+)`", DOCUMENTED.read_text(encoding="utf-8")))
+    missing = (metrics.keys() | metrics["nodes"]["out"].keys()) - documented - {"nodes"}
+    assert not missing, f"docs/metrics.md does not explain {missing}"
+
+
+def test_the_figures_of_a_step_are_those_of_its_traces() -> None:
+    result = a_step()
+    metrics, traces, grades = result.metrics, result.traces, result.grades
+    rewards = [g.reward for g in grades]
+    assert len(traces) == len(grades) == 16
+    assert metrics["reward"] == pytest.approx(sum(rewards) / 16)
+    assert metrics["generated_tokens"] == sum(len(c.completion_ids) for t in traces for c in t.calls)
+    assert metrics["prompt_tokens"] == sum(len(c.prefix_ids) + len(c.own_ids) for t in traces for c in t.calls)
+    assert metrics["equal_reward_groups"] == sum(len(set(rewards[i : i + 4])) == 1 for i in range(0, 16, 4)) / 4
+    for node, figures in metrics["nodes"].items():
+        calls = [c for t in traces for c in t.calls if c.node == node]
+        assert figures["length"] == pytest.approx(sum(len(c.completion_ids) for c in calls) / 16)
+        assert figures["truncated"] == sum(c.truncated for c in calls) / 16
+        entropies = [e for c in calls for e in c.entropies]
+        assert figures["entropy"] == pytest.approx(sum(entropies) / len(entropies))
+
+
+def test_replayed_and_sampled_logprobs_agree_so_the_step_is_on_policy() -> None:
+    assert a_step().metrics["logprob_gap"] < 1e-4
+
+
+def test_groups_of_equal_rewards_are_counted() -> None:
+    assert a_step(good="").metrics["equal_reward_groups"] == 1.0
+    everything = "".join(map(chr, range(0x110000)))
+
+    class Half(FirstCharacter):
+        def grade(self, question, text):
+            return Grade(float(len(text) % 2), text) if question.id in ("q0", "q1") else Grade(1.0, text)
+
+    network = make_network("2")
+    optimizer = torch.optim.AdamW(network.adapters.stacks())
+    config = TrainConfig(rollouts=8)
+    result = train_step(network, optimizer, Half(everything), questions(4), config, step=1, seed=0)
+    assert result.metrics["equal_reward_groups"] == 0.5
+
+
+@pytest.mark.parametrize("good", ["", HALF], ids=["equal rewards", "unequal rewards"])
+@pytest.mark.parametrize("node", ["1.1", "out"])
+def test_a_nan_weight_stops_the_step_before_it_changes_anything(node: str, good: str) -> None:
+    network = make_network("2")
+    with torch.no_grad():
+        network.adapters.stacks()[0][network.adapters.index[node], 0, 0] = math.nan
+    before = [p.detach().clone() for p in network.adapters.stacks()]
+    with pytest.raises(DivergenceError, match=r"step 1: .*" + re.escape(node)):
+        a_step(network, good)
+    for old, new in zip(before, network.adapters.stacks(), strict=True):
+        assert torch.equal(old.nan_to_num(9.0), new.nan_to_num(9.0))
+
+
+@pytest.mark.parametrize("weight", [1e30, math.inf])
+def test_an_overflow_stops_the_step_too(weight: float) -> None:
+    network = make_network("2")
+    with torch.no_grad():
+        network.adapters.stacks()[-1][0].fill_(weight)
+        network.adapters.stacks()[0][0].fill_(weight)
+    with pytest.raises(DivergenceError):
+        a_step(network)
