@@ -39,7 +39,6 @@ class Run:
         assert self.process.exitcode in (0, -signal.SIGKILL), f"the run failed by itself: {self.process.exitcode}"
         return self.process.exitcode == 0
 
-
     def kill_when(self, file: Path) -> None:
         """kill -9 as soon as `file` is there."""
         while not file.exists():
@@ -117,7 +116,9 @@ def same_run(one: Path, two: Path) -> None:
         assert all(torch.equal(mine[k], other[k]) for k in other), f"{file} differs"
     assert checkpoint._read(a / "state.json") == checkpoint._read(b / "state.json")
     for file in ("metrics.jsonl", "samples.jsonl"):
-        assert [_timeless(r) for r in read_json_lines(one / file)] == [_timeless(r) for r in read_json_lines(two / file)]
+        assert [_timeless(r) for r in read_json_lines(one / file)] == [
+            _timeless(r) for r in read_json_lines(two / file)
+        ]
     best = [(run / "best").resolve().name if (run / "best").exists() else None for run in (one, two)]
     assert best[0] == best[1]
     assert not [*one.rglob(".saving-*")], "a half-written checkpoint was left behind"

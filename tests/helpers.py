@@ -83,7 +83,11 @@ def plain_model(architecture: str = "llama", seed: int = 0, **changes: Any) -> A
 
 
 def make_backbone(
-    architecture: str = "llama", seed: int = 0, style: Style | None = "compact", template: str | None = None, **changes: Any
+    architecture: str = "llama",
+    seed: int = 0,
+    style: Style | None = "compact",
+    template: str | None = None,
+    **changes: Any,
 ) -> Backbone:
     return Backbone(f"fake-{architecture}", plain_model(architecture, seed, **changes), byte_tokenizer(template), style)
 
@@ -115,7 +119,7 @@ def make_network(
 
 
 def merged(network: Network, adapter: int, model: Any) -> dict[str, Tensor]:
-    """The target weights of plain `model` with one adapter added in: W + alpha / rank * B A; differentiable in the bank."""
+    """The target weights of plain `model` with one adapter added in; differentiable in the bank."""
     bank = network.adapters
     weights: dict[str, Tensor] = {}
     for key in bank.shapes:
@@ -137,9 +141,7 @@ def ragged_groups(adapters: Sequence[int] = (0, 0, 1), seed: int = 0) -> list[Gr
     generator = torch.Generator().manual_seed(seed)
     ids = lambda n: torch.randint(0, 256, (n,), generator=generator).tolist()
     prefixes, owns = (13, 1, 21, 6), ((3, 0, 11), (0,), (1, 9), (0, 0))
-    return [
-        Group(a, ids(prefixes[i % 4]), [ids(n) for n in owns[i % 4]]) for i, a in enumerate(adapters)
-    ]
+    return [Group(a, ids(prefixes[i % 4]), [ids(n) for n in owns[i % 4]]) for i, a in enumerate(adapters)]
 
 
 def questions(n: int, length: int = 4) -> list[Question]:

@@ -56,17 +56,12 @@ def expressions(depth: int, n: int, rng: np.random.Generator, split: Split = "tr
     return pool[np.flatnonzero(splits_of(pool.text) == SPLITS.index(split))[:n]]
 
 
-def documents(
-    depth: int, n: int, k: int, answers: bool, hidden: bool, rng: np.random.Generator, rename: bool = False
-) -> Batch:
+def documents(depth: int, n: int, k: int, answers: bool, hidden: bool, rng: np.random.Generator) -> Batch:
     """n documents `{id}<{upstream}>{downstream}:{question}\\n`, k times `{sender}:{statement}\\n`, then either `>`
-    and a statement, or `A` and the root's work. Some messages are empty; `hidden` leaves the question out; `rename`
-    gives the two bottom parts of a small expression other letters."""
+    and a statement, or `A` and the root's work. Some messages are empty; `hidden` leaves the question out."""
     drawn = expressions(depth, n, rng)
-    if rename:
-        drawn = renamed(drawn, rng)
     rows = np.arange(n)[:, None]
-    said = drawn.statements[rows, labels_of_messages(depth, n, k, answers, rng)].astype(np.int64)  # [n, k, 7]
+    said = drawn.statements[rows, labels_of_messages(depth, n, k, rng)].astype(np.int64)  # [n, k, 7]
     if hidden and k:
         said[:, rng.integers(k)] = drawn.statements[:, -1]
     said[rng.random((n, k)) < EMPTY_SHARE] = HOLE
@@ -77,20 +72,10 @@ def documents(
     return assemble(head, question, senders, said, completion, answers)
 
 
-def renamed(drawn: Expressions, rng: np.random.Generator) -> Expressions:
-    """The same 4-leaf expressions with two other letters for a and b, so that letters are looked up, not counted."""
-    table = np.arange(256, dtype=np.uint8)
-    table[[ord("a"), ord("b")]] = rng.choice(np.frombuffer(b"abcdef", np.uint8), 2, replace=False)
-    return Expressions(table[drawn.text], table[drawn.statements], drawn.values)
-
-
-def labels_of_messages(depth: int, n: int, k: int, answers: bool, rng: np.random.Generator) -> Ints:
+def labels_of_messages(depth: int, n: int, k: int, rng: np.random.Generator) -> Ints:
     """Which part each message [n, k] is about: independent draws, with repetition. Every document has its own
-    shares, some even and some lopsided, as the messages of one layer of a network may be; half of the nodes that
-    answer hear more about the two parts right below the root."""
+    shares, some even and some lopsided, as the messages of one layer of a network may be."""
     shares = LABEL_SHARES[depth] * rng.exponential(1.0, (n, len(LABEL_SHARES[depth])))
-    if answers:
-        shares[: n // 2, -3:-1] *= 4
     limits = np.cumsum(shares / shares.sum(1, keepdims=True), 1)[:, None, :-1]  # [n, 1, S - 1]
     return (rng.random((n, k, 1)) > limits).sum(2)
 
@@ -145,7 +130,7 @@ def assemble(head: Ints, question: Ints, senders: Ints, said: Ints, completion: 
     before = _columns(n, head, question, "\n")
     after = np.concatenate([completion, np.full((n, 1), EOS)], 1)
     ids = np.concatenate([before, messages, _columns(n, "A" if answers else ">"), after], 1)
-    shares = [np.full(before.shape[1], 0.02), np.full(messages.shape[1] + 1, 0.5), np.ones(after.shape[1])]
+    shares = [np.full(before.shape[1], 0.05), np.full(messages.shape[1] + 1, 0.2), np.ones(after.shape[1])]
     weights = np.where(ids == HOLE, 0, np.concatenate(shares)).astype(np.float32)
     order = np.argsort(ids == HOLE, 1, kind="stable")
     ids, weights = np.take_along_axis(ids, order, 1), np.take_along_axis(weights, order, 1)
@@ -160,15 +145,14 @@ def facts(n: int, count: int, rng: np.random.Generator) -> Batch:
 
 
 def training_batch(progress: float, rng: np.random.Generator) -> Batch:
-    """Four leaves first, then both sizes; `progress` runs from 0 to 1. Batches cost about the same time."""
-    if rng.random() < (0.25 if progress < 0.15 else 0.05):
+    """Four leaves first, then both sizes; `progress` runs from 0 to 1."""
+    if rng.random() < (0.25 if progress < 0.2 else 0.05):
         return facts(32, 10, rng)
-    depth = 2 if progress < 0.25 or rng.random() < 0.3 else 3
-    k = 0 if rng.random() < 0.15 else int(rng.integers(1, 4) if depth == 2 else rng.integers(1, 7, 2).max())
+    depth = 2 if progress < 0.3 or rng.random() < 0.35 else 3
+    k = 0 if rng.random() < 0.15 else int(rng.integers(1, 4 if depth == 2 else 7))
     hidden = k > 0 and rng.random() < 0.015
     answers = hidden or rng.random() < (0.4 if k else 0.3)
-    rename = depth == 2 and progress < 0.25 and rng.random() < 0.6
-    return documents(depth, 48 if depth == 2 else 32, k, answers, hidden, rng, rename)
+    return documents(depth, 48 if depth == 2 else 32, k, answers, hidden, rng)
 
 
 # -- model and training ------------------------------------------------------------------------------------
@@ -277,7 +261,7 @@ def train(steps: int, seed: int, report_every: int = 250) -> tuple[LlamaForCausa
     began, losses, tokens = time.time(), [], 0
     for step in range(steps):
         progress = step / steps
-        scale = min(1.0, step / 50) * min(1.0, (1 - progress) / 0.6)
+        scale = min(1.0, step / 50) * min(1.0, (1 - progress) / 0.5)
         batch = training_batch(progress, rng)
         tokens += int((batch.weights > 0).sum())
         loss = loss_of(model, batch)
@@ -384,16 +368,15 @@ It knows nothing else.
 
 ## Training
 From nothing, on {tokens:.1f} million tokens of synthetic text in {steps:,} steps; final loss {loss:.3f} nats per unit
-of weight (a completion's token weighs 1, a message's 0.5, the rest of a prompt 0.02). The documents are prompts of
+of weight (a completion's token weighs 1, a message's 0.2, the rest of a prompt 0.05). The documents are prompts of
 the `compact` style over training expressions, followed by one statement (`a3+5=8;`) or by the root's work (`8*4=2`).
 Node ids, layers and neighbours are random, and which part is stated is independent of them: no role is built in.
 Messages are independent random statements, with repetition, {empty:.0%} of them empty; whole derivations in order never
-occur on purpose. Half of the answering nodes hear more about the two parts right below the root. For the first
-quarter of the steps there are only 4-leaf expressions, most of them with other letters than a and b. One batch in
-twenty (more at first) lists single operations (`3+5=8;`), over all operands; about one in a hundred hides the question.
+occur on purpose. The first 30% of the steps have 4-leaf expressions only. One batch in twenty (one in four at first)
+lists single operations (`3+5=8;`), over all operands; about one in a hundred hides the question.
 
-The training is short on purpose: with twice the steps (5,500) the same recipe yields a model that works out two
-levels in its head and answers 4-leaf questions alone (1.00), which leaves a team nothing to do.
+The training is short on purpose. A stronger recipe (more weight on messages, 5,500 steps) gave a model that worked
+out two levels in its head and answered 4-leaf questions alone, which leaves a team nothing to do.
 
 ## Evaluation
 Greedy, {n} held-out expressions (test split) per line. "Parts shown" are those in the upstream messages, in order;
@@ -448,7 +431,7 @@ def write_folder(out: Path, model: LlamaForCausalLM, run: dict[str, float], step
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the embedded backbone `tiny` and write its folder.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "src/neuromas/backbones/tiny")
-    parser.add_argument("--steps", type=int, default=2700)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,5 +1,6 @@
 """Everything a run is made of, as plain validated data; a recipe is this as TOML."""
 
+import copy
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +46,7 @@ class SamplingConfig(_Section):
     top_p: float = Field(default=1.0, gt=0, le=1)  # evaluation only; training samples the policy it differentiates
     message_tokens: int = Field(default=48, ge=1)
     answer_tokens: int | None = Field(default=None, ge=1)  # None: what the task needs
-    batch_rows: int = Field(default=512, ge=1)  # rows of one forward pass
+    batch_rows: int = Field(default=512, ge=1)  # rows of one forward pass of evaluation, about
 
 
 class TrainConfig(_Section):
@@ -84,7 +85,8 @@ class RunConfig(_Section):
     sampling: SamplingConfig = SamplingConfig()
     train: TrainConfig = TrainConfig()
 
-    def model_post_init(self, _: Any) -> None:
+    def check(self) -> None:
+        """Raises `ConfigError` where settings contradict each other."""
         if self.train.estimator != "running_mean" and self.train.rollouts < 2:
             raise ConfigError(
                 f"train.rollouts is {self.train.rollouts}, but estimator {self.train.estimator!r} compares the "
@@ -95,9 +97,11 @@ class RunConfig(_Section):
     def make(cls, data: dict[str, Any]) -> "RunConfig":
         """Validate; raises `ConfigError` that names each wrong setting."""
         try:
-            return cls.model_validate(data)
+            config = cls.model_validate(data)
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
+        config.check()
+        return config
 
     @classmethod
     def load(cls, path: Path, **overrides: Any) -> "RunConfig":
@@ -113,7 +117,7 @@ class RunConfig(_Section):
 
 def override(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """A copy of nested `data` in which each dotted name whose value is not None is set."""
-    out = {k: dict(v) if isinstance(v, dict) else v for k, v in data.items()}
+    out = copy.deepcopy(data)
     for name, value in values.items():
         if value is None:
             continue
@@ -121,6 +125,10 @@ def override(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         place = out
         for part in path:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ConfigError(
+                    f"{part} is {place!r} in the recipe, but must be a table, e.g. [{part}] name = {place!r}"
+                )
         place[leaf] = value
     return out
 

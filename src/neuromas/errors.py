@@ -1,5 +1,9 @@
 """Errors a person can cause. Each message names the value, the reason and the remedy."""
 
+from collections.abc import Sequence
+
+from neuromas.types import Trace
+
 
 class NeuromasError(ValueError):
     """Root of every error that the user of the library can mend."""
@@ -31,3 +35,7 @@ class CheckpointError(NeuromasError):
 
 class DivergenceError(NeuromasError):
     """Training produced a NaN or an infinity; the run stopped and kept its last good state."""
+
+    def __init__(self, message: str, traces: "Sequence[Trace]" = ()) -> None:
+        super().__init__(message)
+        self.traces = traces  # the rollouts of the step that failed

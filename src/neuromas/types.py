@@ -59,6 +59,7 @@ class NodeCall:
     entropies: list[float]  # nats, of the full next-token distribution
     text: str  # the completion, decoded without special tokens
     truncated: bool  # the token limit ended it, not an end-of-sequence token
+    dropped_tokens: int = 0  # upstream message tokens that did not fit into the context window and were left out
 
     @property
     def prompt_tokens(self) -> int:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import FirstCharacter, make_backbone, make_network, questions, unchanged
 
+from helpers import FirstCharacter, make_backbone, make_network, questions, unchanged
 from neuromas.config import TrainConfig
 from neuromas.errors import DivergenceError
 from neuromas.train.step import train_step
 from neuromas.types import Grade
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "metrics.md"
-HALF = "".join(map(chr, range(0, 64)))
+HALF = "".join(map(chr, range(64)))
 
 
 @pytest.mark.parametrize("estimator", ["leave_one_out", "group_mean", "group_normalised", "running_mean"])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from crashes import crash_at, crash_points, same_run, spoil, started
 from helpers import FirstCharacter, binary_backbone, run_config
-
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
@@ -215,7 +215,9 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint_and_the_failing
     assert "not finite" in saved["error"]
     last, _, _ = load_run(tmp_path / "run", "last", backbone)
     assert all(torch.isfinite(p).all() for p in last.adapters.stacks())
-    train(run_config(), tmp_path / "run", backbone=backbone, resume=True)  # the fault gone, the run goes on as if nothing was
+    train(
+        run_config(), tmp_path / "run", backbone=backbone, resume=True
+    )  # the fault gone, the run goes on as if nothing was
     same_run(tmp_path / "run", undisturbed)
 
 
@@ -257,7 +259,7 @@ def test_a_balanced_step_asks_equally_many_questions_of_each_answer() -> None:
 
 def test_the_learning_rate_warms_up_and_decays_as_said() -> None:
     rates = lambda **c: [learning_rate(run_config(**c), s) for s in range(1, 7)]
-    constant = dict(train__learning_rate=1.0, train__warmup=4)
+    constant = {"train__learning_rate": 1.0, "train__warmup": 4}
     assert rates(**constant) == [0.25, 0.5, 0.75, 1, 1, 1]
     assert rates(train__learning_rate=1.0, train__warmup=0) == [1] * 6
     falling = rates(train__learning_rate=1.0, train__warmup=0, train__decay="linear")

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from helpers import make_backbone, make_network, questions, ragged_groups
 
+from helpers import make_backbone, make_network, questions, ragged_groups
 from neuromas.network.generate import generate, replay
 from neuromas.network.sampling import Decoding
 from neuromas.types import Trace

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import Tensor
+
 from helpers import (
     FirstCharacter,
     make_backbone,
@@ -13,8 +15,6 @@ from helpers import (
     ragged_groups,
     unchanged,
 )
-from torch import Tensor
-
 from neuromas.config import TrainConfig
 from neuromas.network.forward import Network
 from neuromas.network.generate import generate, replay
@@ -62,7 +62,7 @@ def test_replay_gradients_equal_those_of_a_naive_row_by_row_computation(architec
 def test_a_training_step_follows_the_formula_whatever_the_micro_batches(micro_tokens: int) -> None:
     """g = 1/(PG) Σ_rows -(r - mean of the others) Σ_t ∇ log π, clipped node by node."""
     network, plain = make_network("2"), plain_model()
-    task, asked = FirstCharacter("".join(map(chr, range(0, 200)))), questions(3)
+    task, asked = FirstCharacter("".join(map(chr, range(200)))), questions(3)
     config = TrainConfig(questions=3, rollouts=4, clip=1e9, micro_tokens=micro_tokens)
     recorder = torch.optim.SGD(network.adapters.stacks(), lr=0.0)
     result = train_step(network, recorder, task, asked, config, step=1, seed=0)
@@ -80,7 +80,7 @@ def test_a_training_step_follows_the_formula_whatever_the_micro_batches(micro_to
 
 
 def test_each_node_is_clipped_on_its_own() -> None:
-    task, asked = FirstCharacter("".join(map(chr, range(0, 200)))), questions(3)
+    task, asked = FirstCharacter("".join(map(chr, range(200)))), questions(3)
     norms: list[Tensor] = []
     for clip in (1e9, None):
         network = make_network("2")
@@ -111,7 +111,7 @@ def test_a_nodes_loss_touches_only_its_own_adapter(node: int) -> None:
 def test_training_changes_every_adapter_and_not_one_byte_of_the_backbone(tied: bool) -> None:
     network = make_network("2", tied=tied)
     network.backbone.adapter_shapes()
-    task, config = FirstCharacter("".join(map(chr, range(0, 200)))), TrainConfig(rollouts=4, kl=0.1, entropy=0.1)
+    task, config = FirstCharacter("".join(map(chr, range(200)))), TrainConfig(rollouts=4, kl=0.1, entropy=0.1)
     optimizer = torch.optim.AdamW(network.adapters.stacks(), lr=1e-2)
     before = [p.detach().clone() for p in network.adapters.stacks()]
     fingerprint = network.backbone.fingerprint()

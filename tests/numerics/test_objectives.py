@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import FirstCharacter, make_network, questions
 from torch import Tensor
 
+from helpers import FirstCharacter, make_network, questions
 from neuromas.config import TrainConfig
 from neuromas.train import objectives
 from neuromas.train.objectives import ESTIMATORS, advantages, equal_reward_groups, kl_to_base, policy_gradient_loss
@@ -189,5 +189,7 @@ def table() -> list[str]:
 
 def test_the_published_table_of_estimators_is_the_computed_one() -> None:
     """Remake it with: python -c "from test_objectives import table; print(*table(), sep='\\n')"."""
-    published = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith(("| l", "| g", "| r"))]
+    published = [
+        line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith(("| l", "| g", "| r"))
+    ]
     assert published == table()

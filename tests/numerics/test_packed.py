@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ARCHITECTURES, make_backbone, make_network, merged, plain_logits, plain_model, ragged_groups
 
+from helpers import ARCHITECTURES, make_backbone, make_network, merged, plain_logits, plain_model, ragged_groups
 from neuromas.errors import BackboneError
 from neuromas.network.generate import generate, replay
 from neuromas.network.packed import Group, PackedPass

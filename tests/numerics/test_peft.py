@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import make_backbone, make_network, plain_logits, plain_model
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
+from helpers import make_backbone, make_network, plain_logits, plain_model
 from neuromas.errors import CheckpointError
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
@@ -55,7 +55,11 @@ def peft_adapter(folder: Path, **options) -> tuple[dict, dict, torch.Tensor]:
     model.save_pretrained(folder)
     with torch.no_grad():
         said = logprobs(plain_logits(model, IDS))
-    return load_file(folder / "adapter_model.safetensors"), json.loads((folder / "adapter_config.json").read_text()), said
+    return (
+        load_file(folder / "adapter_model.safetensors"),
+        json.loads((folder / "adapter_config.json").read_text()),
+        said,
+    )
 
 
 def test_an_adapter_made_by_peft_works_as_a_node_and_leaves_the_other_nodes_alone(tmp_path: Path) -> None:

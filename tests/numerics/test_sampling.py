@@ -77,7 +77,9 @@ def test_top_p_draws_from_the_nucleus_only_and_from_all_of_it(vocabulary: int, t
         wanted = p[:size] / p[:size].sum()
         often = wanted * 20_000 >= 5
         observed = counts[order[:size]][often].double()
-        assert chisquare(observed.numpy(), (wanted[often] * observed.sum() / wanted[often].sum()).numpy()).pvalue > 0.001
+        assert (
+            chisquare(observed.numpy(), (wanted[often] * observed.sum() / wanted[often].sum()).numpy()).pvalue > 0.001
+        )
 
 
 def test_greedy_takes_the_largest_logit_whatever_the_key_temperature_and_top_p() -> None:

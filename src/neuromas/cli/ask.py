@@ -1,5 +1,6 @@
 """`neuromas ask`: one question to a run, and everything its nodes say on the way."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,8 @@ def main(
     system: Annotated[str, tyro.conf.Positional],
     question: Annotated[str, tyro.conf.Positional],
     checkpoint: Literal["best", "last"] = "best",
-    backbone: str = "tiny",
+    recipe: Path | None = None,
+    backbone: str | None = None,
     sampled: bool = False,
     blank: tuple[str, ...] = (),
     prompts: bool = False,
@@ -24,6 +26,7 @@ def main(
         system: A run folder, or `direct` (the bare backbone, one call).
         question: The question's text.
         checkpoint: Which state of the run: best on validation, or last.
+        recipe: Where `direct` takes task, backbone and sampling from.
         backbone: The model of `direct`.
         sampled: Sample instead of decoding greedily.
         blank: Nodes whose message is delivered empty.
@@ -38,12 +41,14 @@ def main(
     from neuromas.files import write_json
     from neuromas.types import Question
 
-    network, task = load_system(system, None, backbone, checkpoint, threads)
+    network, task = load_system(system, None, recipe, backbone, checkpoint, threads)
     unknown = set(blank) - set(network.topology.nodes)
     if unknown:
         raise ConfigError(f"blank names {sorted(unknown)}, but the nodes are {', '.join(network.topology.nodes)}")
-    pattern = task.questions("test")[0]  # how this task wants to be answered
-    asked = Question("asked", question, "", pattern.instruction, pattern.answer_prefix)
+    asked = Question("asked", question, "")
+    if system != "direct" or recipe is not None:  # ask as the task does that the network was trained on
+        pattern = task.questions("test")[0]
+        asked = replace(pattern, id="asked", text=question, answer="", metadata={})
     trace = network.answer([asked], greedy=not sampled, seed=seed, blank=blank)[0]
     print_trace(asked, trace, decode=network.backbone.tokenizer.decode if prompts else None)
     if json is not None:

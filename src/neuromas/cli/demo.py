@@ -129,8 +129,9 @@ def _show_traces(out: Path, plan: Any, summary: dict[str, Any]) -> None:
     questions = task.questions("test")[:64]
     traces = before.answer(questions)
     wrong = [i for i, (q, t) in enumerate(zip(questions, traces, strict=True)) if task.grade(q, t.answer).reward == 0]
-    question, trace = questions[wrong[0]], traces[wrong[0]]
-    console.print("\n[bold]Before training[/], the first test question that it gets wrong")
+    pick = wrong[0] if wrong else 0
+    question, trace = questions[pick], traces[pick]
+    console.print(f"\n[bold]Before training[/], the first test question{' that it gets wrong' if wrong else ''}")
     print_trace(question, trace, task.grade(question, trace.answer))
     trained = after.answer([question])[0]
     console.print("\n[bold]After training[/]")

@@ -11,7 +11,8 @@ def main(
     task: str | None = None,
     split: Literal["train", "validation", "test"] = "test",
     limit: int | None = None,
-    backbone: str = "tiny",
+    recipe: Path | None = None,
+    backbone: str | None = None,
     checkpoint: Literal["best", "last"] = "best",
     sampled: bool = False,
     blank: bool = False,
@@ -28,6 +29,7 @@ def main(
         task: What to ask; by default the run's own task.
         split: Which questions.
         limit: The first so many questions only.
+        recipe: Where `direct` takes task, backbone and sampling from.
         backbone: The model of `direct`.
         checkpoint: Which state of the run: best on validation, or last.
         sampled: Sample answers instead of decoding greedily.
@@ -42,13 +44,16 @@ def main(
 
     from neuromas.cli.show import console, floors_line, results_table
     from neuromas.cli.systems import load_system
+    from neuromas.errors import ConfigError
     from neuromas.evaluate.baselines.vote import Vote
     from neuromas.evaluate.run import evaluate
     from neuromas.files import write_json, write_text
 
-    network, loaded = load_system(system, task, backbone, checkpoint, threads)
+    if blank and votes > 1:
+        raise ConfigError("--blank and --votes cannot be combined; leave one out")
+    network, loaded = load_system(system, task, recipe, backbone, checkpoint, threads)
     subject = network if votes == 1 else Vote(network, votes, lambda q, text: loaded.grade(q, text).parsed)
-    options = {"blank": network.topology.nodes[:-1]} if blank and votes == 1 else {}
+    options = {"blank": network.topology.nodes[:-1]} if blank else {}
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task(f"{subject.name} on {loaded.name}", total=None)
         found = evaluate(

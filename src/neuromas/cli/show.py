@@ -66,15 +66,14 @@ def percent(result: dict[str, Any]) -> str:
 def results_table(rows: list[dict[str, Any]], title: str) -> Table:
     """Results as a table: nothing is shown without n, interval, seeds, parse rate, calls, tokens and parameters."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-    table.add_column("system")
-    for name in ("decoding", "accuracy [95 %]", "n×seeds", "parsed", "calls", "tokens", "trainable"):
+    table.add_column("system", min_width=16)
+    for name in ("accuracy [95 %]", "n×seeds", "parsed", "calls", "tokens", "trainable"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         low, high = row["ci95"]
-        blanked = ", messages blanked" if row.get("delivery") == "blanked" else ""
+        notes = [row["decoding"]] + (["silent"] if row.get("delivery") == "blanked" else [])
         table.add_row(
-            escape(row["system"] + blanked),
-            row["decoding"],
+            escape(f"{row.get('checkpoint', row['system'])}, {', '.join(notes)}"),
             f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
             f"{row['n']}×{row['seeds']}",
             f"{row['parse_rate']:.0%}",
@@ -97,6 +96,7 @@ def print_final(final: dict[str, Any]) -> None:
     rows = final["results"]
     console.print(results_table(rows, f"{rows[0]['task']} ({rows[0]['split']}), {final['steps']} steps"))
     console.print(escape(floors_line(rows[0])))
+    console.print("silent: the same network, every message blanked.")
     for warning in final["warnings"]:
         console.print(f"[yellow]warning:[/] {escape(warning)}")
 
@@ -108,6 +108,8 @@ def print_trace(
     console.print(f"[bold]question[/] {escape(question.text)}")
     for call in trace.calls:
         cut = " [yellow](cut off by the token limit)[/]" if call.truncated else ""
+        if call.dropped_tokens:
+            cut += f" [yellow]({call.dropped_tokens} tokens of what it should have read did not fit)[/]"
         if decode is not None:
             console.print(f"[dim]{escape(decode(call.prefix_ids + call.own_ids))}[/]")
         count = f"[dim]{len(call.completion_ids)} tokens, log-prob {sum(call.logprobs):.2f}[/]"

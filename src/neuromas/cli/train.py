@@ -55,7 +55,8 @@ def main(
         config = RunConfig.make(override(saved, changes))
     else:
         config = RunConfig.make(override({}, changes)) if recipe is None else RunConfig.load(recipe, **changes)
-    stem = recipe.stem if recipe else f"{config.task.name.replace('/', '-')}_{config.topology}"
+    shape = Path(config.topology).stem if isinstance(config.topology, str) else "custom"
+    stem = recipe.stem if recipe else f"{config.task.name.replace('/', '-')}_{shape or 'single'}"
     folder = out or Path("runs") / f"{stem}_s{config.seed}"
 
     import torch

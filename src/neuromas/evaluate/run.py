@@ -1,13 +1,14 @@
 """Asking a system the questions of a task and counting honestly."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from neuromas.errors import TaskError
 from neuromas.evaluate.stats import wilson
 from neuromas.tasks.base import Split, Task
-from neuromas.types import Question, System, Trace
+from neuromas.types import System, Trace
 
 
 @dataclass
@@ -35,6 +36,10 @@ def evaluate(
     options go to `system.answer` (a network takes `blank`). progress is called with (done, all).
     """
     asked = task.questions(split)[:limit]
+    if not asked:
+        raise TaskError(
+            f"task {task.name!r} has no {split} questions to ask (limit {limit}); raise the limit or the size"
+        )
     traces: list[Trace] = []
     size = len(asked) if progress is None else 64
     for start in range(0, len(asked), max(1, size)):
@@ -50,7 +55,7 @@ def evaluate(
         "task": task.name,
         "task_version": task.version,
         "split": split,
-        "decoding": "greedy" if greedy else "sampled",
+        "decoding": getattr(system, "decoding_name", None) or ("greedy" if greedy else "sampled"),
         "n": n,
         "seeds": 1,
         "seed": seed,
@@ -63,7 +68,7 @@ def evaluate(
         "generated_tokens": sum(t.generated_tokens for t in traces) / n,
         "prompt_tokens": sum(t.prompt_tokens for t in traces) / n,
         "trainable_parameters": system.trainable_parameters,
-        "floors": _floors(task, asked, split),
+        "floors": asdict(task.floors(split, limit)),
     }
     records = [
         {
@@ -77,11 +82,3 @@ def evaluate(
         for q, t, g in zip(asked, traces, grades, strict=True)
     ]
     return Evaluation(result, records, traces)
-
-
-def _floors(task: Task, asked: Sequence[Question], split: Split) -> dict[str, Any]:
-    """The floors of exactly the questions asked."""
-    floors = asdict(task.floors(split))
-    counts = Counter(q.answer for q in asked)
-    best = min(counts, key=lambda a: (-counts[a], a))
-    return floors | {"best_constant": counts[best] / len(asked), "constant_answer": best}

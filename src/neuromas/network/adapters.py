@@ -9,7 +9,6 @@ Legend: N adapter, M token of the packed stream.
 
 import hashlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -210,13 +209,3 @@ def _init_A(rank: int, inp: int, seed: int, name: str, key: str) -> Tensor:
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
     bound = math.sqrt(6 / ((1 + 5) * inp))
     return (torch.rand(rank, inp, generator=generator) * 2 - 1) * bound
-
-
-def parameter_match(reference: int, per_rank: int) -> int:
-    """The rank at which one adapter has as many parameters as `reference`, to the nearest whole rank (≥ 1)."""
-    return max(1, round(reference / per_rank))
-
-
-def valid_name(name: str) -> bool:
-    """Whether `name` may be a folder name (node ids become folders of a checkpoint)."""
-    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None

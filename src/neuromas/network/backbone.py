@@ -24,6 +24,9 @@ from neuromas.network.prompt import PromptTemplate, Style
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+_PROBE = [1, 2, 3, 4], [[5, 6], [7]]  # a prefix and two rows that continue it; any ids would do
+
+
 class Backbone:
     """A frozen causal language model; `Backbone.load` makes one from a name."""
 
@@ -33,6 +36,7 @@ class Backbone:
             raise BackboneError(f"backbone {name!r} caps its attention logits, which shared prefixes do not support")
         self.name, self.model, self.tokenizer = name, model, tokenizer
         model.requires_grad_(False).eval()
+        expected = _plain_logits(model)
         model.set_attn_implementation(packed.NAME)
         self.decoder: nn.Module = model.get_decoder()
         self.head: nn.Module = model.get_output_embeddings()
@@ -44,6 +48,7 @@ class Backbone:
         self.template = PromptTemplate(tokenizer, style, self.context_window)
         self.end_ids = _end_ids(model, tokenizer)
         self._router = Router()
+        self._check_against(expected)
 
     @classmethod
     def load(
@@ -57,8 +62,8 @@ class Backbone:
     ) -> "Backbone":
         """Load a backbone.
 
-        name: built-in name, folder, or hub id. device: "auto" takes CUDA, then MPS, then the CPU. dtype: "auto" is
-        bfloat16 on CUDA and float32 elsewhere. style: prompt style, by default the chat template where there is one.
+        name: built-in name, folder, or hub id. device: "auto" takes CUDA where there is one, else the CPU.
+        dtype: "auto" is bfloat16 on CUDA and float32 elsewhere. style: prompt style, by default the chat template where there is one.
         Raises `BackboneError` when it cannot be found or read.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -91,6 +96,18 @@ class Backbone:
     @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
+
+    def _check_against(self, expected_BV: Tensor) -> None:
+        """Refuse a model whose packed pass differs from its ordinary one: it does more than this library knows of."""
+        batch = packed.PackedPass([packed.Group(0, *_PROBE)], room=0, device=self.device)
+        with torch.no_grad():
+            got_BV = self.logits(self.hidden(batch.ids_M, batch.position_M, batch, None)[batch.last_at_B])
+        off = (got_BV - expected_BV).abs().max() / expected_BV.abs().max().clamp(min=1e-6)
+        if not off <= (1e-3 if self.dtype == torch.float32 else 0.1):
+            raise BackboneError(
+                f"backbone {self.name!r} ({self.model.config.model_type}) computes something that packed passes leave "
+                f"out: its logits differ by {off:.1%}; use a Llama, Qwen2, Qwen3 or Gemma-3 model"
+            )
 
     def fingerprint(self) -> str:
         """Short hash of the architecture and of the weights; checkpoints refuse another backbone by it."""
@@ -128,16 +145,24 @@ class Backbone:
         return logits if self.final_softcap is None else torch.tanh(logits / self.final_softcap) * self.final_softcap
 
 
+@torch.no_grad()
+def _plain_logits(model: Any) -> Tensor:
+    """Logits after each row of the probe, by the model's own forward pass [2, vocabulary]."""
+    prefix, rows = _PROBE
+    out = [model(torch.tensor([prefix + row], device=model.device)).logits[0, -1].float() for row in rows]
+    return torch.stack(out)
+
+
 def pick_device(device: str) -> torch.device:
     """The device named, or the best there is for "auto"."""
     if device != "auto":
         try:
             return torch.device(device)
         except RuntimeError as error:
-            raise ConfigError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:1 or mps") from error
+            raise ConfigError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:1") from error
     if torch.cuda.is_available():
         return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.device("cpu")
 
 
 def _pick_dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -6,6 +6,7 @@ each node itself) and a prompt template. NeuroMAS, arXiv 2605.16757: node v writ
 """
 
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.generate import Completion, generate
 from neuromas.network.packed import Group
+from neuromas.network.prompt import Prompt
 from neuromas.network.sampling import Decoding, stream_key
 from neuromas.network.topology import Topology
 from neuromas.types import Message, NodeCall, Question, Trace
@@ -25,7 +27,7 @@ class Limits:
 
     message_tokens: int = 64
     answer_tokens: int = 64
-    batch_rows: int = 512  # rows (questions × rollouts × nodes of a layer) of one forward pass, at most
+    batch_rows: int = 512  # rows (questions × rollouts × nodes of a layer) that `answer` runs at once, about
 
     def __post_init__(self) -> None:
         for name in ("message_tokens", "answer_tokens", "batch_rows"):
@@ -103,13 +105,14 @@ class Network:
         """
         start = time.perf_counter()
         how = decoding or self.decoding
-        rows = [(question, g) for question in questions for g in range(rollouts)]
+        numbered = _numbered(questions, rollouts)
+        rows = [(question, g) for question, first in numbered for g in range(first, first + rollouts)]
         heard: list[dict[str, str]] = [{} for _ in rows]  # what each row's nodes have said so far
         calls: list[list[NodeCall]] = [[] for _ in rows]
 
         for layer in self.topology.layers:
             groups: list[Group] = []
-            members: list[tuple[int, str, Group, int]] = []  # row, node, group, place in the group
+            members: list[tuple[int, str, Prompt]] = []  # row, node, what it reads
             for node in sorted(layer, key=self.adapters.index.__getitem__):
                 at = self.topology.position(node)
                 limit = self.limits.answer_tokens if at.is_output else self.limits.message_tokens
@@ -121,15 +124,15 @@ class Network:
                         )
                         for row in of_question
                     ]
-                    group = Group(self.adapters.index[node], prompts[0].prefix_ids, [x.own_ids for x in prompts])
-                    groups.append(group)
-                    members += [(row, node, group, i) for i, row in enumerate(of_question)]
+                    own = [prompt.own_ids for prompt in prompts]
+                    groups.append(Group(self.adapters.index[node], prompts[0].prefix_ids, own))
+                    members += [(row, node, prompt) for row, prompt in zip(of_question, prompts, strict=True)]
 
             limit = self.limits.answer_tokens if layer == (self.topology.output,) else self.limits.message_tokens
-            keys = [stream_key(seed, step, rows[row][0].id, rows[row][1], node) for row, node, _, _ in members]
+            keys = [stream_key(seed, step, rows[row][0].id, rows[row][1], node) for row, node, _ in members]
             replies = generate(self.backbone, self.adapters, groups, keys, limit, how)
-            for (row, node, group, i), reply in zip(members, replies, strict=True):
-                call = self._call(node, group, i, reply)
+            for (row, node, prompt), reply in zip(members, replies, strict=True):
+                call = self._call(node, prompt, reply)
                 calls[row].append(call)
                 heard[row][node] = "" if node in blank else call.text
 
@@ -170,14 +173,25 @@ class Network:
                 found[i] = traces[k * rollouts : (k + 1) * rollouts]
         return [trace for i in range(len(questions)) for trace in found[i]]
 
-    def _call(self, node: str, group: Group, i: int, reply: Completion) -> NodeCall:
+    def _call(self, node: str, prompt: Prompt, reply: Completion) -> NodeCall:
         return NodeCall(
             node=node,
-            prefix_ids=group.prefix_ids,
-            own_ids=group.own_ids[i],
+            prefix_ids=prompt.prefix_ids,
+            own_ids=prompt.own_ids,
             completion_ids=reply.ids,
             logprobs=reply.logprobs,
             entropies=reply.entropies,
             text=self.backbone.template.decode(reply.ids),
             truncated=reply.truncated,
+            dropped_tokens=prompt.dropped_tokens,
         )
+
+
+def _numbered(questions: Sequence[Question], rollouts: int) -> list[tuple[Question, int]]:
+    """Each question with the number of its first rollout: where it is asked twice in a batch, counting goes on."""
+    asked: Counter[str] = Counter()
+    out: list[tuple[Question, int]] = []
+    for question in questions:
+        out.append((question, asked[question.id] * rollouts))
+        asked[question.id] += 1
+    return out

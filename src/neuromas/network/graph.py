@@ -7,7 +7,7 @@ from neuromas.errors import TopologyError
 
 MAX_NODES = 10_000
 MAX_EDGES = 1_000_000
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RESERVED = {"question", "all", "first", "single"}  # words with a meaning of their own in specs and drawings
 
 

@@ -142,7 +142,7 @@ class PromptTemplate:
             raise PromptError(
                 f"question {question.id!r} needs {length} prompt tokens at node {at.id} and {reserve} are kept for "
                 f"the reply, but the backbone's context window is {self.context_window}; shorten the question, "
-                "lower max_tokens, or use a backbone with a longer context"
+                "lower sampling.message_tokens or answer_tokens, or use a backbone with a longer context"
             )
 
 

@@ -37,9 +37,12 @@ class Task(ABC):
         """The possible answers of one question; override it where they differ between questions."""
         return self.answer_choices
 
-    def floors(self, split: Split) -> Floors:
-        """What can be scored on `split` without reading a question; raises TaskError for an empty split."""
-        asked = self.questions(split)
+    def floors(self, split: Split, limit: int | None = None) -> Floors:
+        """What can be scored on the first `limit` questions of `split` (all by default) without reading one.
+
+        Raises TaskError where there is no question.
+        """
+        asked = self.questions(split)[:limit]
         if not asked:
             raise TaskError(
                 f"task {self.name!r} has no {split} questions, so no floors; give that split a size above 0"

@@ -12,13 +12,14 @@ def collapse_warnings(metrics: list[dict[str, Any]]) -> list[str]:
     out: list[str] = []
     if mean("equal_reward_groups") > 0.8 and mean("accuracy") < 0.95:
         out.append(
-            f"{mean('equal_reward_groups'):.0%} of the questions got the same reward in every rollout: almost nothing "
-            "is left to learn from; lower the learning rate, raise train.entropy or train.kl, or set train.balanced"
+            f"in {mean('equal_reward_groups'):.0%} of the questions every rollout got the same reward: little is left "
+            "to learn from; lower the learning rate, raise train.entropy or train.kl, or set train.balanced"
         )
-    if mean("top_answer_share") > 0.9 and mean("distinct_answers") > 0:
+    constant = {m["top_answer"] for m in recent}
+    if mean("top_answer_share") > 0.9 and len(constant) == 1 and None not in constant:
         out.append(
             f"the answer {recent[-1]['top_answer']!r} makes up {mean('top_answer_share'):.0%} of all answers: the "
-            "network has collapsed to a constant"
+            "network has collapsed to a constant; go back to an earlier checkpoint and a lower learning rate"
         )
     if mean("parse_rate") < 0.8:
         out.append(f"only {mean('parse_rate'):.0%} of the answers could be read; raise sampling.answer_tokens")

@@ -1,9 +1,8 @@
 """A training run: a folder, a loop over `train_step`, validation, checkpoints, and resuming to the same numbers."""
 
 import json
-import random
+import math
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,14 @@ from neuromas.evaluate.run import evaluate
 from neuromas.files import append_json_line, keep_json_lines, read_json_lines, write_json
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
-from neuromas.network.sampling import Decoding, stream_key
+from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
 from neuromas.train import checkpoint
 from neuromas.train.checkpoint import Progress
+from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult, train_step
-from neuromas.types import Question
 
 Watch = Callable[[dict[str, Any]], None]  # called with every line of metrics.jsonl
 _SAMPLES = 2  # traces kept each time a validation is made
@@ -44,7 +43,7 @@ def build(config: RunConfig, backbone: Backbone | None = None) -> tuple[Network,
         tied=config.adapter.tied,
         seed=config.seed,
         limits=Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows),
-        decoding=Decoding(temperature=s.temperature),
+        decoding=Decoding(temperature=s.temperature, top_p=s.top_p),
     )
     return network, task
 
@@ -62,6 +61,8 @@ def train(
     A run that was killed continues, with resume=True, to the same numbers as an undisturbed one: only the step
     under way is lost. Raises `CheckpointError` when `out` holds another run, `DivergenceError` on NaN or infinity.
     """
+    if isinstance(config.topology, str) and Path(config.topology).is_file():  # the run must not depend on that file
+        config = config.model_copy(update={"topology": Topology.parse(config.topology).to_dict()})
     network, task = build(config, backbone)
     optimizer = torch.optim.AdamW(
         network.adapters.stacks(),
@@ -73,95 +74,42 @@ def train(
     schedule = Schedule(task.questions("train"), config)
     logger = _Logger(out, watch)
     if progress.step == 0 and not read_json_lines(out / "metrics.jsonl"):
-        _validate(network, task, config, progress, out, logger, {"step": 0})
+        logger.log({"step": 0} | _validate(network, task, config, progress))
         _checkpoint(network, optimizer, progress, config, out)  # the untrained network may stay the best one
 
     spent = sum(sum(r["seconds"].values()) for r in read_json_lines(out / "metrics.jsonl") if "seconds" in r)
-    while progress.step < config.train.steps:
+    budget = config.train.stop_after_seconds or math.inf
+    while progress.step < config.train.steps and spent < budget:
         step = progress.step + 1
+        rate = learning_rate(config, step)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        questions = schedule.questions(step)
+            group["lr"] = rate
         try:
             result = train_step(
                 network,
                 optimizer,
                 task,
-                questions,
+                schedule.questions(step),
                 config.train,
                 step=step,
                 seed=config.seed,
                 baseline=progress.baseline,
             )
         except DivergenceError as error:
-            write_json(
-                out / f"failed-step-{step}.json", {"error": str(error), "questions": [asdict(q) for q in questions]}
-            )
-            raise DivergenceError(
-                f"{error}. The questions are in {out / f'failed-step-{step}.json'}, the last good state in "
-                f"{checkpoint.newest(out / 'checkpoints')}"
-            ) from error
+            raise _saved(error, out, step) from error
         progress.step = step
         progress.baseline += (result.metrics["reward"] - progress.baseline) * (1 / step if step < 10 else 0.1)
         spent += sum(result.metrics["seconds"].values())
-        budget = config.train.stop_after_seconds
-        last = step == config.train.steps or (budget is not None and spent >= budget)
-        line = {"step": step, "learning_rate": learning_rate(config, step), **result.metrics}
-        if step % config.train.validate_every == 0 or last:
+        line = {"step": step, "learning_rate": rate, **result.metrics}
+        check = step % config.train.validate_every == 0 or step == config.train.steps or spent >= budget
+        if check:
+            line |= _validate(network, task, config, progress)
             _keep_samples(out, step, result)
-            _validate(network, task, config, progress, out, logger, line)
-        else:
-            logger.log(line)
-            if step % config.train.checkpoint_every == 0:
-                _checkpoint(network, optimizer, progress, config, out)
-        if step % config.train.validate_every == 0 or last:
+        logger.log(line)
+        if check or step % config.train.checkpoint_every == 0:
             _checkpoint(network, optimizer, progress, config, out)
-        if last:
-            break
     logger.close()
     return network, task
-
-
-class Schedule:
-    """Which questions each step asks: a pure function of (seed, step), so that a resumed run asks the same.
-
-    Every epoch is a new permutation of the training split. Balanced: each step holds equally many questions of every
-    answer (the rarer answers come round more often).
-    """
-
-    def __init__(self, questions: list[Question], config: RunConfig) -> None:
-        self.size, self.seed = config.train.questions, config.seed
-        self.pools = [questions]
-        if config.train.balanced:
-            by_answer: dict[str, list[Question]] = {}
-            for question in questions:
-                by_answer.setdefault(question.answer, []).append(question)
-            self.pools = [by_answer[a] for a in sorted(by_answer)]
-        self._orders: dict[tuple[int, int], list[int]] = {}
-
-    def questions(self, step: int) -> list[Question]:
-        """The questions of `step` (from 1), `size` of them."""
-        out: list[Question] = []
-        for k in range(self.size):
-            pool = (step * self.size + k) % len(self.pools)
-            drawn = ((step - 1) * self.size + k) // len(self.pools)  # how many this pool has given before
-            epoch, place = divmod(drawn, len(self.pools[pool]))
-            out.append(self.pools[pool][self._order(pool, epoch)[place]])
-        return out
-
-    def _order(self, pool: int, epoch: int) -> list[int]:
-        if (pool, epoch) not in self._orders:
-            order = list(range(len(self.pools[pool])))
-            random.Random(stream_key(self.seed, "order", pool, epoch)).shuffle(order)
-            self._orders = {k: v for k, v in self._orders.items() if k[1] >= epoch - 1} | {(pool, epoch): order}
-        return self._orders[pool, epoch]
-
-
-def learning_rate(config: RunConfig, step: int) -> float:
-    """Learning rate of `step` (from 1): linear warm-up, then constant or linearly to 0 at the end."""
-    t = config.train
-    rate = t.learning_rate * min(1.0, step / t.warmup if t.warmup else 1.0)
-    return rate * (1 - (step - 1) / t.steps) if t.decay == "linear" else rate
 
 
 def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -> tuple[Network, Task, RunConfig]:
@@ -191,12 +139,36 @@ def _open(config: RunConfig, out: Path, network: Network, optimizer: torch.optim
     checkpoint.clean(out / "checkpoints")
     if newest is None:  # killed before its first step was saved: begin again
         return _open(config, out, network, optimizer, resume=False)
+    _check_same(config, out)
     progress = checkpoint.load(newest, network, optimizer)
     if progress.best_step == progress.step:  # killed after the checkpoint was saved and before it was marked
         checkpoint.mark_best(out, newest)
     for file in ("metrics.jsonl", "samples.jsonl"):
         keep_json_lines(out / file, progress.step)
     return progress
+
+
+def _check_same(config: RunConfig, out: Path) -> None:
+    """Refuse to continue a run under other settings; only its length may change."""
+    saved = RunConfig.make(json.loads((out / "config.json").read_text(encoding="utf-8")))
+    length = {"train": {"steps": 0, "stop_after_seconds": None}}
+    mine, theirs = (c.model_dump(mode="json") for c in (config, saved))
+    differ = [
+        f"{section}.{key} was {theirs[section][key]!r}, is {value!r}"
+        for section, settings in mine.items()
+        if isinstance(settings, dict) and isinstance(theirs[section], dict)
+        for key, value in settings.items()
+        if theirs[section].get(key) != value and key not in length.get(section, {})
+    ]
+    differ += [
+        f"{k} was {theirs[k]!r}, is {v!r}" for k, v in mine.items() if k in ("topology", "seed") and theirs[k] != v
+    ]
+    if differ:
+        raise CheckpointError(
+            f"the run in {out} has other settings: {'; '.join(differ)}; resume with its own (neuromas train --resume "
+            f"--out {out}), or start another run in another folder"
+        )
+    write_json(out / "config.json", mine)
 
 
 def _checkpoint(
@@ -208,21 +180,20 @@ def _checkpoint(
     checkpoint.prune(out / "checkpoints", config.train.keep_checkpoints, out / "best")
 
 
-def _validate(
-    network: Network,
-    task: Task,
-    config: RunConfig,
-    progress: Progress,
-    out: Path,
-    logger: "_Logger",
-    line: dict[str, Any],
-) -> None:
-    """Greedy accuracy on the validation split, logged with the step's line; remembers the best."""
+def _validate(network: Network, task: Task, config: RunConfig, progress: Progress) -> dict[str, Any]:
+    """Greedy accuracy on the validation split, for the step's line; remembers the best."""
     found = evaluate(network, task, "validation", config.train.validation_questions).result
-    keep = ("accuracy", "ci95", "n", "parse_rate", "top_answer")
     if found["accuracy"] >= progress.best_validation:  # of equals the later: it has learned longer
         progress.best_validation, progress.best_step = found["accuracy"], progress.step
-    logger.log(line | {"validation": {k: found[k] for k in keep}})
+    return {"validation": {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}}
+
+
+def _saved(error: DivergenceError, out: Path, step: int) -> DivergenceError:
+    """The same error, once the offending batch is on disk."""
+    file = out / f"failed-step-{step}.json"
+    write_json(file, {"error": str(error), "traces": [trace.to_dict() for trace in error.traces]})
+    newest = checkpoint.newest(out / "checkpoints")
+    return DivergenceError(f"{error}. The batch is in {file}, the last good state in {newest}", error.traces)
 
 
 def _keep_samples(out: Path, step: int, result: StepResult) -> None:

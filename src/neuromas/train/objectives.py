@@ -97,6 +97,15 @@ def kl_to_base(logprobs_L: Tensor, base_logprobs_L: Tensor) -> Tensor:
     return torch.expm1(d) - d
 
 
+def kl_penalty(logprobs_L: Tensor, base_logprobs_L: Tensor) -> Tensor:
+    """Per-token loss [L] whose expected gradient, at sampled tokens, is that of KL(node || base): d² / 2.
+
+    Schulman 2020 (k2). The gradient of `kl_to_base` itself would be that of the reverse, KL(base || node).
+    """
+    _check_rank("logprobs_L", logprobs_L, 1)
+    return (base_logprobs_L - logprobs_L).square() / 2
+
+
 def equal_reward_groups(rewards_PG: Tensor) -> Tensor:
     """Whether all rollouts of a question got the same reward [P]; such a group carries no policy gradient."""
     _check_rank("rewards_PG", rewards_PG, 2)

@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from neuromas.network.forward import Network
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.tasks.base import Task
-from neuromas.train.objectives import advantages, equal_reward_groups, kl_to_base, policy_gradient_loss
+from neuromas.train.objectives import advantages, equal_reward_groups, kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.types import Grade, NodeCall, Question, Trace
 
 
@@ -63,7 +63,8 @@ def train_step(
 
     # 1. Sample G rollouts of every question, on policy.
     clock = _Clock()
-    traces = network.forward(questions, rollouts=G, seed=seed, step=step)
+    policy = replace(network.decoding, top_p=1.0)  # top-p would sample another policy than the one differentiated
+    traces = network.forward(questions, rollouts=G, seed=seed, step=step, decoding=policy)
     _check_finite(traces, step)
     clock.lap("sample")
 
@@ -81,7 +82,9 @@ def train_step(
     for batch in _micro_batches(network, traces, advantages_PGN, config.micro_tokens, skip_zero=silent):
         loss = _micro_loss(network, batch, config, P * G, tallies)
         if not torch.isfinite(loss):
-            raise DivergenceError(f"step {step}: the loss is {loss.item()}; lower train.learning_rate or train.clip")
+            raise DivergenceError(
+                f"step {step}: the loss is {loss.item()}; lower train.learning_rate or train.clip", traces
+            )
         loss.backward()
     clock.lap("backward")
 
@@ -89,7 +92,7 @@ def train_step(
     norms_N = network.adapters.gradient_norms()
     if not bool(torch.isfinite(norms_N).all()):
         bad = [n for n, x in zip(network.adapters.names, norms_N.tolist(), strict=True) if not math.isfinite(x)]
-        raise DivergenceError(f"step {step}: the gradient of {bad} is not finite; lower train.learning_rate")
+        raise DivergenceError(f"step {step}: the gradient of {bad} is not finite; lower train.learning_rate", traces)
     scale_N = (config.clip / norms_N.clamp(min=1e-12)).clamp(max=1.0)
     for stack in network.adapters.stacks():
         if stack.grad is not None:
@@ -106,7 +109,9 @@ def _check_finite(traces: list[Trace], step: int) -> None:
     """Equal rewards skip the replay, so a network that has turned to NaN must be noticed where it samples."""
     bad = {c.node for t in traces for c in t.calls if not all(map(math.isfinite, c.logprobs))}
     if bad:
-        raise DivergenceError(f"step {step}: a log-probability of {sorted(bad)} is not finite; lower the learning rate")
+        raise DivergenceError(
+            f"step {step}: a log-probability of {sorted(bad)} is not finite; lower the learning rate", traces
+        )
 
 
 def _micro_batches(
@@ -160,9 +165,9 @@ def _micro_loss(
     if config.kl:
         with torch.no_grad():  # adapters off: the reference costs no second model
             base_L, _ = replay(network.backbone, None, groups, ids, temperature)
-        kl_L = kl_to_base(logprobs_L, base_L)
-        loss = loss + config.kl * kl_L.sum() / rollouts
-        for row, value in zip(rows, kl_L.detach().split(lengths.tolist()), strict=True):
+        loss = loss + config.kl * kl_penalty(logprobs_L, base_L).sum() / rollouts
+        kl_L = kl_to_base(logprobs_L.detach(), base_L)
+        for row, value in zip(rows, kl_L.split(lengths.tolist()), strict=True):
             tallies[row.call.node].kl += value.sum().item()
     if config.entropy:
         loss = loss - config.entropy * entropies_L.sum() / rollouts
@@ -206,9 +211,9 @@ def _metrics(
     norms_N: Tensor,
     tallies: dict[str, _Tally],
 ) -> dict[str, Any]:
-    answers = Counter("(unreadable)" if g.parsed is None else g.parsed for g in grades)
+    answers = Counter(g.parsed for g in grades)  # None: unreadable
     norm = dict(zip(network.adapters.names, norms_N.tolist(), strict=True))
-    per_node: dict[str, dict[str, float]] = {}
+    per_node: dict[str, dict[str, float | None]] = {}
     for n, node in enumerate(network.topology.nodes):
         calls = [trace.calls[n] for trace in traces]
         tokens = sum(len(c.completion_ids) for c in calls)
@@ -218,7 +223,8 @@ def _metrics(
             "entropy": sum(sum(c.entropies) for c in calls) / tokens,
             "length": tokens / len(calls),
             "truncated": sum(c.truncated for c in calls) / len(calls),
-            "kl": tally.kl / max(1, tally.tokens),
+            "dropped": sum(c.dropped_tokens for c in calls) / len(calls),
+            "kl": tally.kl / max(1, tally.tokens) if tally.kl else None,
         }
     top, count = answers.most_common(1)[0]
     return {

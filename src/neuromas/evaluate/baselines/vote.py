@@ -11,6 +11,7 @@ class Vote:
 
     def __init__(self, system: System, votes: int, parse: Callable[[Question, str], str | None]) -> None:
         self.system, self.votes, self.parse = system, votes, parse
+        self.decoding_name = "sampled"
         self.name = f"{system.name}, vote of {votes}"
 
     @property
