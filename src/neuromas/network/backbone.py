@@ -63,7 +63,8 @@ class Backbone:
         """Load a backbone.
 
         name: built-in name, folder, or hub id. device: "auto" takes CUDA where there is one, else the CPU.
-        dtype: "auto" is bfloat16 on CUDA and float32 elsewhere. style: prompt style, by default the chat template where there is one.
+        dtype: "auto" is bfloat16 on CUDA and float32 elsewhere.
+        style: prompt style; by default the chat template where there is one.
         Raises `BackboneError` when it cannot be found or read.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
