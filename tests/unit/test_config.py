@@ -7,7 +7,6 @@ import pytest
 
 from neuromas.config import RunConfig, override
 from neuromas.errors import ConfigError
-from neuromas.network.adapters import parameter_match, valid_name
 from neuromas.network.backbone import pick_device
 from neuromas.network.forward import Limits
 from neuromas.network.topology import Topology
@@ -119,8 +118,3 @@ def test_an_unknown_device_is_refused_with_those_there_are() -> None:
     assert pick_device("cpu").type == "cpu"
     with pytest.raises(ConfigError, match="'abacus' is unknown; use auto, cpu"):
         pick_device("abacus")
-
-
-def test_small_helpers_of_adapters() -> None:
-    assert [parameter_match(r, 100) for r in (0, 149, 151, 1000)] == [1, 1, 2, 10]
-    assert [valid_name(n) for n in ("1.1", "out", "a_b-c", "", "../x", "a/b", ".hidden")] == [True] * 3 + [False] * 4

@@ -1,0 +1,96 @@
+"""Copy finished runs into docs/results and write its README: the table, the curves, and the floors.
+
+usage: python tools/publish_results.py RUN [RUN …]    (run folders of `neuromas train`)
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+TARGET = Path(__file__).parents[1] / "docs" / "results"
+KEPT = ("config.json", "metrics.jsonl", "samples.jsonl", "answers.jsonl", "final.json", "curve.png")
+
+
+def main(runs: list[Path]) -> None:
+    for run in runs:
+        if not (run / "final.json").is_file():
+            sys.exit(
+                f"{run} has no final.json: the run is not finished; continue it with neuromas train --resume --out {run}"
+            )
+        (TARGET / run.name).mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            if (run / name).is_file():
+                shutil.copyfile(run / name, TARGET / run.name / name)
+    finals = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TARGET.glob("*/final.json"))]
+    notes = TARGET / "notes.md"
+    text = [
+        "# Results on a real language model",
+        "",
+        (
+            "Written by `python tools/publish_results.py` from the raw files in the folders here: `answers.jsonl` (every "
+            "question), `metrics.jsonl` (every step), `config.json`, `final.json`. Test questions are never trained on, and "
+            "nothing was chosen by them. Accuracy with its 95 % Wilson interval; one seed each, so differences between runs "
+            "carry the luck of that seed too. *silent*: the same network with every message blanked."
+        ),
+        "",
+        *([notes.read_text(encoding="utf-8").strip(), ""] if notes.is_file() else []),
+        *table(finals),
+    ]
+    for final in finals:
+        text += ["", f"## {final['run']}", "", *details(final)]
+    (TARGET / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    print(f"wrote {TARGET / 'README.md'} ({len(finals)} runs)")
+
+
+def table(finals: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        (
+            "| run | network | decoding | untrained | last | best on validation | silent | floor (best constant) | n |"
+            " parsed | calls | tokens | trainable | steps |"
+        ),
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for final in finals:
+        for decoding in ("greedy", "sampled"):
+            rows = {(r["checkpoint"], r["delivery"]): r for r in final["results"] if r["decoding"] == decoding}
+            best = rows["best", "as sent"]
+            floor = best["floors"]["best_constant"]
+            cell = lambda *key, rows=rows: accuracy(rows[key]) if key in rows else "–"
+            last = cell("last", "as sent") if ("last", "as sent") in rows else "= best"
+            lines.append(
+                f"| [{final['run']}]({final['run']}) | {final['config']['topology'] or 'single'} | {decoding} "
+                f"| {cell('untrained', 'as sent')} | {last} | **{accuracy(best)}** | {cell('best', 'blanked')} "
+                f"| {floor:.1%} | {best['n']} | {best['parse_rate']:.0%} | {best['calls']:g} "
+                f"| {best['generated_tokens']:.1f} | {best['trainable_parameters']:,} | {final['steps']} |"
+            )
+    return lines
+
+
+def accuracy(row: dict[str, Any]) -> str:
+    low, high = row["ci95"]
+    return f"{row['accuracy']:.1%} [{low * 100:.0f}, {high * 100:.0f}]"
+
+
+def details(final: dict[str, Any]) -> list[str]:
+    first = final["results"][0]
+    floors = first["floors"]
+    out = [
+        (
+            f"`neuromas train recipes/{final['run']}.toml` · {first['task']} · seed {final['config']['seed']}. Floors on its "
+            f"{first['n']} test questions: chance {floors['chance']:.1%}, majority of training answers "
+            f"{floors['majority']:.1%}, best constant ({floors['constant_answer']}) {floors['best_constant']:.1%}."
+        ),
+        "",
+        f"![learning curve]({final['run']}/curve.png)",
+    ]
+    for row in final["results"]:
+        if row["delivery"] == "as sent" and row["decoding"] == "greedy":
+            top = row["top_answer"]
+            out += ["", f"- {row['checkpoint']}: commonest answer {top['answer']!r}, {top['share']:.0%} of all."]
+    return [*out, *(f"- Warning: {w}" for w in final["warnings"])]
+
+
+if __name__ == "__main__":
+    main([Path(arg) for arg in sys.argv[1:]])
