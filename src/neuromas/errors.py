@@ -1,8 +1,7 @@
 """Errors a person can cause. Each message names the value, the reason and the remedy."""
 
 from collections.abc import Sequence
-
-from neuromas.types import Trace
+from typing import Any
 
 
 class NeuromasError(ValueError):
@@ -36,6 +35,6 @@ class CheckpointError(NeuromasError):
 class DivergenceError(NeuromasError):
     """Training produced a NaN or an infinity; the run stopped and kept its last good state."""
 
-    def __init__(self, message: str, traces: "Sequence[Trace]" = ()) -> None:
+    def __init__(self, message: str, traces: Sequence[Any] = ()) -> None:
         super().__init__(message)
-        self.traces = traces  # the rollouts of the step that failed
+        self.traces = traces  # `Trace`s: the rollouts of the step that failed

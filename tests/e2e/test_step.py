@@ -48,7 +48,7 @@ def test_a_step_reports_every_documented_figure_of_every_node() -> None:
     }  # fmt: skip
     assert metrics["nodes"].keys() == {"1.1", "1.2", "out"}
     for figures in metrics["nodes"].values():
-        assert figures.keys() == {"gradient_norm", "entropy", "length", "truncated", "kl"}
+        assert figures.keys() == {"gradient_norm", "entropy", "length", "truncated", "dropped", "kl"}
         assert all(math.isfinite(v) for v in figures.values())
         assert figures["gradient_norm"] > 0
         assert figures["kl"] > 0

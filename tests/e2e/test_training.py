@@ -12,7 +12,8 @@ from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
 from neuromas.train import checkpoint, loop
-from neuromas.train.loop import Schedule, learning_rate, load_run, train
+from neuromas.train.loop import load_run, train
+from neuromas.train.schedule import Schedule, learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,14 @@ def test_resuming_a_finished_run_changes_nothing(backbone, tmp_path: Path) -> No
     assert all(p.read_bytes() == content for p, content in before.items())
 
 
+@pytest.mark.parametrize(
+    "name, value", [("seed", 4), ("train__learning_rate", 0.5), ("train__questions", 2), ("sampling__temperature", 0.5)]
+)
+def test_a_run_is_not_continued_under_other_settings(undisturbed, backbone, name: str, value) -> None:
+    with pytest.raises(CheckpointError, match=f"{name.replace('__', '.')} was .*, is {value}.*resume with its own"):
+        train(run_config(**{name: value}), undisturbed, backbone=backbone, resume=True)
+
+
 def test_resuming_where_nothing_was_saved_begins_again(undisturbed, backbone, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         train(run_config(), tmp_path / "run", backbone=backbone, watch=stop_at(0))
@@ -174,8 +183,8 @@ def test_a_crash_between_saving_a_checkpoint_and_marking_it_best_is_mended(backb
     """The link is the last thing written; without it a resumed run would keep an older, worse checkpoint as best."""
     monkeypatch.setattr(loop, "evaluate", rising)
     train(run_config(), tmp_path / "whole", backbone=backbone)
-    crash_at("symlink", 2, run_config(), tmp_path / "run", backbone)
-    assert not (tmp_path / "run" / "best").exists() or (tmp_path / "run" / "best").resolve().name == "step-000002"
+    crash_at("symlink", 3, run_config(), tmp_path / "run", backbone)
+    assert (tmp_path / "run" / "best").resolve().name == "step-000002"
     assert checkpoint.newest(tmp_path / "run" / "checkpoints").name == "step-000004"
     train(run_config(train__steps=5), tmp_path / "run", backbone=backbone, resume=True)
     assert (tmp_path / "run" / "best").resolve().name in ("step-000004", "step-000005")
@@ -202,7 +211,7 @@ def test_a_crash_at_any_write_whatsoever_changes_nothing(undisturbed, backbone, 
 # -- divergence --------------------------------------------------------------------------------------------
 
 
-def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint_and_the_failing_questions(
+def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint_and_the_failing_batch(
     undisturbed, backbone, tmp_path, monkeypatch
 ) -> None:
     spoil(monkeypatch, step=4)
@@ -211,7 +220,8 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint_and_the_failing
     monkeypatch.undo()
     saved = json.loads((tmp_path / "run" / "failed-step-4.json").read_text())
     asked = Schedule(loop.build(run_config(), backbone)[1].questions("train"), run_config()).questions(4)
-    assert [q["id"] for q in saved["questions"]] == [q.id for q in asked]
+    assert [t["question_id"] for t in saved["traces"]] == [q.id for q in asked for _ in range(4)]
+    assert len(saved["traces"][0]["calls"]) == 2
     assert "not finite" in saved["error"]
     last, _, _ = load_run(tmp_path / "run", "last", backbone)
     assert all(torch.isfinite(p).all() for p in last.adapters.stacks())

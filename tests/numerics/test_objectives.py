@@ -10,7 +10,14 @@ from torch import Tensor
 from helpers import FirstCharacter, make_network, questions
 from neuromas.config import TrainConfig
 from neuromas.train import objectives
-from neuromas.train.objectives import ESTIMATORS, advantages, equal_reward_groups, kl_to_base, policy_gradient_loss
+from neuromas.train.objectives import (
+    ESTIMATORS,
+    advantages,
+    equal_reward_groups,
+    kl_penalty,
+    kl_to_base,
+    policy_gradient_loss,
+)
 from neuromas.train.step import train_step
 
 TABLE = Path(__file__).parents[2] / "docs" / "estimators.md"
@@ -63,6 +70,17 @@ def test_the_kl_estimate_averages_to_the_divergence() -> None:
     node, base = torch.randn(2, 9, dtype=torch.float64).log_softmax(-1)
     exact = (node.exp() * (node - base)).sum()
     torch.testing.assert_close((node.exp() * kl_to_base(node, base)).sum(), exact)
+
+
+def test_the_kl_penalty_has_on_average_the_gradient_of_the_divergence() -> None:
+    """That of KL(node || base), which the gradient of the estimate itself has not."""
+    theta, base = torch.randn(2, 9, dtype=torch.float64).requires_grad_()
+    node, base = theta.log_softmax(-1), base.detach().log_softmax(-1)
+    gradient = lambda y: torch.autograd.grad(y, theta, retain_graph=True)[0]
+    exact = gradient((node.exp() * (node - base)).sum())
+    chance = node.exp().detach()
+    torch.testing.assert_close(gradient((chance * kl_penalty(node, base)).sum()), exact)
+    assert (gradient((chance * kl_to_base(node, base)).sum()) - exact).norm() > 0.1 * exact.norm()
 
 
 def test_equal_rewards_are_told_apart_from_unequal_ones() -> None:

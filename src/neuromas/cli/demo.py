@@ -68,10 +68,9 @@ def main(out: Path = Path("runs/demo"), seeds: int = 3, steps: int = 40, test: i
 
 
 def _table(summary: dict[str, Any]) -> Any:
-    from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("test accuracy", no_wrap=True)
     for name in ("greedy [95 %]", "each seed", "sampled", "silent", "calls", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -96,11 +95,12 @@ def _notes(summary: dict[str, Any]) -> str:
     floors, worst = row["floors"], min(summary[key]["parse_rate"] for key in _ROWS)
     return (
         f"n = {row['n']} held-out questions for each of {row['seeds']} seeds; the interval is that of n.\n"
-        f"silent: the same network with every message blanked. Every trained system has "
-        f"{row['trainable_parameters']:,}\ntrainable parameters (one model: rank matched), the same number of samples, "
-        f"and its own learning rate.\nvote: the calls of the network. scratchpad: one adapter that writes to itself "
-        f"as often as the nodes do.\nfloors: chance {floors['chance']:.0%}, best constant "
-        f"({floors['constant_answer']}) {floors['best_constant']:.0%}. Parse rate: at least {worst:.0%}.\n"
+        "silent: the same network with every message blanked.\n"
+        "vote: the calls of the network. scratchpad: one adapter that writes to itself as\noften as the nodes write.\n"
+        f"Every trained system has {row['trainable_parameters']:,} trainable parameters, the same\nnumber of samples, "
+        "and its own learning rate, chosen on validation.\n"
+        f"floors: chance {floors['chance']:.0%}, best constant answer ({floors['constant_answer']}) "
+        f"{floors['best_constant']:.0%}. Parse rate: at least {worst:.0%}.\n"
     )
 
 

@@ -1,9 +1,15 @@
 """`neuromas eval`: measure a run, or the bare backbone, on a task."""
 
+import json as json_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from neuromas.evaluate.run import Evaluation
+    from neuromas.tasks.base import Split, Task
+    from neuromas.types import System
 
 
 def main(
@@ -40,13 +46,10 @@ def main(
         answers: Write one JSON line a question to this file.
         threads: CPU threads; by default all cores.
     """
-    from rich.progress import Progress
-
     from neuromas.cli.show import console, floors_line, results_table
     from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
     from neuromas.evaluate.baselines.vote import Vote
-    from neuromas.evaluate.run import evaluate
     from neuromas.files import write_json, write_text
 
     if blank and votes > 1:
@@ -54,24 +57,24 @@ def main(
     network, loaded = load_system(system, task, recipe, backbone, checkpoint, threads)
     subject = network if votes == 1 else Vote(network, votes, lambda q, text: loaded.grade(q, text).parsed)
     options = {"blank": network.topology.nodes[:-1]} if blank else {}
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task(f"{subject.name} on {loaded.name}", total=None)
-        found = evaluate(
-            subject,
-            loaded,
-            split,
-            limit,
-            greedy=not sampled and votes == 1,
-            seed=seed,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
-            **options,
-        )
-    result = found.result | {"delivery": "blanked" if options else "as sent"}
+    found = _measure(subject, loaded, split, limit, greedy=not sampled and votes == 1, seed=seed, **options)
+    result = found.result | {"delivery": "blanked" if blank else "as sent"}
     console.print(results_table([result], f"{loaded.name} ({split})"))
     console.print(floors_line(result), markup=False)
     if json is not None:
         write_json(json, result)
     if answers is not None:
-        import json as json_module
-
         write_text(answers, "".join(json_module.dumps(r, ensure_ascii=False) + "\n" for r in found.records))
+
+
+def _measure(subject: "System", task: "Task", split: "Split", limit: int | None, **options: Any) -> "Evaluation":
+    """`evaluate` under a progress bar."""
+    from rich.progress import Progress
+
+    from neuromas.cli.show import console
+    from neuromas.evaluate.run import evaluate
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task(f"{subject.name} on {task.name}", total=None)
+        show = lambda done, total: progress.update(bar, completed=done, total=total)
+        return evaluate(subject, task, split, limit, progress=show, **options)

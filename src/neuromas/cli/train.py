@@ -1,9 +1,13 @@
 """`neuromas train`: train a network from a recipe, from options, or both."""
 
+import json as json_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+
+if TYPE_CHECKING:
+    from neuromas.config import RunConfig
 
 
 def main(
@@ -37,7 +41,6 @@ def main(
         threads: CPU threads; by default all cores.
     """
     from neuromas.cli.show import TrainingView, print_final
-    from neuromas.config import RunConfig, override
     from neuromas.files import write_json
 
     changes: dict[str, Any] = {
@@ -48,16 +51,8 @@ def main(
         "train.learning_rate": learning_rate,
         "seed": seed,
     }
-    if resume and recipe is None and out is not None and (out / "config.json").exists():
-        import json as json_module
-
-        saved = json_module.loads((out / "config.json").read_text(encoding="utf-8"))
-        config = RunConfig.make(override(saved, changes))
-    else:
-        config = RunConfig.make(override({}, changes)) if recipe is None else RunConfig.load(recipe, **changes)
-    shape = Path(config.topology).stem if isinstance(config.topology, str) else "custom"
-    stem = recipe.stem if recipe else f"{config.task.name.replace('/', '-')}_{shape or 'single'}"
-    folder = out or Path("runs") / f"{stem}_s{config.seed}"
+    config = _config(recipe, changes, out if resume else None)
+    folder = out or Path("runs") / _name(config, recipe)
 
     import torch
 
@@ -73,3 +68,20 @@ def main(
     print_final(final)
     if json is not None:
         write_json(json, final)
+
+
+def _config(recipe: Path | None, changes: dict[str, Any], resumed: Path | None) -> "RunConfig":
+    """The recipe, else the config of the run to be resumed, else the defaults; with the options given."""
+    from neuromas.config import RunConfig, override
+
+    if recipe is not None:
+        return RunConfig.load(recipe, **changes)
+    saved = resumed / "config.json" if resumed else None
+    data = json_module.loads(saved.read_text(encoding="utf-8")) if saved and saved.exists() else {}
+    return RunConfig.make(override(data, changes))
+
+
+def _name(config: "RunConfig", recipe: Path | None) -> str:
+    shape = Path(config.topology).stem if isinstance(config.topology, str) else "custom"
+    stem = recipe.stem if recipe else f"{config.task.name.replace('/', '-')}_{shape or 'single'}"
+    return f"{stem}_s{config.seed}"

@@ -8,7 +8,7 @@ from typing import Any
 from neuromas.errors import TaskError
 from neuromas.evaluate.stats import wilson
 from neuromas.tasks.base import Split, Task
-from neuromas.types import System, Trace
+from neuromas.types import Grade, System, Trace
 
 
 @dataclass
@@ -47,29 +47,9 @@ def evaluate(
         if progress is not None:
             progress(len(traces), len(asked))
     grades = [task.grade(q, t.answer) for q, t in zip(asked, traces, strict=True)]
-    n, right = len(asked), sum(g.reward for g in grades)
-    answers = Counter("(unreadable)" if g.parsed is None else g.parsed for g in grades)
-    top = answers.most_common(1)[0]
-    result = {
-        "system": system.name,
-        "task": task.name,
-        "task_version": task.version,
-        "split": split,
-        "decoding": getattr(system, "decoding_name", None) or ("greedy" if greedy else "sampled"),
-        "n": n,
-        "seeds": 1,
-        "seed": seed,
-        "accuracy": right / n,
-        "ci95": list(wilson(right, n)),
-        "parse_rate": sum(g.parsed is not None for g in grades) / n,
-        "top_answer": {"answer": top[0], "share": top[1] / n},
-        "calls": sum(len(t.calls) for t in traces) / n,
-        "sequential_calls": sum(t.sequential_calls for t in traces) / n,
-        "generated_tokens": sum(t.generated_tokens for t in traces) / n,
-        "prompt_tokens": sum(t.prompt_tokens for t in traces) / n,
-        "trainable_parameters": system.trainable_parameters,
-        "floors": asdict(task.floors(split, limit)),
-    }
+    result = {"task": task.name, "task_version": task.version, "split": split, "seed": seed}
+    result |= {"decoding": getattr(system, "decoding_name", None) or ("greedy" if greedy else "sampled")}
+    result |= summarise(system, traces, grades) | {"floors": asdict(task.floors(split, limit))}
     records = [
         {
             "id": q.id,
@@ -82,3 +62,25 @@ def evaluate(
         for q, t, g in zip(asked, traces, grades, strict=True)
     ]
     return Evaluation(result, records, traces)
+
+
+def summarise(system: System, traces: list[Trace], grades: list[Grade]) -> dict[str, Any]:
+    """The figures of one system over its graded traces; tokens and calls are means per question."""
+    n, right = len(grades), sum(g.reward for g in grades)
+    answer, count = Counter(g.parsed for g in grades).most_common(1)[0]
+    mean = lambda values: sum(values) / n
+    return {
+        "system": system.name,
+        "n": n,
+        "seeds": 1,
+        "accuracy": right / n,
+        "ci95": list(wilson(right, n)),
+        "parse_rate": mean(g.parsed is not None for g in grades),
+        "top_answer": {"answer": answer, "share": count / n},
+        "calls": mean(len(t.calls) for t in traces),
+        "sequential_calls": mean(t.sequential_calls for t in traces),
+        "generated_tokens": mean(t.generated_tokens for t in traces),
+        "prompt_tokens": mean(t.prompt_tokens for t in traces),
+        "dropped_tokens": mean(c.dropped_tokens for t in traces for c in t.calls),
+        "trainable_parameters": system.trainable_parameters,
+    }

@@ -12,8 +12,10 @@ Styles:
 - `compact`: the terse form that the embedded `tiny` backbone was trained on; the instruction is left out.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from neuromas.errors import BackboneError, PromptError
@@ -51,6 +53,8 @@ class PromptTemplate:
         self.style: Style = style
         self.context_window = context_window
         self._cache: dict[tuple[Position, str, str, str, str], tuple[list[int], list[int]]] = {}
+        added = sorted(filter(None, tokenizer.get_added_vocab()), key=len, reverse=True)
+        self._added = re.compile("|".join(map(re.escape, added))) if added else None
         self._before_system, self._between, self._after_user = self._markers()
 
     def render(self, position: Position, question: Question, messages: Sequence[Message], reserve: int) -> Prompt:
@@ -102,10 +106,14 @@ class PromptTemplate:
     # -- encoding -----------------------------------------------------------------------------------------
 
     def _text(self, text: str) -> list[int]:
-        """Ids of text from outside: markers in it are spelled out, never turned into special tokens."""
+        """Ids of text from outside: markers in it are spelled out, never turned into special or added tokens."""
         if not text:
             return []
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+        cuts = [m.start() + 1 for m in self._added.finditer(text)] if self._added else []  # split, no marker matches
+        ids: list[int] = []
+        for start, end in pairwise([0, *cuts, len(text)]):
+            ids += self.tokenizer(text[start:end], add_special_tokens=False, split_special_tokens=True).input_ids
+        return ids
 
     def _markers(self) -> tuple[list[int], list[int], list[int]]:
         """Ids of what the chat template puts before the system text, between it and the user's, and after."""

@@ -23,6 +23,7 @@ from neuromas.evaluate.baselines.vote import Vote
 from neuromas.evaluate.run import evaluate
 from neuromas.evaluate.stats import wilson
 from neuromas.files import read_json_lines, write_json
+from neuromas.train import checkpoint
 from neuromas.train.loop import build, load_run, train
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -180,9 +181,11 @@ def _measure(plan: Plan, out: Path, system: str, rate: float, seed: int) -> dict
     """Test figures of one run: {row of the summary: {variant: [result]}}; the best-validation checkpoint leads."""
     run_folder = folder(out, system, rate, seed)
     best, task, _ = load_run(run_folder, "best")
-    last, _, _ = load_run(run_folder, "last", best.backbone)
     ask = lambda subject, **options: [evaluate(subject, task, "test", plan.test, seed=seed, **options).result]
-    rows = {"greedy": ask(best), "sampled": ask(best, greedy=False), "last": ask(last)}
+    rows = {"greedy": ask(best), "sampled": ask(best, greedy=False)}
+    rows["last"] = rows["greedy"]
+    if checkpoint.step_of(run_folder / "best") != plan.steps:
+        rows["last"] = ask(load_run(run_folder, "last", best.backbone)[0])
     found = {system: rows}
     if len(best.topology.nodes) > 1:
         rows["messages_blanked"] = ask(best, blank=best.topology.nodes[:-1])

@@ -64,12 +64,8 @@ def train(
     if isinstance(config.topology, str) and Path(config.topology).is_file():  # the run must not depend on that file
         config = config.model_copy(update={"topology": Topology.parse(config.topology).to_dict()})
     network, task = build(config, backbone)
-    optimizer = torch.optim.AdamW(
-        network.adapters.stacks(),
-        lr=config.train.learning_rate,
-        betas=config.train.betas,
-        weight_decay=config.train.weight_decay,
-    )
+    t = config.train
+    optimizer = torch.optim.AdamW(network.adapters.stacks(), betas=t.betas, weight_decay=t.weight_decay)
     progress = _open(config, out, network, optimizer, resume)
     schedule = Schedule(task.questions("train"), config)
     logger = _Logger(out, watch)
@@ -78,8 +74,8 @@ def train(
         _checkpoint(network, optimizer, progress, config, out)  # the untrained network may stay the best one
 
     spent = sum(sum(r["seconds"].values()) for r in read_json_lines(out / "metrics.jsonl") if "seconds" in r)
-    budget = config.train.stop_after_seconds or math.inf
-    while progress.step < config.train.steps and spent < budget:
+    budget = t.stop_after_seconds or math.inf
+    while progress.step < t.steps and spent < budget:
         step = progress.step + 1
         rate = learning_rate(config, step)
         for group in optimizer.param_groups:
@@ -90,7 +86,7 @@ def train(
                 optimizer,
                 task,
                 schedule.questions(step),
-                config.train,
+                t,
                 step=step,
                 seed=config.seed,
                 baseline=progress.baseline,
@@ -101,12 +97,12 @@ def train(
         progress.baseline += (result.metrics["reward"] - progress.baseline) * (1 / step if step < 10 else 0.1)
         spent += sum(result.metrics["seconds"].values())
         line = {"step": step, "learning_rate": rate, **result.metrics}
-        check = step % config.train.validate_every == 0 or step == config.train.steps or spent >= budget
+        check = step % t.validate_every == 0 or step == t.steps or spent >= budget
         if check:
             line |= _validate(network, task, config, progress)
             _keep_samples(out, step, result)
         logger.log(line)
-        if check or step % config.train.checkpoint_every == 0:
+        if check or step % t.checkpoint_every == 0:
             _checkpoint(network, optimizer, progress, config, out)
     logger.close()
     return network, task
