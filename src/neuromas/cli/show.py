@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -65,7 +64,7 @@ def percent(result: dict[str, Any]) -> str:
 
 def results_table(rows: list[dict[str, Any]], title: str) -> Table:
     """Results as a table: nothing is shown without n, interval, seeds, parse rate, calls, tokens and parameters."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("system", min_width=16)
     for name in ("accuracy [95 %]", "n×seeds", "parsed", "calls", "tokens", "trainable"):
         table.add_column(name, justify="right", no_wrap=True)
