@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from neuromas.files import read_json_lines, write_text
+from neuromas.train.plots import learning_curve
+
 TARGET = Path(__file__).parents[1] / "docs" / "results"
-KEPT = ("config.json", "metrics.jsonl", "samples.jsonl", "answers.jsonl", "final.json", "curve.png")
+KEPT = ("config.json", "metrics.jsonl", "samples.jsonl", "answers.jsonl", "final.json")
 
 
 def main(runs: list[Path]) -> None:
@@ -20,9 +23,15 @@ def main(runs: list[Path]) -> None:
                 f"{run} has no final.json: the run is not finished; continue it with neuromas train --resume --out {run}"
             )
         (TARGET / run.name).mkdir(parents=True, exist_ok=True)
+        generated = json.loads((run / "config.json").read_text(encoding="utf-8"))["task"]["name"].startswith(
+            "reasoning-gym"
+        )
         for name in KEPT:
-            if (run / name).is_file():
+            if (run / name).is_file() and (generated or name != "samples.jsonl"):
                 shutil.copyfile(run / name, TARGET / run.name / name)
+        if not generated:
+            drop_messages(TARGET / run.name / "answers.jsonl")
+        learning_curve(read_json_lines(run / "metrics.jsonl"), TARGET / run.name / "curve.png", title=run.name)
     finals = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TARGET.glob("*/final.json"))]
     notes = TARGET / "notes.md"
     text = [
@@ -30,7 +39,7 @@ def main(runs: list[Path]) -> None:
         "",
         (
             "Written by `python tools/publish_results.py` from the raw files in the folders here: `answers.jsonl` (every "
-            "question), `metrics.jsonl` (every step), `config.json`, `final.json`. Test questions are never trained on, and "
+            "question), `metrics.jsonl` (every step), `config.json`, `final.json`. What nodes wrote about benchmark questions is left out, since it may quote them. Test questions are never trained on, and "
             "nothing was chosen by them. Accuracy with its 95 % Wilson interval; one seed each, so differences between runs "
             "carry the luck of that seed too. *silent*: the same network with every message blanked."
         ),
@@ -42,6 +51,12 @@ def main(runs: list[Path]) -> None:
         text += ["", f"## {final['run']}", "", *details(final)]
     (TARGET / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
     print(f"wrote {TARGET / 'README.md'} ({len(finals)} runs)")
+
+
+def drop_messages(answers: Path) -> None:
+    """Leave out what nodes wrote about a benchmark's questions: it may quote them, and they are not ours to spread."""
+    records = [r | {"messages": None} for r in read_json_lines(answers)]
+    write_text(answers, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
 
 def table(finals: list[dict[str, Any]]) -> list[str]:

@@ -32,7 +32,7 @@ def learning_curve(metrics: list[dict[str, Any]], path: Path, title: str) -> Pat
     bottom.plot(x, smooth([m["top_answer_share"] for m in steps]), label="share of the commonest answer")
     bottom.plot(x, smooth([m["parse_rate"] for m in steps]), label="parse rate", color="C2")
     bottom.set(ylim=(0, 1.02), xlabel="step", ylabel="share")
-    bottom.legend(loc="center right", fontsize=8)
+    bottom.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=3, fontsize=8, frameon=False)
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
