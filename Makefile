@@ -1,7 +1,7 @@
 # make demo       train a network on the embedded backbone and show it (about five minutes after installing)
 # make test       the tests (under five minutes)
 # make test-slow  those that take minutes or need a large model
-# make check      lint, format, types: what pre-commit and CI run
+# make check      lint, format, types: what pre-commit runs
 # make clean      remove the virtual environment and caches
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin

@@ -8,25 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
-    from neuromas.evaluate.run import evaluate
     from neuromas.network.backbone import Backbone
     from neuromas.network.forward import Network
     from neuromas.network.topology import Topology
     from neuromas.tasks import load_task
-    from neuromas.train.loop import load_run, train
+    from neuromas.train.loop import load_run
 
 _WHERE = {
     "Backbone": "neuromas.network.backbone",
     "Network": "neuromas.network.forward",
     "RunConfig": "neuromas.config",
     "Topology": "neuromas.network.topology",
-    "evaluate": "neuromas.evaluate.run",
     "load_run": "neuromas.train.loop",
     "load_task": "neuromas.tasks",
-    "train": "neuromas.train.loop",
 }
 
-__all__ = ["Backbone", "Network", "RunConfig", "Topology", "evaluate", "load_run", "load_task", "train"]
+__all__ = ["Backbone", "Network", "RunConfig", "Topology", "load_run", "load_task"]
 
 
 def __getattr__(name: str) -> Any:
