@@ -39,8 +39,8 @@ def main(runs: list[Path]) -> None:
         "",
         (
             "Written by `python tools/publish_results.py` from the raw files in the folders here: `answers.jsonl` (every "
-            "question), `metrics.jsonl` (every step), `config.json`, `final.json`. What nodes wrote about benchmark questions is left out, since it may quote them. Test questions are never trained on, and "
-            "nothing was chosen by them. Accuracy with its 95 % Wilson interval; one seed each, so differences between runs "
+            "question), `metrics.jsonl` (every step), `config.json`, `final.json`. What nodes wrote about benchmark questions is left out, since it may quote them. Test questions are never trained on; "
+            "what was chosen with a look at some of them is said below. Accuracy with its 95 % Wilson interval; one seed each, so differences between runs "
             "carry the luck of that seed too. *silent*: the same network with every message blanked."
         ),
         "",
