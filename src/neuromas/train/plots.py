@@ -33,13 +33,7 @@ def learning_curve(metrics: list[dict[str, Any]], path: Path, title: str) -> Pat
     bottom.plot(x, smooth([m["parse_rate"] for m in steps]), label="parse rate", color="C2")
     bottom.set(ylim=(0, 1.02), xlabel="step", ylabel="share")
     bottom.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=3, fontsize=8, frameon=False)
-    for axes in (top, bottom):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=120, format="png")
-    temporary.replace(path)
-    return path
+    return _save(figure, path)
 
 
 def smooth(values: list[float], weight: float = 0.8) -> list[float]:
@@ -69,8 +63,14 @@ def compare_curves(
         axes.plot(steps, mean, "o-", color=f"C{color}", lw=2.5, label=labels[name].strip())
     axes.set(ylim=(0, 1.02), xlabel="step", ylabel="accuracy", title=title)
     axes.legend(loc="lower right", fontsize=9)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    return _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> Path:
+    """Give every axis the same look, and write the picture whole or not at all."""
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, dpi=120, format="png")
     temporary.replace(path)
