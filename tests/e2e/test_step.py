@@ -37,7 +37,7 @@ def a_step(network=None, good: str = HALF, **settings):
     network = network or make_network("2")
     optimizer = torch.optim.AdamW(network.adapters.stacks(), lr=1e-3)
     config = TrainConfig(**({"questions": 4, "rollouts": 4} | settings))
-    return train_step(network, optimizer, FirstCharacter(good), questions(4), config, step=1, seed=0)
+    return train_step(network, optimizer, FirstCharacter(good), questions(config.questions), config, step=1, seed=0)
 
 
 def test_a_step_reports_every_documented_figure_of_every_node() -> None:
@@ -53,9 +53,20 @@ def test_a_step_reports_every_documented_figure_of_every_node() -> None:
         assert figures["gradient_norm"] > 0
         assert figures["kl"] > 0
     assert metrics["seconds"].keys() == {"sample", "grade", "backward", "update"}
+    assert a_step().metrics["seconds"].keys() == {"sample", "grade", "backward", "update", "kl"}
     documented = set(re.findall(r"`([a-z_]+)`", DOCUMENTED.read_text(encoding="utf-8")))
     missing = (metrics.keys() | metrics["nodes"]["out"].keys()) - documented - {"nodes"}
     assert not missing, f"docs/metrics.md does not explain {missing}"
+
+
+def test_the_kl_is_measured_without_a_penalty_too_and_is_the_same() -> None:
+    untrained = a_step(make_network("2", noise=0)).metrics["nodes"]
+    assert all(abs(figures["kl"]) < 1e-6 for figures in untrained.values())
+    of = lambda kl: a_step(make_network("2"), questions=1, kl=kl).metrics["nodes"]
+    measured, penalised = of(0.0), of(1e-9)
+    for node, figures in measured.items():
+        assert figures["kl"] > 1e-4
+        assert figures["kl"] == pytest.approx(penalised[node]["kl"], rel=1e-3)
 
 
 def test_the_figures_of_a_step_are_those_of_its_traces() -> None:

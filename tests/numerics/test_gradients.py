@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from helpers import (
+    ARCHITECTURES,
     FirstCharacter,
     make_backbone,
     make_network,
@@ -168,3 +169,36 @@ def test_the_kl_and_entropy_terms_have_the_gradient_of_their_formulas() -> None:
                 d = (base - logp).gather(1, ids)
                 ((kl * (d * d / 2).sum() + entropy * (logp.exp() * logp).sum()) / 4).backward()
         assert_close(mine, gradients(network), 1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_checkpointed_layers_give_the_same_gradients_whatever_runs_between_forward_and_backward(
+    architecture: str,
+) -> None:
+    network = make_network("2", make_backbone(architecture))
+    groups = ragged_groups((0, 0, 1, 2))
+    said = [[5, 6, 7]] * sum(len(g.own_ids) for g in groups)
+
+    def gradient() -> list[Tensor]:
+        logprobs, _ = replay(network.backbone, network.adapters, groups, said, 1.0)
+        with torch.no_grad():
+            replay(network.backbone, None, groups, said, 1.0)  # the bare backbone, as the KL reference runs it
+        (logprobs * torch.linspace(-1, 1, len(logprobs))).sum().backward()
+        return gradients(network)
+
+    plain = gradient()
+    saved: list[int] = []
+    keep = lambda x: saved.append(x.numel()) or x
+    network.backbone.checkpoint_gradients(True)
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            replay(network.backbone, network.adapters, groups, said, 1.0)
+        fewer = sum(saved)
+        assert_close(gradient(), plain, 1e-5)
+    finally:
+        network.backbone.checkpoint_gradients(False)
+    saved.clear()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        replay(network.backbone, network.adapters, groups, said, 1.0)
+    assert fewer < 0.5 * sum(saved)
+    assert_close(gradient(), plain, 1e-5)

@@ -1,4 +1,4 @@
-"""Scoring through the head, chunk by chunk with a hand-written derivative, equals the plain softmax and its autograd."""
+"""Scoring through the head in chunks with a hand-written derivative equals the plain softmax and its autograd."""
 
 import pytest
 import torch

@@ -29,9 +29,7 @@ def test_uniforms_are_a_fixed_function_of_key_and_position() -> None:
     keys = [0, 1, 2**64 - 1, stream_key(0, 1, "q", 2, "1.1")]
     assert uniforms(keys, 3).tolist() == uniforms(keys, 3).tolist()
     assert uniforms(keys[::-1], 3).tolist() == uniforms(keys, 3).tolist()[::-1]
-    assert (
-        uniforms([0], 1)[0, 0] == (0xE220A8397B1DCDAF >> 11) / 2**53
-    )  # splitmix64 as published
+    assert uniforms([0], 1)[0, 0] == (0xE220A8397B1DCDAF >> 11) / 2**53  # splitmix64 as published
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=20), st.integers(0, 1_000))

@@ -8,12 +8,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from neuromas.errors import BackboneError, ConfigError
 from neuromas.network import packed
@@ -126,6 +129,20 @@ class Backbone:
     def adapter_shapes(self, targets: Sequence[str] = ATTENTION_TARGETS) -> dict[str, tuple[int, int]]:
         """Target module key -> (out_features, in_features); prepares those modules for routing."""
         return install(self.model, targets, self._router)
+
+    def checkpoint_gradients(self, on: bool) -> None:
+        """Keep only each layer's input for the backward pass and compute the rest again: less memory, a third slower.
+
+        A layer computed again must go through the adapters of its own pass, so their route is remembered with it.
+        """
+        again = lambda: (nullcontext(), self._routed(self._router.active))
+        run = partial(checkpoint, use_reentrant=False, context_fn=again)
+        layers: list[Any] = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        if on and not layers:
+            raise BackboneError(f"backbone {self.name!r} has no layers that can be checkpointed; switch it off")
+        for layer in layers:
+            layer.gradient_checkpointing, layer._gradient_checkpointing_func = on, run
+            layer.training = on  # the layer's own flag, which transformers asks for; dropout below it stays off
 
     @contextmanager
     def _routed(self, route: Route | None) -> Iterator[None]:

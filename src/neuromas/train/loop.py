@@ -65,6 +65,7 @@ def train(
         config = config.model_copy(update={"topology": Topology.parse(config.topology).to_dict()})
     network, task = build(config, backbone)
     t = config.train
+    network.backbone.checkpoint_gradients(t.gradient_checkpointing)
     optimizer = torch.optim.AdamW(network.adapters.stacks(), betas=t.betas, weight_decay=t.weight_decay)
     progress = _open(config, out, network, optimizer, resume)
     schedule = Schedule(task.questions("train"), config)

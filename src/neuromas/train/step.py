@@ -100,6 +100,12 @@ def train_step(
     optimizer.step()
     clock.lap("update")
 
+    # 5. How far each node has drifted from the backbone: where no penalty needed it, on one question a step.
+    if config.kl == 0:
+        p = step % P
+        _measure_kl(network, traces[p * G : (p + 1) * G], tallies)
+        clock.lap("kl")
+
     metrics = _metrics(network, traces, grades, rewards_PG, norms_N, tallies)
     metrics |= {"estimator": estimator, "seconds": clock.laps}
     return StepResult(metrics, traces, grades)
@@ -149,14 +155,10 @@ def _micro_loss(
     network: Network, batch: list[list[_Row]], config: TrainConfig, rollouts: int, tallies: dict[str, "_Tally"]
 ) -> Tensor:
     """The loss of one micro-batch, scaled so that micro-batches add up to the mean over `rollouts` rollouts."""
-    index, bank = network.adapters.index, network.adapters
-    batch = sorted(batch, key=lambda rows: index[rows[0].call.node])
-    groups = [
-        Group(index[rows[0].call.node], rows[0].call.prefix_ids, [row.call.own_ids for row in rows]) for rows in batch
-    ]
+    batch = sorted(batch, key=lambda rows: network.adapters.index[rows[0].call.node])
     rows = [row for group in batch for row in group]
-    ids = [row.call.completion_ids for row in rows]
-    temperature = network.decoding.temperature
+    groups, ids = _packed(network, [[row.call for row in group] for group in batch])
+    bank, temperature = network.adapters, network.decoding.temperature
     logprobs_L, entropies_L = replay(network.backbone, bank, groups, ids, temperature, config.entropy != 0)
     lengths = torch.tensor([len(i) for i in ids])
     spread = lambda values: torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(logprobs_L.device)
@@ -167,8 +169,7 @@ def _micro_loss(
             base_L, _ = replay(network.backbone, None, groups, ids, temperature)
         loss = loss + config.kl * kl_penalty(logprobs_L, base_L).sum() / rollouts
         kl_L = kl_to_base(logprobs_L.detach(), base_L)
-        for row, value in zip(rows, kl_L.split(lengths.tolist()), strict=True):
-            tallies[row.call.node].kl += value.sum().item()
+        _add_kl(tallies, [row.call for row in rows], kl_L)
     if config.entropy:
         loss = loss - config.entropy * entropies_L.sum() / rollouts
 
@@ -176,17 +177,41 @@ def _micro_loss(
     gap_L = (logprobs_L.detach().cpu() - sampled_L).abs()
     for row, value in zip(rows, gap_L.split(lengths.tolist()), strict=True):
         tally = tallies[row.call.node]
-        tally.tokens += len(value)
         tally.gap = max(tally.gap, value.max().item())
     return loss
 
 
+def _packed(network: Network, batch: list[list[NodeCall]]) -> tuple[list[Group], list[list[int]]]:
+    """Groups to replay and their completions, for calls grouped by (question, node) and sorted by adapter."""
+    index = network.adapters.index
+    groups = [Group(index[calls[0].node], calls[0].prefix_ids, [c.own_ids for c in calls]) for calls in batch]
+    return groups, [call.completion_ids for calls in batch for call in calls]
+
+
+@torch.no_grad()
+def _measure_kl(network: Network, traces: list[Trace], tallies: dict[str, "_Tally"]) -> None:
+    """KL of the rollouts of one question to the bare backbone: one pass with the adapters off."""
+    batch = [[t.calls[n] for t in traces] for n in range(len(network.topology.nodes))]
+    batch.sort(key=lambda calls: network.adapters.index[calls[0].node])
+    groups, ids = _packed(network, batch)
+    calls = [call for group in batch for call in group]
+    base_L, _ = replay(network.backbone, None, groups, ids, network.decoding.temperature)
+    sampled_L = torch.tensor([x for call in calls for x in call.logprobs], device=base_L.device)
+    _add_kl(tallies, calls, kl_to_base(sampled_L, base_L))
+
+
+def _add_kl(tallies: dict[str, "_Tally"], calls: list[NodeCall], kl_L: Tensor) -> None:
+    for call, value in zip(calls, kl_L.split([len(c.completion_ids) for c in calls]), strict=True):
+        tallies[call.node].kl_tokens += len(value)
+        tallies[call.node].kl += value.sum().item()
+
+
 @dataclass
 class _Tally:
-    """Sums over one node's replayed tokens."""
+    """What one node's replayed tokens add up to."""
 
-    tokens: int = 0
     kl: float = 0.0
+    kl_tokens: int = 0
     gap: float = 0.0  # largest |replayed - sampled| log-probability
 
 
@@ -213,7 +238,7 @@ def _metrics(
 ) -> dict[str, Any]:
     answers = Counter(g.parsed for g in grades)  # None: unreadable
     norm = dict(zip(network.adapters.names, norms_N.tolist(), strict=True))
-    per_node: dict[str, dict[str, float | None]] = {}
+    per_node: dict[str, dict[str, float]] = {}
     for n, node in enumerate(network.topology.nodes):
         calls = [trace.calls[n] for trace in traces]
         tokens = sum(len(c.completion_ids) for c in calls)
@@ -224,7 +249,7 @@ def _metrics(
             "length": tokens / len(calls),
             "truncated": sum(c.truncated for c in calls) / len(calls),
             "dropped": sum(c.dropped_tokens for c in calls) / len(calls),
-            "kl": tally.kl / max(1, tally.tokens) if tally.kl else None,
+            "kl": tally.kl / max(1, tally.kl_tokens),
         }
     top, count = answers.most_common(1)[0]
     return {
