@@ -58,7 +58,7 @@ def step_lines(args: argparse.Namespace, path: Path) -> list[dict[str, Any]]:
     for name in args.items:
         peer = launch.ITEMS[name].module not in ("ours", "floor")
         own = ["--matmul", args.peer_matmul] if peer else ["--micro-tokens", str(args.micro_tokens)]
-        found = launch.measure(name, path, args.threads, extra + own)
+        found = launch.measure(launch.ITEMS[name], path, args.threads, extra + own)
         when = datetime.now(UTC).isoformat(timespec="seconds")
         line = {"item": name, **facts, **found, "machine": platform.machine(), "at": when}
         lines.append(report.with_ratios(line, lines))

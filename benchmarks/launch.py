@@ -28,6 +28,10 @@ ITEMS = {
     "peft nodes": Item("peft", "nodes", note="one adapter after the other"),
     "peft trimmed": Item("peft", "trimmed", note="the same with logits_to_keep"),
     "peft mixed": Item("peft", "mixed", note="adapter_names; trains in eval mode"),
+    "comlrl": Item("comlrl", environment="comlrl", note="REINFORCE trainer, one agent for each node of a layer"),
+    "trl": Item("trl", environment="trl", note="GRPO trainer: one policy, as many sequences"),
+    "vllm": Item("vllm", "eager", environment="vllm", note="rollouts only"),
+    "vllm compiled": Item("vllm", "compiled", environment="vllm", note="rollouts only"),
 }
 
 
@@ -68,9 +72,8 @@ def run(command: list[str], threads: int) -> dict[str, Any]:
     return {"skipped": f"failed with exit status {done.returncode}: {errors[-1]}"}
 
 
-def measure(name: str, work: Path, threads: int, extra: list[str]) -> dict[str, Any]:
-    """The figures of item `name` on the workload in the file `work`, or {"skipped": reason}."""
-    item = ITEMS[name]
+def measure(item: Item, work: Path, threads: int, extra: list[str]) -> dict[str, Any]:
+    """The figures of `item` on the workload in the file `work`, or {"skipped": reason}."""
     python = interpreter(item)
     if python is None:
         return {"skipped": f"no environment {item.environment!r}; make it with benchmarks/install_peers.sh"}
@@ -78,7 +81,7 @@ def measure(name: str, work: Path, threads: int, extra: list[str]) -> dict[str, 
     return run([*command, "--variant", item.variant] if item.variant else command, threads)
 
 
-def write_workload(name: str, dtype: str, path: Path, threads: int) -> None:
-    """Render a workload's prompts into `path`, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.workloads", name, dtype, str(path)]
+def write_workload(which: str, dtype: str, path: Path, threads: int) -> None:
+    """Render a workload's prompts into `path`, in a process of its own. which: its name, or a `Spec` as JSON."""
+    command = [sys.executable, "-m", "benchmarks.workloads", which, dtype, str(path)]
     subprocess.run(command, check=True, env=environment(threads), cwd=ROOT)

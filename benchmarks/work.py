@@ -6,6 +6,7 @@ Legend: N node, P question, G rollout.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Work:
     rollouts: int  # G
     rank: int
     targets: list[str]  # linear layers with adapters
+    spec: dict[str, Any]  # what it was made from, see `workloads.Spec`
     nodes: list[NodeWork] = field(default_factory=list[NodeWork])
 
     @property

@@ -1,4 +1,5 @@
-"""The workloads, by name; run as a program, this file writes one for the items to read.
+"""The workloads, by name; run as a program, this file writes one (a name, or a `Spec` as
+JSON) for the items to read.
 
 W       3 nodes in one layer that nobody reads, 4 Navigate questions, 8 rollouts, 32 tokens, SmolLM2-135M
 W-3     NeuroMAS-3 ("1-1"), as many questions, rollouts and tokens for each of its nodes
@@ -9,9 +10,10 @@ The prompts of deeper layers hold sampled messages. They are sampled once, when 
 same adapters and random streams that this project's item uses, so all items read prompts of the same length.
 """
 
+import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +24,6 @@ from neuromas.network.adapters import ATTENTION_TARGETS
 from neuromas.network.backbone import Backbone
 from neuromas.network.builtin import TINY_FOLDER, smollm2_folder
 from neuromas.network.forward import Limits, Network
-from neuromas.network.topology import Topology
 from neuromas.tasks import load_task
 from neuromas.train.demo import ALL_LINEAR, Plan
 from neuromas.types import Question, Trace
@@ -64,6 +65,10 @@ SPECS = {
 }
 
 
+def spec_of(work: Work) -> Spec:
+    return Spec(**{**work.spec, "targets": tuple(work.spec["targets"])})
+
+
 def questions(spec: Spec) -> list[Question]:
     """The first training questions of the task; invented ones of the same form where its files are missing."""
     options = {"depth": Plan.depth} if spec.task == "compositional" else {}
@@ -95,10 +100,6 @@ def network(spec: Spec, dtype: str) -> Network:
     return made
 
 
-def hidden_nodes(topology: Topology) -> tuple[str, ...]:
-    return topology.layers[0]
-
-
 def write(spec: Spec, dtype: str) -> Work:
     net = network(spec, dtype)
     asked = questions(spec)
@@ -112,9 +113,10 @@ def write(spec: Spec, dtype: str) -> Work:
         rollouts=spec.rollouts,
         rank=spec.rank,
         targets=list(spec.targets),
+        spec=asdict(spec),
     )
     if spec.layer_only:
-        at = [net.topology.position(node) for node in hidden_nodes(net.topology)]
+        at = [net.topology.position(node) for node in net.topology.layers[0]]
         prompt = lambda position, question: net.backbone.template.render(position, question, [], spec.tokens)
         silent = [[] for _ in range(spec.questions * spec.rollouts)]
         nodes = [NodeWork(p.id, 1, spec.tokens, [prompt(p, q).prefix_ids for q in asked], silent) for p in at]
@@ -136,5 +138,6 @@ def recorded(net: Network, traces: list[Trace], rollouts: int) -> Iterable[NodeW
 
 
 if __name__ == "__main__":
-    name, dtype, path = sys.argv[1:]
-    write(SPECS[name], dtype).save(Path(path))
+    which, dtype, path = sys.argv[1:]
+    spec = SPECS[which] if which in SPECS else Spec(**json.loads(which))
+    write(spec, dtype).save(Path(path))

@@ -1,4 +1,7 @@
-"""This project on a workload: a layer through `generate` and `replay`, a network through `train_step`."""
+"""This project on a workload: a layer through `generate` and `replay`, a network through `train_step`.
+
+Variant `apart`, of layers only: the same code node by node instead of one call for all nodes.
+"""
 
 from typing import Any
 
@@ -6,7 +9,7 @@ import torch
 
 from benchmarks.items import measure
 from benchmarks.work import Work
-from benchmarks.workloads import SPECS, Spec, network, questions
+from benchmarks.workloads import Spec, network, questions, spec_of
 from neuromas.config import TrainConfig
 from neuromas.network.forward import Network
 from neuromas.network.generate import Completion, generate, replay
@@ -21,9 +24,10 @@ from neuromas.types import Grade, Question
 class Layer:
     """Nodes side by side: one `generate` for all of them, one `replay` for each micro-batch, one step."""
 
-    def __init__(self, work: Work, net: Network, optimizer: torch.optim.Optimizer, micro_tokens: int) -> None:
-        self.work, self.net, self.optimizer, self.budget = work, net, optimizer, micro_tokens
-        G = work.rollouts
+    def __init__(self, work: Work, net: Network, optimizer: torch.optim.Optimizer, args: Any) -> None:
+        self.work, self.net, self.optimizer = work, net, optimizer
+        self.budget, self.apart = args.micro_tokens, args.variant == "apart"
+        self.tokens, G = work.nodes[0].tokens, work.rollouts
         self.groups = [
             Group(net.adapters.index[node.id], prefix, node.own_ids[p * G : (p + 1) * G])
             for node in work.nodes
@@ -32,33 +36,39 @@ class Layer:
         self.keys = [stream_key(0, g, row) for g in range(len(self.groups)) for row in range(G)]
 
     def rollout(self) -> list[Completion]:
-        tokens = self.work.nodes[0].tokens
-        return generate(self.net.backbone, self.net.adapters, self.groups, self.keys, tokens, self.net.decoding)
+        G, P, net = self.work.rollouts, self.work.questions, self.net
+        step = P if self.apart else len(self.groups)
+        done: list[Completion] = []
+        for g in range(0, len(self.groups), step):
+            keys = self.keys[g * G : (g + step) * G]
+            done += generate(net.backbone, net.adapters, self.groups[g : g + step], keys, self.tokens, net.decoding)
+        return done
 
     def update(self, done: list[Completion]) -> None:
-        G = self.work.rollouts
+        G, net = self.work.rollouts, self.net
         self.optimizer.zero_grad(set_to_none=True)
         for picked in self._micro_batches():
             ids = [done[g * G + row].ids for g in picked for row in range(G)]
             groups = [self.groups[g] for g in picked]
-            logprobs, _ = replay(self.net.backbone, self.net.adapters, groups, ids, self.net.decoding.temperature)
-            spread = measure.advantages(len(ids)).repeat_interleave(self.work.nodes[0].tokens)
+            logprobs, _ = replay(net.backbone, net.adapters, groups, ids, net.decoding.temperature)
+            spread = measure.advantages(len(ids)).repeat_interleave(self.tokens)
             policy_gradient_loss(logprobs, spread, self.work.questions * G).backward()
-        norms_N = self.net.adapters.gradient_norms()
-        scale_N = (1 / norms_N.clamp(min=1e-12)).clamp(max=1.0)
-        for stack in self.net.adapters.stacks():
+        scale_N = (1 / net.adapters.gradient_norms().clamp(min=1e-12)).clamp(max=1.0)
+        for stack in net.adapters.stacks():
             assert stack.grad is not None
             stack.grad.mul_(scale_N.view(-1, 1, 1))
         self.optimizer.step()
 
     def _micro_batches(self) -> list[list[int]]:
-        """Groups (by number) to replay at once: question by question, as many as fit into the token budget."""
-        P, tokens = self.work.questions, self.work.nodes[0].tokens
-        size = lambda g: len(self.groups[g].prefix_ids) + sum(len(o) + tokens for o in self.groups[g].own_ids)
+        """Groups (by number) to replay at once: a question with all its nodes, as many as the token budget holds."""
+        P, N = self.work.questions, len(self.work.nodes)
+        if self.apart:
+            return [list(range(n * P, (n + 1) * P)) for n in range(N)]
+        size = lambda g: len(self.groups[g].prefix_ids) + sum(len(o) + self.tokens for o in self.groups[g].own_ids)
         batches: list[list[int]] = []
         used = self.budget
         for p in range(P):
-            of_question = [n * P + p for n in range(len(self.work.nodes))]
+            of_question = [n * P + p for n in range(N)]
             cost = sum(map(size, of_question))
             if used + cost > self.budget:
                 batches.append([])
@@ -87,7 +97,7 @@ class Alternating(Task):
 def run_layer(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network]:
     net = network(spec, work.dtype)
     optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
-    layer, laps = Layer(work, net, optimizer, args.micro_tokens), measure.Laps()
+    layer, laps = Layer(work, net, optimizer, args), measure.Laps()
     for _ in range(args.warmup + args.repeats):
         done = laps.timed("rollout", layer.rollout)
         assert all(len(c.ids) == work.nodes[0].tokens for c in done)
@@ -111,7 +121,7 @@ def main() -> None:
     args = measure.options()
     work: Work = args.work
     run = run_layer if work.topology == "layer" else run_network
-    laps, net = run(args, work, SPECS[work.name])
+    laps, net = run(args, work, spec_of(work))
     measure.report(laps, args, parameters_per_node=net.adapters.parameters_per_adapter)
 
 
