@@ -57,8 +57,8 @@ SPECS = {
         backbone="tiny",
         questions=Plan.questions,
         rollouts=Plan.rollouts,
-        tokens=12,
-        answer_tokens=4,
+        tokens=8,  # a statement, as the demonstration's nodes write
+        answer_tokens=6,
         targets=ALL_LINEAR,
         task="compositional",
     ),

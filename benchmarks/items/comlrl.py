@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from benchmarks.items import measure
-from benchmarks.items.peft import build
+from benchmarks.items.peft import for_work
 from benchmarks.work import Work
 
 
@@ -57,7 +57,7 @@ def trainer(args: Any, work: Work) -> Timed:
         advantage_normalization=False,
     )
     made = Timed(
-        agents=[build(work, ["default"]) for _ in work.nodes],
+        agents=[for_work(work, ["default"]) for _ in work.nodes],
         num_agents=len(work.nodes),
         tokenizer=tokenizer,
         train_dataset=Dataset.from_list([{"prompt": str(p)} for p in range(work.questions)]),

@@ -18,19 +18,26 @@ from benchmarks.work import NodeWork, Work
 PAD = 0
 
 
-def build(work: Work, adapters: list[str], noise: float = 0.02) -> Any:
-    """The backbone with one adapter for each name; none of them is zero."""
-    base = AutoModelForCausalLM.from_pretrained(work.model, dtype=getattr(torch, work.dtype))
+def build(folder: str, dtype: str, rank: int, targets: list[str], adapters: list[str], noise: float = 0.0) -> Any:
+    """The backbone with one adapter for each name. noise: deviation of the B matrices; 0 leaves them zero."""
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     settings = lambda: LoraConfig(
-        r=work.rank, lora_alpha=2 * work.rank, target_modules=work.targets, lora_dropout=0.0, task_type="CAUSAL_LM"
+        r=rank, lora_alpha=2 * rank, target_modules=list(targets), lora_dropout=0.0, task_type="CAUSAL_LM"
     )
     model = get_peft_model(base, settings(), adapter_name=adapters[0])
     for name in adapters[1:]:
         model.add_adapter(name, settings())
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(0, noise)
-    model.generation_config.eos_token_id = None  # no row ends early
+    if noise:
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(0, noise)
+    return model
+
+
+def for_work(work: Work, adapters: list[str]) -> Any:
+    """As `build`, with adapters that are not zero and rows that do not end early."""
+    model = build(work.model, work.dtype, work.rank, work.targets, adapters, noise=0.02)
+    model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = PAD
     return model
 
@@ -69,7 +76,7 @@ def main() -> None:
     work: Work = args.work
     mixed, trim = args.variant == "mixed", args.variant == "trimmed"
     names = {node.id: f"node{n}" for n, node in enumerate(work.nodes)}
-    model = build(work, list(names.values()))
+    model = for_work(work, list(names.values()))
     if mixed:
         model.base_model.set_adapter(list(names.values()))  # all of them are trained
     trained = [p for name, p in model.named_parameters() if "lora_" in name]
