@@ -25,9 +25,7 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, help="learning rates; by default the problem's")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, help="updates; by default the problem's")
-    parser.add_argument(
-        "--peer-rollouts", type=int, help="G of the peer, whose rollouts multiply by turns; default ours"
-    )
+    parser.add_argument("--peer-rollouts", type=int, help="G of the peer, whose rollouts multiply by turns")
     parser.add_argument("--seconds", type=float, help="end a run once its training has taken so long")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, default=1)

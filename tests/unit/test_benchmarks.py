@@ -44,8 +44,9 @@ def test_a_work_survives_its_file(tmp_path: Path) -> None:
     assert Work.load(tmp_path / "work.json") == a_work()
 
 
-@pytest.mark.parametrize("layer_only", [True, False], ids=["layer", "network"])
-@pytest.mark.parametrize("item", ["neuromas", "peft nodes", "peft mixed"])
+@pytest.mark.parametrize(
+    ("item", "layer_only"), [("neuromas", True), ("neuromas", False), ("peft nodes", True), ("peft mixed", False)]
+)
 def test_an_item_runs_a_small_workload_and_prints_its_figures(item: str, layer_only: bool, tmp_path: Path) -> None:
     small = {"questions": 1, "rollouts": 2, "tokens": 3, "answer_tokens": None if layer_only else 2}
     work = write(replace(SPECS["W-tiny"], layer_only=layer_only, **small), "float32")
