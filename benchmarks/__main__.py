@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks import launch, report
 from benchmarks.work import Work
 
-WORKLOADS = ("W", "W-3", "W-7", "W-tiny")
+WORKLOADS = ("W", "W-3", "W-7", "W-tiny", "W-small")
 
 
 def options() -> argparse.Namespace:

@@ -84,13 +84,22 @@ def point(name: str, x: int, args: argparse.Namespace) -> list[Line]:
 
 
 def memory(lines: list[Line]) -> Line:
-    """Peak memory per added node, by least squares, beside that of its adapter, gradient and optimiser state."""
+    """Memory per added node, by least squares, beside that of its adapter, gradient and optimiser state.
+
+    held: after the update, with gradients and optimiser state; peak: the highest during the step.
+    """
     ours = [line for line in lines if line["item"] == "neuromas" and "skipped" not in line]
-    xs, ys = [line["x"] for line in ours], [line["peak_bytes"] for line in ours]
-    x, y = sum(xs) / len(xs), sum(ys) / len(ys)
-    slope = sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
     state = STATE_BYTES * ours[0]["parameters_per_node"]
-    return {"sweep": "nodes", "item": "memory", "bytes_per_added_node": round(slope), "state_bytes_per_node": state}
+    found: Line = {"sweep": "nodes", "item": "memory", "state_bytes_per_node": state}
+    for label, key in (("held", "resident_bytes"), ("peak", "peak_bytes")):
+        if all(line[key] for line in ours):
+            found[f"{label}_bytes_per_node"] = round(slope([(line["x"], line[key]) for line in ours]))
+    return found
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
 
 
 def draw(name: str, lines: list[Line], path: Path) -> None:

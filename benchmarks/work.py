@@ -63,4 +63,5 @@ class Work:
     @classmethod
     def load(cls, path: Path) -> "Work":
         data = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{**data, "nodes": [NodeWork(**node) for node in data["nodes"]]})
+        fields: dict[str, Any] = {**data, "nodes": [NodeWork(**node) for node in data["nodes"]]}
+        return cls(**fields)

@@ -4,6 +4,7 @@ JSON) for the items to read.
 W       3 nodes in one layer that nobody reads, 4 Navigate questions, 8 rollouts, 32 tokens, SmolLM2-135M
 W-3     NeuroMAS-3 ("1-1"), as many questions, rollouts and tokens for each of its nodes
 W-7     NeuroMAS-7 ("2-2-2")
+W-small W with 1 question and 16 tokens, for trying things out
 W-tiny  the demonstration's network on the embedded backbone: "2", all linear layers, 8 questions × 8 rollouts
 
 The prompts of deeper layers hold sampled messages. They are sampled once, when the workload is written, from the
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,6 +53,7 @@ SPECS = {
     "W": Spec("W", "3", layer_only=True),
     "W-3": Spec("W-3", "1-1"),
     "W-7": Spec("W-7", "2-2-2"),
+    "W-small": Spec("W-small", "3", layer_only=True, questions=1, tokens=16),
     "W-tiny": Spec(
         "W-tiny",
         Plan.topology,
@@ -66,7 +69,8 @@ SPECS = {
 
 
 def spec_of(work: Work) -> Spec:
-    return Spec(**{**work.spec, "targets": tuple(work.spec["targets"])})
+    fields: dict[str, Any] = {**work.spec, "targets": tuple(work.spec["targets"])}
+    return Spec(**fields)
 
 
 def questions(spec: Spec) -> list[Question]:

@@ -19,6 +19,7 @@ def shapes(folder: str) -> list[floor.Shape]:
     """Every linear weight of the model, equal ones counted together."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     head = model.get_output_embeddings()
+    assert isinstance(head, torch.nn.Linear)
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     counts = Counter((m.out_features, m.in_features) for m in linear)
     return [
@@ -56,13 +57,13 @@ def main() -> None:
             floor.rollout_seconds(work, [(shape, pair[i]) for shape, pair in zip(found, seen, strict=True)])
             for i in (0, 1)
         )
-        laps.rollout.append(best)
-        laps.update.append(2 * best)
+        laps.rollout.append(measure.Lap(best, None))
+        laps.update.append(measure.Lap(2 * best, None))
         typical.append(usual)
     measure.report(
         laps,
         args,
-        gflops=round(floor.rollout_flops(work, found) / min(laps.rollout) / 1e9, 1),
+        gflops=round(floor.rollout_flops(work, found) / min(lap.wall for lap in laps.rollout) / 1e9, 1),
         typical_gflops=round(floor.rollout_flops(work, found) / statistics.median(typical) / 1e9, 1),
         rollout_gflop=round(floor.rollout_flops(work, found) / 1e9, 1),
         update_gflop=round(floor.update_flops(work, found) / 1e9, 1),

@@ -1,6 +1,8 @@
 """What all items share: reading the work, timing, peak memory, and the one line of JSON that they print."""
 
 import argparse
+import ctypes
+import gc
 import json
 import resource
 import statistics
@@ -13,17 +15,35 @@ from typing import Any
 from benchmarks.work import Work
 
 
+@dataclass(frozen=True)
+class Lap:
+    """How long something took."""
+
+    wall: float = 0.0  # seconds
+    cpu: float | None = 0.0  # seconds of all threads together; None where it was not measured
+
+    def __add__(self, other: "Lap") -> "Lap":
+        return Lap(self.wall + other.wall, None if None in (self.cpu, other.cpu) else self.cpu + other.cpu)
+
+    def __sub__(self, other: "Lap") -> "Lap":
+        return self + Lap(-other.wall, None if other.cpu is None else -other.cpu)
+
+
+def now() -> Lap:
+    return Lap(time.perf_counter(), time.process_time())
+
+
 @dataclass
 class Laps:
-    """Seconds of every repeat, by phase."""
+    """Every repeat, by phase."""
 
-    rollout: list[float] = field(default_factory=list[float])
-    update: list[float] = field(default_factory=list[float])
+    rollout: list[Lap] = field(default_factory=list[Lap])
+    update: list[Lap] = field(default_factory=list[Lap])
 
     def timed(self, phase: str, call: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
+        start = now()
         result = call()
-        getattr(self, phase).append(time.perf_counter() - start)
+        getattr(self, phase).append(now() - start)
         return result
 
 
@@ -49,22 +69,37 @@ def options() -> argparse.Namespace:
 
 def peak_bytes() -> int:
     """Peak resident memory of this process. Not ru_maxrss where /proc exists: that one counts the parent's too."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def resident_bytes() -> int | None:
+    """Memory that is held now, once what is free has been given back; None where /proc or glibc is missing."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim and (trim(0), _status("VmRSS"))[1]
+
+
+def _status(field: str) -> int | None:
+    file = Path("/proc/self/status")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), None)
 
 
 def report(laps: Laps, args: argparse.Namespace, **more: Any) -> None:
-    """Print the item's figures: the median and every repeat that counts."""
+    """Print the item's figures: the median and every repeat that counts.
+
+    CPU seconds above wall seconds times threads cannot be; far below, they say that something else used the cores.
+    """
     work: Work = args.work
     line: dict[str, Any] = {}
     for phase in ("rollout", "update"):
-        kept = getattr(laps, phase)[args.warmup :]
+        kept: list[Lap] = getattr(laps, phase)[args.warmup :]
         if kept:
-            line[f"{phase}_seconds"] = statistics.median(kept)
-            line[f"{phase}_repeats"] = [round(x, 4) for x in kept]
+            line[f"{phase}_seconds"] = statistics.median(lap.wall for lap in kept)
+            line[f"{phase}_repeats"] = [round(lap.wall, 4) for lap in kept]
+        cpu = [lap.cpu for lap in kept if lap.cpu is not None]
+        if cpu:
+            line[f"{phase}_cpu_seconds"] = round(statistics.median(cpu), 4)
     if laps.rollout:
         line["generated_tokens_per_second"] = work.sampled_tokens / line["rollout_seconds"]
     if laps.update:

@@ -94,7 +94,7 @@ class Alternating(Task):
         return Grade(float(self._graded % 2), text)
 
 
-def run_layer(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network]:
+def run_layer(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network, torch.optim.Optimizer]:
     net = network(spec, work.dtype)
     optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
     layer, laps = Layer(work, net, optimizer, args), measure.Laps()
@@ -102,27 +102,28 @@ def run_layer(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network]
         done = laps.timed("rollout", layer.rollout)
         assert all(len(c.ids) == work.nodes[0].tokens for c in done)
         laps.timed("update", lambda done=done: layer.update(done))
-    return laps, net
+    return laps, net, optimizer
 
 
-def run_network(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network]:
+def run_network(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network, torch.optim.Optimizer]:
     net, asked = network(spec, work.dtype), questions(spec)
     optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
     settings, laps = TrainConfig(rollouts=work.rollouts, micro_tokens=args.micro_tokens), measure.Laps()
     for _ in range(args.warmup + args.repeats):
         metrics = train_step(net, optimizer, Alternating(), asked, settings, step=1, seed=0).metrics
         assert metrics["generated_tokens"] == work.sampled_tokens
-        laps.rollout.append(metrics["seconds"]["sample"])
-        laps.update.append(metrics["seconds"]["backward"] + metrics["seconds"]["update"])
-    return laps, net
+        laps.rollout.append(measure.Lap(metrics["seconds"]["sample"], None))
+        laps.update.append(measure.Lap(metrics["seconds"]["backward"] + metrics["seconds"]["update"], None))
+    return laps, net, optimizer
 
 
 def main() -> None:
     args = measure.options()
     work: Work = args.work
     run = run_layer if work.topology == "layer" else run_network
-    laps, net = run(args, work, spec_of(work))
-    measure.report(laps, args, parameters_per_node=net.adapters.parameters_per_adapter)
+    laps, net, _optimizer = run(args, work, spec_of(work))
+    held = {"resident_bytes": measure.resident_bytes(), "parameters_per_node": net.adapters.parameters_per_adapter}
+    measure.report(laps, args, **held)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ A step is timed from its begin to its end as the trainer reports them; sampling 
 and the update is the rest.
 """
 
-import time
 from typing import Any
 
 from datasets import Dataset
@@ -19,12 +18,12 @@ from benchmarks.work import Work
 class Timed(GRPOTrainer):
     """The trainer with a clock on its sampling."""
 
-    sampling = 0.0
+    sampling = measure.Lap()
 
     def _generate_and_score_completions(self, *args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        start = measure.now()
         result = super()._generate_and_score_completions(*args, **kwargs)
-        self.sampling += time.perf_counter() - start
+        self.sampling += measure.now() - start
         return result
 
 
@@ -37,12 +36,12 @@ class Clock(TrainerCallback):
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         assert self.trainer is not None
-        self.trainer.sampling, self.start = 0.0, time.perf_counter()
+        self.trainer.sampling, self.start = measure.Lap(), measure.now()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         assert self.trainer is not None
         self.laps.rollout.append(self.trainer.sampling)
-        self.laps.update.append(time.perf_counter() - self.start - self.trainer.sampling)
+        self.laps.update.append(measure.now() - self.start - self.trainer.sampling)
 
 
 def rewards(completions: list[Any], **_: Any) -> list[float]:

@@ -78,10 +78,9 @@ def test_ratios_are_to_the_floor_and_to_this_project() -> None:
 
 
 def test_memory_per_node_is_the_slope() -> None:
-    lines = [{"item": "neuromas", "x": n, "peak_bytes": 100 + 7 * n, "parameters_per_node": 3} for n in (1, 2, 4, 8)]
-    assert memory(lines) == {
-        "sweep": "nodes", "item": "memory", "bytes_per_added_node": 7, "state_bytes_per_node": 48
-    }  # fmt: skip
+    held = lambda n: {"peak_bytes": 100 + 7 * n, "resident_bytes": 50 + 5 * n, "parameters_per_node": 3}
+    found = memory([{"item": "neuromas", "x": n, **held(n)} for n in (1, 2, 4, 8)])
+    assert (found["held_bytes_per_node"], found["peak_bytes_per_node"], found["state_bytes_per_node"]) == (5, 7, 48)
 
 
 def test_seconds_to_accuracy_are_those_of_the_best_rate_that_every_seed_reaches() -> None:
