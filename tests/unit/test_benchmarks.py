@@ -44,8 +44,18 @@ def test_a_work_survives_its_file(tmp_path: Path) -> None:
     assert Work.load(tmp_path / "work.json") == a_work()
 
 
+SLOWLY = pytest.mark.slow  # each starts a process that imports torch anew
+
+
 @pytest.mark.parametrize(
-    ("item", "layer_only"), [("neuromas", True), ("neuromas", False), ("peft nodes", True), ("peft mixed", False)]
+    ("item", "layer_only"),
+    [
+        ("neuromas", True),
+        ("peft mixed", False),
+        pytest.param("neuromas", False, marks=SLOWLY),
+        pytest.param("peft nodes", True, marks=SLOWLY),
+        pytest.param("floor", True, marks=SLOWLY),
+    ],
 )
 def test_an_item_runs_a_small_workload_and_prints_its_figures(item: str, layer_only: bool, tmp_path: Path) -> None:
     small = {"questions": 1, "rollouts": 2, "tokens": 3, "answer_tokens": None if layer_only else 2}
