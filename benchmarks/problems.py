@@ -36,9 +36,6 @@ PROBLEMS = {
     for problem in (
         Problem("demo", "compositional", "2", "tiny", "compact", 0.8, {"depth": 2}, targets=ALL_LINEAR),
         Problem(
-            "demo-single", "compositional", "single", "tiny", "compact", 0.5, {"depth": 2}, rank=24, targets=ALL_LINEAR
-        ),
-        Problem(
             "arithmetic",
             "reasoning-gym/chain_sum+products",
             "single",
