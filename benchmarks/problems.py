@@ -34,7 +34,7 @@ class Problem:
 PROBLEMS = {
     problem.name: problem
     for problem in (
-        Problem("demo", "compositional", "2", "tiny", "compact", 0.8, {"depth": 2}, targets=ALL_LINEAR),
+        Problem("demo", "compositional", "2", "tiny", "compact", 0.7, {"depth": 2}, targets=ALL_LINEAR, steps=80),
         Problem(
             "arithmetic",
             "reasoning-gym/chain_sum+products",
