@@ -1,0 +1,74 @@
+"""The machine's floor on a workload: how fast the model's own shapes of weights can be multiplied here."""
+
+import statistics
+import time
+from collections import Counter
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from benchmarks import floor
+from benchmarks.items import measure
+from benchmarks.work import Work
+from neuromas.network.backbone import Backbone
+
+TOKENS = (96, 512, 2048)  # rows of the product; the best rate counts
+
+
+def shapes(folder: str) -> list[floor.Shape]:
+    """Every linear weight of the model, equal ones counted together."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    head = model.get_output_embeddings()
+    assert isinstance(head, torch.nn.Linear)
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    counts = Counter((m.out_features, m.in_features) for m in linear)
+    return [
+        *(floor.Shape(out, inp, count) for (out, inp), count in counts.items()),
+        floor.Shape(head.out_features, head.in_features, 1, head=True),
+    ]
+
+
+def rates(shape: floor.Shape, dtype: torch.dtype, seconds: float = 0.3) -> tuple[float, float]:
+    """FLOP/s of x [tokens, inp] @ weight.T at the best of TOKENS: the highest seen, and the median of the repeats."""
+    weight = torch.randn(shape.out, shape.inp, dtype=dtype)
+    best = typical = 0.0
+    for tokens in TOKENS:
+        x = torch.randn(tokens, shape.inp, dtype=dtype)
+        torch.nn.functional.linear(x, weight)
+        began, seen = time.perf_counter(), list[float]()
+        while len(seen) < 3 or time.perf_counter() - began < seconds:
+            start = time.perf_counter()
+            torch.nn.functional.linear(x, weight)
+            seen.append(2 * shape.out * shape.inp * tokens / (time.perf_counter() - start))
+        best, typical = max(best, *seen), max(typical, statistics.median(seen))
+    return best, typical
+
+
+@torch.no_grad()
+def main() -> None:
+    args = measure.options()
+    work: Work = args.work
+    Backbone.load("tiny", device="cpu")  # sets the precision of float32 products as the library does
+    found = shapes(work.model)
+    laps, typical = measure.Laps(), list[float]()
+    for _ in range(args.warmup + args.repeats):
+        seen = [rates(shape, getattr(torch, work.dtype)) for shape in found]
+        best, usual = (
+            floor.rollout_seconds(work, [(shape, pair[i]) for shape, pair in zip(found, seen, strict=True)])
+            for i in (0, 1)
+        )
+        laps.rollout.append(measure.Lap(best, None))
+        laps.update.append(measure.Lap(2 * best, None))
+        typical.append(usual)
+    measure.report(
+        laps,
+        args,
+        gflops=round(floor.rollout_flops(work, found) / min(lap.wall for lap in laps.rollout) / 1e9, 1),
+        typical_gflops=round(floor.rollout_flops(work, found) / statistics.median(typical) / 1e9, 1),
+        rollout_gflop=round(floor.rollout_flops(work, found) / 1e9, 1),
+        update_gflop=round(floor.update_flops(work, found) / 1e9, 1),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""This project on a workload: a layer through `generate` and `replay`, a network through `train_step`.
+
+Variant `apart`, of layers only: the same code node by node instead of one call for all nodes.
+"""
+
+from typing import Any
+
+import torch
+
+from benchmarks.items import measure
+from benchmarks.work import Work
+from benchmarks.workloads import Spec, network, questions, spec_of
+from neuromas.config import TrainConfig
+from neuromas.network.forward import Network
+from neuromas.network.generate import Completion, generate, replay
+from neuromas.network.packed import Group
+from neuromas.network.sampling import stream_key
+from neuromas.tasks.base import Split, Task
+from neuromas.train.objectives import policy_gradient_loss
+from neuromas.train.step import train_step
+from neuromas.types import Grade, Question
+
+
+class Layer:
+    """Nodes side by side: one `generate` for all of them, one `replay` for each micro-batch, one step."""
+
+    def __init__(self, work: Work, net: Network, optimizer: torch.optim.Optimizer, args: Any) -> None:
+        self.work, self.net, self.optimizer = work, net, optimizer
+        self.budget, self.apart = args.micro_tokens, args.variant == "apart"
+        self.tokens, G = work.nodes[0].tokens, work.rollouts
+        self.groups = [
+            Group(net.adapters.index[node.id], prefix, node.own_ids[p * G : (p + 1) * G])
+            for node in work.nodes
+            for p, prefix in enumerate(node.prefix_ids)
+        ]
+        self.keys = [stream_key(0, g, row) for g in range(len(self.groups)) for row in range(G)]
+
+    def rollout(self) -> list[Completion]:
+        G, P, net = self.work.rollouts, self.work.questions, self.net
+        step = P if self.apart else len(self.groups)
+        done: list[Completion] = []
+        for g in range(0, len(self.groups), step):
+            keys = self.keys[g * G : (g + step) * G]
+            done += generate(net.backbone, net.adapters, self.groups[g : g + step], keys, self.tokens, net.decoding)
+        return done
+
+    def update(self, done: list[Completion]) -> None:
+        G, net = self.work.rollouts, self.net
+        self.optimizer.zero_grad(set_to_none=True)
+        for picked in self._micro_batches():
+            ids = [done[g * G + row].ids for g in picked for row in range(G)]
+            groups = [self.groups[g] for g in picked]
+            logprobs, _ = replay(net.backbone, net.adapters, groups, ids, net.decoding.temperature)
+            spread = measure.advantages(len(ids)).repeat_interleave(self.tokens)
+            policy_gradient_loss(logprobs, spread, self.work.questions * G).backward()
+        scale_N = (1 / net.adapters.gradient_norms().clamp(min=1e-12)).clamp(max=1.0)
+        for stack in net.adapters.stacks():
+            assert stack.grad is not None
+            stack.grad.mul_(scale_N.view(-1, 1, 1))
+        self.optimizer.step()
+
+    def _micro_batches(self) -> list[list[int]]:
+        """Groups (by number) to replay at once: a question with all its nodes, as many as the token budget holds."""
+        P, N = self.work.questions, len(self.work.nodes)
+        if self.apart:
+            return [list(range(n * P, (n + 1) * P)) for n in range(N)]
+        size = lambda g: len(self.groups[g].prefix_ids) + sum(len(o) + self.tokens for o in self.groups[g].own_ids)
+        batches: list[list[int]] = []
+        used = self.budget
+        for p in range(P):
+            of_question = [n * P + p for n in range(N)]
+            cost = sum(map(size, of_question))
+            if used + cost > self.budget:
+                batches.append([])
+                used = 0
+            batches[-1] += of_question
+            used += cost
+        return [sorted(batch) for batch in batches]
+
+
+class Alternating(Task):
+    """Rewards 1, 0, 1, 0 … so that no group of rollouts is equal and every row is trained."""
+
+    name, version, max_answer_tokens = "benchmark", 1, 1
+
+    def __init__(self) -> None:
+        self._graded = 0
+
+    def questions(self, split: Split) -> list[Question]:
+        return []
+
+    def grade(self, question: Question, text: str) -> Grade:
+        self._graded += 1
+        return Grade(float(self._graded % 2), text)
+
+
+def run_layer(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network, torch.optim.Optimizer]:
+    net = network(spec, work.dtype)
+    optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
+    layer, laps = Layer(work, net, optimizer, args), measure.Laps()
+    for _ in range(args.warmup + args.repeats):
+        done = laps.timed("rollout", layer.rollout)
+        assert all(len(c.ids) == work.nodes[0].tokens for c in done)
+        laps.timed("update", lambda done=done: layer.update(done))
+    return laps, net, optimizer
+
+
+def run_network(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network, torch.optim.Optimizer]:
+    net, asked = network(spec, work.dtype), questions(spec)
+    optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
+    settings, laps = TrainConfig(rollouts=work.rollouts, micro_tokens=args.micro_tokens), measure.Laps()
+    for _ in range(args.warmup + args.repeats):
+        metrics = train_step(net, optimizer, Alternating(), asked, settings, step=1, seed=0).metrics
+        assert metrics["generated_tokens"] == work.sampled_tokens
+        laps.rollout.append(measure.Lap(metrics["seconds"]["sample"], None))
+        laps.update.append(measure.Lap(metrics["seconds"]["backward"] + metrics["seconds"]["update"], None))
+    return laps, net, optimizer
+
+
+def main() -> None:
+    args = measure.options()
+    work: Work = args.work
+    run = run_layer if work.topology == "layer" else run_network
+    laps, net, _optimizer = run(args, work, spec_of(work))
+    held = {"resident_bytes": measure.resident_bytes(), "parameters_per_node": net.adapters.parameters_per_adapter}
+    measure.report(laps, args, **held)
+
+
+if __name__ == "__main__":
+    main()
