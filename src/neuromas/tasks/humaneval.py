@@ -1,6 +1,7 @@
 """HumanEval: functions to be written from their signature and description, graded by the official tests."""
 
 import re
+from typing import ClassVar
 
 from neuromas.tasks import data, mbpp, programs
 from neuromas.types import Question
@@ -40,7 +41,7 @@ class HumanEval(programs.CodeTask):
 
     name = "humaneval"
     version = 1
-    changes = {1: "First version."}
+    changes: ClassVar = {1: "First version."}
     source = "openai_humaneval (MIT); training: MBPP (CC BY 4.0)"
 
     def __init__(self, validation_size: int = 50, seed: int = 0, cpu_seconds: int = 4) -> None:

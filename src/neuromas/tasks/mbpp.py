@@ -3,7 +3,7 @@
 import ast
 import builtins
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from neuromas.tasks import data, programs
 from neuromas.types import Question
@@ -18,7 +18,7 @@ class Mbpp(programs.CodeTask):
 
     Three assertions grade a program and the question shows the first, which tells the name and the arguments. The
     paper shows all three; here a program that only knows the shown ones must not earn a reward. The published
-    validation ids 511 to 600 are not used, so that `mbpp` and `humaneval` train and validate on the same questions.
+    validation ids 511 to 600 are not used: `mbpp` and `humaneval` learn from the same pool, less what a test repeats.
 
     The first fenced block is the program; without one, the text before the first fence is.
 
@@ -30,12 +30,12 @@ class Mbpp(programs.CodeTask):
         instruction  Answer with only the Python code.
         prefix       ```python
         answer       def reverse_words(s):
-                     	return ' '.join(reversed(s.split()))
+                        return ' '.join(reversed(s.split()))
     """
 
     name = "mbpp"
     version = 1
-    changes = {1: "First version."}
+    changes: ClassVar = {1: "First version."}
     source = "google-research-datasets/mbpp, full (CC BY 4.0)"
 
     def __init__(self, validation_size: int = 50, seed: int = 0, cpu_seconds: int = 4) -> None:
@@ -111,11 +111,14 @@ def _surroundings(code: str, tests: str) -> tuple[list[str], str]:
     for statement in ast.parse(code).body:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
             defined.add(statement.name)
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
-            if {alias.asname or alias.name for alias in statement.names} & called.keys():
-                imports.append(ast.unparse(statement))
+        elif isinstance(statement, ast.Import | ast.ImportFrom) and called.keys() & _brought(statement):
+            imports.append(ast.unparse(statement))
     names = [name for name in called if name in defined and name not in bound]
     first = ast.parse(tests.strip().splitlines()[-1])
     outer = [n.func.id for n in ast.walk(first) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
     tested = [name for name in outer if name in names and not hasattr(builtins, name)] or names
     return sorted(names, key=lambda name: name == tested[0]), "\n".join(imports)
+
+
+def _brought(statement: ast.Import | ast.ImportFrom) -> set[str]:
+    return {alias.asname or alias.name for alias in statement.names}

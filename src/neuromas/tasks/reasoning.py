@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import lru_cache
 from itertools import zip_longest
-from typing import Any
+from typing import Any, ClassVar
 
 from neuromas.errors import TaskError
 from neuromas.tasks import parsing
@@ -72,6 +72,7 @@ class ReasoningGym(Task):
     """
 
     version = 1
+    changes: ClassVar = {1: "First version."}
     source = "reasoning-gym (Apache 2.0), generated"
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Runs a generated program against tests: hostile until proven otherwise. What holds and what does not: docs/sandbox.md.
+"""Runs a generated program, which counts as hostile, against tests. What holds and what does not: docs/sandbox.md.
 
 Every job gets fresh processes (`tasks/jail/`): one for the program, another one for the tests, and a supervisor. The
 program's process has no network, no files but a read-only standard library and an empty folder, no other processes,

@@ -70,9 +70,10 @@ class Link:
         reply = wire.receive(self.read)
         if "error" in reply:
             kind, text = reply["error"]
-            known = getattr(builtins, str(kind), None)
-            is_error = isinstance(known, type) and issubclass(known, Exception) and known.__module__ == "builtins"
-            raise (known if is_error else ProgramError)(str(text)) from None
+            known: Any = getattr(builtins, str(kind), None)
+            if not (isinstance(known, type) and issubclass(known, Exception)):
+                known = ProgramError
+            raise known(str(text)) from None
         return wire.decode(reply["value"], lambda reference: Remote(self, int(reference)))
 
 

@@ -7,7 +7,6 @@ prctl(2), and the kernel's include/uapi/linux/landlock.h.
 import contextlib
 import ctypes
 import os
-import platform
 import resource
 import struct
 import sys
@@ -125,7 +124,7 @@ def _libraries() -> list[str]:
 
 def _private_root(bounds: Bounds, libraries: list[str]) -> bool:
     """Move to a small root in memory that holds the libraries, read-only, and an empty folder; the rest is gone."""
-    root = os.getcwd()
+    root = str(Path.cwd())
     try:
         _call("unshare", _NEW_NS)
         _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
@@ -136,7 +135,7 @@ def _private_root(bounds: Bounds, libraries: list[str]) -> bool:
         work.mkdir(exist_ok=True)
         work.chmod(0o777)
         os.chdir(root)
-        _call("syscall", _PIVOT_ROOT[platform.machine()], b".", b".")
+        _call("syscall", _PIVOT_ROOT[os.uname().machine], b".", b".")
         _call("umount2", b".", _DETACH)
         os.chdir(_WORK)
     except (OSError, KeyError):

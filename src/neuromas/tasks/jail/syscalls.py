@@ -7,7 +7,6 @@ adds. Sources: seccomp(2), the kernel's include/uapi/linux/{filter,seccomp}.h, a
 
 import ctypes
 import os
-import platform
 import struct
 from collections.abc import Iterable
 
@@ -62,7 +61,7 @@ Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, op
 
 def install() -> None:
     """Restrict this process for good; `PR_SET_NO_NEW_PRIVS` must be set. Raises OSError where it is not possible."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in _ARCHITECTURES:
         raise OSError(f"no table of system calls for {machine}")
     column, arch = _ARCHITECTURES[machine]
