@@ -6,11 +6,13 @@ A reply is never parsed here, let alone run: text is cut by plain patterns, and 
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 from neuromas.errors import TaskError
 from neuromas.tasks import sandbox
+from neuromas.tasks.base import Split
 from neuromas.tasks.data import LoadedTask
-from neuromas.types import Grade, Question
+from neuromas.types import Floors, Grade, Question
 
 FENCE = "```python\n"
 _OPEN = re.compile(r"^[ \t]{0,3}```[ \t]*[A-Za-z0-9_+.-]{0,20}[ \t]*\r?$", re.MULTILINE)
@@ -54,6 +56,12 @@ class CodeTask(LoadedTask):
                 jobs[job] = None
         verdicts = dict(zip(jobs, sandbox.run_many(list(jobs), self.limits), strict=True))
         return [Grade(0.0, None) if job is None else Grade(float(verdicts[job].passed), job.program) for job in wanted]
+
+    def floors(self, split: Split, limit: int | None = None) -> Floors:
+        """A constant program answers the one question it was written for."""
+        floors = super().floors(split, limit)
+        own = next(q.id for q in self.questions(split)[:limit] if q.answer == floors.constant_answer)
+        return replace(floors, constant_answer=f"solution of {own}")
 
     def job(self, question: Question, program: str) -> sandbox.Job:
         """The sandbox's job for one program."""

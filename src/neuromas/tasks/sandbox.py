@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromas.errors import TaskError
+from neuromas.tasks.jail import wire
 
 _ENTRY = Path(__file__).parent / "jail" / "__main__.py"
 _FLAGS = ("-S", "-s", "-P", "-X", "utf8")
@@ -78,7 +79,8 @@ def run(job: Job, limits: Limits | None = None, without: Sequence[str] = ()) -> 
     if found["outcome"] == "refused":
         raise TaskError(
             f"this machine cannot run untrusted programs: {found['why']} cannot be had (active: "
-            f"{', '.join(found['layers'])}); allow user namespaces, or use a kernel with seccomp and Landlock (6.2+)"
+            f"{', '.join(found['layers'])}); use Linux 6.2 or later on x86-64 or arm64, and a container that does not "
+            "forbid seccomp and Landlock"
         )
     return Verdict(found["outcome"] == "passed", found["why"], tuple(found["layers"]))
 
@@ -111,7 +113,7 @@ def _start(job: Job, limits: Limits, without: list[str]) -> bytes:
     program = {"memory": limits.memory_mb << 20, "cpu": limits.cpu_seconds, "without": without}
     checker = {"memory": (limits.memory_mb + 512) << 20, "cpu": limits.cpu_seconds + 4, "without": without}
     options = json.dumps({"seconds": limits.wall_seconds, "program": program, "checker": checker})
-    text = json.dumps(asdict(job)).encode("ascii")
+    text = wire.pack(asdict(job))
     with tempfile.TemporaryDirectory(prefix="neuromas-sandbox-") as folder:
         process = subprocess.Popen(
             [sys.executable, *_FLAGS, str(_ENTRY), options],
@@ -123,7 +125,7 @@ def _start(job: Job, limits: Limits, without: list[str]) -> bytes:
             start_new_session=True,
         )
         try:
-            return process.communicate(len(text).to_bytes(4, "big") + text, timeout=limits.wall_seconds + _GRACE)[0]
+            return process.communicate(text, timeout=limits.wall_seconds + _GRACE)[0]
         except subprocess.TimeoutExpired:
             return b""
         finally:

@@ -7,7 +7,6 @@ of the program runs here. There is no message by which a program could claim suc
 
 import builtins
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,6 +67,8 @@ class Link:
         """The program's answer as plain data, or its exception raised here."""
         wire.send(self.write, {"op": op, "args": [wire.encode(arg, _reference) for arg in args]})
         reply = wire.receive(self.read)
+        if not isinstance(reply, dict) or not reply.keys() & {"error", "value"}:
+            raise ValueError("what the program's process says is no answer")
         if "error" in reply:
             kind, text = reply["error"]
             known: Any = getattr(builtins, str(kind), None)
@@ -107,6 +108,4 @@ def _explain(where: str, error: BaseException) -> str:
 
 def report(fd: int, outcome: str, why: str, layers: list[str]) -> None:
     """Write the verdict, one JSON object."""
-    data = json.dumps({"outcome": outcome, "why": why, "layers": layers}).encode()
-    while data:
-        data = data[os.write(fd, data) :]
+    wire.write(fd, json.dumps({"outcome": outcome, "why": why, "layers": layers}).encode())

@@ -33,11 +33,10 @@ def serve(read: int, write: int, layers: list[str]) -> None:
         try:
             args: Any = [wire.decode(arg, find) for arg in request["args"]]
             reply = {"value": wire.encode(_OPERATIONS[request["op"]](module, *args), name)}
-            wire.send(write, reply)
-        except OSError:
-            return
+            data = wire.pack(reply)
         except BaseException as error:  # SystemExit and KeyboardInterrupt too: the program raised it
-            wire.send(write, {"error": [type(error).__name__, _text(error)]})
+            data = wire.pack({"error": [type(error).__name__, _text(error)]})
+        wire.write(write, data)
 
 
 def _register(module: types.ModuleType) -> None:

@@ -101,13 +101,9 @@ def _job(fd: int) -> dict[str, Any]:
 
 
 def missing(layers: list[str]) -> str:
-    """What must hold and does not; empty when no untrusted program needs to be refused."""
-    enough = {
-        "no network": {"network", "syscalls"},
-        "no other processes": {"processes", "syscalls"},
-        "no files but its own": {"root", "landlock"},
-    }
-    return ", ".join(promise for promise, ways in enough.items() if not ways & set(layers))
+    """What must hold and does not; empty when it is enough to run an untrusted program."""
+    enough = {"a filter of system calls": {"syscalls"}, "a file system of its own": {"root", "landlock"}}
+    return " and ".join(need for need, ways in enough.items() if not ways & set(layers))
 
 
 def _read(fd: int, deadline: float) -> bytes:

@@ -19,10 +19,20 @@ _HUGE = 1 << 63  # integers beyond it travel in hexadecimal: Python limits decim
 
 def send(fd: int, message: Any) -> None:
     """Write one message; raises ValueError when it is too long, OSError when nobody reads."""
+    write(fd, pack(message))
+
+
+def pack(message: Any) -> bytes:
+    """A message as it travels; raises ValueError when it is too long."""
     data = json.dumps(message).encode("ascii")
     if len(data) > LIMIT:
         raise ValueError(f"a message of {len(data)} bytes is over the limit of {LIMIT}")
-    view = memoryview(len(data).to_bytes(_HEADER, "big") + data)
+    return len(data).to_bytes(_HEADER, "big") + data
+
+
+def write(fd: int, data: bytes) -> None:
+    """All of `data`; raises OSError when nobody reads."""
+    view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
@@ -32,7 +42,7 @@ def receive(fd: int) -> Any:
     size = int.from_bytes(_exactly(fd, _HEADER), "big")
     if size > LIMIT:
         raise ValueError(f"a message of {size} bytes is over the limit of {LIMIT}")
-    return json.loads(_exactly(fd, size))
+    return json.loads(_exactly(fd, size).decode("ascii"))
 
 
 def _exactly(fd: int, size: int) -> bytes:
