@@ -144,8 +144,8 @@ FORGERIES = {
     "a range without end": f"{_JAIL}wire.encode = lambda v, h: {{'r': [0, 1 << 62, 1]}}",
     "search for the tests": (
         "import gc\n"
-        "secret = 'assert ' + 'double'\n"
-        "found = [o for o in gc.get_objects() if isinstance(o, (dict, list, tuple)) and secret in str(o)]\n"
+        "secret = lambda: ''.join(map(chr, (97, 115, 115, 101, 114, 116, 32, 100)))  # how the tests begin\n"
+        "found = [o for o in gc.get_objects() if isinstance(o, (dict, list, tuple)) and secret() in str(o)]\n"
         "def double(x): return 2 * x if found else 0"
     ),
     "search the frames": (
