@@ -46,7 +46,7 @@ def test_replay_gradients_equal_those_of_a_naive_row_by_row_computation(architec
     said = [c.ids for c in generate(backbone, network.adapters, groups, range(len(rows)), 6, Decoding())]
     weight = torch.randn(sum(map(len, said)), generator=torch.Generator().manual_seed(1))
 
-    logprobs, entropies = replay(backbone, network.adapters, groups, said, 0.7)
+    logprobs, entropies = replay(backbone, network.adapters, groups, said, 0.7, entropy_gradient=True)
     ((logprobs + 0.3 * entropies) * weight).sum().backward()
     mine = gradients(network)
 

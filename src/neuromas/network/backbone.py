@@ -19,6 +19,7 @@ from neuromas.errors import BackboneError, ConfigError
 from neuromas.network import packed
 from neuromas.network.adapters import ATTENTION_TARGETS, Route, Router, install
 from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, smollm2_folder
+from neuromas.network.head import token_logprobs
 from neuromas.network.prompt import PromptTemplate, Style
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -144,6 +145,21 @@ class Backbone:
         """Next-token logits [B, vocabulary] in float32."""
         logits = self.head(hidden_BE).float()
         return logits if self.final_softcap is None else torch.tanh(logits / self.final_softcap) * self.final_softcap
+
+    def token_logprobs(
+        self, hidden_LE: Tensor, target_L: Tensor, temperature: float, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability of each target token after its hidden state, and the entropy there; see network/head.py."""
+        weight, bias = self.head.weight, getattr(self.head, "bias", None)
+        return token_logprobs(
+            hidden_LE,
+            weight,  # pyright: ignore[reportArgumentType]
+            bias,
+            target_L,
+            temperature=temperature,
+            softcap=self.final_softcap,
+            entropy_gradient=entropy_gradient,
+        )
 
 
 @torch.no_grad()

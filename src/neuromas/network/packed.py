@@ -45,7 +45,6 @@ class PackedPass:
         self.device, self.room = device, room
         self.U, self.G = len(groups), max(len(g.own_ids) for g in groups)
         self.prefix_len_U = torch.tensor([len(g.prefix_ids) for g in groups])
-        self.own_len_UG = torch.zeros(self.U, self.G, dtype=torch.long)
         ids: list[int] = []
         position: list[int] = []
         prefix_at: list[int] = []  # where the prefix tokens stand in the stream …
@@ -55,6 +54,7 @@ class PackedPass:
         own_col: list[int] = []  # s
         self.T = int(self.prefix_len_U.max())
         self.row_of: list[int] = []  # rows in the caller's order: u * G + g
+        self.own_len: list[int] = []  # likewise: own tokens of the first pass
         last_at: list[int] = []  # stream index of each row's last token, the prefix's if it has none of its own
         counts: dict[int, int] = {}
         for u, group in enumerate(groups):
@@ -64,7 +64,7 @@ class PackedPass:
             prefix_at += range(start, start + n)
             prefix_slot += range(u * self.T, u * self.T + n)
             for g, own in enumerate(group.own_ids):
-                self.own_len_UG[u, g] = len(own)
+                self.own_len.append(len(own))
                 self.row_of.append(u * self.G + g)
                 own_at += range(len(ids), len(ids) + len(own))
                 own_row += [u * self.G + g] * len(own)
@@ -75,14 +75,13 @@ class PackedPass:
             counts[group.adapter] = counts.get(group.adapter, 0) + len(ids) - start
         self.counts = counts  # tokens of the stream per adapter, in order
         self.row_adapter = [g.adapter for g in groups for _ in g.own_ids]
-        self.S = int(self.own_len_UG.max()) + room
+        self.C = self.S = max(self.own_len, default=0)  # columns of queries and of own keys in the pass under way
         as_index = lambda x: torch.tensor(x, dtype=torch.long, device=device)
         self.ids_M, self.position_M = as_index(ids), as_index(position)
         self.last_at_B = as_index(last_at)
         self._prefix_at, self._prefix_slot = as_index(prefix_at), as_index(prefix_slot)
         self._own_at, self._own_row, self._own_col = as_index(own_at), as_index(own_row), as_index(own_col)
         self.prefix_len_U = self.prefix_len_U.to(device)
-        self.own_len_UG = self.own_len_UG.to(device)
         self._cache: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}  # layer -> prefix K, V and own K, V
         self._masks: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
         self._first = True
@@ -91,22 +90,30 @@ class PackedPass:
         """Prepare a pass of one token for `rows` (indices in the caller's order), the `step`-th after the first
         pass (from 0). Returns the tokens' positions [B]. Tokens stand in the stream in the order of `rows`."""
         self._first = False
-        row = torch.tensor([self.row_of[r] for r in rows], device=self.device)
-        length = self.own_len_UG.view(-1)[row] + step
+        length = [self.own_len[r] + step for r in rows]
+        self._own_row = torch.tensor([self.row_of[r] for r in rows], device=self.device)
+        self._own_col = torch.tensor(length, device=self.device)
         self._own_at = torch.arange(len(rows), device=self.device)
-        self._own_row, self._own_col = row, length
+        self.C, self.S = 1, max(length) + 1
         self.counts = {}
         for r in rows:
             self.counts[self.row_adapter[r]] = self.counts.get(self.row_adapter[r], 0) + 1
         self._masks.clear()
-        return self.prefix_len_U[row // self.G] + length
+        return self.prefix_len_U[self._own_row // self.G] + self._own_col
+
+    def repeat(self) -> Tensor:
+        """Prepare the next pass of one token for the rows of the last one, without a word between host and device."""
+        self._own_col = self._own_col + 1
+        self.S += 1
+        self._masks.clear()
+        return self.prefix_len_U[self._own_row // self.G] + self._own_col
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """q [1, H, M, D], k and v [1, K, M, D] of the current pass -> [1, M, H, D]."""
         q_MHD, k_MKD, v_MKD = (x[0].transpose(0, 1) for x in (q, k, v))
+        out_MHD = torch.zeros_like(q_MHD)
         if self._first:
             prefix_k, prefix_v = self._rectangle(k_MKD), self._rectangle(v_MKD)
-            out_MHD = torch.zeros_like(q_MHD)
             prefix_out = self._attend_prefix(self._rectangle(q_MHD), prefix_k, prefix_v, scale, window)
             out_MHD = out_MHD.index_copy(0, self._prefix_at, prefix_out)
             own_k, own_v = self._own_rectangle(k_MKD), self._own_rectangle(v_MKD)
@@ -117,29 +124,28 @@ class PackedPass:
         else:
             prefix_k, prefix_v, own_k, own_v = self._cache[layer]
             u, g = self._own_row // self.G, self._own_row % self.G
-            own_k[u, g, self._own_col], own_v[u, g, self._own_col] = k_MKD, v_MKD
-            out_MHD = torch.zeros_like(q_MHD)
+            own_k[u, g, :, self._own_col], own_v[u, g, :, self._own_col] = k_MKD, v_MKD
         own_out = self._attend_own(q_MHD, prefix_k, prefix_v, own_k, own_v, scale, window)
         return out_MHD.index_copy(0, self._own_at, own_out)[None]
 
     # -- rectangles ---------------------------------------------------------------------------------------
 
     def _rectangle(self, x_M: Tensor) -> Tensor:
-        """Prefix tokens as [U, T, heads, D], zeros where a prefix is shorter."""
+        """Prefix tokens as [U, heads, T, D], zeros where a prefix is shorter."""
         flat = x_M.new_zeros(self.U * self.T, *x_M.shape[1:])
-        return flat.index_copy(0, self._prefix_slot, x_M[self._prefix_at]).view(self.U, self.T, *x_M.shape[1:])
+        flat = flat.index_copy(0, self._prefix_slot, x_M[self._prefix_at])
+        return flat.view(self.U, self.T, *x_M.shape[1:]).transpose(1, 2).contiguous()
 
     def _own_rectangle(self, x_M: Tensor) -> Tensor:
-        """Own tokens as [U, G, S, heads, D]."""
-        flat = x_M.new_zeros(self.U * self.G * self.S, *x_M.shape[1:])
-        flat = flat.index_copy(0, self._own_row * self.S + self._own_col, x_M[self._own_at])
-        return flat.view(self.U, self.G, self.S, *x_M.shape[1:])
+        """Own tokens as [U, G, heads, S + room, D]."""
+        out = x_M.new_zeros(self.U * self.G, x_M.shape[1], self.S + self.room, x_M.shape[2])
+        out[self._own_row, :, self._own_col] = x_M[self._own_at]
+        return out.unflatten(0, (self.U, self.G))
 
     # -- attention ----------------------------------------------------------------------------------------
 
     def _attend_prefix(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """Causal attention of every prefix to itself; right padding is never seen by a real token."""
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         mask = None
         if window is not None and self.T > window:
             t = torch.arange(self.T, device=self.device)
@@ -153,30 +159,30 @@ class PackedPass:
         self, q_MHD: Tensor, pk: Tensor, pv: Tensor, ok: Tensor, ov: Tensor, scale: float, window: int | None
     ) -> Tensor:
         """Own tokens to prefix and own keys under one softmax. Returns [number of own tokens, H, D]."""
-        U, G, S, (H, D), K = self.U, self.G, self.S, q_MHD.shape[1:], pk.shape[2]
+        U, G, C, S, (H, D), K = self.U, self.G, self.C, self.S, q_MHD.shape[1:], pk.shape[1]
+        R = H // K
         # rectangle of queries [U, G, C]: in the first pass C covers the own tokens, afterwards it is 1
-        C = int(self._own_col.max()) + 1 if self._first else 1
         slot = self._own_row * C + (self._own_col if self._first else 0)
         q = q_MHD.new_zeros(U * G * C, H, D).index_copy(0, slot, q_MHD[self._own_at] * scale)
-        q = q.view(U, G, C, K, H // K, D).permute(0, 3, 1, 4, 2, 5)  # [U, K, G, R, C, D]
-        S = C if self._first else int(self._own_col.max()) + 1
-        ok, ov = ok[:, :, :S].permute(0, 3, 1, 2, 4), ov[:, :, :S].permute(0, 3, 1, 2, 4)  # [U, K, G, S, D]
-        pk, pv = pk.transpose(1, 2), pv.transpose(1, 2)  # [U, K, T, D]
+        q = q.view(U, G, C, K, R, D).permute(0, 1, 3, 4, 2, 5)  # [U, G, K, R, C, D]
+        by_prefix = lambda x: x.transpose(1, 2).flatten(2, 4)  # [U, K, G * R * C, ·]: rows that share their keys
+        by_row = lambda x: x.flatten(3, 4)  # [U, G, K, R * C, ·]
+        ok, ov = ok[:, :, :, :S], ov[:, :, :, :S]
+        to_prefix = (by_prefix(q) @ pk.transpose(-1, -2)).view(U, K, G, R, C, self.T).transpose(1, 2)
+        to_own = (by_row(q) @ ok.transpose(-1, -2)).view(U, G, K, R, C, S)
         prefix_mask, own_mask = self._mask(C, S, slot, window, q.dtype)
-        to_prefix = (q.flatten(2, 4) @ pk.transpose(-1, -2)).view(*q.shape[:-1], self.T) + prefix_mask
-        to_own = (q.flatten(3, 4) @ ok.transpose(-1, -2)).view(*q.shape[:-1], S) + own_mask
-        weight = torch.cat([to_prefix, to_own], -1).softmax(-1, dtype=torch.float32).to(q.dtype)
-        on_prefix, on_own = weight[..., : self.T], weight[..., self.T :]
-        out = (on_prefix.flatten(2, 4) @ pv).view(q.shape) + (on_own.flatten(3, 4) @ ov).view(q.shape)
-        return out.permute(0, 2, 4, 1, 3, 5).reshape(U * G * C, H, D)[slot]
+        weight = torch.cat([to_prefix + prefix_mask, to_own + own_mask], -1).softmax(-1, dtype=torch.float32)
+        on_prefix, on_own = weight.to(q.dtype).split([self.T, S], -1)
+        out = (by_prefix(on_prefix) @ pv).view(U, K, G, R, C, D).transpose(1, 2)
+        out = out + (by_row(on_own) @ ov).view(U, G, K, R, C, D)
+        return out.permute(0, 1, 4, 2, 3, 5).reshape(U * G * C, H, D)[slot]
 
     def _mask(self, C: int, S: int, slot: Tensor, window: int | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Additive masks: to the prefix [U, 1, G, 1, C, T] (or broadcastable) and to own keys [U, 1, G, 1, C, S]."""
+        """Additive masks: to the prefix [U, G, 1, 1, C, T] (or broadcastable) and to own keys [U, G, 1, 1, C, S]."""
         key = (C, S, window, dtype)
         if key not in self._masks:
             col = torch.zeros(self.U * self.G * C, dtype=torch.long, device=self.device)
-            col[slot] = self._own_col
-            col = col.view(self.U, 1, self.G, 1, C, 1)
+            col = col.index_copy(0, slot, self._own_col).view(self.U, self.G, 1, 1, C, 1)
             t, s = torch.arange(self.T, device=self.device), torch.arange(S, device=self.device)
             length = self.prefix_len_U.view(-1, 1, 1, 1, 1, 1)
             see_prefix, see_own = t < length, s <= col

@@ -38,19 +38,21 @@ def stream_key(*parts: object) -> int:
     return int.from_bytes(digest, "big")
 
 
-def uniforms(keys: Sequence[int], position: int) -> NDArray[np.float64]:
-    """One number in [0, 1) for each stream key at token `position` (splitmix64; Steele et al. 2014)."""
+def uniforms(keys: Sequence[int], positions: int) -> NDArray[np.float64]:
+    """Numbers in [0, 1) for each stream key (row) and token position from 0 (splitmix64; Steele et al. 2014)."""
     with np.errstate(over="ignore"):
-        z = np.asarray(keys, dtype=np.uint64) + np.uint64(position + 1) * np.uint64(0x9E3779B97F4A7C15)
+        steps = np.arange(1, positions + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = np.asarray(keys, dtype=np.uint64)[:, None] + steps
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
     return (z >> np.uint64(11)).astype(np.float64) / float(1 << 53)
 
 
-def draw(logits_BV: Tensor, keys: Sequence[int], position: int, how: Decoding) -> tuple[Tensor, Tensor, Tensor]:
+def draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, Tensor, Tensor]:
     """The next token of each row, its log-probability and the distribution's entropy (nats); each [B].
 
+    uniform_B: float64 numbers in [0, 1), one for each row; not read when greedy.
     Log-probability and entropy are those of softmax(logits / temperature), before top-p cuts anything, and of the
     untempered softmax when greedy. Sampling inverts the cumulative distribution in two levels (block, then within
     the block), which is exact and reads the vocabulary twice.
@@ -64,8 +66,7 @@ def draw(logits_BV: Tensor, keys: Sequence[int], position: int, how: Decoding) -
     if how.greedy:
         token = scaled.argmax(-1)
     else:
-        u = torch.from_numpy(uniforms(keys, position)).to(logits_BV.device)
-        token = _invert(mass if how.top_p == 1 else _nucleus(mass, total, how.top_p), u)
+        token = _invert(mass if how.top_p == 1 else _nucleus(mass, total, how.top_p), uniform_B)
     logprob = shifted.gather(-1, token[:, None])[:, 0] - total.log()
     return token, logprob, entropy
 

@@ -157,7 +157,7 @@ def _micro_loss(
     rows = [row for group in batch for row in group]
     ids = [row.call.completion_ids for row in rows]
     temperature = network.decoding.temperature
-    logprobs_L, entropies_L = replay(network.backbone, bank, groups, ids, temperature)
+    logprobs_L, entropies_L = replay(network.backbone, bank, groups, ids, temperature, config.entropy != 0)
     lengths = torch.tensor([len(i) for i in ids])
     spread = lambda values: torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(logprobs_L.device)
     loss = policy_gradient_loss(logprobs_L, spread([row.advantage for row in rows]), rollouts)
