@@ -33,7 +33,7 @@ def humaneval_row(i: int) -> dict[str, Any]:
     return {
         "task_id": f"HumanEval/{i}", "prompt": PROMPT.replace("Twice", f"{i} Twice"), "entry_point": "double",
         "canonical_solution": "    return 2 * x\n",
-        "test": "def check(candidate):\n    assert candidate(4) == 8\n    assert candidate(helper(1)) == double(2)\n",
+        "test": "def check(candidate):\n    assert candidate(4) == 8\n    assert candidate(helper(1)) == double(2) < 5",
     }  # fmt: skip
 
 
