@@ -71,6 +71,7 @@ BODY, WHOLE = "    return 2 * x\n", "def double(x):\n    return 2 * x\n"
         ("if x:\n    return 2 * x\nreturn 0", "    if x:\n        return 2 * x\n    return 0"),
         (f"\n{BODY}", f"\n{BODY}"),
         (WHOLE, f"\n\n{WHOLE}"),
+        (f"{PROMPT}{BODY}```", f"\n\n{PROMPT}{BODY}"),
         (f"```python\n{WHOLE}```", f"\n\n{WHOLE}"),
         (f"Sure!\n```python\n{WHOLE}```\nDone.", f"\n\n{WHOLE}"),
         (f"```\nprint(1)\n```\nthen\n```py\n{WHOLE}", f"\n\n{WHOLE}"),
@@ -199,11 +200,12 @@ def test_every_official_solution_passes_and_none_does_for_another_question() -> 
 # -- what is asked --------------------------------------------------------------------------------------------
 
 
-def test_humaneval_repeats_its_prompt_and_trains_on_mbpp(folder: Path) -> None:
+def test_humaneval_asks_as_mbpp_does_and_trains_on_it(folder: Path) -> None:
     task = load_task("humaneval", validation_size=3)
     assert isinstance(task, HumanEval)
     question = task.questions("test")[1]
-    assert question.answer_prefix == f"```python\n{question.text}" and question.id == "HumanEval/1"
+    assert question.id == "HumanEval/1"
+    assert {q.answer_prefix for s in SPLITS for q in task.questions(s)} == {"```python\n"}
     learned = {q.id for s in ("train", "validation") for q in task.questions(s)}
     assert learned == {f"mbpp-{i}" for i in range(601, 611)}
     assert len(task.questions("validation")) == 3 and len(task.questions("test")) == 4

@@ -13,8 +13,8 @@ _TEST = data.Source("humaneval_test", "openai/openai_humaneval", "openai_humanev
 class HumanEval(programs.CodeTask):
     """Chen et al. 2021 (MIT): 164 functions; pass@1. Training questions are MBPP's, ids 601 to 974.
 
-    The answer prefix opens a block and repeats the prompt, so that a reply goes on with the function's body. A reply
-    is read in this order:
+    As in MBPP, the answer prefix opens a block, so that training and test ask for the same form: a whole function. The
+    function's body alone, which base models write, is read as well. In this order:
 
     1. A fenced block that defines the function is the solution, put after the prompt (its imports and helpers).
     2. So is the text before the first fence, where it defines the function at the start of a line.
@@ -34,14 +34,15 @@ class HumanEval(programs.CodeTask):
                          >>> concatenate(['a', 'b', 'c'])
                          'abc'
                          \"""
-        instruction  Complete the function. Answer with only its code.
-        prefix       ```python, and the text again
+        instruction  Complete the function. Answer with only the Python code.
+        prefix       ```python
         answer           return ''.join(strings)
     """
 
     name = "humaneval"
     version = 1
     changes: ClassVar = {1: "First version."}
+    max_answer_tokens = 512
     source = "openai_humaneval (MIT); training: MBPP (CC BY 4.0)"
 
     def __init__(self, validation_size: int = 50, seed: int = 0, cpu_seconds: int = 4) -> None:
@@ -87,7 +88,7 @@ def _question(number: int, row: data.Row) -> Question:
         id=row["task_id"],
         text=prompt,
         answer=row["canonical_solution"],
-        instruction="Complete the function. Answer with only its code.",
-        answer_prefix=programs.FENCE + prompt,
+        instruction="Complete the function. Answer with only the Python code.",
+        answer_prefix=programs.FENCE,
         metadata={"tests": f"{row['test']}\n\ncheck({entry})\n", "names": [entry], "setup": prompt},
     )
