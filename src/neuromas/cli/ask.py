@@ -38,10 +38,13 @@ def main(
     from neuromas.cli.show import print_trace
     from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
+    from neuromas.evaluate.baselines.logit import Logit
     from neuromas.files import write_json
     from neuromas.types import Question
 
     network, task = load_system(system, None, recipe, backbone, checkpoint, threads)
+    if isinstance(network, Logit):
+        raise ConfigError("logit scores a task's options and writes nothing; ask `direct` or a run folder instead")
     unknown = set(blank) - set(network.topology.nodes)
     if unknown:
         raise ConfigError(f"blank names {sorted(unknown)}, but the nodes are {', '.join(network.topology.nodes)}")

@@ -31,12 +31,12 @@ def main(
     """Measure a system: n, Wilson interval, parse rate, calls, tokens, floors.
 
     Args:
-        system: A run folder, or `direct` (the bare backbone, one call).
+        system: A run folder, `direct` (the bare backbone, one call), or `logit` (its most likely option, not a word).
         task: What to ask; by default the run's own task.
         split: Which questions.
         limit: The first so many questions only.
-        recipe: Where `direct` takes task, backbone and sampling from.
-        backbone: The model of `direct`.
+        recipe: Where `direct` and `logit` take task, backbone and sampling from.
+        backbone: The model of `direct` and `logit`.
         checkpoint: Which state of the run: best on validation, or last.
         sampled: Sample answers instead of decoding greedily.
         blank: Deliver every message empty: what the network is worth without what its nodes say.
@@ -54,6 +54,8 @@ def main(
 
     if blank and votes > 1:
         raise ConfigError("--blank and --votes cannot be combined; leave one out")
+    if system == "logit" and (blank or sampled or votes > 1):
+        raise ConfigError("logit scores the options and writes nothing; leave out --blank, --sampled and --votes")
     network, loaded = load_system(system, task, recipe, backbone, checkpoint, threads)
     subject = network if votes == 1 else Vote(network, votes, lambda q, text: loaded.grade(q, text).parsed)
     options = {"blank": network.topology.nodes[:-1]} if blank else {}

@@ -5,16 +5,17 @@ from pathlib import Path
 
 from neuromas.config import RunConfig, override
 from neuromas.errors import ConfigError
+from neuromas.evaluate.baselines.logit import Logit
 from neuromas.network.forward import Network
 from neuromas.tasks.base import Task
 
 
 def load_system(
     system: str, task: str | None, recipe: Path | None, backbone: str | None, checkpoint: str, threads: int | None
-) -> tuple[Network, Task]:
-    """The network of a run folder, or the bare backbone as `direct`; and the task named, or the run's own.
+) -> tuple[Network | Logit, Task]:
+    """The network of a run folder, or the bare backbone as `direct` or `logit`; and the task named, or the run's own.
 
-    recipe: where `direct` takes task (with its options), backbone and sampling from.
+    recipe: where a baseline takes task (with its options), backbone and sampling from.
     """
     import torch
 
@@ -23,11 +24,11 @@ def load_system(
 
     if threads:
         torch.set_num_threads(threads)
-    if system == "direct":
+    if system in ("direct", "logit"):
         changes = {"task.name": task, "backbone.name": backbone}
-        return _direct(RunConfig.load(recipe, **changes) if recipe else RunConfig.make(override({}, changes)))
+        return _baseline(system, RunConfig.load(recipe, **changes) if recipe else RunConfig.make(override({}, changes)))
     if not Path(system).is_dir():
-        raise ConfigError(f"{system!r} is neither a run folder nor a baseline; the baselines are: direct")
+        raise ConfigError(f"{system!r} is neither a run folder nor a baseline; the baselines are: direct, logit")
     network, loaded, config = load_run(Path(system), checkpoint)
     if task is not None and task != config.task.name:
         loaded = load_task(task)
@@ -35,7 +36,7 @@ def load_system(
     return network, loaded
 
 
-def _direct(config: RunConfig) -> tuple[Network, Task]:
+def _baseline(name: str, config: RunConfig) -> tuple[Network | Logit, Task]:
     from neuromas.evaluate.baselines.direct import Direct
     from neuromas.network.backbone import Backbone
     from neuromas.network.forward import Limits
@@ -44,4 +45,4 @@ def _direct(config: RunConfig) -> tuple[Network, Task]:
     task, b, s = load_task(config.task.name, **config.task.options), config.backbone, config.sampling
     loaded = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
     limits = Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows)
-    return Direct(loaded, limits), task
+    return (Direct(loaded, limits) if name == "direct" else Logit(loaded, limits, task.choices)), task

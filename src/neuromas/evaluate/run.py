@@ -46,7 +46,7 @@ def evaluate(
         traces += system.answer(asked[start : start + size], greedy=greedy, seed=seed, **options)
         if progress is not None:
             progress(len(traces), len(asked))
-    grades = [task.grade(q, t.answer) for q, t in zip(asked, traces, strict=True)]
+    grades = task.grade_many(asked, [trace.answer for trace in traces])
     result = {"task": task.name, "task_version": task.version, "split": split, "seed": seed}
     result |= {"decoding": getattr(system, "decoding_name", None) or ("greedy" if greedy else "sampled")}
     result |= summarise(system, traces, grades) | {"floors": asdict(task.floors(split, limit))}

@@ -79,6 +79,10 @@ class PromptTemplate:
         own = [i for label, body in zip(labels, bodies, strict=True) for i in (*label, *body, *ends)]
         return Prompt(head, own + tail, dropped)
 
+    def encode(self, text: str) -> list[int]:
+        """Ids of text from outside, as in a prompt: no special tokens, whatever it spells."""
+        return self._text(text)
+
     def decode(self, ids: list[int]) -> str:
         """Text of a completion, special tokens left out."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -20,6 +20,9 @@ _TASKS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "bbh/navigate": ("bbh", "Navigate", (), "do walking instructions lead back to the start? yes or no"),
     "arc-challenge": ("arc", "ArcChallenge", (), "school science, multiple choice"),
     **{f"mmlu/{s}": ("mmlu", "Mmlu", (s,), f"{s.replace('_', ' ')} exams, multiple choice") for s in SUBJECTS},
+    "gsm8k": ("gsm8k", "Gsm8k", (), "school arithmetic in words, a number as the answer"),
+    "humaneval": ("humaneval", "HumanEval", (), "functions from signature and description, official tests; Linux only"),
+    "mbpp": ("mbpp", "Mbpp", (), "short functions from one sentence; what humaneval trains on; Linux only"),
     "reasoning-gym/chain_sum+products": (
         "reasoning",
         "build",

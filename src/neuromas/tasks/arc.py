@@ -1,5 +1,7 @@
 """ARC-Challenge: school science questions, chosen because retrieval and word statistics fail on them."""
 
+from typing import ClassVar
+
 from neuromas.tasks import choice, data
 from neuromas.types import Question
 
@@ -26,6 +28,7 @@ class ArcChallenge(choice.MultipleChoice):
 
     name = "arc-challenge"
     version = 1
+    changes: ClassVar = {1: "First version."}
     source = "allenai/ai2_arc, ARC-Challenge (CC BY-SA 4.0)"
 
     def __init__(self, validation_size: int = 150, seed: int = 0) -> None:

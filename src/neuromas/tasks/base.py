@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from neuromas.errors import TaskError
 from neuromas.types import Floors, Grade, Question
@@ -21,6 +22,7 @@ class Task(ABC):
 
     name: str  # as `load_task` takes it
     version: int  # raised whenever a rendered question, a split or a grade changes; results record it
+    changes: ClassVar[dict[int, str]] = {}  # version → what it changed; every version of a listed task has a note
     max_answer_tokens: int  # what the answering node may write at most; ample for any gold answer
     source: str = "generated"  # where the questions come from
     answer_choices: tuple[str, ...] | None = None  # every possible answer; None when they cannot be listed
@@ -32,6 +34,10 @@ class Task(ABC):
     @abstractmethod
     def grade(self, question: Question, text: str) -> Grade:
         """The verdict on a reply, with or without the answer prefix in front; no readable answer scores 0."""
+
+    def grade_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Grade]:
+        """`grade` for each pair, in order; tasks whose grading takes long do several at a time."""
+        return [self.grade(question, text) for question, text in zip(questions, texts, strict=True)]
 
     def choices(self, question: Question) -> tuple[str, ...] | None:
         """The possible answers of one question; override it where they differ between questions."""
@@ -60,10 +66,11 @@ class Task(ABC):
         )
 
     def describe(self) -> dict[str, Any]:
-        """Name, version, source, and size and floors of every split that has questions; ready for JSON."""
+        """Name, version, change notes, source, and size and floors of every split with questions; ready for JSON."""
         sizes = {split: len(self.questions(split)) for split in SPLITS}
         floors = {split: asdict(self.floors(split)) for split in SPLITS if sizes[split]}
-        return {"name": self.name, "version": self.version, "source": self.source, "sizes": sizes, "floors": floors}
+        about = {"name": self.name, "version": self.version, "changes": dict(self.changes), "source": self.source}
+        return about | {"sizes": sizes, "floors": floors}
 
 
 def most_frequent(counts: Counter[str]) -> str:

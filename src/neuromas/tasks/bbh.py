@@ -1,6 +1,7 @@
 """BIG-Bench Hard: `navigate`, walking instructions that may or may not lead back to where they started."""
 
 import re
+from typing import ClassVar
 
 from neuromas.tasks import data, parsing
 from neuromas.types import Grade, Question
@@ -28,6 +29,7 @@ class Navigate(data.LoadedTask):
 
     name = "bbh/navigate"
     version = 1
+    changes: ClassVar = {1: "First version."}
     max_answer_tokens = 16
     source = "lukaemon/bbh, navigate (MIT); training: BIG-bench navigate (Apache 2.0)"
     answer_choices = ("Yes", "No")

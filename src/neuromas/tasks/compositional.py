@@ -13,7 +13,7 @@ Shapes: n expressions, L leaves (2**depth), S parts (L - 1, bottom level first, 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -140,6 +140,7 @@ class Compositional(Task):
 
     name = "compositional"
     version = 1
+    changes: ClassVar = {1: "First version."}
     max_answer_tokens = 16
 
     def __init__(

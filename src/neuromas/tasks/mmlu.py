@@ -1,5 +1,7 @@
 """MMLU: exam questions, by subject; each subject is a task of its own, trained on other subjects."""
 
+from typing import ClassVar
+
 from neuromas.errors import TaskError
 from neuromas.tasks import choice, data
 from neuromas.types import Question
@@ -39,6 +41,7 @@ class Mmlu(choice.MultipleChoice):
     """
 
     version = 1
+    changes: ClassVar = {1: "First version."}
     source = "cais/mmlu (MIT)"
 
     def __init__(self, subject: str, validation_size: int = 200, seed: int = 0) -> None:

@@ -69,7 +69,7 @@ def train_step(
     clock.lap("sample")
 
     # 2. One reward per rollout, from the final answer alone.
-    grades = [task.grade(questions[i // G], trace.answer) for i, trace in enumerate(traces)]
+    grades = task.grade_many([q for q in questions for _ in range(G)], [trace.answer for trace in traces])
     rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(P, G)
     estimator = "self_distillation" if step <= config.warm_start else config.estimator
     advantages_PGN = advantages(rewards_PG, len(nodes), estimator, baseline)

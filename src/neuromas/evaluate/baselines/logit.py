@@ -1,0 +1,114 @@
+"""The logit-scored control: the frozen backbone's most likely option, without writing a word.
+
+It tells how much of a score is knowledge and how much is answering in the right form. Scoring the options' letters by
+their log-probability is the usual way of measuring multiple choice (Hendrycks et al. 2021, arXiv 2009.03300, §4).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from neuromas.errors import ConfigError
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Limits
+from neuromas.network.generate import replay
+from neuromas.network.packed import Group
+from neuromas.network.prompt import Prompt
+from neuromas.network.topology import Topology
+from neuromas.types import NodeCall, Question, Trace
+
+Choices = Callable[[Question], tuple[str, ...] | None]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    question: Question
+    prompt: Prompt
+    options: list[str]  # as they would be written after the prompt, e.g. " A"
+    ids: list[list[int]]  # the options' tokens, one for each letter in most tokenizers
+
+
+class Logit:
+    """Scores each possible answer by the log-probability of its tokens after the answer prefix; the best one wins.
+
+    One call and no generated token a question. Of equally likely options the first wins. Nothing is sampled, so all
+    rollouts are the same.
+    """
+
+    trainable_parameters = 0
+    decoding_name = "scored"
+
+    def __init__(self, backbone: Backbone, limits: Limits, choices: Choices) -> None:
+        """choices: a question's possible answers, as `Task.choices` gives them; None where they cannot be listed."""
+        self.backbone, self.limits, self.choices = backbone, limits, choices
+        self.topology = Topology.parse("single")
+        self.name = f"logit ({backbone.name})"
+
+    def answer(
+        self, questions: list[Question], *, greedy: bool = True, seed: int = 0, rollouts: int = 1
+    ) -> list[Trace]:
+        asked = [self._prepare(question) for question in questions]
+        found: dict[int, Trace] = {}
+        order = sorted(range(len(asked)), key=lambda i: len(asked[i].prompt.prefix_ids))
+        widest = max((len(a.options) for a in asked), default=1)
+        size = max(1, self.limits.batch_rows // widest)
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            clock = time.perf_counter()
+            best = self._best([asked[i] for i in batch])
+            seconds = (time.perf_counter() - clock) / len(batch)
+            found |= {i: self._trace(asked[i], b, seconds) for i, b in zip(batch, best, strict=True)}
+        return [
+            Trace(t.question_id, g, list(t.calls), t.answer, t.sequential_calls, t.seconds / rollouts)
+            for t in (found[i] for i in range(len(asked)))
+            for g in range(rollouts)
+        ]
+
+    def scores(self, question: Question) -> dict[str, float]:
+        """Possible answer → log-probability (nats) of its tokens."""
+        asked = self._prepare(question)
+        return dict(zip(self.choices(question) or (), self._score([asked])[0], strict=True))
+
+    def _prepare(self, question: Question) -> _Asked:
+        answers = self.choices(question)
+        if not answers:
+            raise ConfigError(
+                f"logit scores possible answers, and question {question.id!r} has no list of them; choose a task with "
+                "options, such as arc-challenge, or another system"
+            )
+        template = self.backbone.template
+        prefix = "" if template.style == "compact" else question.answer_prefix  # compact prompts leave it out
+        space = " " if prefix and not prefix[-1].isspace() else ""
+        options = [space + answer for answer in answers]
+        ids = [template.encode(option) for option in options]
+        at = self.topology.position(self.topology.output)
+        return _Asked(question, template.render(at, question, [], reserve=max(map(len, ids))), options, ids)
+
+    def _best(self, batch: list[_Asked]) -> list[int]:
+        return [max(range(len(scores)), key=scores.__getitem__) for scores in self._score(batch)]
+
+    @torch.no_grad()
+    def _score(self, batch: list[_Asked]) -> list[list[float]]:
+        """Log-probabilities of every question's options, in one packed pass that reads each prompt once."""
+        groups = [Group(0, a.prompt.prefix_ids, [a.prompt.own_ids for _ in a.ids]) for a in batch]
+        completions = [ids for a in batch for ids in a.ids]
+        logprobs, _ = replay(self.backbone, None, groups, completions, temperature=1.0)
+        each = [float(part.sum()) for part in logprobs.double().split([len(ids) for ids in completions])]
+        rows = iter(each)
+        return [[next(rows) for _ in a.ids] for a in batch]
+
+    def _trace(self, asked: _Asked, best: int, seconds: float) -> Trace:
+        call = NodeCall(
+            node=self.topology.output,
+            prefix_ids=asked.prompt.prefix_ids,
+            own_ids=asked.prompt.own_ids,
+            completion_ids=[],
+            logprobs=[],
+            entropies=[],
+            text=asked.options[best],
+            truncated=False,
+        )
+        answer = asked.question.answer_prefix + asked.options[best]
+        return Trace(asked.question.id, 0, [call], answer, sequential_calls=1, seconds=seconds)

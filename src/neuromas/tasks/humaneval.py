@@ -1,0 +1,94 @@
+"""HumanEval: functions to be written from their signature and description, graded by the official tests."""
+
+import re
+from typing import ClassVar
+
+from neuromas.tasks import data, mbpp, programs
+from neuromas.types import Question
+
+_COLUMNS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+_TEST = data.Source("humaneval_test", "openai/openai_humaneval", "openai_humaneval", "test", _COLUMNS)
+
+
+class HumanEval(programs.CodeTask):
+    """Chen et al. 2021 (MIT): 164 functions; pass@1. Training questions are MBPP's, ids 601 to 974.
+
+    As in MBPP, the answer prefix opens a block, so that training and test ask for the same form: a whole function. The
+    function's body alone, which base models write, is read as well. In this order:
+
+    1. A fenced block that defines the function is the solution, put after the prompt (its imports and helpers).
+    2. So is the text before the first fence, where it defines the function at the start of a line.
+    3. Else that text continues the prompt, up to the first line that starts with class, def, #, if or print.
+       Where it is blank, the first fenced block does.
+
+    A body whose first line is not indented is indented by four spaces.
+
+    A real sample (HumanEval/28):
+
+        text         from typing import List
+
+                     def concatenate(strings: List[str]) -> str:
+                         \""" Concatenate list of strings into a single string
+                         >>> concatenate([])
+                         ''
+                         >>> concatenate(['a', 'b', 'c'])
+                         'abc'
+                         \"""
+        instruction  Complete the function. Answer with only the Python code.
+        prefix       ```python
+        answer           return ''.join(strings)
+    """
+
+    name = "humaneval"
+    version = 1
+    changes: ClassVar = {1: "First version."}
+    max_answer_tokens = 512
+    source = "openai_humaneval (MIT); training: MBPP (CC BY 4.0)"
+
+    def __init__(self, validation_size: int = 50, seed: int = 0, cpu_seconds: int = 4) -> None:
+        """Validation questions are carved from MBPP's training ids, the seed chooses which."""
+        super().__init__(validation_size, seed, cpu_seconds)
+
+    def load(self) -> tuple[list[Question], list[Question]]:
+        rows = data.read(_TEST)
+        return mbpp.training(), [_question(number, row) for number, row in enumerate(rows, 1)]
+
+    def program(self, question: Question, reply: str) -> str | None:
+        if question.id.startswith("mbpp-"):
+            return mbpp.whole(question, reply)
+        return complete(question.text, question.metadata["names"][0], reply)
+
+
+def complete(prompt: str, entry_point: str, reply: str) -> str | None:
+    """Prompt and reply as one program, by the rules above; None where the reply has no code."""
+    defines = programs.definition(entry_point)
+    before = programs.before_fence(reply)
+    solution = programs.block(reply, defines)
+    if solution is None and re.search(defines, before):
+        solution = before
+    if solution is not None:
+        return f"{prompt}\n\n{solution}"
+    body = programs.continued(before if before.strip() else programs.block(reply) or "")
+    if not body.strip():
+        return None
+    first = next(line for line in body.splitlines() if line.strip())
+    if first[0] not in " \t":
+        body = "\n".join(f"    {line}" for line in body.splitlines())
+    return prompt + body
+
+
+def _question(number: int, row: data.Row) -> Question:
+    for column in _COLUMNS:
+        if not isinstance(row[column], str) or not row[column].strip():
+            raise data.malformed(_TEST, number, f"{column} must be text, got {str(row[column])[:60]!r}")
+    prompt, entry = row["prompt"], row["entry_point"]
+    if not entry.isidentifier() or f"def {entry}" not in prompt or "def check(" not in row["test"]:
+        raise data.malformed(_TEST, number, f"prompt and test do not belong to a function {entry!r}")
+    return Question(
+        id=row["task_id"],
+        text=prompt,
+        answer=row["canonical_solution"],
+        instruction="Complete the function. Answer with only the Python code.",
+        answer_prefix=programs.FENCE,
+        metadata={"tests": f"{row['test']}\n\ncheck({entry})\n", "names": [entry], "setup": prompt},
+    )
