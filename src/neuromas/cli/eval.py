@@ -1,12 +1,15 @@
-"""`neuromas eval`: measure a run, or the bare backbone, on a task."""
+"""`neuromas eval`: measure a run, or a baseline, on a task."""
 
 import json as json_module
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 if TYPE_CHECKING:
+    from neuromas.cli.systems import Watch
     from neuromas.evaluate.run import Evaluation
     from neuromas.tasks.base import Split, Task
     from neuromas.types import System
@@ -23,6 +26,8 @@ def main(
     sampled: bool = False,
     blank: bool = False,
     votes: int = 1,
+    options: tuple[str, ...] = (),
+    state: Path | None = None,
     seed: int = 0,
     json: Path | None = None,
     answers: Path | None = None,
@@ -31,40 +36,64 @@ def main(
     """Measure a system: n, Wilson interval, parse rate, calls, tokens, floors.
 
     Args:
-        system: A run folder, or `direct` (the bare backbone, one call).
+        system: A run folder, or a baseline (see `neuromas baselines`).
         task: What to ask; by default the run's own task.
         split: Which questions.
         limit: The first so many questions only.
-        recipe: Where `direct` takes task, backbone and sampling from.
-        backbone: The model of `direct`.
+        recipe: Where a baseline takes task, backbone and sampling from.
+        backbone: The model of a baseline.
         checkpoint: Which state of the run: best on validation, or last.
         sampled: Sample answers instead of decoding greedily.
         blank: Deliver every message empty: what the network is worth without what its nodes say.
         votes: Take the majority of so many sampled answers.
+        options: A baseline's own, as name=value.
+        state: What a fitted baseline learned: read if the file exists, else fitted and written.
         seed: Of sampling.
         json: Write the figures to this file too.
         answers: Write one JSON line a question to this file.
         threads: CPU threads; by default all cores.
     """
-    from neuromas.cli.show import console, floors_line, results_table
+    from neuromas.cli.show import console, fit_line, floors_line, results_table
     from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
     from neuromas.evaluate.baselines.vote import Vote
     from neuromas.files import write_json, write_text
+    from neuromas.network.forward import Network
 
     if blank and votes > 1:
         raise ConfigError("--blank and --votes cannot be combined; leave one out")
-    network, loaded = load_system(system, task, recipe, backbone, checkpoint, threads)
-    subject = network if votes == 1 else Vote(network, votes, lambda q, text: loaded.grade(q, text).parsed)
-    options = {"blank": network.topology.nodes[:-1]} if blank else {}
-    found = _measure(subject, loaded, split, limit, greedy=not sampled and votes == 1, seed=seed, **options)
+    with _progress() as fit:
+        found = load_system(system, task, recipe, backbone, checkpoint, threads, options, state, fit)
+    subject, loaded = found.system, found.task
+    silent: dict[str, Any] = {}
+    if blank:
+        if not isinstance(subject, Network):
+            raise ConfigError(f"--blank silences the nodes of a network, and {system!r} is none; leave it out")
+        silent = {"blank": subject.topology.nodes[:-1]}
+    if votes > 1:
+        subject = Vote(subject, votes, lambda q, text: loaded.grade(q, text).parsed)
+    found = _measure(subject, loaded, split, limit, greedy=not sampled and votes == 1, seed=seed, **silent)
     result = found.result | {"delivery": "blanked" if blank else "as sent"}
     console.print(results_table([result], f"{loaded.name} ({split})"))
     console.print(floors_line(result), markup=False)
+    if "fit" in result:
+        console.print(fit_line(result), markup=False)
     if json is not None:
         write_json(json, result)
     if answers is not None:
         write_text(answers, "".join(json_module.dumps(r, ensure_ascii=False) + "\n" for r in found.records))
+
+
+@contextmanager
+def _progress() -> "Iterator[Watch]":
+    """A bar that appears when a baseline begins to be fitted."""
+    from rich.progress import Progress
+
+    from neuromas.cli.show import console
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("fitting on the train split", total=None, visible=False)
+        yield lambda done, total: progress.update(bar, completed=done, total=total, visible=True)
 
 
 def _measure(subject: "System", task: "Task", split: "Split", limit: int | None, **options: Any) -> "Evaluation":
