@@ -89,7 +89,13 @@ def test_the_stepwise_self_check_works_every_step_out_again_from_what_it_relies_
 
 
 def test_a_contradicted_solution_loses_against_a_supported_one_that_came_later() -> None:
-    swapped = {**STEPWISE, "conclude-1": "3", "conclude-2": "2", "compare-1.1": "Contradicts", "compare-2.1": "Supports"}
+    swapped = {
+        **STEPWISE,
+        "conclude-1": "3",
+        "conclude-2": "2",
+        "compare-1.1": "Contradicts",
+        "compare-2.1": "Supports",
+    }
     assert solve(StepwiseSelfCheck(Script(swapped).chat(), parse, samples=2)).answer == "It is 2"
     equal = {**swapped, "compare-1.1": "Supports"}
     assert solve(StepwiseSelfCheck(Script(equal).chat(), parse, samples=2)).answer == "It is 3"

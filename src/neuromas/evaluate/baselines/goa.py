@@ -18,7 +18,7 @@ UP = "Others have revised their answers after reading yours. Use what is right i
 POOL = "Combine these answers, each with its relevance from 0 to 1, into one final answer to the question."
 
 _CONFIDENCE_TOKENS = 16
-_CONFIDENCE = re.compile(r"[\s.,;(]*\bconfidence\W{0,8}([0-9]*\.?[0-9]*)(\s?%?)\W*\Z", re.IGNORECASE)
+_CONFIDENCE = re.compile(r"[\s.,;(]*\bconfidence\W{0,8}?([0-9]*\.?[0-9]*)(\s?%?)\W*\Z", re.IGNORECASE)
 _LABEL = re.compile(r"\banswer\s*[0-9]+", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+")
 
@@ -81,10 +81,11 @@ def split_confidence(text: str) -> tuple[str, float]:
     if hit is None:
         return text, 0.0
     try:
-        value = float(hit[1]) / (100 if hit[2].strip() else 1)
+        value = float(hit[1])
     except ValueError:
         value = 0.0
-    return text[: hit.start()], min(value, 1.0)
+    percent = value > 1 or hit[2].strip() == "%"
+    return text[: hit.start()], min(value / 100 if percent else value, 1.0)
 
 
 def relevance(judged: Sequence[str]) -> list[float]:
