@@ -69,10 +69,12 @@ def test_the_only_answer_left_is_final_as_it_was_proposed_without_its_confidence
 
 
 def test_equal_scores_are_ranked_by_confidence() -> None:
+    proposals = {"propose-1": "5. Confidence: 0.3", "propose-2": "7", "propose-3": "2. Confidence: 70%"}
     unread = {"score-1": "?", "score-2": "?", "score-3": "?"}
-    script = Script({**PROPOSALS, **unread, "down-2": "2", "down-3": "3", "up-1": "9"})
+    script = Script({**proposals, **unread, "down-1": "4", "down-2": "3", "up-3": "9"})
     trace = solve(GraphOfAgents(script.chat(), pool="max"))
-    assert trace.answer == "It is 9", "agent 1 was the most confident"
+    assert [h.stage for h in script.heard[6:]] == ["down-1", "down-2", "up-3"]
+    assert trace.answer == "It is 9"
 
 
 def test_relevance_is_what_readable_judges_say_on_average() -> None:

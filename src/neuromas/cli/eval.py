@@ -56,22 +56,14 @@ def main(
     from neuromas.cli.show import console, fit_line, floors_line, results_table
     from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
-    from neuromas.evaluate.baselines.vote import Vote
     from neuromas.files import write_json, write_text
-    from neuromas.network.forward import Network
 
     if blank and votes > 1:
         raise ConfigError("--blank and --votes cannot be combined; leave one out")
     with _progress() as fit:
-        found = load_system(system, task, recipe, backbone, checkpoint, threads, options, state, fit)
-    subject, loaded = found.system, found.task
-    silent: dict[str, Any] = {}
-    if blank:
-        if not isinstance(subject, Network):
-            raise ConfigError(f"--blank silences the nodes of a network, and {system!r} is none; leave it out")
-        silent = {"blank": subject.topology.nodes[:-1]}
-    if votes > 1:
-        subject = Vote(subject, votes, lambda q, text: loaded.grade(q, text).parsed)
+        made = load_system(system, task, recipe, backbone, checkpoint, threads, options, state, fit)
+    loaded = made.task
+    subject, silent = _subject(made.system, loaded, blank, votes)
     found = _measure(subject, loaded, split, limit, greedy=not sampled and votes == 1, seed=seed, **silent)
     result = found.result | {"delivery": "blanked" if blank else "as sent"}
     console.print(results_table([result], f"{loaded.name} ({split})"))
@@ -82,6 +74,21 @@ def main(
         write_json(json, result)
     if answers is not None:
         write_text(answers, "".join(json_module.dumps(r, ensure_ascii=False) + "\n" for r in found.records))
+
+
+def _subject(system: "System", task: "Task", blank: bool, votes: int) -> "tuple[System, dict[str, Any]]":
+    """What is measured, and the options of its `answer`."""
+    from neuromas.errors import ConfigError
+    from neuromas.evaluate.baselines.vote import Vote
+    from neuromas.network.forward import Network
+
+    if votes > 1:
+        return Vote(system, votes, lambda q, text: task.grade(q, text).parsed), {}
+    if not blank:
+        return system, {}
+    if not isinstance(system, Network):
+        raise ConfigError(f"--blank silences the nodes of a network, and {system.name} is none; leave it out")
+    return system, {"blank": system.topology.nodes[:-1]}
 
 
 @contextmanager
