@@ -48,7 +48,7 @@ def main(
         votes: Take the majority of so many sampled answers.
         options: A baseline's own, as name=value.
         state: What a fitted baseline learned: read if the file exists, else fitted and written.
-        seed: Of sampling.
+        seed: Of sampling, and of what a baseline learns.
         json: Write the figures to this file too.
         answers: Write one JSON line a question to this file.
         threads: CPU threads; by default all cores.
@@ -61,7 +61,7 @@ def main(
     if blank and votes > 1:
         raise ConfigError("--blank and --votes cannot be combined; leave one out")
     with _progress() as fit:
-        made = load_system(system, task, recipe, backbone, checkpoint, threads, options, state, fit)
+        made = load_system(system, task, recipe, backbone, checkpoint, threads, options, state, fit, seed)
     loaded = made.task
     subject, silent = _subject(made.system, loaded, blank, votes)
     found = _measure(subject, loaded, split, limit, greedy=not sampled and votes == 1, seed=seed, **silent)

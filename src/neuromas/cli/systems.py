@@ -35,12 +35,13 @@ def load_system(
     options: Sequence[str] = (),
     state: Path | None = None,
     fit: Watch | None = None,
+    seed: int = 0,
 ) -> Loaded:
     """The network of a run folder, or a baseline; and the task named, or the run's own.
 
     recipe: where a baseline takes task (with its options), backbone and sampling from. options: "name=value", a
     baseline's own. state: what a fitted baseline learned; read where the file exists, else fitted and written. fit:
-    watches the fitting; None where a system is only asked and fitting would surprise.
+    watches the fitting; None where a system is only asked and fitting would surprise. seed: of fitting.
     """
     import torch
 
@@ -52,7 +53,7 @@ def load_system(
     if system in BASELINES:
         changes = {"task.name": task, "backbone.name": backbone}
         config = RunConfig.load(recipe, **changes) if recipe else RunConfig.make(override({}, changes))
-        return _baseline(system, config, parse_options(options), state, fit)
+        return _baseline(system, config, parse_options(options), state, fit, seed)
     if not Path(system).is_dir():
         names = ", ".join(BASELINES)
         raise ConfigError(f"{system!r} is neither a run folder nor a baseline; the baselines are: {names}")
@@ -79,7 +80,9 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _baseline(name: str, config: RunConfig, options: dict[str, Any], state: Path | None, fit: Watch | None) -> Loaded:
+def _baseline(
+    name: str, config: RunConfig, options: dict[str, Any], state: Path | None, fit: Watch | None, seed: int
+) -> Loaded:
     from neuromas.network.forward import Limits
     from neuromas.network.sampling import Decoding
     from neuromas.tasks import load_task
@@ -91,7 +94,7 @@ def _baseline(name: str, config: RunConfig, options: dict[str, Any], state: Path
     how = {key: options.pop(key) for key in list(options) if key in of_fit}
     decoding = Decoding(temperature=s.temperature, top_p=s.top_p)
     system = load_baseline(name, loaded, task, limits, decoding, **options)
-    _make_ready(system, task, how, state, fit, config.seed)
+    _make_ready(system, task, how, state, fit, seed)
     return Loaded(system, task, loaded)
 
 
