@@ -100,8 +100,9 @@ def test_what_was_learned_is_kept_in_a_file_and_its_cost_told(name: str, tmp_pat
     again = run(tmp_path, name, "--state", str(state), "--options", "agents=3")
     assert again == fresh
     assert state.read_bytes() == written
-    other = run(tmp_path, name, "--seed", "1", "--options", *options)
-    assert other["fit"]["prompt_tokens"] != fresh["fit"]["prompt_tokens"], "other draws, other notes"
+    run(tmp_path, name, "--seed", "1", "--state", str(tmp_path / "other.json"), "--options", *options)
+    learned = lambda path: json.loads(path.read_text())["state"]
+    assert learned(tmp_path / "other.json") != learned(state), "the seed chooses the questions"
     cli.main(["ask", name, "(a(3+5)*b(2*7))", "--state", str(state), "--options", "agents=3", "--threads", "1"])
     assert "answer" in capsys.readouterr().out
 
