@@ -72,7 +72,9 @@ class Trace:
 
     question_id: str
     rollout: int
-    calls: list[NodeCall]  # in the order in which they were made; the last one gave the answer
+    calls: list[
+        NodeCall
+    ]  # in the order in which they were made; the last one gave the answer, unless calls voted on it
     answer: str  # text that `Task.grade` reads, the answer prefix included
     sequential_calls: int  # calls on the longest chain, i.e. latency in calls
     seconds: float = 0.0  # wall time of the batch that held it, divided by the batch's size

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -16,6 +16,8 @@ def main(
     sampled: bool = False,
     blank: tuple[str, ...] = (),
     prompts: bool = False,
+    options: tuple[str, ...] = (),
+    state: Path | None = None,
     seed: int = 0,
     json: Path | None = None,
     threads: int | None = None,
@@ -23,14 +25,16 @@ def main(
     """Ask one question and see the whole trace.
 
     Args:
-        system: A run folder, or `direct` (the bare backbone, one call).
+        system: A run folder, or a baseline (see `neuromas baselines`).
         question: The question's text.
         checkpoint: Which state of the run: best on validation, or last.
-        recipe: Where `direct` takes task, backbone and sampling from.
-        backbone: The model of `direct`.
+        recipe: Where a baseline takes task, backbone and sampling from.
+        backbone: The model of a baseline.
         sampled: Sample instead of decoding greedily.
         blank: Nodes whose message is delivered empty.
         prompts: Show every node's whole prompt too.
+        options: A baseline's own, as name=value.
+        state: What a fitted baseline learned, as `neuromas eval --state` wrote it.
         seed: Of sampling.
         json: Write the trace to this file.
         threads: CPU threads; by default all cores.
@@ -38,21 +42,27 @@ def main(
     from neuromas.cli.show import print_trace
     from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
-    from neuromas.evaluate.baselines.logit import Logit
+    from neuromas.evaluate.baselines import BASELINES
     from neuromas.files import write_json
+    from neuromas.network.forward import Network
     from neuromas.types import Question
 
-    network, task = load_system(system, None, recipe, backbone, checkpoint, threads)
-    if isinstance(network, Logit):
-        raise ConfigError("logit scores a task's options and writes nothing; ask `direct` or a run folder instead")
-    unknown = set(blank) - set(network.topology.nodes)
-    if unknown:
-        raise ConfigError(f"blank names {sorted(unknown)}, but the nodes are {', '.join(network.topology.nodes)}")
+    if system == "logit":
+        raise ConfigError("logit scores a task's options and writes nothing; ask another baseline or a run folder")
+    loaded = load_system(system, None, recipe, backbone, checkpoint, threads, options, state)
+    subject = loaded.system
+    silent: dict[str, Any] = {}
+    if blank:
+        nodes = subject.topology.nodes if isinstance(subject, Network) else ()
+        unknown = set(blank) - set(nodes)
+        if unknown:
+            raise ConfigError(f"blank names {sorted(unknown)}, but the nodes are {', '.join(nodes) or 'none'}")
+        silent = {"blank": blank}
     asked = Question("asked", question, "")
-    if system != "direct" or recipe is not None:  # ask as the task does that the network was trained on
-        pattern = task.questions("test")[0]
+    if system not in BASELINES or recipe is not None:  # ask as the task does that the network was trained on
+        pattern = loaded.task.questions("test")[0]
         asked = replace(pattern, id="asked", text=question, answer="", metadata={})
-    trace = network.answer([asked], greedy=not sampled, seed=seed, blank=blank)[0]
-    print_trace(asked, trace, decode=network.backbone.tokenizer.decode if prompts else None)
+    trace = subject.answer([asked], greedy=not sampled, seed=seed, **silent)[0]
+    print_trace(asked, trace, decode=loaded.backbone.tokenizer.decode if prompts else None)
     if json is not None:
         write_json(json, trace.to_dict())

@@ -1,12 +1,15 @@
-"""`neuromas eval`: measure a run, or the bare backbone, on a task."""
+"""`neuromas eval`: measure a run, or a baseline, on a task."""
 
 import json as json_module
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 if TYPE_CHECKING:
+    from neuromas.cli.systems import Watch
     from neuromas.evaluate.run import Evaluation
     from neuromas.tasks.base import Split, Task
     from neuromas.types import System
@@ -23,6 +26,8 @@ def main(
     sampled: bool = False,
     blank: bool = False,
     votes: int = 1,
+    options: tuple[str, ...] = (),
+    state: Path | None = None,
     seed: int = 0,
     json: Path | None = None,
     answers: Path | None = None,
@@ -31,42 +36,73 @@ def main(
     """Measure a system: n, Wilson interval, parse rate, calls, tokens, floors.
 
     Args:
-        system: A run folder, `direct` (the bare backbone, one call), or `logit` (its most likely option, not a word).
+        system: A run folder, or a baseline (see `neuromas baselines`).
         task: What to ask; by default the run's own task.
         split: Which questions.
         limit: The first so many questions only.
-        recipe: Where `direct` and `logit` take task, backbone and sampling from.
-        backbone: The model of `direct` and `logit`.
+        recipe: Where a baseline takes task, backbone and sampling from.
+        backbone: The model of a baseline.
         checkpoint: Which state of the run: best on validation, or last.
         sampled: Sample answers instead of decoding greedily.
         blank: Deliver every message empty: what the network is worth without what its nodes say.
         votes: Take the majority of so many sampled answers.
-        seed: Of sampling.
+        options: A baseline's own, as name=value.
+        state: What a fitted baseline learned: read if the file exists, else fitted and written.
+        seed: Of sampling, and of what a baseline learns.
         json: Write the figures to this file too.
         answers: Write one JSON line a question to this file.
         threads: CPU threads; by default all cores.
     """
-    from neuromas.cli.show import console, floors_line, results_table
+    from neuromas.cli.show import console, fit_line, floors_line, results_table
     from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
-    from neuromas.evaluate.baselines.vote import Vote
     from neuromas.files import write_json, write_text
 
     if blank and votes > 1:
         raise ConfigError("--blank and --votes cannot be combined; leave one out")
     if system == "logit" and (blank or sampled or votes > 1):
         raise ConfigError("logit scores the options and writes nothing; leave out --blank, --sampled and --votes")
-    network, loaded = load_system(system, task, recipe, backbone, checkpoint, threads)
-    subject = network if votes == 1 else Vote(network, votes, lambda q, text: loaded.grade(q, text).parsed)
-    options = {"blank": network.topology.nodes[:-1]} if blank else {}
-    found = _measure(subject, loaded, split, limit, greedy=not sampled and votes == 1, seed=seed, **options)
+    with _progress() as fit:
+        made = load_system(system, task, recipe, backbone, checkpoint, threads, options, state, fit, seed)
+    loaded = made.task
+    subject, silent = _subject(made.system, loaded, blank, votes)
+    found = _measure(subject, loaded, split, limit, greedy=not sampled and votes == 1, seed=seed, **silent)
     result = found.result | {"delivery": "blanked" if blank else "as sent"}
     console.print(results_table([result], f"{loaded.name} ({split})"))
     console.print(floors_line(result), markup=False)
+    if "fit" in result:
+        console.print(fit_line(result), markup=False)
     if json is not None:
         write_json(json, result)
     if answers is not None:
         write_text(answers, "".join(json_module.dumps(r, ensure_ascii=False) + "\n" for r in found.records))
+
+
+def _subject(system: "System", task: "Task", blank: bool, votes: int) -> "tuple[System, dict[str, Any]]":
+    """What is measured, and the options of its `answer`."""
+    from neuromas.errors import ConfigError
+    from neuromas.evaluate.baselines.vote import Vote
+    from neuromas.network.forward import Network
+
+    if votes > 1:
+        return Vote(system, votes, lambda q, text: task.grade(q, text).parsed), {}
+    if not blank:
+        return system, {}
+    if not isinstance(system, Network):
+        raise ConfigError(f"--blank silences the nodes of a network, and {system.name} is none; leave it out")
+    return system, {"blank": system.topology.nodes[:-1]}
+
+
+@contextmanager
+def _progress() -> "Iterator[Watch]":
+    """A bar that appears when a baseline begins to be fitted."""
+    from rich.progress import Progress
+
+    from neuromas.cli.show import console
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("fitting on the train split", total=None, visible=False)
+        yield lambda done, total: progress.update(bar, completed=done, total=total, visible=True)
 
 
 def _measure(subject: "System", task: "Task", split: "Split", limit: int | None, **options: Any) -> "Evaluation":

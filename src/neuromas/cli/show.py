@@ -91,6 +91,16 @@ def floors_line(row: dict[str, Any]) -> str:
     )
 
 
+def fit_line(row: dict[str, Any]) -> str:
+    f = row["fit"]
+    if not f["questions"]:
+        return "not fitted"
+    return (
+        f"fitted before on {f['questions']} train questions: {f['calls']} calls, {f['prompt_tokens']} prompt and "
+        f"{f['generated_tokens']} generated tokens (not counted above), {f['reward'] / f['questions']:.1%} right"
+    )
+
+
 def print_final(final: dict[str, Any]) -> None:
     rows = final["results"]
     console.print(results_table(rows, f"{rows[0]['task']} ({rows[0]['split']}), {final['steps']} steps"))

@@ -1,21 +1,47 @@
-"""From what a person types to a network and its task; shared by `eval` and `ask`."""
+"""From what a person types to a system and its task; shared by `eval` and `ask`."""
 
-from dataclasses import replace
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from neuromas.config import RunConfig, override
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines.logit import Logit
-from neuromas.network.forward import Network
+from neuromas.evaluate.baselines import BASELINES, load_baseline, options_of
+from neuromas.network.backbone import Backbone
 from neuromas.tasks.base import Task
+from neuromas.types import System
+
+Watch = Callable[[int, int], None]  # called with (questions done, all) while a baseline is fitted
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A system that is ready to answer."""
+
+    system: System
+    task: Task
+    backbone: Backbone
 
 
 def load_system(
-    system: str, task: str | None, recipe: Path | None, backbone: str | None, checkpoint: str, threads: int | None
-) -> tuple[Network | Logit, Task]:
-    """The network of a run folder, or the bare backbone as `direct` or `logit`; and the task named, or the run's own.
+    system: str,
+    task: str | None,
+    recipe: Path | None,
+    backbone: str | None,
+    checkpoint: str,
+    threads: int | None,
+    options: Sequence[str] = (),
+    state: Path | None = None,
+    fit: Watch | None = None,
+    seed: int = 0,
+) -> Loaded:
+    """The network of a run folder, or a baseline; and the task named, or the run's own.
 
-    recipe: where a baseline takes task (with its options), backbone and sampling from.
+    recipe: where a baseline takes task (with its options), backbone and sampling from. options: "name=value", a
+    baseline's own. state: what a fitted baseline learned; read where the file exists, else fitted and written. fit:
+    watches the fitting; None where a system is only asked and fitting would surprise. seed: of fitting.
     """
     import torch
 
@@ -24,25 +50,69 @@ def load_system(
 
     if threads:
         torch.set_num_threads(threads)
-    if system in ("direct", "logit"):
+    if system in BASELINES:
         changes = {"task.name": task, "backbone.name": backbone}
-        return _baseline(system, RunConfig.load(recipe, **changes) if recipe else RunConfig.make(override({}, changes)))
+        config = RunConfig.load(recipe, **changes) if recipe else RunConfig.make(override({}, changes))
+        return _baseline(system, config, parse_options(options), state, fit, seed)
     if not Path(system).is_dir():
-        raise ConfigError(f"{system!r} is neither a run folder nor a baseline; the baselines are: direct, logit")
+        names = ", ".join(BASELINES)
+        raise ConfigError(f"{system!r} is neither a run folder nor a baseline; the baselines are: {names}")
+    if options or state:
+        raise ConfigError("--options and --state are for baselines, and this is a run folder; leave them out")
     network, loaded, config = load_run(Path(system), checkpoint)
     if task is not None and task != config.task.name:
         loaded = load_task(task)
         network.limits = replace(network.limits, answer_tokens=loaded.max_answer_tokens)
-    return network, loaded
+    return Loaded(network, loaded, network.backbone)
 
 
-def _baseline(name: str, config: RunConfig) -> tuple[Network | Logit, Task]:
-    from neuromas.evaluate.baselines.direct import Direct
-    from neuromas.network.backbone import Backbone
+def parse_options(options: Sequence[str]) -> dict[str, Any]:
+    """["agents=5", "pool=max"] → {"agents": 5, "pool": "max"}. Raises ConfigError for what is no name=value."""
+    found: dict[str, Any] = {}
+    for option in options:
+        name, sign, value = option.partition("=")
+        if not (name and sign):
+            raise ConfigError(f"option {option!r} has no value; write name=value, e.g. agents=5")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
+
+
+def _baseline(
+    name: str, config: RunConfig, options: dict[str, Any], state: Path | None, fit: Watch | None, seed: int
+) -> Loaded:
     from neuromas.network.forward import Limits
+    from neuromas.network.sampling import Decoding
     from neuromas.tasks import load_task
 
     task, b, s = load_task(config.task.name, **config.task.options), config.backbone, config.sampling
     loaded = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
     limits = Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows)
-    return (Direct(loaded, limits) if name == "direct" else Logit(loaded, limits, task.choices)), task
+    _, of_fit = options_of(name)
+    how = {key: options.pop(key) for key in list(options) if key in of_fit}
+    decoding = Decoding(temperature=s.temperature, top_p=s.top_p)
+    system = load_baseline(name, loaded, task, limits, decoding, **options)
+    _make_ready(system, task, how, state, fit, seed)
+    return Loaded(system, task, loaded)
+
+
+def _make_ready(
+    system: System, task: Task, how: dict[str, Any], state: Path | None, fit: Watch | None, seed: int
+) -> None:
+    """Fit a baseline that learns from the training split, or read what it learned before."""
+    from neuromas.evaluate.baselines.fitted import Fitted
+
+    if not isinstance(system, Fitted):
+        if state is not None:
+            raise ConfigError(f"{system.name} learns nothing before it answers; leave out --state")
+        return
+    if state is not None and state.exists():
+        system.load(state)
+    elif fit is None:
+        raise ConfigError(f"{system.name} is not fitted; fit it with `neuromas eval … --state FILE`, then give --state")
+    else:
+        system.fit(task, **how, seed=seed, progress=fit)
+        if state is not None:
+            system.save(state)

@@ -47,8 +47,10 @@ def evaluate(
         if progress is not None:
             progress(len(traces), len(asked))
     grades = task.grade_many(asked, [trace.answer for trace in traces])
-    result = {"task": task.name, "task_version": task.version, "split": split, "seed": seed}
-    result |= {"decoding": getattr(system, "decoding_name", None) or ("greedy" if greedy else "sampled")}
+    result: dict[str, Any] = {"task": task.name, "task_version": task.version, "split": split, "seed": seed}
+    result |= {"decoding": _decoding(system, greedy)}
+    if (cost := getattr(system, "fit_cost", None)) is not None:
+        result["fit"] = asdict(cost)
     result |= summarise(system, traces, grades) | {"floors": asdict(task.floors(split, limit))}
     records = [
         {
@@ -62,6 +64,11 @@ def evaluate(
         for q, t, g in zip(asked, traces, grades, strict=True)
     ]
     return Evaluation(result, records, traces)
+
+
+def _decoding(system: System, greedy: bool) -> str:
+    """How answers were decoded, in words; systems that always sample, or sample in part, say so themselves."""
+    return getattr(system, "decoding_name", None) or (getattr(system, "greedy_name", "greedy") if greedy else "sampled")
 
 
 def summarise(system: System, traces: list[Trace], grades: list[Grade]) -> dict[str, Any]:

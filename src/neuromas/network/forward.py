@@ -15,7 +15,7 @@ from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.generate import Completion, generate
 from neuromas.network.packed import Group
-from neuromas.network.prompt import Prompt
+from neuromas.network.prompt import Prompt, PromptTemplate
 from neuromas.network.sampling import Decoding, stream_key
 from neuromas.network.topology import Topology
 from neuromas.types import Message, NodeCall, Question, Trace
@@ -105,7 +105,7 @@ class Network:
         """
         start = time.perf_counter()
         how = decoding or self.decoding
-        numbered = _numbered(questions, rollouts)
+        numbered = number_rollouts(questions, rollouts)
         rows = [(question, g) for question, first in numbered for g in range(first, first + rollouts)]
         heard: list[dict[str, str]] = [{} for _ in rows]  # what each row's nodes have said so far
         calls: list[list[NodeCall]] = [[] for _ in rows]
@@ -132,7 +132,7 @@ class Network:
             keys = [stream_key(seed, step, rows[row][0].id, rows[row][1], node) for row, node, _ in members]
             replies = generate(self.backbone, self.adapters, groups, keys, limit, how)
             for (row, node, prompt), reply in zip(members, replies, strict=True):
-                call = self._call(node, prompt, reply)
+                call = node_call(self.backbone.template, node, prompt, reply)
                 calls[row].append(call)
                 heard[row][node] = "" if node in blank else call.text
 
@@ -173,21 +173,23 @@ class Network:
                 found[i] = traces[k * rollouts : (k + 1) * rollouts]
         return [trace for i in range(len(questions)) for trace in found[i]]
 
-    def _call(self, node: str, prompt: Prompt, reply: Completion) -> NodeCall:
-        return NodeCall(
-            node=node,
-            prefix_ids=prompt.prefix_ids,
-            own_ids=prompt.own_ids,
-            completion_ids=reply.ids,
-            logprobs=reply.logprobs,
-            entropies=reply.entropies,
-            text=self.backbone.template.decode(reply.ids),
-            truncated=reply.truncated,
-            dropped_tokens=prompt.dropped_tokens,
-        )
+
+def node_call(template: PromptTemplate, node: str, prompt: Prompt, reply: Completion) -> NodeCall:
+    """The record of one call: what `node` read and what it said."""
+    return NodeCall(
+        node=node,
+        prefix_ids=prompt.prefix_ids,
+        own_ids=prompt.own_ids,
+        completion_ids=reply.ids,
+        logprobs=reply.logprobs,
+        entropies=reply.entropies,
+        text=template.decode(reply.ids),
+        truncated=reply.truncated,
+        dropped_tokens=prompt.dropped_tokens,
+    )
 
 
-def _numbered(questions: Sequence[Question], rollouts: int) -> list[tuple[Question, int]]:
+def number_rollouts(questions: Sequence[Question], rollouts: int) -> list[tuple[Question, int]]:
     """Each question with the number of its first rollout: where it is asked twice in a batch, counting goes on."""
     asked: Counter[str] = Counter()
     out: list[tuple[Question, int]] = []

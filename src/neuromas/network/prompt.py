@@ -36,6 +36,14 @@ class Prompt:
     dropped_tokens: int = 0  # message tokens left out so that the prompt fits (see `PromptTemplate`)
 
 
+@dataclass(frozen=True)
+class Wording:
+    """A baseline's own words, where a node's prompt speaks of structure. The `compact` style leaves them out."""
+
+    ask: str  # instead of `structure(position)`
+    labels: tuple[str, ...] = ()  # what stands before each message instead of its sender, in the same order
+
+
 class PromptTemplate:
     """Renders prompts for one tokenizer.
 
@@ -52,25 +60,38 @@ class PromptTemplate:
         self.tokenizer = tokenizer
         self.style: Style = style
         self.context_window = context_window
-        self._cache: dict[tuple[Position, str, str, str, str], tuple[list[int], list[int]]] = {}
+        self._cache: dict[tuple[object, ...], tuple[list[int], list[int]]] = {}
         added = sorted(filter(None, tokenizer.get_added_vocab()), key=len, reverse=True)
         self._added = re.compile("|".join(map(re.escape, added))) if added else None
         self._before_system, self._between, self._after_user = self._markers()
 
-    def render(self, position: Position, question: Question, messages: Sequence[Message], reserve: int) -> Prompt:
-        """The prompt of the node at `position`; `reserve` tokens of the context window are kept for its reply."""
+    def render(
+        self,
+        position: Position,
+        question: Question,
+        messages: Sequence[Message],
+        reserve: int,
+        wording: Wording | None = None,
+    ) -> Prompt:
+        """The prompt of the node at `position`; `reserve` tokens of the context window are kept for its reply.
+
+        wording: a baseline's words; None for a network's node, which is told its place and nothing else.
+        """
         got, want = [m.sender for m in messages], list(position.upstream)
         assert got == want, f"node {position.id} reads {want}, was given {got}"
-        key = (position, question.id, question.text, question.instruction, question.answer_prefix)
+        assert wording is None or len(wording.labels) == len(messages), "one label for each message"
+        ask = structure(position) if wording is None else wording.ask
+        key = (position, ask, question.id, question.text, question.instruction, question.answer_prefix)
         if key not in self._cache:
             if len(self._cache) > 50_000:
                 self._cache.clear()
-            self._cache[key] = self._head(position, question), self._tail(position, question)
+            self._cache[key] = self._head(position, question, ask), self._tail(position, question)
         head, tail = self._cache[key]
         if not messages:
             self._check_fits(len(head) + len(tail), reserve, position, question)
             return Prompt(head + tail, [])
-        labels = [self._text(self._label(m.sender)) for m in messages]
+        names = [f"Message from node {m.sender}" for m in messages] if wording is None else wording.labels
+        labels = [self._text(self._label(m.sender, name)) for m, name in zip(messages, names, strict=True)]
         ends = self._text("\n" if self.style == "compact" else "")
         bodies = [self._text(m.text) for m in messages]
         fixed = len(head) + len(tail) + sum(len(label) + len(ends) for label in labels)
@@ -89,7 +110,7 @@ class PromptTemplate:
 
     # -- wording ------------------------------------------------------------------------------------------
 
-    def _head(self, at: Position, question: Question) -> list[int]:
+    def _head(self, at: Position, question: Question, ask: str) -> list[int]:
         if self.style == "compact":
             text = f"{at.id}<{','.join(at.upstream)}>{','.join(at.downstream)}:"
             return self._text(text + (question.text if at.sees_question else "") + "\n")
@@ -97,15 +118,15 @@ class PromptTemplate:
         if at.is_output and question.instruction:
             parts.append(question.instruction)
         user = self._text("\n".join(parts))
-        return self._before_system + self._text(structure(at)) + self._between + user
+        return self._before_system + self._text(ask) + self._between + user
 
     def _tail(self, at: Position, question: Question) -> list[int]:
         if self.style == "compact":
             return self._text("A" if at.is_output else ">")
         return self._after_user + (self._text(question.answer_prefix) if at.is_output else [])
 
-    def _label(self, sender: str) -> str:
-        return f"{sender}:" if self.style == "compact" else f"\nMessage from node {sender}: "
+    def _label(self, sender: str, name: str) -> str:
+        return f"{sender}:" if self.style == "compact" else f"\n{name}: "
 
     # -- encoding -----------------------------------------------------------------------------------------
 

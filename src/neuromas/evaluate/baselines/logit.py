@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from neuromas.errors import ConfigError
+from neuromas.evaluate.baselines.chat import Chat
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits
 from neuromas.network.generate import replay
@@ -112,3 +113,8 @@ class Logit:
         )
         answer = asked.question.answer_prefix + asked.options[best]
         return Trace(asked.question.id, 0, [call], answer, sequential_calls=1, seconds=seconds)
+
+
+def logit(chat: Chat, choices: Choices) -> Logit:
+    """The baseline as `load_baseline` makes it."""
+    return Logit(chat.backbone, chat.limits, choices)

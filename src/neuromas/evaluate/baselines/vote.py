@@ -1,15 +1,16 @@
 """Self-consistency: c sampled answers, the most frequent one wins. Wang et al. 2022, arXiv 2203.11171."""
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 
+from neuromas.evaluate.baselines.chat import Chat, Parse, at_least
+from neuromas.evaluate.baselines.direct import direct
 from neuromas.types import Question, System, Trace
 
 
 class Vote:
     """`votes` samples of another system per question. Ties go to the answer that came first; the unreadable lose."""
 
-    def __init__(self, system: System, votes: int, parse: Callable[[Question, str], str | None]) -> None:
+    def __init__(self, system: System, votes: int, parse: Parse) -> None:
         self.system, self.votes, self.parse = system, votes, parse
         self.decoding_name = "sampled"
         self.name = f"{system.name}, vote of {votes}"
@@ -28,8 +29,7 @@ class Vote:
             votes = asked[i : i + self.votes]
             question = questions[i // (rollouts * self.votes)]
             parsed = [self.parse(question, vote.answer) for vote in votes]
-            counts = Counter(p for p in parsed if p is not None)
-            winner = votes[parsed.index(counts.most_common(1)[0][0])] if counts else votes[0]
+            winner = votes[elect(parsed, [1.0] * len(votes))]
             out.append(
                 Trace(
                     question_id=question.id,
@@ -41,3 +41,22 @@ class Vote:
                 )
             )
         return out
+
+
+def elect(parsed: Sequence[str | None], weights: Sequence[float]) -> int:
+    """Index of the winner: the first of those that gave the answer with the largest summed weight.
+
+    Ties go to the answer that came first. None is an answer that could not be read and has no vote; where no answer
+    has one, the first wins.
+    """
+    total: dict[str, float] = {}
+    for answer, weight in zip(parsed, weights, strict=True):
+        if answer is not None:
+            total[answer] = total.get(answer, 0.0) + weight
+    return parsed.index(max(total, key=total.__getitem__)) if total else 0
+
+
+def self_consistency(chat: Chat, parse: Parse, votes: int = 5) -> Vote:
+    """The majority of `votes` sampled answers of the bare backbone."""
+    at_least(1, votes=votes)
+    return Vote(direct(chat), votes, parse)

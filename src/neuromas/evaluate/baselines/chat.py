@@ -1,0 +1,215 @@
+"""How baselines talk to the backbone: one dialogue per question, and all dialogues run side by side.
+
+A dialogue is a generator. It yields the requests of one stage, is sent their replies in the same order, and returns
+the answer, so that a baseline's file reads like its algorithm:
+
+    def dialogue(self, question):
+        (draft,) = yield [answer("draft")]
+        (better,) = yield [answer("revise", "Improve the answer.", ("Draft", draft))]
+        return better
+
+Requests of one stage run at the same time; each `yield` is one call on the longest chain.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import ClassVar, NamedTuple
+
+from neuromas.errors import ConfigError, PromptError
+from neuromas.network import generate as generating
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Limits, node_call, number_rollouts
+from neuromas.network.generate import Completion
+from neuromas.network.packed import Group
+from neuromas.network.prompt import Prompt, Wording
+from neuromas.network.sampling import Decoding, stream_key
+from neuromas.types import Message, NodeCall, Position, Question, Trace
+
+ANSWER = "Answer the question."  # the words of a single call; a first answer is thus the direct baseline's
+
+Note = tuple[str, str]  # (what it is, in the baseline's words; the text, which may come from a model)
+Parse = Callable[[Question, str], str | None]  # a reply's answer as the task's grader understands it, or None
+Generate = Callable[[Backbone, None, Sequence[Group], Sequence[int], int, Decoding], list[Completion]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call that a dialogue asks for."""
+
+    stage: str  # the call's name in the trace and in its random stream; used once in a dialogue
+    ask: str  # the baseline's words
+    notes: tuple[Note, ...] = ()  # what else is read, after the question
+    answering: bool = False  # gets the task's instruction, answer prefix and token limit; else those of a message
+    sees_question: bool = True
+    sampled: bool = False  # drawn even when the system decodes greedily: the method lives on different proposals
+    extra_tokens: int = 0  # beyond the limit, for what is said besides the answer
+
+
+Dialogue = Generator[list[Request], list[str], str]
+
+
+def answer(stage: str, ask: str = ANSWER, *notes: Note, sampled: bool = False, extra_tokens: int = 0) -> Request:
+    """A request for a candidate answer. Its reply begins with the answer prefix, as the grader reads it."""
+    return Request(stage, ask, notes, answering=True, sampled=sampled, extra_tokens=extra_tokens)
+
+
+def message(stage: str, ask: str, *notes: Note, sees_question: bool = True, sampled: bool = False) -> Request:
+    """A request for words that are not an answer: a critique, a score, a route."""
+    return Request(stage, ask, notes, sees_question=sees_question, sampled=sampled)
+
+
+def numbered(label: str, texts: Iterable[str]) -> list[Note]:
+    """Notes "label 1", "label 2" …"""
+    return [(f"{label} {i}", text) for i, text in enumerate(texts, 1)]
+
+
+class Asked(NamedTuple):
+    """A request with the question and the rollout that it belongs to."""
+
+    question: Question
+    rollout: int
+    request: Request
+
+
+class Chat:
+    """The bare backbone, as baselines call it. generate: how completions are made; tests put a script there."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        limits: Limits | None = None,
+        decoding: Decoding | None = None,
+        generate: Generate = generating.generate,
+    ) -> None:
+        self.backbone, self.limits = backbone, limits or Limits()
+        self.decoding, self._generate = decoding or Decoding(), generate
+
+    def ask(self, asked: Sequence[Asked], *, greedy: bool, seed: int) -> list[NodeCall]:
+        """One call for each request, in order, in batches of at most `batch_rows` rows.
+
+        Equal prefixes are read once. Every draw is a function of (seed, question id, rollout, stage, token position).
+        Raises PromptError, naming the stage, where a question does not fit into the context window.
+        """
+        prompts = [self._render(a) for a in asked]
+        alike: dict[tuple[int, bool], list[int]] = defaultdict(list)  # one pass has one limit and one way to decode
+        for i, (_, _, request) in enumerate(asked):
+            alike[self._limit(request), greedy and not request.sampled].append(i)
+        calls: dict[int, NodeCall] = {}
+        for (limit, most_likely), members in alike.items():
+            members.sort(key=lambda i: (len(prompts[i].prefix_ids), prompts[i].prefix_ids))
+            for start in range(0, len(members), self.limits.batch_rows):
+                batch = members[start : start + self.limits.batch_rows]
+                keys = [
+                    stream_key(seed, 0, asked[i].question.id, asked[i].rollout, asked[i].request.stage) for i in batch
+                ]
+                groups = [
+                    Group(0, prefix, [prompts[i].own_ids for i in rows])
+                    for prefix, rows in groupby(batch, key=lambda i: prompts[i].prefix_ids)
+                ]
+                how = replace(self.decoding, greedy=most_likely)
+                replies = self._generate(self.backbone, None, groups, keys, limit, how)
+                for i, reply in zip(batch, replies, strict=True):
+                    calls[i] = node_call(self.backbone.template, asked[i].request.stage, prompts[i], reply)
+        return [calls[i] for i in range(len(asked))]
+
+    def _limit(self, request: Request) -> int:
+        limit = self.limits.answer_tokens if request.answering else self.limits.message_tokens
+        return limit + request.extra_tokens
+
+    def _render(self, asked: Asked) -> Prompt:
+        """The request as the prompt of a node that reads its notes as messages (all that `compact` can express)."""
+        question, _, request = asked
+        upstream = tuple(f"1.{i}" for i in range(1, len(request.notes) + 1))
+        layer = 2 if upstream else 1
+        at = Position(
+            id="out" if request.answering else f"{layer}.1",
+            layer=layer,
+            index=1,
+            width=1,
+            depth=layer if request.answering else layer + 1,
+            upstream=upstream,
+            downstream=() if request.answering else ("out",),
+            sees_question=request.sees_question,
+        )
+        messages = [Message(sender, text) for sender, (_, text) in zip(upstream, request.notes, strict=True)]
+        wording = Wording(request.ask, tuple(label for label, _ in request.notes))
+        try:
+            return self.backbone.template.render(at, question, messages, self._limit(request), wording)
+        except PromptError as error:
+            raise PromptError(f"stage {request.stage!r}: {error}") from error
+
+
+def converse(
+    chat: Chat, dialogues: Sequence[tuple[Question, int, Dialogue]], *, greedy: bool, seed: int
+) -> list[Trace]:
+    """Run (question, rollout, dialogue) triples side by side, stage by stage; one trace for each, in order."""
+    start = time.perf_counter()
+    calls: list[list[NodeCall]] = [[] for _ in dialogues]
+    depth = [0] * len(dialogues)
+    answers = [""] * len(dialogues)
+    pending = {row: next(dialogue) for row, (_, _, dialogue) in enumerate(dialogues)}
+    while pending:
+        asked = [Asked(*dialogues[row][:2], request) for row, requests in pending.items() for request in requests]
+        made = iter(chat.ask(asked, greedy=greedy, seed=seed))
+        for row, requests in list(pending.items()):
+            question, _, dialogue = dialogues[row]
+            new = [next(made) for _ in requests]
+            calls[row] += new
+            depth[row] += 1
+            heard = [question.answer_prefix * r.answering + c.text for r, c in zip(requests, new, strict=True)]
+            try:
+                pending[row] = dialogue.send(heard)
+            except StopIteration as end:
+                answers[row] = end.value
+                del pending[row]
+    seconds = (time.perf_counter() - start) / max(1, len(dialogues))
+    for made_by_one in calls:
+        assert len({c.node for c in made_by_one}) == len(made_by_one), "a stage's name is used once in a dialogue"
+    return [
+        Trace(question.id, rollout, calls[row], answers[row], depth[row], seconds)
+        for row, (question, rollout, _) in enumerate(dialogues)
+    ]
+
+
+class Baseline(ABC):
+    """A system made of calls to the frozen backbone; what it does is its `dialogue`."""
+
+    title: ClassVar[str]
+    greedy_name: ClassVar[str] = "greedy"  # what greedy evaluation means here; results record it
+    trainable_parameters: int = 0
+
+    def __init__(self, chat: Chat) -> None:
+        self.chat = chat
+
+    @property
+    def name(self) -> str:
+        return f"{self.title} ({self.chat.backbone.name})"
+
+    @abstractmethod
+    def dialogue(self, question: Question) -> Dialogue:
+        """The calls that answer one question."""
+
+    def answer(
+        self, questions: list[Question], *, greedy: bool = True, seed: int = 0, rollouts: int = 1
+    ) -> list[Trace]:
+        """The `System` protocol: `len(questions) * rollouts` traces, question-major."""
+        rows = [
+            (question, g, self.dialogue(question))
+            for question, first in number_rollouts(questions, rollouts)
+            for g in range(first, first + rollouts)
+        ]
+        return converse(self.chat, rows, greedy=greedy, seed=seed)
+
+
+MIXED = "greedy, proposals sampled"  # the `greedy_name` of systems whose proposals would be equal otherwise
+
+
+def at_least(least: int, **settings: int) -> None:
+    """Raises ConfigError for a setting below `least`."""
+    for name, value in settings.items():
+        if value < least:
+            raise ConfigError(f"{name} is {value}: this baseline needs {least} or more; raise {name}")

@@ -1,0 +1,111 @@
+"""What baselines share that read the training split before they answer: what that cost, and their state as a file."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuromas.errors import CheckpointError, TaskError
+from neuromas.evaluate.baselines.chat import Baseline, Chat
+from neuromas.files import write_json
+from neuromas.tasks.base import Task
+from neuromas.types import Question, Trace
+
+FORMAT = 1  # raise it when a state file holds something else
+
+Progress = Callable[[int, int], None]  # called with (questions done, all)
+
+
+@dataclass
+class Cost:
+    """What fitting took, apart from what answering takes."""
+
+    questions: int = 0
+    calls: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    seconds: float = 0.0
+    reward: float = 0.0  # summed over the questions
+
+    def add(self, traces: Sequence[Trace], rewards: Sequence[float]) -> None:
+        self.questions += len(traces)
+        self.reward += sum(rewards)
+        for trace in traces:
+            self.calls += len(trace.calls)
+            self.prompt_tokens += trace.prompt_tokens
+            self.generated_tokens += trace.generated_tokens
+            self.seconds += trace.seconds
+
+
+class Fitted(Baseline):
+    """A baseline with something to learn besides weights, from the training split only.
+
+    Unfitted it answers too, as it stands before the first question.
+    """
+
+    def __init__(self, chat: Chat) -> None:
+        super().__init__(chat)
+        self.fit_cost = Cost()
+        self.fit_task: str | None = None  # the task it was fitted on; None before
+
+    @abstractmethod
+    def fit(self, *args: Any, **how: Any) -> None:
+        """Learn from the train split of a task (the first argument); `fit_cost` counts what it takes.
+
+        how: the baseline's own settings, and `seed` and `progress`. Raises TaskError where the split is empty.
+        """
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What was learned, ready for JSON, with the settings it depends on."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a state; raises CheckpointError when it was made under other settings."""
+
+    def save(self, path: Path) -> None:
+        """Write the state and what it cost, whole or not at all."""
+        identity = {"format": FORMAT, "baseline": self.title, "backbone": self.chat.backbone.name}
+        write_json(path, identity | {"task": self.fit_task, "cost": asdict(self.fit_cost), "state": self.state()})
+
+    def load(self, path: Path) -> None:
+        """Take over a saved state. Raises CheckpointError, naming what differs, when it is not this baseline's."""
+        damaged = f"state {str(path)!r} cannot be read; delete it and fit again"
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            found = {key: saved[key] for key in ("format", "baseline", "backbone", "task", "cost", "state")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{damaged} ({error!r})") from error
+        for key, value in {"format": FORMAT, "baseline": self.title, "backbone": self.chat.backbone.name}.items():
+            if found[key] != value:
+                raise CheckpointError(
+                    f"state {str(path)!r} has {key} {found[key]!r}, not {value!r}; give another file or fit again"
+                )
+        try:
+            self.restore(found["state"])
+            self.fit_cost, self.fit_task = Cost(**found["cost"]), found["task"]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{damaged} ({error!r})") from error
+
+    def check(self, state: dict[str, Any], **settings: Any) -> None:
+        """Raises CheckpointError when a state was made under other settings."""
+        for name, value in settings.items():
+            made = state.get(name)
+            if made != value:
+                raise CheckpointError(
+                    f"the state was fitted with {name} {made!r}, not {value!r}; use that setting or fit again"
+                )
+
+
+def training_order(task: Task, count: int, seed: int) -> list[Question]:
+    """`count` training questions, shuffled anew in each pass over the split. Raises TaskError where there is none."""
+    pool = task.questions("train")
+    if not pool:
+        raise TaskError(f"task {task.name!r} has no train questions to fit on; give that split a size above 0")
+    passes = -(-count // len(pool))
+    order = [i for epoch in range(passes) for i in np.random.default_rng([seed, epoch]).permutation(len(pool))]
+    return [pool[i] for i in order[:count]]
