@@ -48,7 +48,7 @@ def main(
     from neuromas.types import Question
 
     if system == "logit":
-        raise ConfigError("logit scores a task's options and writes nothing; ask another baseline or a run folder")
+        raise ConfigError("logit scores a task's options and writes nothing; ask `direct` or a run folder")
     loaded = load_system(system, None, recipe, backbone, checkpoint, threads, options, state)
     subject = loaded.system
     silent: dict[str, Any] = {}

@@ -23,7 +23,7 @@ class Entry:
 
     module: str  # within this package
     factory: (
-        str  # a class that takes a `Chat`, the task's `parse` or `choices` where it asks for them, and its own options
+        str  # a class that takes a `Chat`, the task's `parse` or `choices` if it wants them, and its options
     )
     about: str
     calls: str  # LLM calls for one question, as a formula in its options
