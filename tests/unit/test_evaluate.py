@@ -27,7 +27,15 @@ class Scripted:
     def answer(self, questions, *, greedy=True, seed=0, rollouts=1, **options) -> list[Trace]:
         self.asked.append((len(questions), greedy, seed, rollouts, options))
         return [
-            Trace(q.id, g, [call("a"), call("out", self.script[q.id][g])], self.script[q.id][g], 2, 0.5, sequential_tokens=3)
+            Trace(
+                q.id,
+                g,
+                [call("a"), call("out", self.script[q.id][g])],
+                self.script[q.id][g],
+                2,
+                0.5,
+                sequential_tokens=3,
+            )
             for q in questions
             for g in range(rollouts)
         ]
@@ -66,7 +74,8 @@ def test_every_figure_of_an_evaluation_is_counted_from_the_replies() -> None:
         "system": "scripted", "task": "letters", "task_version": 3, "split": "test", "decoding": "sampled",
         "n": 8, "seeds": 1, "seed": 5, "accuracy": 0.5, "ci95": list(wilson(4, 8)), "parse_rate": 0.75,
         "top_answer": {"answer": "A", "share": 3 / 8}, "calls": 2.0, "sequential_calls": 2.0,
-        "generated_tokens": 4.0, "sequential_tokens": 3.0, "prompt_tokens": 6.0, "dropped_tokens": 0.0, "trainable_parameters": 17,
+        "generated_tokens": 4.0, "sequential_tokens": 3.0, "prompt_tokens": 6.0, "dropped_tokens": 0.0,
+        "trainable_parameters": 17,
         "floors": {"chance": 0.25, "majority": 2 / 8, "best_constant": 4 / 8, "constant_answer": "A"},
     }  # fmt: skip
     assert [r["reward"] for r in found.records] == [1, 0, 1, 0, 0, 1, 0, 1]

@@ -14,6 +14,12 @@ from neuromas.train.loop import load_run
 from neuromas.train.plots import learning_curve
 
 
+def validation_score(run: Path) -> float:
+    """By what a learning rate is chosen: the mean of the run's last two validation accuracies."""
+    checks = [m["validation"]["accuracy"] for m in read_json_lines(run / "metrics.jsonl") if "validation" in m]
+    return sum(checks[-2:]) / len(checks[-2:])
+
+
 def finish(run: Path, network: Network, task: Task, limit: int | None = None) -> dict[str, Any]:
     """Measure the run on the test split and write `final.json`, `answers.jsonl` and `curve.png`.
 
