@@ -115,37 +115,44 @@ def _show_plan(spec: "Spec") -> None:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    """A table a task, each below its floors."""
+    """Figures, floors and tests, task by task."""
     from rich.markup import escape
-    from rich.table import Table
 
     from neuromas.cli.show import console, floors_line
     from neuromas.evaluate.report import difference, points, ps
 
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
-        table = Table(title=escape(task), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-        table.add_column("system")
-        names = ("accuracy [95 %]", "n×seeds", "parsed", "calls", "(seq)", "tokens", "(seq)", "trainable")
-        for name in (*names, "minus reference", "p Holm"):
-            table.add_column(name, justify="right", no_wrap=True)
+        title = f"\n{escape(task)}, n = {of_task[0]['n']}; in brackets: one after the other"
+        figures = _table(title, "accuracy [95 %]", "seeds", "parsed", "calls", "tokens", "trainable")
+        reference = next((row["system"] for row in of_task if row["reference"]), "reference")
+        tests = _table(f"\nminus {escape(reference)}, paired", "difference [95 %]", "p", "p Holm")
         for row in of_task:
             low, high = row["ci95"]
-            test = row["versus_reference"]
-            versus = f"{points(test['difference'])} [{difference(test['ci95'])}]" if test else "reference"
-            table.add_row(
+            figures.add_row(
                 escape(row["system"]),
                 f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
-                f"{row['n']}×{row['seeds']}",
+                str(row["seeds"]),
                 f"{row['parse_rate']:.0%}",
-                f"{row['calls']:.3g}",
-                f"{row['sequential_calls']:.3g}",
-                f"{row['generated_tokens']:.1f}",
-                f"{row['sequential_tokens']:.1f}",
+                f"{row['calls']:.3g} ({row['sequential_calls']:.3g})",
+                f"{row['generated_tokens']:.3g} ({row['sequential_tokens']:.3g})",
                 f"{row['trainable_parameters']:,}",
-                versus,
-                ps(test)[1] if test else "",
                 style="bold" if row["reference"] else None,
             )
-        console.print(table)
+            if (test := row["versus_reference"]) is not None:
+                apart = f"{points(test['difference'])} [{difference(test['ci95'])}]"
+                tests.add_row(escape(row["system"]), apart, *ps(test))
+        console.print(figures)
         console.print(floors_line(of_task[0]), markup=False)
+        if tests.row_count:
+            console.print(tests)
+
+
+def _table(title: str, *numbers: str) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("system", min_width=16)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

@@ -10,8 +10,9 @@ from pydantic import Field, ValidationError
 
 from neuromas.compare.kinds import KINDS
 from neuromas.config import BackboneConfig, Section, explain
-from neuromas.errors import ConfigError
+from neuromas.errors import ConfigError, TopologyError
 from neuromas.evaluate.baselines import BASELINES, options_of
+from neuromas.network.topology import Topology
 from neuromas.tasks.base import Split
 
 Control = Literal["parameters", "vote", "scratchpad", "blanked"]
@@ -152,6 +153,10 @@ def _check_trained(name: str, entry: TrainedEntry, shared: dict[str, Any]) -> No
             f"systems.{name}.kind is {entry.kind!r}, which is no kind of trained system; {_near(entry.kind, KINDS)}"
         )
     _known(f"systems.{name}.options", entry.options, KINDS[entry.kind].options)
+    try:
+        Topology.parse(entry.topology)
+    except TopologyError as error:
+        raise ConfigError(f"systems.{name}.topology: {error}") from error
     settings = shared | entry.train
     if "learning_rate" in settings:
         raise ConfigError(

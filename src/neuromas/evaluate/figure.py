@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from neuromas.evaluate.render import plain
+
 _MARKERS = "os^Dv<>Ph*Xp"
+_LONGEST = 40  # characters of a name
 
 
 def accuracy_and_cost(rows: list[dict[str, Any]], path: Path) -> Path:
@@ -25,9 +28,13 @@ def accuracy_and_cost(rows: list[dict[str, Any]], path: Path) -> Path:
         floors = of_task[0]["floors"]
         axes.axhline(floors["best_constant"], color="0.45", ls="--", lw=1, label="best constant answer")
         axes.axhline(floors["chance"], color="0.7", ls=":", lw=1, label="chance")
-        axes.set_xscale("symlog", linthresh=1)
-        most_tokens = max(row["generated_tokens"] for row in of_task)
-        axes.set(xlim=(-0.1, max(2.0, most_tokens * 1.6)), ylim=(0, 1.02), title=_safe(task))
+        tokens = [row["generated_tokens"] for row in of_task]
+        least = min((t for t in tokens if t), default=1.0)
+        axes.set_xscale("symlog", linthresh=least, linscale=0.3)  # some systems generate nothing
+        axes.set(xlim=(-0.2 * least, max(2 * least, max(tokens) * 1.3)), ylim=(0, 1.02), title=_safe(task))
+        ticks = sorted({0.0, *_ticks(least, max(tokens))})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+        axes.set_xticks([], minor=True)
         axes.set(xlabel="generated tokens a question", ylabel="accuracy (95 % interval)")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -36,6 +43,11 @@ def accuracy_and_cost(rows: list[dict[str, Any]], path: Path) -> Path:
     figure.savefig(temporary, dpi=120, format="png")
     temporary.replace(path)
     return path
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten between two numbers."""
+    return [tick for power in range(-1, 7) for k in (1, 2, 5) if low <= (tick := k * 10.0**power) <= high]
 
 
 def _point(axes: Any, place: int, row: dict[str, Any]) -> None:
@@ -53,9 +65,11 @@ def _point(axes: Any, place: int, row: dict[str, Any]) -> None:
         markersize=7 if row["reference"] else 5.5,
         label=_safe(f"{place + 1}  {row['system']}"),
     )
-    axes.annotate(str(place + 1), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7, color=color)
+    side = 5 if place % 2 == 0 else -11
+    axes.annotate(str(place + 1), (x, y), xytext=(side, 4), textcoords="offset points", fontsize=7, color=color)
 
 
 def _safe(text: str) -> str:
-    """A name as it is: a dollar sign would begin a formula."""
-    return text.replace("$", r"\$")
+    """A name as it is, if not too long: a dollar sign would begin a formula."""
+    text = plain(text)
+    return (text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…").replace("$", r"\$")
