@@ -47,7 +47,7 @@ class Source:
 
     def config(self, task: TaskEntry, seed: int, rate: float | None = None) -> RunConfig:
         """The recipe of one of its runs; raises ConfigError for settings that do not exist."""
-        settings = {**self.settings, "seed": seed, "task": {"name": task.name, "options": task.options}}
+        settings: dict[str, Any] = {**self.settings, "seed": seed, "task": {"name": task.name, "options": task.options}}
         if rate is not None:
             settings["train"] = {**settings["train"], "learning_rate": rate}
         return RunConfig.make(settings)

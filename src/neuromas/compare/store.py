@@ -27,6 +27,8 @@ class Store:
     def __init__(self, out: Path) -> None:
         """Takes up what an earlier session left, without lines that a kill cut off and chunks that are not whole."""
         self.out = out
+        for left in out.rglob(".*.tmp"):  # of files that a kill kept from being renamed
+            left.unlink()
         self.cells = {key_of(line): line for line in read_json_lines(out / CELLS)}
         lines = {(key_of(line), line["index"]): line for line in read_json_lines(out / ANSWERS)}
         self.done = {(key, index) for key, index in lines if key in self.cells}
@@ -131,7 +133,7 @@ def check_same(spec: Spec, out: Path) -> None:
     """
     path, mine = out / SPEC, json.loads(spec.model_dump_json())
     if not path.exists():
-        if out.is_dir() and any(entry.name not in (".lock", ".workers") for entry in out.iterdir()):
+        if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
             raise ConfigError(f"{out} holds something else; choose another --out")
     else:
         saved = json.loads(path.read_text(encoding="utf-8"))

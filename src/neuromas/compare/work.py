@@ -148,8 +148,13 @@ def _baseline(run: Run) -> System:
     return load_baseline(run.source.baseline, _backbone(config.backbone), task, limits, decoding, **run.source.options)
 
 
-@lru_cache(maxsize=1)
 def _backbone(config: BackboneConfig) -> Backbone:
+    return _load_backbone(config.model_dump_json())
+
+
+@lru_cache(maxsize=1)
+def _load_backbone(settings: str) -> Backbone:
+    config = BackboneConfig.model_validate_json(settings)
     return Backbone.load(config.name, device=config.device, dtype=config.dtype, style=config.style)
 
 

@@ -19,8 +19,7 @@ def accuracy_and_cost(rows: list[dict[str, Any]], path: Path) -> Path:
 
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     most = max(sum(row["task"] == task for row in rows) for task in tasks)
-    height = max(4.0, 0.22 * most + 0.8)
-    figure = Figure(figsize=(9, height * len(tasks)), layout="constrained")
+    figure = Figure(figsize=(7.5, (4.2 + 0.07 * most) * len(tasks)), layout="constrained")
     for axes, task in zip(figure.subplots(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True):
         of_task = [row for row in rows if row["task"] == task]
         for place, row in enumerate(of_task):
@@ -38,7 +37,7 @@ def accuracy_and_cost(rows: list[dict[str, Any]], path: Path) -> Path:
         axes.set(xlabel="generated tokens a question", ylabel="accuracy (95 % interval)")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7.5, frameon=False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8, frameon=False)
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, dpi=120, format="png")
     temporary.replace(path)

@@ -90,7 +90,7 @@ th { color: var(--dim); font-weight: 600; background: var(--soft) } tr:last-chil
 .words { text-align: left; white-space: normal; min-width: 8rem; max-width: 30rem; overflow-wrap: anywhere }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--page); max-width: 12rem }
 th:first-child { background: var(--soft) } .strong td { font-weight: 650; background: var(--soft) }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 6px }
+img { display: block; width: 100%; min-width: 36rem; max-width: 56rem; margin: 0 auto; background: #fff }
 """
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -117,7 +117,7 @@ def _element(block: Block) -> str:
             return f"<p>{_html(text)}</p>"
         case Picture(path, about):
             data = base64.b64encode(path.read_bytes()).decode()
-            return f'<img alt="{_html(about)}" src="data:image/png;base64,{data}">'
+            return f'<div class="wide"><img alt="{_html(about)}" src="data:image/png;base64,{data}"></div>'
         case Table(head, rows, words, strong):
             kind = [' class="words"' if i in words else "" for i in range(len(head))]
             top = "".join(f"<th{kind[i]}>{_html(cell)}</th>" for i, cell in enumerate(head))

@@ -138,7 +138,9 @@ def _about(of_task: list[dict[str, Any]]) -> Table:
         ]
         for row in of_task
     ]
-    return Table(head, body, words=frozenset({0, 1, 2, 3, 6, 7}))
+    told = [i for i in range(len(head)) if any(row[i] for row in body)]  # an empty column is left out
+    words = frozenset(place for place, i in enumerate(told) if head[i] not in ("samples", "learning rate"))
+    return Table([head[i] for i in told], [[row[i] for i in told] for row in body], words=words)
 
 
 def _example(task: str, cells: list[Cell]) -> list[Block]:
