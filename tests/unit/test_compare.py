@@ -1,5 +1,6 @@
 """Specs that teach, controls that match, a report that is escaped and made of JSON lines alone."""
 
+import gzip
 import json
 import re
 import shutil
@@ -300,6 +301,11 @@ def test_a_report_is_made_of_the_json_lines_alone_to_the_same_bytes(reported: Pa
     cli.main(["compare", str(tmp_path / "b"), "--report"])
     for name in REPORT:
         assert (reported / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    packed = tmp_path / "b" / "answers.jsonl"
+    packed.with_suffix(".jsonl.gz").write_bytes(gzip.compress(packed.read_bytes()))
+    packed.unlink()
+    cli.main(["compare", str(tmp_path / "b"), "--report"])
+    assert (reported / "report.html").read_bytes() == (tmp_path / "b" / "report.html").read_bytes(), "gzipped too"
 
 
 def test_a_report_shows_hostile_text_as_text_and_loads_nothing(reported: Path) -> None:

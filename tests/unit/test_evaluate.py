@@ -133,6 +133,7 @@ def test_a_vote_counts_all_its_calls_and_tokens_and_always_samples() -> None:
     for trace in traces:
         assert len(trace.calls) == 6
         assert (trace.generated_tokens, trace.prompt_tokens, trace.sequential_calls) == (12, 18, 2)
+        assert trace.sequential_tokens == 3, "votes run side by side: the longest counts"
         assert trace.seconds == 1.5
     assert vote.trainable_parameters == 17
     assert vote.name == "scripted, vote of 3"
@@ -160,6 +161,14 @@ def test_blanked_messages_are_written_but_not_heard() -> None:
         own = next(c for c in b.calls if c.node == "2.1").own_ids
         assert template.decode(own) == "1.1:\n1.2:\n>"
     assert any(a.message("2.1") != b.message("2.1") for a, b in zip(heard, deaf, strict=True))
+
+
+def test_sequential_tokens_are_those_of_the_longest_call_of_each_layer() -> None:
+    network = make_network("2-1", tokens=9)
+    for trace in network.answer(questions(6), greedy=False, seed=2, rollouts=2):
+        said = {call.node: len(call.completion_ids) for call in trace.calls}
+        assert trace.sequential_tokens == max(said["1.1"], said["1.2"]) + said["2.1"] + said["out"]
+        assert trace.sequential_tokens < trace.generated_tokens
 
 
 def test_evaluation_passes_blank_on_to_the_network() -> None:

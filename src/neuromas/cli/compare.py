@@ -82,7 +82,7 @@ def _run(spec: "Spec", folder: Path, workers: int, threads: int) -> None:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, speed_estimate_period=600) as progress:
+    with Progress(*columns, console=console, speed_estimate_period=36_000) as progress:
         bar = progress.add_task("starting", total=None)
         show = lambda name, done, total: progress.update(bar, completed=done, total=total, description=escape(name))
         run(spec, folder, workers=workers, threads=threads, watch=show)

@@ -6,7 +6,7 @@ from typing import Any
 from neuromas.evaluate.figure import accuracy_and_cost
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_html, to_markdown
 from neuromas.evaluate.stats import RESAMPLES
-from neuromas.evaluate.table import Cell, read_cells, results, rows
+from neuromas.evaluate.table import Cell, fit_line, floors_line, read_cells, results, rows
 from neuromas.files import write_json, write_text
 
 _LONGEST = 240  # characters shown of a reply
@@ -53,19 +53,11 @@ def content(title: str, cells: list[Cell], table: list[dict[str, Any]], picture:
         first = of_task[0]
         strong = frozenset(i for i, row in enumerate(of_task) if row["reference"])
         named = f"{task} (version {first['task_version']}), {first['split']} split, n = {first['n']}"
-        blocks += [Heading(named), Text(floors_text(first)), _figures(of_task, strong), _tests(of_task)]
+        blocks += [Heading(named), Text(f"The {floors_line(first)}."), _figures(of_task, strong), _tests(of_task)]
         blocks += [Text(HOW_TESTED), _about(of_task), *_example(task, cells)]
     if len({row["samples"] for row in table if row["samples"]}) > 1:
         blocks.insert(2, Text("WARNING: the trained systems drew different numbers of samples; see the tables below."))
     return blocks
-
-
-def floors_text(row: dict[str, Any]) -> str:
-    f = row["floors"]
-    return (
-        f"Floors on these {row['n']} questions: chance {f['chance']:.1%}, majority of training answers "
-        f"{f['majority']:.1%}, best constant ({f['constant_answer']!r}) {f['best_constant']:.1%}."
-    )
 
 
 def _figures(of_task: list[dict[str, Any]], strong: frozenset[int]) -> Table:
@@ -134,7 +126,7 @@ def _about(of_task: list[dict[str, Any]]) -> Table:
             f"{row['samples']:,}" if row["samples"] else "",
             f"{row['learning_rate']:g}" if row["learning_rate"] else "",
             ", ".join(f"{rate}: {value:.1%}" for rate, value in row["validation_by_rate"].items()),
-            "; ".join(row["notes"]),
+            "; ".join([*row["notes"], *([fit_line(row)] if "fit" in row else [])]),
         ]
         for row in of_task
     ]

@@ -32,9 +32,13 @@ def key_of(line: dict[str, Any]) -> Key:
 
 
 def read_cells(folder: Path) -> list[Cell]:
-    """The complete cells of a comparison, in the order of cells.jsonl. Raises ConfigError where there is none."""
+    """The complete cells of a comparison, in the order of cells.jsonl; answers.jsonl may be gzipped.
+
+    Raises ConfigError where there is none.
+    """
     answers: dict[Key, list[dict[str, Any]]] = defaultdict(list)
-    for line in read_json_lines(folder / ANSWERS):
+    packed = not (folder / ANSWERS).exists()
+    for line in read_json_lines(folder / (f"{ANSWERS}.gz" if packed else ANSWERS)):
         answers[key_of(line)].append(line)
     cells = [
         Cell(facts, sorted(answers[key_of(facts)], key=lambda line: line["index"]))
@@ -81,7 +85,7 @@ def rows(cells: list[Cell]) -> list[dict[str, Any]]:
         by_row[cell.facts["task"], cell.facts["system"]].append(cell)
     found: list[dict[str, Any]] = []
     for of_row in by_row.values():
-        seed_free = {k: v for k, v in of_row[0].facts.items() if k not in ("seed", "fit", "note")}
+        seed_free = {k: v for k, v in of_row[0].facts.items() if k not in ("seed", "note")}
         notes = [f"seed {c.facts['seed']}: {c.facts['note']}" for c in of_row if c.facts["note"]]
         found.append(seed_free | pool(results(of_row)) | {"notes": notes, "versus_reference": None})
     for task in dict.fromkeys(task for task, _ in by_row):
@@ -120,3 +124,23 @@ def mean_rewards(cells: list[Cell]) -> dict[str, float]:
         for line in cell.answers:
             rewards[line["id"]].append(line["reward"])
     return {question: sum(some) / len(some) for question, some in rewards.items()}
+
+
+def floors_line(row: dict[str, Any]) -> str:
+    """The floors of a result, in words."""
+    f = row["floors"]
+    return (
+        f"floors on these {row['n']} questions: chance {f['chance']:.1%}, majority of training answers "
+        f"{f['majority']:.1%}, best constant ({f['constant_answer']!r}) {f['best_constant']:.1%}"
+    )
+
+
+def fit_line(row: dict[str, Any]) -> str:
+    """What a result's baseline took to be fitted, in words."""
+    f = row["fit"]
+    if not f["questions"]:
+        return "not fitted"
+    return (
+        f"fitted before on {f['questions']} train questions: {f['calls']} calls, {f['prompt_tokens']} prompt and "
+        f"{f['generated_tokens']} generated tokens (not counted above), {f['reward'] / f['questions']:.1%} right"
+    )
