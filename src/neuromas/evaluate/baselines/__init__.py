@@ -22,9 +22,7 @@ class Entry:
     """One baseline; reading it imports nothing."""
 
     module: str  # within this package
-    factory: (
-        str  # a class that takes a `Chat`, the task's `parse` or `choices` if it wants them, and its options
-    )
+    factory: str  # a class that takes a `Chat`, the task's `parse` or `choices` if it wants them, and its options
     about: str
     calls: str  # LLM calls for one question, as a formula in its options
     source: str
