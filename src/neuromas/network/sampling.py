@@ -67,12 +67,10 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, T
 def _draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, Tensor, Tensor]:
     scaled = logits_BV if how.greedy or how.temperature == 1 else logits_BV / how.temperature
     shifted = scaled - scaled.amax(-1, keepdim=True)
+    shifted.clamp_(min=torch.finfo(shifted.dtype).min)  # 0 * -inf would make the entropy NaN
     mass = shifted.exp()
     total = mass.sum(-1)
-    expected = torch.linalg.vecdot(mass, shifted)
-    if bool(expected.isnan().any()):  # 0 * -inf, where a logit is -inf
-        expected = torch.linalg.vecdot(mass, shifted.clamp(min=torch.finfo(shifted.dtype).min))
-    entropy = total.log() - expected / total
+    entropy = total.log() - torch.linalg.vecdot(mass, shifted) / total
     if how.greedy:
         token = scaled.argmax(-1)
     else:
