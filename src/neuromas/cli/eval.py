@@ -55,13 +55,9 @@ def main(
     """
     from neuromas.cli.show import console, fit_line, floors_line, results_table
     from neuromas.cli.systems import load_system
-    from neuromas.errors import ConfigError
     from neuromas.files import write_json, write_text
 
-    if blank and votes > 1:
-        raise ConfigError("--blank and --votes cannot be combined; leave one out")
-    if system == "logit" and (blank or sampled or votes > 1):
-        raise ConfigError("logit scores the options and writes nothing; leave out --blank, --sampled and --votes")
+    _check(system, sampled, blank, votes)
     with _progress() as fit:
         made = load_system(system, task, recipe, backbone, checkpoint, threads, options, state, fit, seed)
     loaded = made.task
@@ -76,6 +72,16 @@ def main(
         write_json(json, result)
     if answers is not None:
         write_text(answers, "".join(json_module.dumps(r, ensure_ascii=False) + "\n" for r in found.records))
+
+
+def _check(system: str, sampled: bool, blank: bool, votes: int) -> None:
+    """Raises ConfigError for options that contradict each other."""
+    from neuromas.errors import ConfigError
+
+    if blank and votes > 1:
+        raise ConfigError("--blank and --votes cannot be combined; leave one out")
+    if system == "logit" and (blank or sampled or votes > 1):
+        raise ConfigError("logit scores the options and writes nothing; leave out --blank, --sampled and --votes")
 
 
 def _subject(system: "System", task: "Task", blank: bool, votes: int) -> "tuple[System, dict[str, Any]]":

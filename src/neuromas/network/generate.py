@@ -48,21 +48,24 @@ def generate(
     last = hidden[batch.last_at_B]
     rows = list(range(len(batch.row_of)))
     done = [Completion([], [], [], truncated=True) for _ in rows]
-    for start in range(0, max_tokens, block):
-        route = router.route(batch)
-        drawn: list[tuple[Tensor, Tensor, Tensor]] = []
-        for step in range(start, min(start + block, max_tokens)):
-            if drawn:
-                last = backbone.hidden(drawn[-1][0], batch.repeat(), batch, route)
-            drawn.append(draw(backbone.logits(last), uniform_BT[:, step], how))
-        still = _append(done, rows, drawn, backbone.end_ids)
-        rows = [rows[i] for i in still]
-        if not rows or start + block >= max_tokens:
-            break
-        keep = torch.tensor(still, device=backbone.device)
-        uniform_BT = uniform_BT[keep]
-        position = batch.advance(rows, start + len(drawn) - 1)
-        last = backbone.hidden(drawn[-1][0][keep], position, batch, router.route(batch))
+    drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # since the last look
+    route: Route | None = None
+    for step in range(max_tokens):
+        drawn.append(draw(backbone.logits(last), uniform_BT[:, step], how))
+        token, look = drawn[-1][0], (step + 1) % block == 0 or step + 1 == max_tokens
+        if look:
+            still = _append(done, rows, drawn, backbone.end_ids)
+            rows, drawn = [rows[i] for i in still], []
+            if not rows or step + 1 == max_tokens:
+                break
+            keep = torch.tensor(still, device=backbone.device)
+            token, uniform_BT = token[keep], uniform_BT[keep]
+        if look or step == 0:
+            position = batch.advance(rows, step)
+            route = router.route(batch)
+        else:
+            position = batch.repeat()
+        last = backbone.hidden(token, position, batch, route)
     return done
 
 

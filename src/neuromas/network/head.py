@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK_BYTES = 64 << 20  # float32 logits held at once
+_CHUNK_BYTES = 32 << 20  # float32 logits held at once
 
 
 def token_logprobs(
@@ -57,25 +57,26 @@ class _TokenLogprobs(torch.autograd.Function):
             part = slice(start, start + size)
             target = target_L[part, None]
             logits = torch.nn.functional.linear(hidden_LE[part], head_VE, bias_V).float()
+            slope = None
             if softcap is not None:
                 logits = logits.div_(softcap).tanh_()
                 slope = 1 - logits.square() if wanted else None
                 logits.mul_(softcap)
-            else:
-                slope = None
-            logp = logits.div_(temperature).sub_(logits.logsumexp(-1, keepdim=True))
-            logp.clamp_(min=torch.finfo(torch.float32).min)  # 0 * -inf would make the entropy NaN
-            p = logp.exp()
-            logprob_L[part] = logp.gather(-1, target)[:, 0]
-            entropy = -torch.linalg.vecdot(p, logp)
-            entropy_L[part] = entropy
-            through_head = lambda d, slope=slope: (
-                (d if slope is None else d.mul_(slope)).div_(temperature).to(head_VE.dtype) @ head_VE
-            )
+            if temperature != 1:
+                logits.div_(temperature)
+            shifted = logits.sub_(logits.amax(-1, keepdim=True))
+            mass = shifted.exp()
+            total = mass.sum(-1)
+            expected = torch.linalg.vecdot(mass, shifted) / total
+            logprob_L[part] = shifted.gather(-1, target)[:, 0] - total.log()
+            entropy_L[part] = total.log() - expected
             if d_entropy_LE is not None:  # dH/dlogit = -p (log p + H)
-                d_entropy_LE[part] = through_head(logp.add_(entropy[:, None]).mul_(p).neg_())
+                d = (shifted - expected[:, None]).mul_(mass).mul_(-1 / (total[:, None] * temperature))
+                d_entropy_LE[part] = (d if slope is None else d.mul_(slope)).to(head_VE.dtype) @ head_VE
             if d_logprob_LE is not None:  # dlogp/dlogit = [target] - p
-                d_logprob_LE[part] = through_head(p.neg_().scatter_add_(-1, target, torch.ones_like(p[:, :1])))
+                d = mass.mul_(-1 / (total[:, None] * temperature))
+                d.scatter_add_(-1, target, torch.full_like(d[:, :1], 1 / temperature))
+                d_logprob_LE[part] = (d if slope is None else d.mul_(slope)).to(head_VE.dtype) @ head_VE
         ctx.save_for_backward(d_logprob_LE, d_entropy_LE)
         if not entropy_gradient:
             ctx.mark_non_differentiable(entropy_L)

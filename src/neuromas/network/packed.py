@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 NAME = "neuromas_shared_prefix"
+_SHORT = 256  # prefix tokens up to which scores are written out
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class PackedPass:
         self._own_at, self._own_row, self._own_col = as_index(own_at), as_index(own_row), as_index(own_col)
         self.prefix_len_U = self.prefix_len_U.to(device)
         self._cache: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}  # layer -> prefix K, V and own K, V
-        self._masks: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+        self._masks: dict[tuple[Any, ...], Tensor] = {}
+        self._own_masks: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
         self._first = True
 
     def advance(self, rows: list[int], step: int) -> Tensor:
@@ -98,19 +100,25 @@ class PackedPass:
         self.counts = {}
         for r in rows:
             self.counts[self.row_adapter[r]] = self.counts.get(self.row_adapter[r], 0) + 1
-        self._masks.clear()
+        self._own_masks.clear()
         return self.prefix_len_U[self._own_row // self.G] + self._own_col
 
     def repeat(self) -> Tensor:
         """Prepare the next pass of one token for the rows of the last one, without a word between host and device."""
         self._own_col = self._own_col + 1
         self.S += 1
-        self._masks.clear()
+        self._own_masks.clear()
         return self.prefix_len_U[self._own_row // self.G] + self._own_col
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
-        """q [1, H, M, D], k and v [1, K, M, D] of the current pass -> [1, M, H, D]."""
+        """q [1, H, M, D], k and v [1, K, M, D] of the current pass -> [1, M, H, D].
+
+        On a CPU in float32 whatever the model's dtype: no slower there, and scores are not rounded to bfloat16.
+        """
+        dtype = q.dtype
         q_MHD, k_MKD, v_MKD = (x[0].transpose(0, 1) for x in (q, k, v))
+        if q.device.type == "cpu":
+            q_MHD, k_MKD, v_MKD = q_MHD.float(), k_MKD.float(), v_MKD.float()
         out_MHD = torch.zeros_like(q_MHD)
         if self._first:
             prefix_k, prefix_v = self._rectangle(k_MKD), self._rectangle(v_MKD)
@@ -120,13 +128,13 @@ class PackedPass:
             if self.room:
                 self._cache[layer] = prefix_k, prefix_v, own_k, own_v
             if not len(self._own_at):
-                return out_MHD[None]
+                return out_MHD[None].to(dtype)
         else:
             prefix_k, prefix_v, own_k, own_v = self._cache[layer]
             u, g = self._own_row // self.G, self._own_row % self.G
             own_k[u, g, :, self._own_col], own_v[u, g, :, self._own_col] = k_MKD, v_MKD
         own_out = self._attend_own(q_MHD, prefix_k, prefix_v, own_k, own_v, scale, window)
-        return out_MHD.index_copy(0, self._own_at, own_out)[None]
+        return out_MHD.index_copy(0, self._own_at, own_out)[None].to(dtype)
 
     # -- rectangles ---------------------------------------------------------------------------------------
 
@@ -146,14 +154,28 @@ class PackedPass:
 
     def _attend_prefix(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """Causal attention of every prefix to itself; right padding is never seen by a real token."""
-        mask = None
-        if window is not None and self.T > window:
-            t = torch.arange(self.T, device=self.device)
-            mask = (t[None] <= t[:, None]) & (t[None] > t[:, None] - window)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
+        U, H, T, D = q.shape
+        K, windowed = k.shape[1], window is not None and T > window
+        if T > _SHORT:
+            mask = self._causal(window, torch.bool) if windowed else None
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=not windowed, scale=scale, enable_gqa=H != K
+            )
+        else:  # several times as fast on a CPU as the fused kernel
+            q = (q * scale).view(U, K, H // K * T, D)
+            scores = (q @ k.transpose(-1, -2)).view(U, H, T, T) + self._causal(window, q.dtype)
+            weight = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+            out = (weight.view(U, K, H // K * T, T) @ v).view(U, H, T, D)
         return out.transpose(1, 2).flatten(0, 1)[self._prefix_slot]
+
+    def _causal(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """Which prefix tokens see which [T, T]: a boolean mask, or one to add."""
+        key = (self.T, window, dtype)
+        if key not in self._masks:
+            t = torch.arange(self.T, device=self.device)
+            see = (t[None] <= t[:, None]) & (t[None] > t[:, None] - (window or self.T))
+            self._masks[key] = see if dtype == torch.bool else _additive(see, dtype)
+        return self._masks[key]
 
     def _attend_own(
         self, q_MHD: Tensor, pk: Tensor, pv: Tensor, ok: Tensor, ov: Tensor, scale: float, window: int | None
@@ -167,7 +189,7 @@ class PackedPass:
         q = q.view(U, G, C, K, R, D).permute(0, 1, 3, 4, 2, 5)  # [U, G, K, R, C, D]
         by_prefix = lambda x: x.transpose(1, 2).flatten(2, 4)  # [U, K, G * R * C, ·]: rows that share their keys
         by_row = lambda x: x.flatten(3, 4)  # [U, G, K, R * C, ·]
-        ok, ov = ok[:, :, :, :S], ov[:, :, :, :S]
+        ok, ov = ok[:, :, :, :S].contiguous(), ov[:, :, :, :S]  # a product with strided keys would take twice as long
         to_prefix = (by_prefix(q) @ pk.transpose(-1, -2)).view(U, K, G, R, C, self.T).transpose(1, 2)
         to_own = (by_row(q) @ ok.transpose(-1, -2)).view(U, G, K, R, C, S)
         prefix_mask, own_mask = self._mask(C, S, slot, window, q.dtype)
@@ -180,7 +202,7 @@ class PackedPass:
     def _mask(self, C: int, S: int, slot: Tensor, window: int | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Additive masks: to the prefix [U, G, 1, 1, C, T] (or broadcastable) and to own keys [U, G, 1, 1, C, S]."""
         key = (C, S, window, dtype)
-        if key not in self._masks:
+        if key not in self._own_masks:
             col = torch.zeros(self.U * self.G * C, dtype=torch.long, device=self.device)
             col = col.index_copy(0, slot, self._own_col).view(self.U, self.G, 1, 1, C, 1)
             t, s = torch.arange(self.T, device=self.device), torch.arange(S, device=self.device)
@@ -189,10 +211,12 @@ class PackedPass:
             if window is not None and self.T + S > window:
                 see_prefix = see_prefix & (t > length + col - window)
                 see_own = see_own & (s > col - window)
-            fill = torch.finfo(dtype).min / 2
-            as_mask = lambda see: torch.zeros(see.shape, dtype=dtype, device=see.device).masked_fill(~see, fill)
-            self._masks[key] = as_mask(see_prefix), as_mask(see_own)
-        return self._masks[key]
+            self._own_masks[key] = _additive(see_prefix, dtype), _additive(see_own, dtype)
+        return self._own_masks[key]
+
+
+def _additive(see: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(see.shape, dtype=dtype, device=see.device).masked_fill(~see, torch.finfo(dtype).min / 2)
 
 
 def _attention(

@@ -15,6 +15,7 @@ from torch import Tensor
 from neuromas.errors import ConfigError
 
 _BLOCK = 256
+_CACHED = 1 << 20  # logits drawn from at once on a CPU
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,21 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, T
     uniform_B: float64 numbers in [0, 1), one for each row; not read when greedy.
     Log-probability and entropy are those of softmax(logits / temperature), before top-p cuts anything, and of the
     untempered softmax when greedy. Sampling inverts the cumulative distribution in two levels (block, then within
-    the block), which is exact and reads the vocabulary twice.
+    the block), which is exact. On a CPU a few rows are drawn at a time, so that they stay in its cache.
     """
+    B, V = logits_BV.shape
+    size = max(1, _CACHED // V) if logits_BV.device.type == "cpu" else B
+    parts = [_draw(logits_BV[i : i + size], uniform_B[i : i + size], how) for i in range(0, B, size)]
+    return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))  # pyright: ignore[reportReturnType]
+
+
+def _draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, Tensor, Tensor]:
     scaled = logits_BV if how.greedy or how.temperature == 1 else logits_BV / how.temperature
     shifted = scaled - scaled.amax(-1, keepdim=True)
     shifted.clamp_(min=torch.finfo(shifted.dtype).min)  # 0 * -inf would make the entropy NaN
     mass = shifted.exp()
     total = mass.sum(-1)
-    entropy = total.log() - (mass * shifted).sum(-1) / total
+    entropy = total.log() - torch.linalg.vecdot(mass, shifted) / total
     if how.greedy:
         token = scaled.argmax(-1)
     else:
@@ -83,8 +91,8 @@ def _invert(mass: Tensor, u: Tensor) -> Tensor:
     """Index whose cumulative mass first exceeds u * total, per row; never an index of zero mass."""
     B, V = mass.shape
     pad = -V % _BLOCK
-    blocks = torch.nn.functional.pad(mass, (0, pad)).view(B, -1, _BLOCK)
-    block_end = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    blocks = (torch.nn.functional.pad(mass, (0, pad)) if pad else mass).view(B, -1, _BLOCK)
+    block_end = blocks.sum(-1).double().cumsum(-1)
     target = u * block_end[:, -1]
     block = torch.searchsorted(block_end, target[:, None], right=True).clamp_(max=block_end.shape[1] - 1)
     start = torch.where(block > 0, block_end.gather(1, (block - 1).clamp_(min=0)), 0.0)
