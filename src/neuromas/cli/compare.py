@@ -118,8 +118,9 @@ def _show(rows: list[dict[str, Any]]) -> None:
     """Figures, floors and tests, task by task."""
     from rich.markup import escape
 
-    from neuromas.cli.show import console, floors_line
+    from neuromas.cli.show import console
     from neuromas.evaluate.report import difference, points, ps
+    from neuromas.evaluate.table import floors_line
 
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]

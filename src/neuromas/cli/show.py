@@ -8,8 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from neuromas.evaluate.table import fit_line as fit_line
-from neuromas.evaluate.table import floors_line as floors_line
+from neuromas.evaluate.table import floors_line
 from neuromas.train.health import collapse_warnings
 from neuromas.types import Grade, Question, Trace
 
