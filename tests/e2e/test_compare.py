@@ -239,20 +239,30 @@ topology = "2"
 """
 
 
+def progress(out: Path) -> int:
+    """Lines that a comparison has written: of answers and of trainings' metrics."""
+    files = [out / "answers.jsonl", *out.glob("runs/*/*/*/metrics.jsonl")]
+    return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
+
+
 @pytest.mark.slow
 def test_a_comparison_of_two_workers_whose_parent_is_killed_ten_times_ends_as_one_that_was_not(tmp_path: Path) -> None:
     (tmp_path / "spec.toml").write_text(SLOW)
     code = "import sys; from neuromas.cli import main; main(sys.argv[1:])"
     command = lambda out: [sys.executable, "-c", code, "compare", str(tmp_path / "spec.toml"), "--out", str(out)]
-    start = time.monotonic()
     subprocess.run(command(tmp_path / "calm"), check=True, stdout=subprocess.DEVNULL)
-    seconds, chance, kills = time.monotonic() - start, random.Random(0), 0
-    while kills < 10:
-        process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.15, 0.6) * seconds)
-        assert process.poll() is None, "the comparison was over before it was killed ten times; make it longer"
+    chance, whole = random.Random(0), progress(tmp_path / "calm")
+    seen: list[int] = []
+    for share in sorted(chance.uniform(0.0, 0.8) for _ in range(10)):
+        process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while progress(tmp_path / "killed") < share * whole:
+            assert process.poll() is None, "the comparison ended by itself"
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.3))
         os.kill(process.pid, signal.SIGKILL)  # the parent only: its workers must notice, and end
-        process.wait()
-        kills += 1
+        assert process.wait() == -signal.SIGKILL, "the comparison was over before the kill"
+        seen.append(progress(tmp_path / "killed"))
+    assert len(set(seen)) > 5, "the kills fell on different moments"
+    assert not (tmp_path / "killed" / "report.html").exists()
     subprocess.run(command(tmp_path / "killed"), check=True, stdout=subprocess.DEVNULL)
     same(tmp_path / "killed", tmp_path / "calm")
