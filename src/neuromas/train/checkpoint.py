@@ -180,9 +180,7 @@ def _optimizer_tensors(stacks: list[nn.Parameter], optimizer: torch.optim.Optimi
     return out
 
 
-def _fill_optimizer(
-    stacks: list[nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
-) -> None:
+def _fill_optimizer(stacks: list[nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     for i, stack in enumerate(stacks):
         mine = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.split(".", 1)[0] == str(i)}
         if mine:

@@ -30,7 +30,7 @@ def finish(run: Path, network: Trained, task: Task, limit: int | None = None) ->
     answers.unlink(missing_ok=True)
 
     def measure(which: str, subject: System, *, greedy: bool = True, blank: tuple[str, ...] = ()) -> None:
-        silent = {"blank": blank} if blank else {}
+        silent: dict[str, Any] = {"blank": blank} if blank else {}
         found = evaluate(subject, task, "test", limit, greedy=greedy, seed=1, **silent)
         label = {"checkpoint": which, "delivery": "blanked" if blank else "as sent"}
         rows.append(found.result | {"system": f"{run.name} ({which})"} | label)

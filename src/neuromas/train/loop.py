@@ -201,7 +201,9 @@ def _check_same(config: RunConfig, out: Path) -> None:
         if theirs[section].get(key) != value and key not in length.get(section, {})
     ]
     differ += [
-        f"{k} was {theirs[k]!r}, is {v!r}" for k, v in mine.items() if k in ("method", "topology", "seed") and theirs[k] != v
+        f"{k} was {theirs[k]!r}, is {v!r}"
+        for k, v in mine.items()
+        if k in ("method", "topology", "seed") and theirs[k] != v
     ]
     if differ:
         raise CheckpointError(

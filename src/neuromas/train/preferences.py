@@ -4,7 +4,6 @@ objectives.py; each names its source.
 Legend: P question, G rollout, L token (all rows concatenated), B pair.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,12 +20,15 @@ def sft_loss(logprobs_L: Tensor, tokens: int) -> Tensor:
     return -logprobs_L.sum() / tokens
 
 
-def dpo_margins(chosen_B: Tensor, rejected_B: Tensor, reference_chosen_B: Tensor, reference_rejected_B: Tensor) -> Tensor:
+def dpo_margins(
+    chosen_B: Tensor, rejected_B: Tensor, reference_chosen_B: Tensor, reference_rejected_B: Tensor
+) -> Tensor:
     """How much more than the reference the policy prefers the chosen completion [B], in nats.
 
     All four are log-probabilities of whole completions, summed over their tokens.
     """
-    for name, x in (("chosen_B", chosen_B), ("rejected_B", rejected_B)):
+    four = (chosen_B, rejected_B, reference_chosen_B, reference_rejected_B)
+    for name, x in zip(("chosen_B", "rejected_B", "reference_chosen_B", "reference_rejected_B"), four, strict=True):
         check_rank(name, x, 1)
     return (chosen_B - reference_chosen_B) - (rejected_B - reference_rejected_B)
 

@@ -1,4 +1,4 @@
-"""CoLLM-CC: parallel actors without messages, and a centralised critic while training. Liu et al. 2026, arXiv 2601.21972.
+"""CoLLM-CC: parallel actors without messages, and a centralised critic while training. Liu et al., arXiv 2601.21972.
 
 1. Every actor answers the question on its own: N calls, none of which reads another.
 2. The team gets one reward r. Ours is the grade of the majority of the N answers, the very thing that is measured at

@@ -1,7 +1,7 @@
 """MALT: a generator, a verifier and a refiner, trained from a search tree. Motwani et al. 2024, arXiv 2412.01928.
 
 1. Search. For every training question the generator writes b answers, the verifier b critiques of each, the refiner b
-   answers for each critique: b³ trajectories (b = 3: 27), b + b² + b³ calls (39). Only the refiner's answers are graded.
+   answers for each critique: b³ trajectories (27 for b = 3), b + b² + b³ calls (39). Only the last ones are graded.
 2. Values. A leaf is worth its reward, a node the mean of its children. Worth over 0.5 is labelled good.
 3. SFT. Every role imitates its own good outputs.
 4. DPO. Verifier and refiner learn to prefer good outputs to bad ones with the same parent. The reference is the state
@@ -94,8 +94,8 @@ class Node:
 def levels(examples: Sequence[Example], rewards: Sequence[float], branching: int) -> list[list[Node]]:
     """The tree's nodes with their values: generations, verifications, refinements.
 
-    examples: in the order of the calls, level by level. rewards: of the leaves. All leaves lie equally deep, so the mean
-    of means is the mean of a node's leaves.
+    examples: in the order of the calls, level by level. rewards: of the leaves. The tree is regular, so the mean of a
+    node's children is the mean of its leaves.
     """
     b = branching
     assert len(rewards) == b**3 and len(examples) == b + b**2 + b**3
@@ -262,9 +262,7 @@ class MaltTraining:
             for role, pairs in self._pairs.items()
         }
 
-    def _update(
-        self, optimizer: torch.optim.Optimizer, step: int, figures: dict[str, dict[str, float]]
-    ) -> StepResult:
+    def _update(self, optimizer: torch.optim.Optimizer, step: int, figures: dict[str, dict[str, float]]) -> StepResult:
         """Update the roles that had something to learn from, and no other."""
         if figures:
             norms = update(self.system, optimizer, self.config.train.clip, step, list(figures))
