@@ -82,7 +82,8 @@ def test_the_gradient_of_dpo_pushes_the_good_up_and_the_bad_down_by_the_papers_w
 @pytest.mark.parametrize("call", [
     lambda: sft_loss(torch.zeros(2, 1), 2), lambda: dpo_loss(torch.zeros(2, 1), 0.1, 2),
     lambda: dpo_margins(torch.zeros(2), torch.zeros(2), torch.zeros(2), torch.zeros(2, 1)),
-    lambda: critic_advantages(torch.zeros(4), torch.zeros(4)), lambda: critic_loss(torch.zeros(2, 2), torch.zeros(2, 2)),
+    lambda: critic_advantages(torch.zeros(4), torch.zeros(4)),
+    lambda: critic_loss(torch.zeros(2, 2), torch.zeros(2, 2)),
 ])  # fmt: skip
 def test_wrong_shapes_are_refused(call: Callable[[], Any]) -> None:
     with pytest.raises(ValueError, match="axes"):
@@ -129,7 +130,9 @@ def test_sft_and_dpo_gradients_are_those_of_the_direct_computation() -> None:
     for logprobs in (lambda e: score(team, e), lambda e: [direct(team, x) for x in e]):
         parts = logprobs(EXAMPLES)
         good, bad = (part.sum()[None] for part in logprobs(pair))
-        loss = sft_loss(torch.cat(parts), 12) + dpo_loss(dpo_margins(good, bad, good.detach() * 0, bad.detach() * 0), 0.5, 1)
+        loss = sft_loss(torch.cat(parts), 12) + dpo_loss(
+            dpo_margins(good, bad, good.detach() * 0, bad.detach() * 0), 0.5, 1
+        )
         gradients.append(list(torch.autograd.grad(loss, team.adapters.stacks(), allow_unused=False)))
     for mine, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-3)
