@@ -56,7 +56,6 @@ def main(
     }
     config = _config(recipe, changes, out if resume else None)
     folder = out or Path("runs") / _name(config, recipe)
-
     import torch
 
     if threads:
