@@ -124,6 +124,12 @@ def test_a_node_of_the_full_tree_is_worth_the_mean_of_its_children() -> None:
     assert len(preference_pairs(refined)) == 2 + 2 + 0 + 0 + 2 + 2 + 0 + 0 + 2
 
 
+def test_what_said_the_same_makes_no_pair() -> None:
+    same, other = Example("verifier", [0], [1], [7]), Example("verifier", [0], [1], [8])
+    nodes = [malt.Node(same, 1.0, 0), malt.Node(same, 0.0, 0), malt.Node(other, 0.0, 0)]
+    assert preference_pairs(nodes) == [(same, other)]
+
+
 # -- CoLLM-CC's calls --------------------------------------------------------------------------------------
 
 

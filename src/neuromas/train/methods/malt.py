@@ -116,12 +116,16 @@ def good_examples(nodes: Sequence[Node]) -> list[Example]:
 
 
 def preference_pairs(nodes: Sequence[Node]) -> list[Pair]:
-    """Every good node with every bad one of the same parent: what DPO compares."""
+    """Every good node with every bad one of the same parent: what DPO compares.
+
+    Two nodes that said the same differ in their value by luck alone, so they make no pair (our choice).
+    """
     return [
         (one.example, other.example)
         for one in nodes
         for other in nodes
         if one.parent == other.parent and one.good and not other.good
+        if one.example.completion_ids != other.example.completion_ids
     ]
 
 
