@@ -182,6 +182,23 @@ def test_a_question_that_comes_round_again_is_sampled_anew(tmp_path: Path, metho
     assert not first & second
 
 
+def test_trees_that_are_missing_are_noticed(tmp_path: Path, backbone: Backbone) -> None:
+    train(config_of("malt", train__steps=4), tmp_path / "run", backbone=backbone)
+    trees = tmp_path / "run" / "trees.jsonl"
+    trees.write_text("".join(trees.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(CheckpointError, match="holds 15 trees, not 16"):
+        train(config_of("malt"), tmp_path / "run", backbone=backbone, resume=True)
+
+
+def test_a_nan_is_noticed_where_all_rewards_are_equal(tmp_path: Path) -> None:
+    for method in METHODS:
+        system = build(config_of(method), binary_backbone())[0]
+        system.adapters.stacks()[0].data[0] = float("nan")
+        steps = method_of(config_of(method), tmp_path, system, FirstCharacter(""))
+        with pytest.raises(DivergenceError, match="step 1"):
+            steps.step(torch.optim.AdamW(checkpoint.parameters(system)), 1, 0.0)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_nan_weight_stops_the_run(tmp_path: Path, method: str) -> None:
     system, task = build(config_of(method), binary_backbone())

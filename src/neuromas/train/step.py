@@ -65,7 +65,7 @@ def train_step(
     clock = _Clock()
     policy = replace(network.decoding, top_p=1.0)  # top-p would sample another policy than the one differentiated
     traces = network.forward(questions, rollouts=G, seed=seed, step=step, decoding=policy)
-    _check_finite(traces, step)
+    check_finite(traces, step)
     clock.lap("sample")
 
     # 2. One reward per rollout, from the final answer alone.
@@ -111,7 +111,7 @@ def train_step(
     return StepResult(metrics, traces, grades)
 
 
-def _check_finite(traces: list[Trace], step: int) -> None:
+def check_finite(traces: list[Trace], step: int) -> None:
     """Equal rewards skip the replay, so a network that has turned to NaN must be noticed where it samples."""
     bad = {c.node for t in traces for c in t.calls if not all(map(math.isfinite, c.logprobs))}
     if bad:

@@ -35,7 +35,7 @@ from neuromas.train.methods.team import Example, Team, backward, micro_batches, 
 from neuromas.train.objectives import policy_gradient_loss
 from neuromas.train.preferences import critic_advantages, critic_loss
 from neuromas.train.schedule import Schedule, learning_rate
-from neuromas.train.step import StepResult, answer_figures
+from neuromas.train.step import StepResult, answer_figures, check_finite
 from neuromas.types import Question, Trace
 
 CRITIC = "critic"
@@ -93,6 +93,7 @@ class CollmTraining:
         chat = team.with_decoding(replace(team.decoding, top_p=1.0))
         rows = [(q, g, team.dialogue(q)) for q, first in number_rollouts(questions, G) for g in range(first, first + G)]
         traces = converse(chat, rows, greedy=False, seed=stream_key(self.config.seed, "step", step))
+        check_finite(traces, step)
         grades = self.task.grade_many([q for q in questions for _ in range(G)], [trace.answer for trace in traces])
         rewards_PG = torch.tensor([g.reward for g in grades]).view(len(questions), G)
         sampled = time.perf_counter()

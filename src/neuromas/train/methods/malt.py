@@ -31,7 +31,7 @@ from neuromas.tasks.base import Task
 from neuromas.train.methods.team import Example, Team, backward, drawn, micro_batches, score, update
 from neuromas.train.preferences import dpo_loss, dpo_margins, sft_loss
 from neuromas.train.schedule import Schedule, learning_rate
-from neuromas.train.step import StepResult, answer_figures
+from neuromas.train.step import StepResult, answer_figures, check_finite
 from neuromas.types import Grade, Question
 
 ROLES = GENERATOR, VERIFIER, REFINER = ("generator", "verifier", "refiner")
@@ -177,6 +177,7 @@ class MaltTraining:
         chat = self.system.with_decoding(replace(self.system.decoding, top_p=1.0))
         rows = [(question, g, self.system.search(b)) for g, question in enumerate(questions)]
         traces = converse(chat, rows, greedy=False, seed=seed)
+        check_finite(traces, step)
         leaves = b**3
         texts = [q.answer_prefix + c.text for q, t in zip(questions, traces, strict=True) for c in t.calls[-leaves:]]
         grades = self.task.grade_many([q for q in questions for _ in range(leaves)], texts)
@@ -189,10 +190,13 @@ class MaltTraining:
         return StepResult(answer_figures(traces, grades, rewards_PG), traces, worth)
 
     def _learn_from(self) -> None:
-        """Read the trees of the whole search, once."""
+        """Read the trees of the whole search, once. Raises `CheckpointError` when some are missing."""
+        trees, want = read_json_lines(self.out / "trees.jsonl"), self.config.malt.search * self.schedule.size
+        if len(trees) != want:
+            raise CheckpointError(f"{self.out / 'trees.jsonl'} holds {len(trees)} trees, not {want}; start a new run")
         self._examples = {role: [] for role in ROLES}
         self._pairs = {role: [] for role in (VERIFIER, REFINER)}
-        for tree in read_json_lines(self.out / "trees.jsonl"):
+        for tree in trees:
             examples = [Example(node.split()[0], *ids) for node, *ids in tree["calls"]]
             for role, nodes in zip(ROLES, levels(examples, tree["rewards"], self.config.malt.branching), strict=True):
                 self._examples[role] += good_examples(nodes)
