@@ -180,11 +180,13 @@ def run_config(**changes: Any) -> RunConfig:
         },
     }  # fmt: skip
     data = copy.deepcopy(data)
+    if "method" in changes:
+        del data["topology"]  # a baseline has a shape of its own
     for name, value in changes.items():
         *path, leaf = name.split("__")
         place = data
         for part in path:
-            place = place[part]
+            place = place.setdefault(part, {})
         place[leaf] = value
     return RunConfig.make(data)
 

@@ -27,6 +27,7 @@ class Heard:
     ask: str  # the system's words
     user: str  # the user's words
     begun: str = ""  # what is put into the model's mouth
+    role: str = ""  # whose adapter spoke; "" for the bare backbone
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Script:
     Stages are known by their random streams, so a call under another address fails too.
     """
 
-    def __init__(self, replies: Mapping[str, str] | Callable[[str], str], question: Question = QUESTION) -> None:
+    def __init__(
+        self, replies: Mapping[str, str] | Callable[[str], str], question: Question = QUESTION, bank: Any = None
+    ) -> None:
+        self.bank = bank  # where the roles have adapters
         self.replies, self.heard, self.passes = replies, [], []
         stages = replies if isinstance(replies, Mapping) else {}
         self._stage = {stream_key(0, 0, question.id, 0, stage): stage for stage in stages}
@@ -52,17 +56,19 @@ class Script:
     def chat(self, limits: Limits | None = None, style: Style = "chat", window: int = 20_000) -> Chat:
         self.template = PromptTemplate(byte_tokenizer(CHATML), style, window)
         backbone: Any = SimpleNamespace(name="scripted", template=self.template)
-        return Chat(backbone, limits or Limits(200, 200), Decoding(), self._generate)
+        return Chat(backbone, limits or Limits(200, 200), Decoding(), self._generate, self.bank)
 
     def _generate(
-        self, backbone: Any, bank: None, groups: Sequence[Group], keys: Sequence[int], limit: int, how: Decoding
+        self, backbone: Any, bank: Any, groups: Sequence[Group], keys: Sequence[int], limit: int, how: Decoding
     ) -> list[Completion]:
-        assert bank is None
+        assert bank is self.bank
         self.passes.append(Pass(list(groups), limit, how.greedy))
-        prompts = [group.prefix_ids + own for group in groups for own in group.own_ids]
-        return [self._reply(self.template.tokenizer.decode(p), k, limit) for p, k in zip(prompts, keys, strict=True)]
+        prompts = [(group.prefix_ids + own, group.adapter) for group in groups for own in group.own_ids]
+        names = {0: ""} if bank is None else {n: role for role, n in bank.index.items()}
+        decode = self.template.tokenizer.decode
+        return [self._reply(decode(p), k, limit, names[n]) for (p, n), k in zip(prompts, keys, strict=True)]
 
-    def _reply(self, prompt: str, key: int, limit: int) -> Completion:
+    def _reply(self, prompt: str, key: int, limit: int, role: str) -> Completion:
         if isinstance(self.replies, Mapping):
             stage = self._stage[key]
             reply = self.replies[stage]
@@ -70,7 +76,7 @@ class Script:
             stage, reply = "", self.replies(prompt)
         system, user, begun = (part.split("\n", 1)[1] for part in prompt.split("<|im_start|>")[1:4])
         ends = "<|im_end|>\n"
-        self.heard.append(Heard(stage, system.removesuffix(ends), user.removesuffix(ends), begun))
+        self.heard.append(Heard(stage, system.removesuffix(ends), user.removesuffix(ends), begun, role))
         ids = [*reply.encode(), IM_END]
         return Completion(ids[:limit], [0.0] * len(ids[:limit]), [0.0] * len(ids[:limit]), len(ids) > limit)
 

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neuromas.errors import ConfigError
 
@@ -77,9 +77,34 @@ class TrainConfig(Section):
     stop_after_seconds: float | None = Field(default=None, gt=0)  # ends the run early, with everything saved
 
 
+class MaltConfig(Section):
+    """Settings of method "malt" alone: `search` steps sample trees, `sft` steps imitate, the rest of the run is DPO."""
+
+    search: int = Field(default=25, ge=1)  # steps that sample a tree for each of `train.questions` questions
+    sft: int = Field(default=40, ge=0)  # steps of supervised training after them
+    branching: int = Field(default=3, ge=1)  # children of every node: branching ** 3 trajectories a question
+    batch: int = Field(default=16, ge=1)  # examples of each role (DPO: pairs) in one step
+    beta: float = Field(default=0.1, gt=0)  # DPO's β
+    dpo_scale: float = Field(default=0.1, gt=0)  # learning rate of DPO, as a multiple of `train.learning_rate`
+
+
+class CollmConfig(Section):
+    """Settings of method "collm-cc" alone."""
+
+    actors: int = Field(default=3, ge=1)  # calls a question
+    value_weight: float = Field(default=0.6, ge=0)  # of the critic's squared error
+
+
+Method = Literal["neuromas", "malt", "collm-cc"]
+_PAPERS: dict[Any, dict[str, dict[str, float]]] = {  # defaults that come from a method's own paper
+    "collm-cc": {"train": {"learning_rate": 5e-6}, "sampling": {"temperature": 0.6}},
+}
+
+
 class RunConfig(Section):
     """One training run."""
 
+    method: Method = "neuromas"
     topology: str | list[int] | dict[str, Any] = "2"
     seed: int = 0
     task: TaskConfig = TaskConfig()
@@ -87,13 +112,42 @@ class RunConfig(Section):
     adapter: AdapterConfig = AdapterConfig()
     sampling: SamplingConfig = SamplingConfig()
     train: TrainConfig = TrainConfig()
+    malt: MaltConfig = MaltConfig()
+    collm: CollmConfig = CollmConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_method(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Put a paper's own values where the recipe says nothing."""
+        for section, values in _PAPERS.get(data.get("method"), {}).items():
+            given = data.get(section, {})
+            if isinstance(given, dict):
+                data = data | {section: values | given}
+        return data
 
     def check(self) -> None:
         """Raises `ConfigError` where settings contradict each other."""
+        if self.method != "neuromas":
+            return self._check_baseline()
         if self.train.estimator != "running_mean" and self.train.rollouts < 2:
             raise ConfigError(
                 f"train.rollouts is {self.train.rollouts}, but estimator {self.train.estimator!r} compares the "
                 "rollouts of a question and needs 2 or more; raise rollouts or use estimator 'running_mean'"
+            )
+
+    def _check_baseline(self) -> None:
+        """The trained baselines have a shape and an objective of their own; a setting that they ignore is a mistake."""
+        t, plain = self.train, RunConfig()
+        ignored = {"topology": (self.topology, plain.topology), "adapter.tied": (self.adapter.tied, False)}
+        for name in ("estimator", "warm_start", "kl", "entropy"):
+            ignored[f"train.{name}"] = getattr(t, name), getattr(plain.train, name)
+        for name, (value, default) in ignored.items():
+            if value != default:
+                raise ConfigError(f"{name} is {value!r}, which method {self.method!r} does not use; leave it out")
+        if self.method == "malt" and self.malt.search + self.malt.sft > t.steps:
+            raise ConfigError(
+                f"train.steps is {t.steps}, but malt.search ({self.malt.search}) and malt.sft ({self.malt.sft}) need "
+                "more; raise train.steps (what is left over is DPO) or lower them"
             )
 
     @classmethod

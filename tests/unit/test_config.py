@@ -77,6 +77,7 @@ def test_settings_cannot_be_changed_by_accident() -> None:
 def test_every_published_recipe_is_valid_and_names_a_task_a_topology_and_ends_early(recipe: Path) -> None:
     config = RunConfig.load(recipe)
     Topology.parse(config.topology)
+    assert recipe.stem.endswith({"malt": "_malt", "collm-cc": "_collm"}.get(config.method, ""))
     assert config.backbone.name in ("tiny", "smollm2-135m")
     assert RunConfig.make(config.model_dump(mode="json")) == config
     if config.task.name == "compositional":

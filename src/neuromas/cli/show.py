@@ -44,8 +44,11 @@ class TrainingView:
         if "reward" in line:
             self._rewards.append(line["reward"])
             recent = sum(self._rewards[-10:]) / len(self._rewards[-10:])
-            self._progress.update(self._bar, completed=line["step"], note=f"reward {recent:.2f}")
+            self._progress.update(self._bar, note=f"reward {recent:.2f}")
             self._lines.append(line)
+        if "phase" in line:  # of methods that have several
+            self._progress.update(self._bar, note=line["phase"])
+        self._progress.update(self._bar, completed=line["step"])
         if "validation" in line:
             v = line["validation"]
             text = f"step {line['step']:>4}  validation {percent(v)}"
@@ -72,6 +75,7 @@ def results_table(rows: list[dict[str, Any]], title: str) -> Table:
     for row in rows:
         low, high = row["ci95"]
         notes = [row["decoding"]] + (["silent"] if row.get("delivery") == "blanked" else [])
+        notes += [f"vote of {row['votes']}"] if row.get("votes", 1) > 1 else []
         table.add_row(
             escape(f"{row.get('checkpoint', row['system'])}, {', '.join(notes)}"),
             f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
@@ -88,7 +92,8 @@ def print_final(final: dict[str, Any]) -> None:
     rows = final["results"]
     console.print(results_table(rows, f"{rows[0]['task']} ({rows[0]['split']}), {final['steps']} steps"))
     console.print(escape(floors_line(rows[0])))
-    console.print("silent: the same network, every message blanked.")
+    if any(row.get("delivery") == "blanked" for row in rows):
+        console.print("silent: the same network, every message blanked.")
     for warning in final["warnings"]:
         console.print(f"[yellow]warning:[/] {escape(warning)}")
 

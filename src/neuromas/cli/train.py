@@ -2,7 +2,7 @@
 
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def main(
     recipe: Annotated[Path | None, tyro.conf.Positional] = None,
+    method: Literal["neuromas", "malt", "collm-cc"] | None = None,
     task: str | None = None,
     topology: str | None = None,
     backbone: str | None = None,
@@ -28,6 +29,7 @@ def main(
 
     Args:
         recipe: A TOML file; options given here override it. Published ones are in recipes/.
+        method: How to train: the network's own way, or a trained baseline (their settings: [malt], [collm]).
         task: What to learn; see `neuromas tasks`.
         topology: Hidden widths such as 2-2, or a file; see `neuromas draw`.
         backbone: The frozen language model; see `neuromas backbones`.
@@ -44,6 +46,7 @@ def main(
     from neuromas.files import write_json
 
     changes: dict[str, Any] = {
+        "method": method,
         "task.name": task,
         "topology": topology,
         "backbone.name": backbone,
@@ -53,7 +56,6 @@ def main(
     }
     config = _config(recipe, changes, out if resume else None)
     folder = out or Path("runs") / _name(config, recipe)
-
     import torch
 
     if threads:
@@ -82,6 +84,8 @@ def _config(recipe: Path | None, changes: dict[str, Any], resumed: Path | None) 
 
 
 def _name(config: "RunConfig", recipe: Path | None) -> str:
+    if config.method != "neuromas":
+        return f"{recipe.stem if recipe else f'{config.task.name}_{config.method}'.replace('/', '-')}_s{config.seed}"
     shape = Path(config.topology).stem if isinstance(config.topology, str) else "custom"
     stem = recipe.stem if recipe else f"{config.task.name.replace('/', '-')}_{shape or 'single'}"
     return f"{stem}_s{config.seed}"

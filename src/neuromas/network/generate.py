@@ -124,6 +124,13 @@ def replay(
     return backbone.token_logprobs(hidden[at], target, temperature, entropy_gradient)
 
 
+def last_states(backbone: Backbone, bank: AdapterBank | None, groups: Sequence[Group]) -> Tensor:
+    """Hidden state [B, width] of each row's last prompt token, in order; differentiable in the bank."""
+    batch = PackedPass(list(groups), room=0, device=backbone.device)
+    hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, _Routes(backbone, bank, groups).route(batch))
+    return hidden[batch.last_at_B]
+
+
 def _prefix_ends(groups: Sequence[Group]) -> list[int]:
     """Stream index of the prefix's last token, for each row."""
     ends: list[int] = []

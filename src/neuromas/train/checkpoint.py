@@ -17,16 +17,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuromas.errors import CheckpointError
 from neuromas.files import write_json
-from neuromas.network.adapters import AdapterBank
 from neuromas.network.forward import Network
 from neuromas.network.prompt import PROMPT_VERSION
 from neuromas.network.topology import Topology
+from neuromas.train.methods.team import Team
 
 FORMAT = 1
+
+Trained = Network | Team  # what a run trains
 
 
 @dataclass
@@ -39,20 +41,22 @@ class Progress:
     best_validation: float = -1.0  # accuracy; -1 before the first validation
 
 
-def save(folder: Path, network: Network, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
+def save(folder: Path, network: Trained, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
     """Write `folder/step-N`; atomic."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{progress.step:06d}"
     work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
-        write_json(work / "topology.json", network.topology.to_dict())
+        write_json(work / "topology.json", _shape(network))
         for name in network.adapters.names:
             state, config = network.adapters.export_peft(name, network.backbone.name)
             node = work / "nodes" / name
             node.mkdir(parents=True)
             save_file(state, node / "adapter_model.safetensors", metadata={"format": "pt"})
             write_json(node / "adapter_config.json", config)
-        save_file(_optimizer_tensors(network.adapters, optimizer), work / "optimizer.safetensors")
+        if extras := _extras(network):
+            save_file({k: v.detach().cpu().contiguous() for k, v in extras.items()}, work / "extras.safetensors")
+        save_file(_optimizer_tensors(parameters(network), optimizer), work / "optimizer.safetensors")
         write_json(work / "state.json", {"progress": asdict(progress), **_identity(network), "versions": _versions()})
         for file in work.rglob("*"):
             if file.is_file():
@@ -66,7 +70,7 @@ def save(folder: Path, network: Network, optimizer: torch.optim.Optimizer, progr
     return target
 
 
-def load(folder: Path, network: Network, optimizer: torch.optim.Optimizer | None = None) -> Progress:
+def load(folder: Path, network: Trained, optimizer: torch.optim.Optimizer | None = None) -> Progress:
     """Fill `network` (and `optimizer`) from a checkpoint. Raises `CheckpointError` naming what differs."""
     state = _read(folder / "state.json")
     mine = _identity(network)
@@ -81,9 +85,16 @@ def load(folder: Path, network: Network, optimizer: torch.optim.Optimizer | None
         network.adapters.import_peft(
             name, _tensors(node / "adapter_model.safetensors"), _read(node / "adapter_config.json")
         )
+    if extras := _extras(network):
+        _fill(extras, _tensors(folder / "extras.safetensors"))
     if optimizer is not None:
-        _fill_optimizer(network.adapters, optimizer, _tensors(folder / "optimizer.safetensors"))
+        _fill_optimizer(parameters(network), optimizer, _tensors(folder / "optimizer.safetensors"))
     return Progress(**state["progress"])
+
+
+def parameters(network: Trained) -> list[nn.Parameter]:
+    """Every tensor that training changes."""
+    return [*network.adapters.stacks(), *_extras(network).values()]
 
 
 def topology_of(folder: Path) -> Topology:
@@ -123,7 +134,7 @@ def clean(folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _identity(network: Network) -> dict[str, Any]:
+def _identity(network: Trained) -> dict[str, Any]:
     """What must be equal for a checkpoint to fit."""
     bank = network.adapters
     return {
@@ -131,12 +142,28 @@ def _identity(network: Network) -> dict[str, Any]:
         "prompt_version": PROMPT_VERSION,
         "backbone": network.backbone.name,
         "backbone_fingerprint": network.backbone.fingerprint(),
-        "topology": network.topology.to_dict(),
+        "topology": _shape(network),
         "adapters": bank.nodes,
         "rank": bank.rank,
         "alpha": bank.alpha,
         "targets": sorted(bank.shapes),
     }
+
+
+def _shape(network: Trained) -> dict[str, Any]:
+    return network.topology.to_dict() if isinstance(network, Network) else network.shape
+
+
+def _extras(network: Trained) -> dict[str, nn.Parameter]:
+    return {} if isinstance(network, Network) else network.extras
+
+
+@torch.no_grad()
+def _fill(mine: dict[str, nn.Parameter], tensors: dict[str, Tensor]) -> None:
+    for name, parameter in mine.items():
+        if name not in tensors or tensors[name].shape != parameter.shape:
+            raise CheckpointError(f"{name} is missing or has another shape; the checkpoint is damaged, choose another")
+        parameter.copy_(tensors[name])
 
 
 def _versions() -> dict[str, str]:
@@ -145,16 +172,16 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
 
 
-def _optimizer_tensors(bank: AdapterBank, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(stacks: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
-    for i, stack in enumerate(bank.stacks()):
+    for i, stack in enumerate(stacks):
         for field, value in optimizer.state.get(stack, {}).items():
             out[f"{i}.{field}"] = torch.as_tensor(value).detach().cpu().contiguous()
     return out
 
 
-def _fill_optimizer(bank: AdapterBank, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    for i, stack in enumerate(bank.stacks()):
+def _fill_optimizer(stacks: list[nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    for i, stack in enumerate(stacks):
         mine = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.split(".", 1)[0] == str(i)}
         if mine:
             optimizer.state[stack] = {k: v if k == "step" else v.to(stack.device) for k, v in mine.items()}

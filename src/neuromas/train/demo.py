@@ -23,6 +23,7 @@ from neuromas.evaluate.baselines.vote import Vote
 from neuromas.evaluate.run import evaluate
 from neuromas.evaluate.table import pool
 from neuromas.files import read_json_lines, write_json
+from neuromas.network.forward import Network
 from neuromas.train import checkpoint
 from neuromas.train.finish import validation_score
 from neuromas.train.loop import build, load_run, train
@@ -164,6 +165,7 @@ def _measure(plan: Plan, out: Path, system: str, rate: float, seed: int) -> dict
     """Test figures of one run: {row of the summary: {variant: [result]}}; the best-validation checkpoint leads."""
     run_folder = folder(out, system, rate, seed)
     best, task, _ = load_run(run_folder, "best")
+    assert isinstance(best, Network), "the demonstration trains networks"
     ask = lambda subject, **options: [evaluate(subject, task, "test", plan.test, seed=seed, **options).result]
     rows = {"greedy": ask(best), "sampled": ask(best, greedy=False)}
     rows["last"] = rows["greedy"]
@@ -181,6 +183,7 @@ def _measure(plan: Plan, out: Path, system: str, rate: float, seed: int) -> dict
 
 def _measure_untrained(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     network, task = build(plan.config("trained", plan.rates[0], plan.seeds[0]))
+    assert isinstance(network, Network)
     ask = lambda **options: [evaluate(network, task, "test", plan.test, **options).result]
     return {
         "greedy": ask(),

@@ -1,10 +1,13 @@
-"""A training run: a folder, a loop over `train_step`, validation, checkpoints, and resuming to the same numbers."""
+"""A training run: a folder, a loop over steps, validation, checkpoints, and resuming to the same numbers.
+
+What a step does is the method's: `train_step` for a network, a file in methods/ for a trained baseline.
+"""
 
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -19,7 +22,9 @@ from neuromas.network.topology import Topology
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
 from neuromas.train import checkpoint
-from neuromas.train.checkpoint import Progress
+from neuromas.train.checkpoint import Progress, Trained
+from neuromas.train.methods.collm import Collm, CollmTraining
+from neuromas.train.methods.malt import Malt, MaltTraining
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult, train_step
 
@@ -27,13 +32,59 @@ Watch = Callable[[dict[str, Any]], None]  # called with every line of metrics.js
 _SAMPLES = 2  # traces kept each time a validation is made
 
 
-def build(config: RunConfig, backbone: Backbone | None = None) -> tuple[Network, Task]:
-    """The untrained network and the task of a run. A backbone already loaded may be shared."""
+_LOGS = ("metrics.jsonl", "samples.jsonl", "trees.jsonl")  # one record or more a step
+
+
+class Method(Protocol):
+    """A way of training a system."""
+
+    def rate(self, step: int) -> float:
+        """The learning rate of `step` (from 1)."""
+        ...
+
+    def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
+        """Do it. baseline: mean reward of earlier steps. Raises `DivergenceError` before anything is changed."""
+        ...
+
+
+class Joint:
+    """This library's own method: one joint step of all nodes, or of a single model (topology "single")."""
+
+    def __init__(self, config: RunConfig, network: Network, task: Task) -> None:
+        self.config, self.network, self.task = config, network, task
+        self.schedule = Schedule(task.questions("train"), config)
+
+    def rate(self, step: int) -> float:
+        return learning_rate(self.config, step)
+
+    def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
+        t, asked = self.config.train, self.schedule.questions(step)
+        seed = self.config.seed
+        return train_step(self.network, optimizer, self.task, asked, t, step=step, seed=seed, baseline=baseline)
+
+
+def method_of(config: RunConfig, out: Path, system: Trained, task: Task) -> Method:
+    """How `system` is trained; `out` is the run's folder, where a method may keep what it samples."""
+    if isinstance(system, Malt):
+        return MaltTraining(config, out, system, task)
+    if isinstance(system, Collm):
+        return CollmTraining(config, out, system, task)
+    assert isinstance(system, Network)
+    return Joint(config, system, task)
+
+
+def build(config: RunConfig, backbone: Backbone | None = None) -> tuple[Trained, Task]:
+    """The untrained system and the task of a run. A backbone already loaded may be shared."""
     task = load_task(config.task.name, **config.task.options)
     if backbone is None:
         b = config.backbone
         backbone = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
     s = config.sampling
+    limits = Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows)
+    if config.method == "malt":
+        return Malt.create(config, backbone, limits), task
+    if config.method == "collm-cc":
+        return Collm.create(config, backbone, limits, lambda q, text: task.grade(q, text).parsed), task
     network = Network.create(
         Topology.parse(config.topology),
         backbone,
@@ -42,7 +93,7 @@ def build(config: RunConfig, backbone: Backbone | None = None) -> tuple[Network,
         targets=config.adapter.targets,
         tied=config.adapter.tied,
         seed=config.seed,
-        limits=Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows),
+        limits=limits,
         decoding=Decoding(temperature=s.temperature, top_p=s.top_p),
     )
     return network, task
@@ -55,8 +106,8 @@ def train(
     resume: bool = False,
     backbone: Backbone | None = None,
     watch: Watch | None = None,
-) -> tuple[Network, Task]:
-    """Run or continue a training run in the folder `out`; returns the network as of the last step.
+) -> tuple[Trained, Task]:
+    """Run or continue a training run in the folder `out`; returns the network, or team, as of the last step.
 
     A run that was killed continues, with resume=True, to the same numbers as an undisturbed one: only the step
     under way is lost. Raises `CheckpointError` when `out` holds another run, `DivergenceError` on NaN or infinity.
@@ -66,9 +117,9 @@ def train(
     network, task = build(config, backbone)
     t = config.train
     network.backbone.checkpoint_gradients(t.gradient_checkpointing)
-    optimizer = torch.optim.AdamW(network.adapters.stacks(), betas=t.betas, weight_decay=t.weight_decay)
+    optimizer = torch.optim.AdamW(checkpoint.parameters(network), betas=t.betas, weight_decay=t.weight_decay)
     progress = _open(config, out, network, optimizer, resume)
-    schedule = Schedule(task.questions("train"), config)
+    method = method_of(config, out, network, task)
     logger = _Logger(out, watch)
     if progress.step == 0 and not read_json_lines(out / "metrics.jsonl"):
         logger.log({"step": 0} | _validate(network, task, config, progress))
@@ -78,24 +129,16 @@ def train(
     budget = t.stop_after_seconds or math.inf
     while progress.step < t.steps and spent < budget:
         step = progress.step + 1
-        rate = learning_rate(config, step)
+        rate = method.rate(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
         try:
-            result = train_step(
-                network,
-                optimizer,
-                task,
-                schedule.questions(step),
-                t,
-                step=step,
-                seed=config.seed,
-                baseline=progress.baseline,
-            )
+            result = method.step(optimizer, step, progress.baseline)
         except DivergenceError as error:
             raise _saved(error, out, step) from error
         progress.step = step
-        progress.baseline += (result.metrics["reward"] - progress.baseline) * (1 / step if step < 10 else 0.1)
+        if "reward" in result.metrics:
+            progress.baseline += (result.metrics["reward"] - progress.baseline) * (1 / step if step < 10 else 0.1)
         spent += sum(result.metrics["seconds"].values())
         line = {"step": step, "learning_rate": rate, **result.metrics}
         check = step % t.validate_every == 0 or step == t.steps or spent >= budget
@@ -109,8 +152,8 @@ def train(
     return network, task
 
 
-def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -> tuple[Network, Task, RunConfig]:
-    """The network of a finished or running run: "best" (on validation) or "last"."""
+def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -> tuple[Trained, Task, RunConfig]:
+    """The network, or team, of a finished or running run: "best" (on validation) or "last"."""
     if not (run / "config.json").is_file():
         raise CheckpointError(f"{run} is not a run folder (no config.json); make one with: neuromas train")
     config = RunConfig.make(json.loads((run / "config.json").read_text(encoding="utf-8")))
@@ -123,13 +166,13 @@ def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -
     return network, task, config
 
 
-def _open(config: RunConfig, out: Path, network: Network, optimizer: torch.optim.Optimizer, resume: bool) -> Progress:
+def _open(config: RunConfig, out: Path, network: Trained, optimizer: torch.optim.Optimizer, resume: bool) -> Progress:
     """Prepare the run folder, or restore from it."""
     newest = checkpoint.newest(out / "checkpoints")
     if not resume:
         if newest is not None:
             raise CheckpointError(f"{out} already holds a run; continue it with --resume, or choose another --out")
-        for old in ("metrics.jsonl", "samples.jsonl"):
+        for old in _LOGS:
             (out / old).unlink(missing_ok=True)
         write_json(out / "config.json", config.model_dump(mode="json"))
         return Progress()
@@ -140,7 +183,7 @@ def _open(config: RunConfig, out: Path, network: Network, optimizer: torch.optim
     progress = checkpoint.load(newest, network, optimizer)
     if progress.best_step == progress.step:  # killed after the checkpoint was saved and before it was marked
         checkpoint.mark_best(out, newest)
-    for file in ("metrics.jsonl", "samples.jsonl"):
+    for file in _LOGS:
         keep_json_lines(out / file, progress.step)
     return progress
 
@@ -158,7 +201,9 @@ def _check_same(config: RunConfig, out: Path) -> None:
         if theirs[section].get(key) != value and key not in length.get(section, {})
     ]
     differ += [
-        f"{k} was {theirs[k]!r}, is {v!r}" for k, v in mine.items() if k in ("topology", "seed") and theirs[k] != v
+        f"{k} was {theirs[k]!r}, is {v!r}"
+        for k, v in mine.items()
+        if k in ("method", "topology", "seed") and theirs[k] != v
     ]
     if differ:
         raise CheckpointError(
@@ -169,7 +214,7 @@ def _check_same(config: RunConfig, out: Path) -> None:
 
 
 def _checkpoint(
-    network: Network, optimizer: torch.optim.Optimizer, progress: Progress, config: RunConfig, out: Path
+    network: Trained, optimizer: torch.optim.Optimizer, progress: Progress, config: RunConfig, out: Path
 ) -> None:
     saved = checkpoint.save(out / "checkpoints", network, optimizer, progress)
     if progress.best_step == progress.step:
@@ -177,7 +222,7 @@ def _checkpoint(
     checkpoint.prune(out / "checkpoints", config.train.keep_checkpoints, out / "best")
 
 
-def _validate(network: Network, task: Task, config: RunConfig, progress: Progress) -> dict[str, Any]:
+def _validate(network: Trained, task: Task, config: RunConfig, progress: Progress) -> dict[str, Any]:
     """Greedy accuracy on the validation split, for the step's line; remembers the best."""
     found = evaluate(network, task, "validation", config.train.validation_questions).result
     if found["accuracy"] >= progress.best_validation:  # of equals the later: it has learned longer

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 
-def _check_rank(name: str, x: Tensor, rank: int) -> None:
+def check_rank(name: str, x: Tensor, rank: int) -> None:
+    """Raises ValueError unless `x` has `rank` axes."""
     if x.ndim != rank:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {rank} axes")
 
@@ -25,7 +26,7 @@ def leave_one_out(rewards_PG: Tensor) -> Tensor:
 
     Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!". Needs G ≥ 2.
     """
-    _check_rank("rewards_PG", rewards_PG, 2)
+    check_rank("rewards_PG", rewards_PG, 2)
     G = rewards_PG.shape[1]
     if G < 2:
         raise ValueError("leave_one_out needs at least 2 rollouts a question; raise rollouts or use running_mean")
@@ -34,7 +35,7 @@ def leave_one_out(rewards_PG: Tensor) -> Tensor:
 
 def group_mean(rewards_PG: Tensor) -> Tensor:
     """A = r - mean of the group [P, G]: (G - 1) / G of `leave_one_out`, hence its gradient is that much too short."""
-    _check_rank("rewards_PG", rewards_PG, 2)
+    check_rank("rewards_PG", rewards_PG, 2)
     return _centred(rewards_PG)
 
 
@@ -43,14 +44,14 @@ def group_normalised(rewards_PG: Tensor, eps: float = 1e-6) -> Tensor:
 
     Not unbiased: it weighs a question by how unsure the policy is on it. Groups of equal rewards give 0.
     """
-    _check_rank("rewards_PG", rewards_PG, 2)
+    check_rank("rewards_PG", rewards_PG, 2)
     centred = _centred(rewards_PG)
     return centred / (centred.square().mean(1, keepdim=True).sqrt() + eps)
 
 
 def running_mean(rewards_PG: Tensor, baseline: float) -> Tensor:
     """A = r - baseline [P, G], with the mean reward of earlier steps. Unbiased; Williams 1992, REINFORCE."""
-    _check_rank("rewards_PG", rewards_PG, 2)
+    check_rank("rewards_PG", rewards_PG, 2)
     return rewards_PG - baseline
 
 
@@ -59,7 +60,7 @@ def self_distillation(rewards_PG: Tensor) -> Tensor:
 
     Dong et al. 2023, "RAFT", arXiv 2304.06767. No policy gradient: nothing is pushed away. For a warm start.
     """
-    _check_rank("rewards_PG", rewards_PG, 2)
+    check_rank("rewards_PG", rewards_PG, 2)
     return rewards_PG * rewards_PG.shape[1] / rewards_PG.sum(1, keepdim=True).clamp(min=1e-12)
 
 
@@ -82,8 +83,8 @@ def policy_gradient_loss(logprobs_L: Tensor, advantages_L: Tensor, rollouts: int
 
     `rollouts` is the number of rollouts of the whole update (P × G), so that micro-batches add up.
     """
-    _check_rank("logprobs_L", logprobs_L, 1)
-    _check_rank("advantages_L", advantages_L, 1)
+    check_rank("logprobs_L", logprobs_L, 1)
+    check_rank("advantages_L", advantages_L, 1)
     return -(logprobs_L * advantages_L).sum() / rollouts
 
 
@@ -92,7 +93,7 @@ def kl_to_base(logprobs_L: Tensor, base_logprobs_L: Tensor) -> Tensor:
 
     Schulman 2020, "Approximating KL Divergence" (the k3 estimator).
     """
-    _check_rank("logprobs_L", logprobs_L, 1)
+    check_rank("logprobs_L", logprobs_L, 1)
     d = base_logprobs_L - logprobs_L
     return torch.expm1(d) - d
 
@@ -102,11 +103,11 @@ def kl_penalty(logprobs_L: Tensor, base_logprobs_L: Tensor) -> Tensor:
 
     Schulman 2020 (k2). The gradient of `kl_to_base` itself would be that of the reverse, KL(base || node).
     """
-    _check_rank("logprobs_L", logprobs_L, 1)
+    check_rank("logprobs_L", logprobs_L, 1)
     return (base_logprobs_L - logprobs_L).square() / 2
 
 
 def equal_reward_groups(rewards_PG: Tensor) -> Tensor:
     """Whether all rollouts of a question got the same reward [P]; such a group carries no policy gradient."""
-    _check_rank("rewards_PG", rewards_PG, 2)
+    check_rank("rewards_PG", rewards_PG, 2)
     return rewards_PG.amax(1) == rewards_PG.amin(1)

@@ -65,7 +65,7 @@ def train_step(
     clock = _Clock()
     policy = replace(network.decoding, top_p=1.0)  # top-p would sample another policy than the one differentiated
     traces = network.forward(questions, rollouts=G, seed=seed, step=step, decoding=policy)
-    _check_finite(traces, step)
+    check_finite(traces, step)
     clock.lap("sample")
 
     # 2. One reward per rollout, from the final answer alone.
@@ -111,7 +111,7 @@ def train_step(
     return StepResult(metrics, traces, grades)
 
 
-def _check_finite(traces: list[Trace], step: int) -> None:
+def check_finite(traces: list[Trace], step: int) -> None:
     """Equal rewards skip the replay, so a network that has turned to NaN must be noticed where it samples."""
     bad = {c.node for t in traces for c in t.calls if not all(map(math.isfinite, c.logprobs))}
     if bad:
@@ -236,7 +236,6 @@ def _metrics(
     norms_N: Tensor,
     tallies: dict[str, _Tally],
 ) -> dict[str, Any]:
-    answers = Counter(g.parsed for g in grades)  # None: unreadable
     norm = dict(zip(network.adapters.names, norms_N.tolist(), strict=True))
     per_node: dict[str, dict[str, float]] = {}
     for n, node in enumerate(network.topology.nodes):
@@ -251,6 +250,13 @@ def _metrics(
             "dropped": sum(c.dropped_tokens for c in calls) / len(calls),
             "kl": tally.kl / max(1, tally.kl_tokens),
         }
+    gap = max(t.gap for t in tallies.values())
+    return answer_figures(traces, grades, rewards_PG) | {"logprob_gap": gap, "nodes": per_node}
+
+
+def answer_figures(traces: list[Trace], grades: list[Grade], rewards_PG: Tensor) -> dict[str, Any]:
+    """What any way of training reports of the traces it sampled, and what sampling them cost."""
+    answers = Counter(g.parsed for g in grades)  # None: unreadable
     top, count = answers.most_common(1)[0]
     return {
         "reward": rewards_PG.mean().item(),
@@ -260,8 +266,8 @@ def _metrics(
         "top_answer": top,
         "top_answer_share": count / len(grades),
         "distinct_answers": len(answers),
-        "logprob_gap": max(t.gap for t in tallies.values()),
+        "rollouts": len(grades),
+        "calls": sum(len(t.calls) for t in traces),
         "prompt_tokens": sum(t.prompt_tokens for t in traces),
         "generated_tokens": sum(t.generated_tokens for t in traces),
-        "nodes": per_node,
     }

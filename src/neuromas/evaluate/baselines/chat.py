@@ -21,6 +21,7 @@ from typing import ClassVar, NamedTuple
 
 from neuromas.errors import ConfigError, PromptError
 from neuromas.network import generate as generating
+from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, node_call, number_rollouts
 from neuromas.network.generate import Completion
@@ -33,7 +34,7 @@ ANSWER = "Answer the question."  # the words of a single call; a first answer is
 
 Note = tuple[str, str]  # (what it is, in the baseline's words; the text, which may come from a model)
 Parse = Callable[[Question, str], str | None]  # a reply's answer as the task's grader understands it, or None
-Generate = Callable[[Backbone, None, Sequence[Group], Sequence[int], int, Decoding], list[Completion]]
+Generate = Callable[[Backbone, AdapterBank | None, Sequence[Group], Sequence[int], int, Decoding], list[Completion]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Request:
     sees_question: bool = True
     sampled: bool = False  # drawn even when the system decodes greedily: the method lives on different proposals
     extra_tokens: int = 0  # beyond the limit, for what is said besides the answer
+    role: str = ""  # whose adapter speaks, where the chat has a bank of them
 
 
 Dialogue = Generator[list[Request], list[str], str]
@@ -76,7 +78,10 @@ class Asked(NamedTuple):
 
 
 class Chat:
-    """The bare backbone, as baselines call it. generate: how completions are made; tests put a script there."""
+    """The backbone, as baselines call it: bare, or with an adapter for each role (`bank`, its nodes are the roles).
+
+    generate: how completions are made; tests put a script there.
+    """
 
     def __init__(
         self,
@@ -84,9 +89,10 @@ class Chat:
         limits: Limits | None = None,
         decoding: Decoding | None = None,
         generate: Generate = generating.generate,
+        bank: AdapterBank | None = None,
     ) -> None:
         self.backbone, self.limits = backbone, limits or Limits()
-        self.decoding, self._generate = decoding or Decoding(), generate
+        self.decoding, self._generate, self.bank = decoding or Decoding(), generate, bank
 
     def ask(self, asked: Sequence[Asked], *, greedy: bool, seed: int) -> list[NodeCall]:
         """One call for each request, in order, in batches of at most `batch_rows` rows.
@@ -95,23 +101,24 @@ class Chat:
         Raises PromptError, naming the stage, where a question does not fit into the context window.
         """
         prompts = [self._render(a) for a in asked]
+        speaker = [0 if self.bank is None else self.bank.index[a.request.role] for a in asked]
         alike: dict[tuple[int, bool], list[int]] = defaultdict(list)  # one pass has one limit and one way to decode
         for i, (_, _, request) in enumerate(asked):
             alike[self._limit(request), greedy and not request.sampled].append(i)
         calls: dict[int, NodeCall] = {}
         for (limit, most_likely), members in alike.items():
-            members.sort(key=lambda i: (len(prompts[i].prefix_ids), prompts[i].prefix_ids))
+            members.sort(key=lambda i: (speaker[i], len(prompts[i].prefix_ids), prompts[i].prefix_ids))
             for start in range(0, len(members), self.limits.batch_rows):
                 batch = members[start : start + self.limits.batch_rows]
                 keys = [
                     stream_key(seed, 0, asked[i].question.id, asked[i].rollout, asked[i].request.stage) for i in batch
                 ]
                 groups = [
-                    Group(0, prefix, [prompts[i].own_ids for i in rows])
-                    for prefix, rows in groupby(batch, key=lambda i: prompts[i].prefix_ids)
+                    Group(who, prefix, [prompts[i].own_ids for i in rows])
+                    for (who, prefix), rows in groupby(batch, key=lambda i: (speaker[i], prompts[i].prefix_ids))
                 ]
                 how = replace(self.decoding, greedy=most_likely)
-                replies = self._generate(self.backbone, None, groups, keys, limit, how)
+                replies = self._generate(self.backbone, self.bank, groups, keys, limit, how)
                 for i, reply in zip(batch, replies, strict=True):
                     calls[i] = node_call(self.backbone.template, asked[i].request.stage, prompts[i], reply)
         return [calls[i] for i in range(len(asked))]

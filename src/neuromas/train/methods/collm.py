@@ -1,0 +1,143 @@
+"""CoLLM-CC: parallel actors without messages, and a centralised critic while training. Liu et al., arXiv 2601.21972.
+
+1. Every actor answers the question on its own: N calls, none of which reads another.
+2. The team gets one reward r. Ours is the grade of the majority of the N answers, the very thing that is measured at
+   test time; the paper's tasks have rewards of their own for joint answers.
+3. The critic, the backbone with an adapter and a scalar head of its own, reads the actors' prompt: V(question).
+4. Advantage A = r - V, normalised over the batch, the same for every actor. Policy gradient for the actors; squared
+   error, weighted by 0.6, for the critic.
+
+At test time the critic is dropped and the majority of the N greedy answers counts: N calls. The paper's learning rate
+(5e-6) and temperature (0.6) are the defaults of this method. Its top-p of 0.6 is not used: the replay differentiates
+the policy that was sampled. One question is one turn here, so the critic's history is the prompt.
+
+Legend: P question, G rollout, L sampled token (all rows concatenated), E width of the hidden state.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from neuromas.config import RunConfig
+from neuromas.evaluate.baselines.chat import ANSWER, Chat, Dialogue, Parse, answer, converse
+from neuromas.evaluate.baselines.vote import elect
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Limits, number_rollouts
+from neuromas.network.generate import last_states
+from neuromas.network.packed import Group
+from neuromas.network.sampling import stream_key
+from neuromas.tasks.base import Task
+from neuromas.train.methods.team import Example, Team, backward, micro_batches, score, update
+from neuromas.train.objectives import policy_gradient_loss
+from neuromas.train.preferences import critic_advantages, critic_loss
+from neuromas.train.schedule import Schedule, learning_rate
+from neuromas.train.step import StepResult, answer_figures, check_finite
+from neuromas.types import Question, Trace
+
+CRITIC = "critic"
+
+
+class Collm(Team):
+    """N actors and their vote. Ties go to the first actor's answer; what cannot be read has no vote."""
+
+    title, method = "CoLLM-CC", "collm-cc"
+
+    def __init__(self, chat: Chat, actors: int, parse: Parse, width: int) -> None:
+        """width: of the backbone's hidden state, which the critic's head reads. The head starts at V = 0."""
+        super().__init__(chat, actor_names(actors))
+        self.parse = parse
+        head = lambda *size: nn.Parameter(torch.zeros(*size, device=self.adapters.stacks()[0].device))
+        self.extras = {"critic.weight": head(width), "critic.bias": head(1)}
+
+    @classmethod
+    def create(cls, config: RunConfig, backbone: Backbone, limits: Limits, parse: Parse) -> "Collm":
+        actors = config.collm.actors
+        chat = cls.hire([*actor_names(actors), CRITIC], config, backbone, limits)
+        return cls(chat, actors, parse, backbone.head.weight.shape[1])  # type: ignore[union-attr]
+
+    def dialogue(self, question: Question) -> Dialogue:
+        answers = yield [replace(answer(role, ANSWER), role=role) for role in self.roles]
+        return answers[elect([self.parse(question, a) for a in answers], [1.0] * len(answers))]
+
+    def value(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """V [P] of prompts given as token ids; differentiable in the critic's adapter and head."""
+        critic = self.adapters.index[CRITIC]
+        states_PE = last_states(self.backbone, self.adapters, [Group(critic, list(ids), [[]]) for ids in prompts])
+        return states_PE.float() @ self.extras["critic.weight"] + self.extras["critic.bias"]
+
+
+def actor_names(actors: int) -> list[str]:
+    return [f"actor {i}" for i in range(1, actors + 1)]
+
+
+class CollmTraining:
+    """Every step samples, then updates all actors and the critic once."""
+
+    def __init__(self, config: RunConfig, out: Path, system: Collm, task: Task) -> None:
+        self.config, self.system, self.task = config, system, task
+        self.schedule = Schedule(task.questions("train"), config)
+
+    def rate(self, step: int) -> float:
+        return learning_rate(self.config, step)
+
+    def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
+        """One update from `train.questions` × `train.rollouts` joint answers. baseline: not read; V stands for it."""
+        start, team, t = time.perf_counter(), self.system, self.config.train
+        questions, G = self.schedule.questions(step), t.rollouts
+
+        # 1. and 2. Joint answers, on policy, and the team's reward for each.
+        chat = team.with_decoding(replace(team.decoding, top_p=1.0))
+        rows = [(q, g, team.dialogue(q)) for q, first in number_rollouts(questions, G) for g in range(first, first + G)]
+        traces = converse(chat, rows, greedy=False, seed=stream_key(self.config.seed, "step", step))
+        check_finite(traces, step)
+        grades = self.task.grade_many([q for q in questions for _ in range(G)], [trace.answer for trace in traces])
+        rewards_PG = torch.tensor([g.reward for g in grades]).view(len(questions), G)
+        sampled = time.perf_counter()
+
+        # 3. The critic reads what the actors read.
+        optimizer.zero_grad(set_to_none=True)
+        prompts = [traces[p * G].calls[0].prefix_ids for p in range(len(questions))]
+        device = team.backbone.device
+        values_P = team.value(prompts)
+        value_loss = critic_loss(values_P, rewards_PG.to(device))
+        backward(self.config.collm.value_weight * value_loss, step)
+
+        # 4. Actors: policy gradient with the critic's advantages.
+        advantages_PG = critic_advantages(rewards_PG.to(device), values_P)
+        gap = self._actors(traces, advantages_PG.flatten().tolist(), step)
+        norms = update(team, optimizer, t.clip, step, team.adapters.names)
+
+        figures = answer_figures(traces, grades, rewards_PG)
+        figures |= {"value": values_P.mean().item(), "value_loss": value_loss.item(), "logprob_gap": gap}
+        figures["nodes"] = self._figures(traces) | {CRITIC: {}}
+        for name, norm in zip(team.adapters.names, norms, strict=True):
+            figures["nodes"][name]["gradient_norm"] = norm
+        seconds = {"sample": round(sampled - start, 4), "update": round(time.perf_counter() - sampled, 4)}
+        return StepResult(figures | {"seconds": seconds}, traces, grades)
+
+    def _actors(self, traces: Sequence[Trace], advantages: Sequence[float], step: int) -> float:
+        """Gradients of all actors' calls; the largest |replayed - sampled| log-probability."""
+        gap = 0.0
+        calls = [(c, a) for trace, a in zip(traces, advantages, strict=True) for c in trace.calls]
+        size = lambda row: Example.of("", row[0]).tokens
+        for part in micro_batches([row for row in calls if row[1] != 0], size, self.config.train.micro_tokens):
+            examples = [Example.of(call.node, call) for call, _ in part]
+            scores = score(self.system, examples, self.system.decoding.temperature)
+            weights = [torch.full_like(s, a) for s, (_, a) in zip(scores, part, strict=True)]
+            backward(policy_gradient_loss(torch.cat(scores), torch.cat(weights), len(traces)), step)
+            for s, (call, _) in zip(scores, part, strict=True):
+                gap = max(gap, (s.detach().cpu() - torch.tensor(call.logprobs)).abs().max().item())
+        return gap
+
+    def _figures(self, traces: Sequence[Trace]) -> dict[str, dict[str, float]]:
+        out: dict[str, dict[str, float]] = {}
+        for n, role in enumerate(self.system.roles):
+            calls = [trace.calls[n] for trace in traces]
+            tokens = sum(len(c.completion_ids) for c in calls)
+            entropy = sum(sum(c.entropies) for c in calls) / tokens
+            out[role] = {"entropy": entropy, "length": tokens / len(calls)}
+        return out

@@ -1,0 +1,286 @@
+"""MALT: a generator, a verifier and a refiner, trained from a search tree. Motwani et al. 2024, arXiv 2412.01928.
+
+1. Search. For every training question the generator writes b answers, the verifier b critiques of each, the refiner b
+   answers for each critique: b³ trajectories (27 for b = 3), b + b² + b³ calls (39). Only the last ones are graded.
+2. Values. A leaf is worth its reward, a node the mean of its children. Worth over 0.5 is labelled good.
+3. SFT. Every role imitates its own good outputs.
+4. DPO. Verifier and refiner learn to prefer good outputs to bad ones with the same parent. The reference is the state
+   after SFT.
+
+At test time one greedy chain, 3 calls; or the vote of three sampled ones, 9 calls (`neuromas eval RUN --votes 3`).
+The prompts are ours. The tree is sampled once, from the untrained adapters, as in the paper.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuromas.config import RunConfig
+from neuromas.errors import CheckpointError
+from neuromas.evaluate.baselines.chat import Chat, Dialogue, Note, Request, converse
+from neuromas.files import append_json_line, read_json_lines, write_json
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Limits
+from neuromas.network.sampling import stream_key
+from neuromas.tasks.base import Task
+from neuromas.train.methods.team import Example, Team, backward, drawn, micro_batches, score, update
+from neuromas.train.preferences import dpo_loss, dpo_margins, sft_loss
+from neuromas.train.schedule import Schedule, learning_rate
+from neuromas.train.step import StepResult, answer_figures, check_finite
+from neuromas.types import Grade, Question
+
+ROLES = GENERATOR, VERIFIER, REFINER = ("generator", "verifier", "refiner")
+GENERATE = "Answer the question."
+VERIFY = "Check the proposed answer. Say in a few words what is right or wrong about it."
+REFINE = "Read the proposed answer and what was said about it. Give the best answer."
+
+Pair = tuple[Example, Example]  # good, bad
+
+
+class Malt(Team):
+    """The chain of three; `search` is the same with several children a node."""
+
+    title, method, votes = "MALT", "malt", 3
+
+    def __init__(self, chat: Chat) -> None:
+        super().__init__(chat, ROLES)
+
+    @classmethod
+    def create(cls, config: RunConfig, backbone: Backbone, limits: Limits) -> "Malt":
+        return cls(cls.hire(ROLES, config, backbone, limits))
+
+    def dialogue(self, question: Question) -> Dialogue:
+        return self.search(1)
+
+    def search(self, branching: int) -> Dialogue:
+        """The calls of a tree, level by level; siblings side by side. Returns the first refined answer."""
+        children = range(1, branching + 1)
+        answers = yield [_say(GENERATOR, f"{i}", GENERATE) for i in children]
+        first = {f"{i}": ("Proposed answer", a) for i, a in zip(children, answers, strict=True)}
+        critiques = yield [_say(VERIFIER, f"{i}.{j}", VERIFY, first[i]) for i in first for j in children]
+        places = [f"{i}.{j}" for i in first for j in children]
+        second = {ij: ("Check", c) for ij, c in zip(places, critiques, strict=True)}
+        refined = yield [
+            _say(REFINER, f"{ij}.{k}", REFINE, first[ij.split(".")[0]], second[ij]) for ij in second for k in children
+        ]
+        return refined[0]
+
+
+def _say(role: str, place: str, ask: str, *notes: Note) -> Request:
+    return Request(f"{role} {place}", ask, notes, answering=role != VERIFIER, role=role)
+
+
+# -- from trees to examples --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Node:
+    """One output in a tree."""
+
+    example: Example
+    value: float  # mean of its children; of a leaf, its reward
+    parent: int | None  # place in the level above
+
+    @property
+    def good(self) -> bool:
+        return self.value > 0.5
+
+
+def levels(examples: Sequence[Example], rewards: Sequence[float], branching: int) -> list[list[Node]]:
+    """The tree's nodes with their values: generations, verifications, refinements.
+
+    examples: in the order of the calls, level by level. rewards: of the leaves. The tree is regular, so the mean of a
+    node's children is the mean of its leaves.
+    """
+    b = branching
+    assert len(rewards) == b**3 and len(examples) == b + b**2 + b**3
+    leaves = torch.tensor(rewards, dtype=torch.float64)
+    out: list[list[Node]] = []
+    start = 0
+    for depth in (1, 2, 3):
+        values = leaves.view(b**depth, -1).mean(1).tolist()
+        nodes = [Node(examples[start + i], v, i // b if depth > 1 else None) for i, v in enumerate(values)]
+        out.append(nodes)
+        start += len(nodes)
+    return out
+
+
+def good_examples(nodes: Sequence[Node]) -> list[Example]:
+    """What SFT imitates."""
+    return [node.example for node in nodes if node.good]
+
+
+def preference_pairs(nodes: Sequence[Node]) -> list[Pair]:
+    """Every good node with every bad one of the same parent: what DPO compares.
+
+    Two nodes that said the same differ in their value by luck alone, so they make no pair (our choice).
+    """
+    return [
+        (one.example, other.example)
+        for one in nodes
+        for other in nodes
+        if one.parent == other.parent and one.good and not other.good
+        if one.example.completion_ids != other.example.completion_ids
+    ]
+
+
+# -- training ----------------------------------------------------------------------------------------------
+
+
+class MaltTraining:
+    """Steps 1 … `search` sample trees, the next `sft` ones imitate, the rest prefer."""
+
+    def __init__(self, config: RunConfig, out: Path, system: Malt, task: Task) -> None:
+        self.config, self.out, self.system, self.task = config, out, system, task
+        self.schedule = Schedule(task.questions("train"), config)
+        self._examples: dict[str, list[Example]] | None = None
+        self._pairs: dict[str, list[Pair]] = {}
+        self._reference: dict[str, list[list[float]]] | None = None
+
+    def _phase(self, step: int) -> tuple[str, int, int]:
+        """Which phase a step belongs to, its number there (from 1), and how many there are."""
+        m, steps = self.config.malt, self.config.train.steps
+        if step <= m.search:
+            return "search", step, m.search
+        if step <= m.search + m.sft:
+            return "sft", step - m.search, m.sft
+        return "dpo", step - m.search - m.sft, steps - m.search - m.sft
+
+    def rate(self, step: int) -> float:
+        """Learning rate: warm-up and decay within each phase; 0 while searching."""
+        phase, k, n = self._phase(step)
+        of_phase = self.config.model_copy(update={"train": self.config.train.model_copy(update={"steps": n})})
+        return {"search": 0.0, "sft": 1.0, "dpo": self.config.malt.dpo_scale}[phase] * learning_rate(of_phase, k)
+
+    def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
+        """One step of whichever phase it is. baseline: not read; it belongs to another method."""
+        start = time.perf_counter()
+        phase, k, _ = self._phase(step)
+        if phase == "search":
+            result = self._search(step)
+        elif phase == "sft":
+            result = self._imitate(optimizer, step, k)
+        else:
+            result = self._prefer(optimizer, step, k)
+        result.metrics |= {"phase": phase, "seconds": {phase: round(time.perf_counter() - start, 4)}}
+        return result
+
+    def _search(self, step: int) -> StepResult:
+        """A tree for each question of the step; written to trees.jsonl."""
+        b, questions = self.config.malt.branching, self.schedule.questions(step)
+        seed = stream_key(self.config.seed, "search", step)
+        chat = self.system.with_decoding(replace(self.system.decoding, top_p=1.0))
+        rows = [(question, g, self.system.search(b)) for g, question in enumerate(questions)]
+        traces = converse(chat, rows, greedy=False, seed=seed)
+        check_finite(traces, step)
+        leaves = b**3
+        texts = [q.answer_prefix + c.text for q, t in zip(questions, traces, strict=True) for c in t.calls[-leaves:]]
+        grades = self.task.grade_many([q for q in questions for _ in range(leaves)], texts)
+        rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(len(questions), leaves)
+        for trace, rewards in zip(traces, rewards_PG.tolist(), strict=True):
+            calls = [[c.node, c.prefix_ids, c.own_ids, c.completion_ids] for c in trace.calls]
+            record = {"step": step, "question": trace.question_id, "rewards": rewards, "calls": calls}
+            append_json_line(self.out / "trees.jsonl", record)
+        worth = [Grade(reward, None) for reward in rewards_PG.mean(1).tolist()]
+        return StepResult(answer_figures(traces, grades, rewards_PG), traces, worth)
+
+    def _learn_from(self) -> None:
+        """Read the trees of the whole search, once. Raises `CheckpointError` when some are missing."""
+        trees, want = read_json_lines(self.out / "trees.jsonl"), self.config.malt.search * self.schedule.size
+        if len(trees) != want:
+            raise CheckpointError(f"{self.out / 'trees.jsonl'} holds {len(trees)} trees, not {want}; start a new run")
+        self._examples = {role: [] for role in ROLES}
+        self._pairs = {role: [] for role in (VERIFIER, REFINER)}
+        for tree in trees:
+            examples = [Example(node.split()[0], *ids) for node, *ids in tree["calls"]]
+            for role, nodes in zip(ROLES, levels(examples, tree["rewards"], self.config.malt.branching), strict=True):
+                self._examples[role] += good_examples(nodes)
+                if role in self._pairs:
+                    self._pairs[role] += preference_pairs(nodes)
+
+    def _imitate(self, optimizer: torch.optim.Optimizer, step: int, k: int) -> StepResult:
+        """Cross-entropy on a batch of each role's good outputs; every role has a mean of its own."""
+        if self._examples is None:
+            self._learn_from()
+        assert self._examples is not None
+        size, seed = self.config.malt.batch, self.config.seed
+        batch = {r: drawn(items, size, k, seed, "sft", r) for r, items in self._examples.items() if items}
+        tokens = {role: sum(len(e.completion_ids) for e in examples) for role, examples in batch.items()}
+        losses = dict.fromkeys(batch, 0.0)
+        optimizer.zero_grad(set_to_none=True)
+        for role, examples in batch.items():
+            for part in micro_batches(examples, lambda e: e.tokens, self.config.train.micro_tokens):
+                loss = sft_loss(torch.cat(score(self.system, part)), tokens[role])
+                losses[role] += backward(loss, step)
+        figures = {r: {"loss": losses[r], "examples": len(batch[r]), "pool": len(self._examples[r])} for r in batch}
+        return self._update(optimizer, step, figures)
+
+    def _prefer(self, optimizer: torch.optim.Optimizer, step: int, k: int) -> StepResult:
+        """DPO on a batch of the verifier's and of the refiner's pairs."""
+        if self._examples is None:
+            self._learn_from()
+        if k == 1:  # the state after SFT: the reference, and no momentum of the other objective
+            optimizer.state.clear()
+            self._reference = self._refer()
+            write_json(self.out / "reference.json", self._reference)
+        if self._reference is None:
+            self._reference = _read_reference(self.out / "reference.json")
+        figures: dict[str, dict[str, float]] = {}
+        optimizer.zero_grad(set_to_none=True)
+        for role, pairs in self._pairs.items():
+            if pairs:
+                known = list(zip(pairs, self._reference[role], strict=True))
+                batch = drawn(known, self.config.malt.batch, k, self.config.seed, "dpo", role)
+                figures[role] = self._compare(batch, step) | {"pool": len(pairs)}
+        return self._update(optimizer, step, figures)
+
+    def _compare(self, batch: Sequence[tuple[Pair, list[float]]], step: int) -> dict[str, float]:
+        """Gradients of one role's pairs; what became of them."""
+        total, margins = 0.0, list[float]()
+        for part in micro_batches(batch, lambda b: b[0][0].tokens + b[0][1].tokens, self.config.train.micro_tokens):
+            good, bad = self._totals([pair for pair, _ in part])
+            known = torch.tensor([reference for _, reference in part], device=good.device)
+            margins_B = dpo_margins(good, bad, known[:, 0], known[:, 1])
+            total += backward(dpo_loss(margins_B, self.config.malt.beta, len(batch)), step)
+            margins += margins_B.tolist()
+        n = len(batch)
+        return {"loss": total, "examples": n, "margin": sum(margins) / n, "preferred": sum(m > 0 for m in margins) / n}
+
+    def _totals(self, pairs: Sequence[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities of the good and of the bad completions, summed over tokens; each [B]."""
+        scores = score(self.system, [example for pair in pairs for example in pair])
+        totals = torch.stack([s.sum() for s in scores]).view(-1, 2)
+        return totals[:, 0], totals[:, 1]
+
+    @torch.no_grad()
+    def _refer(self) -> dict[str, list[list[float]]]:
+        """Log-probabilities of all pairs as the adapters stand, (good, bad) by role."""
+        budget = self.config.train.micro_tokens
+        return {
+            role: [
+                pair
+                for part in micro_batches(pairs, lambda p: p[0].tokens + p[1].tokens, budget)
+                for pair in torch.stack(self._totals(part), 1).tolist()
+            ]
+            for role, pairs in self._pairs.items()
+        }
+
+    def _update(self, optimizer: torch.optim.Optimizer, step: int, figures: dict[str, dict[str, float]]) -> StepResult:
+        """Update the roles that had something to learn from, and no other."""
+        if figures:
+            norms = update(self.system, optimizer, self.config.train.clip, step, list(figures))
+            for figure, norm in zip(figures.values(), norms, strict=True):
+                figure["gradient_norm"] = norm
+        return StepResult({"nodes": figures}, [], [])
+
+
+def _read_reference(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); resume from before DPO, or start again") from error

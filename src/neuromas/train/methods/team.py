@@ -1,0 +1,200 @@
+"""A team: a baseline whose roles each have an adapter on the one frozen backbone; and what training it is made of.
+
+Legend: L token (all rows concatenated).
+"""
+
+import copy
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from neuromas.config import RunConfig
+from neuromas.errors import DivergenceError
+from neuromas.evaluate.baselines.chat import Baseline, Chat
+from neuromas.network.adapters import AdapterBank
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Limits
+from neuromas.network.generate import replay
+from neuromas.network.packed import Group
+from neuromas.network.sampling import Decoding, stream_key
+from neuromas.types import NodeCall
+
+T = TypeVar("T")
+
+
+class Team(Baseline):
+    """A system of roles. What it does is its `dialogue`; who speaks in a call is the request's `role`."""
+
+    method: ClassVar[str]  # as `RunConfig.method` says it
+    votes: ClassVar[int] = 1  # the paper also reports a vote of so many answers
+
+    def __init__(self, chat: Chat, roles: Sequence[str]) -> None:
+        """The chat's bank has an adapter for each role, and perhaps for helpers of the training, who never answer."""
+        super().__init__(chat)
+        assert chat.bank is not None and set(roles) <= set(chat.bank.index), "an adapter for each role"
+        self.adapters, self.roles, self.label = chat.bank, tuple(roles), ""
+        self.extras: dict[str, nn.Parameter] = {}  # what else is trained, by name; no part of answering
+
+    @classmethod
+    def hire(cls, roles: Sequence[str], config: RunConfig, backbone: Backbone, limits: Limits) -> Chat:
+        """A chat with an untrained adapter for each of `roles`."""
+        a, s = config.adapter, config.sampling
+        bank = AdapterBank(
+            {role: role for role in roles},
+            backbone.adapter_shapes(a.targets),
+            rank=a.rank,
+            alpha=2.0 * a.rank if a.alpha is None else a.alpha,
+            seed=config.seed,
+            device=backbone.device,
+        )
+        return Chat(backbone, limits, Decoding(temperature=s.temperature, top_p=s.top_p), bank=bank)
+
+    @property
+    def name(self) -> str:
+        return self.label or super().name
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self.label = value
+
+    @property
+    def trainable_parameters(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of the roles that answer."""
+        return self.adapters.parameters_per_adapter * len(self.roles)
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.chat.backbone
+
+    @property
+    def limits(self) -> Limits:
+        return self.chat.limits
+
+    @limits.setter
+    def limits(self, value: Limits) -> None:
+        self.chat.limits = value
+
+    @property
+    def decoding(self) -> Decoding:
+        return self.chat.decoding
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What a checkpoint must agree on besides the adapters' sizes."""
+        return {"method": self.method, "roles": list(self.adapters.names)}
+
+    def with_decoding(self, decoding: Decoding) -> Chat:
+        """The team's chat under another decoding."""
+        chat = copy.copy(self.chat)
+        chat.decoding = decoding
+        return chat
+
+
+@dataclass(frozen=True)
+class Example:
+    """A completion of one role, to be scored or imitated."""
+
+    role: str
+    prefix_ids: list[int]
+    own_ids: list[int]
+    completion_ids: list[int]
+
+    @classmethod
+    def of(cls, role: str, call: NodeCall) -> Self:
+        return cls(role, call.prefix_ids, call.own_ids, call.completion_ids)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prefix_ids) + len(self.own_ids) + len(self.completion_ids)
+
+
+def score(team: Team, examples: Sequence[Example], temperature: float = 1.0) -> list[Tensor]:
+    """Log-probability (nats) of every completion token of each example, in order; differentiable in the adapters.
+
+    Prompts that begin alike are read once.
+    """
+    index = team.adapters.index
+    order = sorted(range(len(examples)), key=lambda i: (index[examples[i].role], examples[i].prefix_ids))
+    groups: list[Group] = []
+    for i in order:
+        e = examples[i]
+        if groups and (groups[-1].adapter, groups[-1].prefix_ids) == (index[e.role], e.prefix_ids):
+            groups[-1].own_ids.append(e.own_ids)
+        else:
+            groups.append(Group(index[e.role], e.prefix_ids, [e.own_ids]))
+    ids = [examples[i].completion_ids for i in order]
+    logprobs_L, _ = replay(team.backbone, team.adapters, groups, ids, temperature)
+    parts = dict(zip(order, logprobs_L.split(list(map(len, ids))), strict=True))
+    return [parts[i] for i in range(len(examples))]
+
+
+def micro_batches(items: Sequence[T], size: Callable[[T], int], budget: int) -> Iterator[list[T]]:
+    """The items in order, in lists of about `budget` tokens; none is divided."""
+    batch: list[T] = []
+    used = 0
+    for item in items:
+        if batch and used + size(item) > budget:
+            yield batch
+            batch, used = [], 0
+        batch.append(item)
+        used += size(item)
+    if batch:
+        yield batch
+
+
+def drawn(items: Sequence[T], size: int, k: int, *address: object) -> list[T]:
+    """The k-th batch (from 1) of `size` items, or of all where there are fewer.
+
+    Every epoch is a new permutation, a function of (address, epoch), so that a resumed run draws the same.
+    """
+    n, size = len(items), min(size, len(items))
+    out: list[T] = []
+    orders: dict[int, list[int]] = {}
+    for place in range((k - 1) * size, k * size):
+        epoch, at = divmod(place, n)
+        if epoch not in orders:
+            orders[epoch] = list(range(n))
+            random.Random(stream_key(*address, epoch)).shuffle(orders[epoch])
+        out.append(items[orders[epoch][at]])
+    return out
+
+
+def backward(loss: Tensor, step: int) -> float:
+    """Gradients of a loss, and its value. Raises `DivergenceError` when it is not finite."""
+    if not torch.isfinite(loss):
+        raise DivergenceError(f"step {step}: the loss is {loss.item()}; lower train.learning_rate or train.clip")
+    loss.backward()
+    return loss.item()
+
+
+def update(team: Team, optimizer: torch.optim.Optimizer, clip: float, step: int, roles: Sequence[str]) -> list[float]:
+    """Clip each role's gradient on its own and step; returns the norms before, in the order of `roles`.
+
+    Adapters of other roles stay as they are to the bit, whatever momentum the optimiser remembers of them. Raises
+    `DivergenceError` before anything is changed when a gradient is not finite.
+    """
+    bank = team.adapters
+    norms_N = bank.gradient_norms()
+    mine = [bank.index[role] for role in roles]
+    norms = [norms_N[n].item() for n in mine]
+    others = [n for n in range(len(bank.names)) if n not in mine]
+    extra = [p.grad.norm().item() for p in team.extras.values() if p.grad is not None]
+    if not all(map(math.isfinite, norms + extra)):
+        raise DivergenceError(f"step {step}: a gradient is not finite; lower train.learning_rate or train.clip")
+    scale_N = (clip / norms_N.clamp(min=1e-12)).clamp(max=1.0)
+    kept = [stack.detach()[others].clone() for stack in bank.stacks()]
+    for stack in bank.stacks():
+        if stack.grad is not None:
+            stack.grad.mul_(scale_N.view(-1, 1, 1))
+    if extra:
+        nn.utils.clip_grad_norm_(team.extras.values(), clip)
+    optimizer.step()
+    with torch.no_grad():
+        for stack, old in zip(bank.stacks(), kept, strict=True):
+            stack[others] = old
+    return norms
