@@ -19,6 +19,8 @@ from neuromas.compare import work
 from neuromas.compare.kinds import KINDS, Kind, Training
 from neuromas.compare.spec import Spec
 from neuromas.config import RunConfig
+from neuromas.evaluate.baselines.chat import Chat
+from neuromas.evaluate.baselines.direct import direct
 from neuromas.evaluate.report import write_report
 from neuromas.evaluate.table import key_of
 from neuromas.files import read_json_lines
@@ -179,25 +181,45 @@ def test_systems_and_seeds_can_be_added_later_without_doing_the_old_again(toy: B
 def test_another_kind_of_trained_system_is_one_entry(
     toy: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The seam for trained baselines: a name, a function that trains, one that loads, and the samples it draws."""
-    seen: list[tuple[float, int, dict[str, Any]]] = []
+    """The seam for trained baselines: functions that train and load, the samples that training draws, its options."""
+    seen: list[tuple[float, int, int]] = []
 
-    def train(config: RunConfig, options: dict[str, Any], folder: Path, backbone: Backbone) -> Training:
-        seen.append((config.train.learning_rate, config.seed, options))
+    def train(config: RunConfig, folder: Path, backbone: Backbone) -> Training:
+        seen.append((config.train.learning_rate, config.seed, config.sampling.message_tokens))
         return Training(config.train.learning_rate, "made up")
 
-    def load(config: RunConfig, options: dict[str, Any], folder: Path, backbone: Backbone) -> Any:
-        from neuromas.evaluate.baselines.chat import Chat
-        from neuromas.evaluate.baselines.direct import direct
-
+    def load(config: RunConfig, folder: Path, backbone: Backbone) -> Any:
         return direct(Chat(backbone))
 
-    monkeypatch.setitem(KINDS, "echo", Kind(train, load, lambda config, options: 64, {"depth": 1}))
+    recipe = lambda options: {"sampling": {"message_tokens": options["depth"]}}
+    monkeypatch.setitem(KINDS, "echo", Kind(train, load, lambda c: 64, lambda c: 1, {"depth": 1}, recipe))
     compared(tmp_path, systems={"echo": {"kind": "echo", "options": {"depth": 2}}, "direct": {}})
-    assert seen == [(0.03, 3, {"depth": 2}), (0.01, 3, {"depth": 2}), (0.03, 4, {"depth": 2})]
+    assert seen == [(0.03, 3, 2), (0.01, 3, 2), (0.03, 4, 2)]
     (row, _) = json.loads((tmp_path / "summary.json").read_text())
     assert (row["learning_rate"], row["samples"], row["reference"]) == (0.03, 64, True)
     assert row["notes"] == ["seed 3: made up", "seed 4: made up"]
+
+
+def test_malt_and_collm_are_trained_compared_and_resumed_as_networks_are(toy: Backbone, tmp_path: Path) -> None:
+    malt = {"search": 2, "sft": 1, "branching": 2, "batch": 4}
+    only: dict[str, Any] = {
+        "systems": {
+            "malt": {"kind": "malt", "options": malt, "votes": [3]},
+            "collm": {"kind": "collm-cc", "options": {"actors": 2}},
+        },
+        "learning_rates": [3e-2], "seeds": [3], "unequal_samples": True,
+    }  # fmt: skip
+    run = tmp_path / "killed" / "runs" / "malt" / "compositional" / "lr0.03_s3"
+    Run(lambda: compared(tmp_path / "killed", **only)).kill_when(run / "checkpoints" / "step-000003")
+    compared(tmp_path / "killed", **only)
+    compared(tmp_path / "calm", **only)
+    same(tmp_path / "killed", tmp_path / "calm")
+    malt_row, vote, collm = json.loads((tmp_path / "calm" / "summary.json").read_text())
+    assert [row["system"] for row in (malt_row, vote, collm)] == ["malt", "malt, vote of 3", "collm"]
+    assert [row["calls"] for row in (malt_row, vote, collm)] == [3, 9, 2]
+    assert malt_row["samples"] == 2 * 4 * (2 + 4 + 8) // 3
+    assert collm["samples"] == 4 * 4 * 4
+    assert "WARNING: the trained systems drew different numbers" in (tmp_path / "calm" / "report.html").read_text()
 
 
 def test_a_diverged_training_is_told_and_does_not_end_the_comparison(

@@ -63,6 +63,10 @@ def recipe(plan: Plan, name: str) -> RunConfig:
         ({"systems": {"n": {"topology": "2", "seed": 3}}}, "systems.n: seed: no such setting"),
         ({"systems": {"n": {"topology": "2", "controls": ["votes"]}}}, "systems.n: controls.0 is 'votes'"),
         ({"systems": {"n": {"topology": "2", "train": {"learning_rate": 1e-3}}}}, "set learning_rates = [ … ]"),
+        ({"systems": {"m": {"kind": "malt", "topology": "2"}}}, "malt has its own; leave it out"),
+        ({"systems": {"m": {"kind": "malt", "options": {"beta": -1}}}}, "malt.beta is -1"),
+        ({"systems": {"m": {"kind": "malt", "options": {"depth": 1}}}}, "has no 'depth'; there is: search"),
+        ({"systems": {"n": {"topology": "2", "votes": [1]}}}, "a vote takes 2 or more"),
         ({"train": {"stop_after_seconds": 5}}, "must draw equally many samples"),
         ({"train": {"stepz": 5}}, "train.stepz: no such setting"),
         ({"adapter": {"rank": 0}}, "adapter.rank is 0"),
@@ -96,7 +100,7 @@ def test_a_spec_file_that_is_missing_or_no_toml_is_told(tmp_path: Path) -> None:
 def test_published_specs_are_valid_and_have_three_seeds(path: Path) -> None:
     plan = make_plan(Spec.load(path))
     assert len(plan.spec.seeds) >= 3
-    assert len(set(plan.samples.values())) == 1
+    assert max(plan.samples.values()) <= 1.02 * min(plan.samples.values())
 
 
 # -- matched controls ----------------------------------------------------------------------------------------
@@ -173,6 +177,7 @@ def cell(system: str, seed: int, n: int, **facts: Any) -> dict[str, Any]:
         "comparison": "Two systems", "system": system, "task": "letters", "seed": seed, "split": "test",
         "task_version": 1, "n": n, "backbone": "fake", "about": "made up", "control_for": [], "delivery": "as sent",
         "floors": {"chance": 0.25, "majority": 0.2, "best_constant": 0.4, "constant_answer": "A"}, "samples": 0,
+        "matched_samples": True,
         "reference": system == "one", "learning_rate": None, "validation_by_rate": {}, "note": "",
         "decoding": "greedy", "trainable_parameters": 0, **facts,
     }  # fmt: skip

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neuromas.config import RunConfig
+from neuromas.config import CollmConfig, MaltConfig, RunConfig
 from neuromas.errors import DivergenceError
 from neuromas.network.backbone import Backbone
+from neuromas.network.topology import Topology
 from neuromas.train.finish import validation_score
 from neuromas.train.loop import load_run, train
 from neuromas.types import System
@@ -26,16 +27,20 @@ class Kind:
     """How one kind of system is trained and read back. Seed and learning rate stand in the config.
 
     `train` continues what a kill left in the folder, to the same numbers; it is called until it returned once. `load`
-    gives the system of a folder whose training has ended. Both take (config, the kind's own options, folder, backbone).
+    gives the system of a folder whose training has ended. Both take (config, folder, backbone). Rollouts are counted
+    by the calls that an answer takes, so a tree of 39 calls is 13 of a system that answers with 3.
     """
 
-    train: Callable[[RunConfig, dict[str, Any], Path, Backbone], Training]
-    load: Callable[[RunConfig, dict[str, Any], Path, Backbone], System]
-    samples: Callable[[RunConfig, dict[str, Any]], int]  # rollouts that a whole training draws
-    options: dict[str, Any] = field(default_factory=dict[str, Any])  # its own options, with their defaults
+    train: Callable[[RunConfig, Path, Backbone], Training]
+    load: Callable[[RunConfig, Path, Backbone], System]
+    samples: Callable[[RunConfig], int]  # rollouts that a whole training draws
+    calls: Callable[[RunConfig], int]  # of one answer
+    options: dict[str, Any] = field(default_factory=dict[str, Any])  # its own, with their defaults
+    recipe: Callable[[dict[str, Any]], dict[str, Any]] = lambda options: {}  # what those are in a recipe
+    shaped: bool = False  # takes a topology
 
 
-def _train_network(config: RunConfig, options: dict[str, Any], folder: Path, backbone: Backbone) -> Training:
+def _train(config: RunConfig, folder: Path, backbone: Backbone) -> Training:
     try:
         train(config, folder, resume=True, backbone=backbone)
     except DivergenceError as error:  # this rate is too high for it; the best checkpoint before stays
@@ -43,12 +48,39 @@ def _train_network(config: RunConfig, options: dict[str, Any], folder: Path, bac
     return Training(validation_score(folder))
 
 
-def _load_network(config: RunConfig, options: dict[str, Any], folder: Path, backbone: Backbone) -> System:
+def _load(config: RunConfig, folder: Path, backbone: Backbone) -> System:
     return load_run(folder, "best", backbone)[0]
 
 
-def _samples(config: RunConfig, options: dict[str, Any]) -> int:
+def _rollouts(config: RunConfig) -> int:
     return config.train.steps * config.train.questions * config.train.rollouts
 
 
-KINDS: dict[str, Kind] = {"network": Kind(_train_network, _load_network, _samples)}
+def _trees(config: RunConfig) -> int:
+    b = config.malt.branching
+    return config.malt.search * config.train.questions * (b + b**2 + b**3) // _MALT_CALLS
+
+
+_MALT_CALLS = 3
+
+KINDS: dict[str, Kind] = {
+    "network": Kind(
+        _train, _load, _rollouts, calls=lambda config: len(Topology.parse(config.topology).nodes), shaped=True
+    ),
+    "malt": Kind(
+        _train,
+        _load,
+        _trees,
+        calls=lambda config: _MALT_CALLS,
+        options=MaltConfig().model_dump(),
+        recipe=lambda options: {"method": "malt", "malt": options},
+    ),
+    "collm-cc": Kind(
+        _train,
+        _load,
+        _rollouts,
+        calls=lambda config: config.collm.actors,
+        options=CollmConfig().model_dump(),
+        recipe=lambda options: {"method": "collm-cc", "collm": options},
+    ),
+}

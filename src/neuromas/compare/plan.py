@@ -10,6 +10,7 @@ Networks that would get the same control share it.
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,8 @@ from neuromas.compare.spec import BaselineEntry, Control, Spec, TaskEntry, Train
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.evaluate.baselines import BASELINES, options_of
-from neuromas.network.topology import Topology
+
+_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Source:
     kind: str  # "baseline", or a key of KINDS
     baseline: str  # its name in BASELINES; empty for what is trained
     settings: dict[str, Any]  # a recipe without task, seed and learning rate
-    options: dict[str, Any]  # of the baseline or of the kind
+    options: dict[str, Any]  # of the baseline
     fit: dict[str, Any] = field(default_factory=dict[str, Any])  # of a baseline that learns before it answers
 
     @property
@@ -82,7 +84,10 @@ def make_plan(spec: Spec) -> Plan:
     """The rows of a spec, in its order, each system's controls after it. Raises ConfigError where they cannot be."""
     rows: list[Row] = []
     for name, entry in spec.systems.items():
-        _add(rows, Row(name, _source(spec, name, entry)))
+        source = _source(spec, name, entry)
+        _add(rows, Row(name, source))
+        for votes in entry.votes if isinstance(entry, TrainedEntry) else ():
+            _add(rows, Row(f"{name}, vote of {votes}", source, votes=votes))
     for name, entry in spec.systems.items():
         if isinstance(entry, TrainedEntry) and entry.kind == "network":
             _add_controls(rows, spec, name, entry)
@@ -90,12 +95,12 @@ def make_plan(spec: Spec) -> Plan:
     for row in rows:
         row.source.config(spec.tasks[0], 0)  # names what is wrong in the shared tables
     trained = [row.source for row in rows if row.source.trained]
-    samples = {s.name: KINDS[s.kind].samples(s.config(spec.tasks[0], 0), s.options) for s in trained}
-    if len(set(samples.values())) > 1 and not spec.unequal_samples:
+    samples = {s.name: KINDS[s.kind].samples(s.config(spec.tasks[0], 0)) for s in trained}
+    if unequal(samples.values()) and not spec.unequal_samples:
         listed = ", ".join(f"{name}: {count:,}" for name, count in samples.items())
         raise ConfigError(
             f"the trained systems draw different numbers of samples (steps × questions × rollouts): {listed}; make "
-            "them equal, or set unequal_samples = true and the report says so"
+            f"them equal to {_TOLERANCE:.0%}, or set unequal_samples = true and the report says so"
         )
     wanted = spec.reference or next((row.name for row in rows if row.source.trained), rows[0].name)
     reference = next((row for row in rows if row.name == wanted), None)
@@ -114,17 +119,19 @@ def _source(spec: Spec, name: str, entry: BaselineEntry | TrainedEntry) -> Sourc
         return Source(name, "baseline", entry.baseline, {**shared, "train": {}}, own, fit)
     settings = {
         **shared,
-        "topology": entry.topology,
         "adapter": spec.adapter | entry.adapter,
         "sampling": spec.sampling | entry.sampling,
         "train": spec.train | entry.train,
+        **KINDS[entry.kind].recipe(entry.options),
     }
-    return Source(name, entry.kind, "", settings, entry.options)
+    if KINDS[entry.kind].shaped:
+        settings["topology"] = entry.topology or "single"
+    return Source(name, entry.kind, "", settings, {})
 
 
 def _add_controls(rows: list[Row], spec: Spec, name: str, entry: TrainedEntry) -> None:
     source = next(row.source for row in rows if row.name == name)
-    nodes = len(Topology.parse(entry.topology).nodes)
+    nodes = KINDS[entry.kind].calls(source.config(spec.tasks[0], 0))
     if nodes == 1:  # one model is its own control
         return
     adapter = source.config(spec.tasks[0], 0).adapter
@@ -179,6 +186,12 @@ def _check_names(rows: list[Row]) -> None:
         raise ConfigError(f"the systems' names {twice} are the same but for signs; give one another name")
     if len({row.name for row in rows}) < len(rows):
         raise ConfigError("a system has the name of a control; give it another name")
+
+
+def unequal(samples: Iterable[int]) -> bool:
+    """Whether trainings differ in length by more than rounding a tree's calls to rollouts explains."""
+    counts = list(samples)
+    return bool(counts) and max(counts) > (1 + _TOLERANCE) * min(counts)
 
 
 def slug(name: str) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from neuromas.compare.plan import Plan, Row, Source, make_plan
+from neuromas.compare.kinds import KINDS
+from neuromas.compare.plan import Plan, Row, Source, make_plan, unequal
 from neuromas.compare.spec import Spec, TaskEntry
 from neuromas.compare.store import CHUNK, Store, check_same, lock
 from neuromas.compare.work import Chunk, Run, answer, prepare, start_worker
@@ -145,6 +146,7 @@ class _Work:
             "reference": of_row.reference,
             "delivery": "blanked" if of_row.blank else "as sent",
             "samples": self.plan.samples.get(run.source.name, 0),
+            "matched_samples": not unequal(self.plan.samples.values()),
             "learning_rate": run.rate,
             "validation_by_rate": {f"{rate:g}": value for rate, value in found.items()},
             "note": training.note if training else "",
@@ -176,26 +178,28 @@ def about(row: Row) -> str:
     if source.baseline:
         options = ", ".join(f"{k}={v}" for k, v in {**source.options, **source.fit}.items())
         return f"baseline {source.baseline}" + (f" ({options})" if options else "")
-    topology, adapter = source.settings["topology"], source.settings["adapter"]
+    topology, adapter = source.settings.get("topology", ""), source.settings["adapter"]
     shape = topology if isinstance(topology, str) else Topology.parse(topology).name
+    shape = f" {shape}" if shape else ""
     rank = f", rank {adapter['rank']}" if "rank" in adapter else ""
-    return f"trained {source.kind} {shape}{rank}" + (", one adapter" if adapter.get("tied") else "")
+    return f"trained {source.kind}{shape}{rank}" + (", one adapter" if adapter.get("tied") else "")
 
 
-def _nodes(source: Source) -> int:
-    return len(Topology.parse(source.settings["topology"]).nodes) if source.trained else _GUESS
+def _nodes(run: Run) -> int:
+    source = run.source
+    return KINDS[source.kind].calls(source.config(run.task, run.seed, run.rate)) if source.trained else _GUESS
 
 
 def _weight(job: Job) -> float:
     """About how many calls a job makes; a trained one counts three times."""
     run = job.run if isinstance(job, Chunk) else job
     if isinstance(job, Chunk):
-        return min(CHUNK, job.n) * job.votes * _nodes(run.source)
+        return min(CHUNK, job.n) * job.votes * _nodes(run)
     if not run.source.trained:
-        return 800.0 * _nodes(run.source)
-    t = run.source.config(run.task, run.seed, run.rate).train
-    checks = t.steps // t.validate_every + 1
-    return _nodes(run.source) * (3.0 * t.steps * t.questions * t.rollouts + checks * t.validation_questions)
+        return 800.0 * _nodes(run)
+    config = run.source.config(run.task, run.seed, run.rate)
+    checks = (config.train.steps // config.train.validate_every + 1) * config.train.validation_questions
+    return _nodes(run) * (3.0 * KINDS[run.source.kind].samples(config) + checks)
 
 
 def _name(job: Job) -> str:

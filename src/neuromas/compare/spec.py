@@ -43,12 +43,13 @@ class TrainedEntry(Section):
     """A system that is trained, as in a recipe; what it does not say is taken from the shared tables."""
 
     kind: str = "network"
-    topology: str | list[int] | dict[str, Any] = "single"
+    topology: str | list[int] | dict[str, Any] | None = None  # of a network; None: a single model
     adapter: dict[str, Any] = Field(default_factory=dict)
     sampling: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)  # the kind's own
-    controls: tuple[Control, ...] = CONTROLS
+    controls: tuple[Control, ...] = CONTROLS  # of a network
+    votes: tuple[int, ...] = ()  # further rows: the majority of so many of its samples
 
 
 Entry = BaselineEntry | TrainedEntry
@@ -122,7 +123,7 @@ class Spec(Section):
 def _entry(name: str, entry: Any) -> Entry:
     if not isinstance(entry, dict):
         raise ConfigError(f"systems.{name} is {entry!r}; it must be a table, e.g. [systems.{name}]")
-    trained = {"kind", "topology", "train", "adapter", "controls"} & entry.keys()
+    trained = {"kind", "topology", "train", "adapter", "controls", "votes"} & entry.keys()
     if "baseline" in entry and trained:
         raise ConfigError(
             f"systems.{name} names a baseline and {sorted(trained)}: a baseline takes only options, and what is "
@@ -153,8 +154,12 @@ def _check_trained(name: str, entry: TrainedEntry, shared: dict[str, Any]) -> No
             f"systems.{name}.kind is {entry.kind!r}, which is no kind of trained system; {_near(entry.kind, KINDS)}"
         )
     _known(f"systems.{name}.options", entry.options, KINDS[entry.kind].options)
+    if entry.topology is not None and not KINDS[entry.kind].shaped:
+        raise ConfigError(f"systems.{name}.topology is {entry.topology!r}, but {entry.kind} has its own; leave it out")
+    if any(votes < 2 for votes in entry.votes):
+        raise ConfigError(f"systems.{name}.votes are {list(entry.votes)}: a vote takes 2 or more")
     try:
-        Topology.parse(entry.topology)
+        Topology.parse(entry.topology or "single")
     except TopologyError as error:
         raise ConfigError(f"systems.{name}.topology: {error}") from error
     settings = shared | entry.train

@@ -72,7 +72,7 @@ def prepare(run: Run) -> None:
     config = run.source.config(run.task, run.seed, run.rate)
     backbone = _backbone(config.backbone)
     if run.source.trained:
-        training = KINDS[run.source.kind].train(config, run.source.options, run.folder, backbone)
+        training = KINDS[run.source.kind].train(config, run.folder, backbone)
     else:
         system, training = _baseline(run), Training(0.0)
         assert isinstance(system, Fitted)
@@ -131,7 +131,7 @@ def _system(run: Run) -> System:
         if run.source.trained:
             config = run.source.config(run.task, run.seed, run.rate)
             backbone = _backbone(config.backbone)
-            system = KINDS[run.source.kind].load(config, run.source.options, run.folder, backbone)
+            system = KINDS[run.source.kind].load(config, run.folder, backbone)
         else:
             system = _baseline(run)
             if isinstance(system, Fitted):

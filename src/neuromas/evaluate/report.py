@@ -55,7 +55,7 @@ def content(title: str, cells: list[Cell], table: list[dict[str, Any]], picture:
         named = f"{task} (version {first['task_version']}), {first['split']} split, n = {first['n']}"
         blocks += [Heading(named), Text(f"The {floors_line(first)}."), _figures(of_task, strong), _tests(of_task)]
         blocks += [Text(HOW_TESTED), _about(of_task), *_example(task, cells)]
-    if len({row["samples"] for row in table if row["samples"]}) > 1:
+    if not all(row["matched_samples"] for row in table):
         blocks.insert(2, Text("WARNING: the trained systems drew different numbers of samples; see the tables below."))
     return blocks
 
