@@ -10,18 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from neuromas.errors import ConfigError
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of settings: unknown ones are refused, none changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TaskConfig(_Section):
+class TaskConfig(Section):
     """Which questions. `options` go to the task as they are (see `neuromas tasks`)."""
 
     name: str = "compositional"
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class BackboneConfig(_Section):
+class BackboneConfig(Section):
     """Which frozen model."""
 
     name: str = "tiny"
@@ -30,7 +32,7 @@ class BackboneConfig(_Section):
     style: Literal["chat", "plain", "compact"] | None = None  # None: as the backbone declares
 
 
-class AdapterConfig(_Section):
+class AdapterConfig(Section):
     """What is trained."""
 
     rank: int = Field(default=8, ge=1)
@@ -39,7 +41,7 @@ class AdapterConfig(_Section):
     tied: bool = False  # one adapter for all nodes
 
 
-class SamplingConfig(_Section):
+class SamplingConfig(Section):
     """How nodes write."""
 
     temperature: float = Field(default=1.0, gt=0)
@@ -49,7 +51,7 @@ class SamplingConfig(_Section):
     batch_rows: int = Field(default=512, ge=1)  # rows of one forward pass of evaluation, about
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """How it learns."""
 
     steps: int = Field(default=100, ge=1)
@@ -75,7 +77,7 @@ class TrainConfig(_Section):
     stop_after_seconds: float | None = Field(default=None, gt=0)  # ends the run early, with everything saved
 
 
-class MaltConfig(_Section):
+class MaltConfig(Section):
     """Settings of method "malt" alone: `search` steps sample trees, `sft` steps imitate, the rest of the run is DPO."""
 
     search: int = Field(default=25, ge=1)  # steps that sample a tree for each of `train.questions` questions
@@ -86,7 +88,7 @@ class MaltConfig(_Section):
     dpo_scale: float = Field(default=0.1, gt=0)  # learning rate of DPO, as a multiple of `train.learning_rate`
 
 
-class CollmConfig(_Section):
+class CollmConfig(Section):
     """Settings of method "collm-cc" alone."""
 
     actors: int = Field(default=3, ge=1)  # calls a question
@@ -99,7 +101,7 @@ _PAPERS: dict[Any, dict[str, dict[str, float]]] = {  # defaults that come from a
 }
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """One training run."""
 
     method: Method = "neuromas"
@@ -154,7 +156,7 @@ class RunConfig(_Section):
         try:
             config = cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from error
+            raise ConfigError(explain(error)) from error
         config.check()
         return config
 
@@ -188,7 +190,8 @@ def override(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """What is wrong with each setting, in one line."""
     lines: list[str] = []
     for item in error.errors():
         name = ".".join(map(str, item["loc"])) or "recipe"

@@ -1,5 +1,6 @@
 """Writing files so that a crash leaves the old version or the new one, never a part."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -27,12 +28,16 @@ def append_json_line(path: Path, record: Any) -> None:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """Records of a JSON-lines file, [] when it does not exist; a last line cut off by a crash is dropped."""
+    """Records of a JSON-lines file, gzipped where it is called .gz; [] when it does not exist.
+
+    A last line cut off by a crash is dropped.
+    """
     if not path.exists():
         return []
     records: list[Any] = []
     # by "\n" alone, since texts may hold other line ends (U+2028); a cut may fall within a character
-    for line in path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n"):
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    for line in data.decode("utf-8", errors="replace").removesuffix("\n").split("\n"):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:

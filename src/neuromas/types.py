@@ -77,6 +77,8 @@ class Trace:
     ]  # in the order in which they were made; the last one gave the answer, unless calls voted on it
     answer: str  # text that `Task.grade` reads, the answer prefix included
     sequential_calls: int  # calls on the longest chain, i.e. latency in calls
+    # tokens generated one after the other: calls of one layer or stage run side by side, the longest of them counts
+    sequential_tokens: int = field(kw_only=True)
     seconds: float = 0.0  # wall time of the batch that held it, divided by the batch's size
 
     @property

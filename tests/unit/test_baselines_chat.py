@@ -84,6 +84,7 @@ def test_each_call_is_decoded_and_limited_as_it_asks() -> None:
         ("a", 3, True), ("b", 10, True), ("c", 5, True),
     ]  # fmt: skip
     assert (trace.sequential_calls, trace.generated_tokens) == (2, 18)
+    assert trace.sequential_tokens == max(3, 10) + 5, "calls of one stage run side by side"
     script.passes.clear()
     solve(Pair(script.chat()), greedy=False)
     assert not any(p.greedy for p in script.passes)

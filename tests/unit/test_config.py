@@ -12,7 +12,9 @@ from neuromas.network.forward import Limits
 from neuromas.network.topology import Topology
 from neuromas.tasks import load_task
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+RECIPES = [
+    p for p in sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")) if not p.stem.startswith("compare_")
+]
 
 
 def refused(data: dict, *words: str) -> str:

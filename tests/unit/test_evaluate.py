@@ -27,7 +27,15 @@ class Scripted:
     def answer(self, questions, *, greedy=True, seed=0, rollouts=1, **options) -> list[Trace]:
         self.asked.append((len(questions), greedy, seed, rollouts, options))
         return [
-            Trace(q.id, g, [call("a"), call("out", self.script[q.id][g])], self.script[q.id][g], 2, 0.5)
+            Trace(
+                q.id,
+                g,
+                [call("a"), call("out", self.script[q.id][g])],
+                self.script[q.id][g],
+                2,
+                0.5,
+                sequential_tokens=3,
+            )
             for q in questions
             for g in range(rollouts)
         ]
@@ -66,12 +74,14 @@ def test_every_figure_of_an_evaluation_is_counted_from_the_replies() -> None:
         "system": "scripted", "task": "letters", "task_version": 3, "split": "test", "decoding": "sampled",
         "n": 8, "seeds": 1, "seed": 5, "accuracy": 0.5, "ci95": list(wilson(4, 8)), "parse_rate": 0.75,
         "top_answer": {"answer": "A", "share": 3 / 8}, "calls": 2.0, "sequential_calls": 2.0,
-        "generated_tokens": 4.0, "prompt_tokens": 6.0, "dropped_tokens": 0.0, "trainable_parameters": 17,
+        "generated_tokens": 4.0, "sequential_tokens": 3.0, "prompt_tokens": 6.0, "dropped_tokens": 0.0,
+        "trainable_parameters": 17,
         "floors": {"chance": 0.25, "majority": 2 / 8, "best_constant": 4 / 8, "constant_answer": "A"},
     }  # fmt: skip
     assert [r["reward"] for r in found.records] == [1, 0, 1, 0, 0, 1, 0, 1]
     assert found.records[3] == {
-        "id": "test-3", "answer": "C", "parsed": None, "reward": 0.0, "reply": "?",
+        "id": "test-3", "answer": "C", "parsed": None, "reward": 0.0, "reply": "?", "calls": 2,
+        "sequential_calls": 2, "generated_tokens": 4, "sequential_tokens": 3, "prompt_tokens": 6, "dropped_tokens": 0,
         "messages": [{"node": n, "text": t, "truncated": False} for n, t in (("a", ""), ("out", "?"))],
     }  # fmt: skip
 
@@ -123,6 +133,7 @@ def test_a_vote_counts_all_its_calls_and_tokens_and_always_samples() -> None:
     for trace in traces:
         assert len(trace.calls) == 6
         assert (trace.generated_tokens, trace.prompt_tokens, trace.sequential_calls) == (12, 18, 2)
+        assert trace.sequential_tokens == 3, "votes run side by side: the longest counts"
         assert trace.seconds == 1.5
     assert vote.trainable_parameters == 17
     assert vote.name == "scripted, vote of 3"
@@ -150,6 +161,14 @@ def test_blanked_messages_are_written_but_not_heard() -> None:
         own = next(c for c in b.calls if c.node == "2.1").own_ids
         assert template.decode(own) == "1.1:\n1.2:\n>"
     assert any(a.message("2.1") != b.message("2.1") for a, b in zip(heard, deaf, strict=True))
+
+
+def test_sequential_tokens_are_those_of_the_longest_call_of_each_layer() -> None:
+    network = make_network("2-1", tokens=9)
+    for trace in network.answer(questions(6), greedy=False, seed=2, rollouts=2):
+        said = {call.node: len(call.completion_ids) for call in trace.calls}
+        assert trace.sequential_tokens == max(said["1.1"], said["1.2"]) + said["2.1"] + said["out"]
+        assert trace.sequential_tokens < trace.generated_tokens
 
 
 def test_evaluation_passes_blank_on_to_the_network() -> None:

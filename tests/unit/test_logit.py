@@ -69,7 +69,11 @@ def test_one_call_no_generated_token_and_all_rollouts_alike() -> None:
     traces = system.answer(asked(4), seed=3, rollouts=2)
     assert [(t.question_id, t.rollout) for t in traces] == [(f"q{i}", g) for i in range(4) for g in (0, 1)]
     for trace in traces:
-        assert (len(trace.calls), trace.sequential_calls, trace.generated_tokens) == (1, 1, 0)
+        assert (
+            (len(trace.calls), trace.sequential_calls, trace.sequential_tokens)
+            == (1, 1, trace.generated_tokens)
+            == (1, 1, 0)
+        )
         assert trace.prompt_tokens > 0
     assert [t.answer for t in traces[::2]] == [t.answer for t in traces[1::2]]
     assert system.trainable_parameters == 0

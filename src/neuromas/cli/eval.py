@@ -53,8 +53,9 @@ def main(
         answers: Write one JSON line a question to this file.
         threads: CPU threads; by default all cores.
     """
-    from neuromas.cli.show import console, fit_line, floors_line, results_table
+    from neuromas.cli.show import console, results_table
     from neuromas.cli.systems import load_system
+    from neuromas.evaluate.table import fit_line, floors_line
     from neuromas.files import write_json, write_text
 
     _check(system, sampled, blank, votes)

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from neuromas.evaluate.table import floors_line
 from neuromas.train.health import collapse_warnings
 from neuromas.types import Grade, Question, Trace
 
@@ -85,24 +86,6 @@ def results_table(rows: list[dict[str, Any]], title: str) -> Table:
             f"{row['trainable_parameters']:,}",
         )
     return table
-
-
-def floors_line(row: dict[str, Any]) -> str:
-    f = row["floors"]
-    return (
-        f"floors on these {row['n']} questions: chance {f['chance']:.1%}, majority of training answers "
-        f"{f['majority']:.1%}, best constant ({f['constant_answer']!r}) {f['best_constant']:.1%}"
-    )
-
-
-def fit_line(row: dict[str, Any]) -> str:
-    f = row["fit"]
-    if not f["questions"]:
-        return "not fitted"
-    return (
-        f"fitted before on {f['questions']} train questions: {f['calls']} calls, {f['prompt_tokens']} prompt and "
-        f"{f['generated_tokens']} generated tokens (not counted above), {f['reward'] / f['questions']:.1%} right"
-    )
 
 
 def print_final(final: dict[str, Any]) -> None:

@@ -8,7 +8,16 @@ from typing import Any
 from neuromas.errors import TaskError
 from neuromas.evaluate.stats import wilson
 from neuromas.tasks.base import Split, Task
-from neuromas.types import Grade, System, Trace
+from neuromas.types import Grade, Question, System, Trace
+
+COSTS = (
+    "calls",
+    "sequential_calls",
+    "generated_tokens",
+    "sequential_tokens",
+    "prompt_tokens",
+    "dropped_tokens",
+)  # of one question; results hold their means
 
 
 @dataclass
@@ -16,7 +25,7 @@ class Evaluation:
     """One system on one split."""
 
     result: dict[str, Any]  # the figures, ready for JSON; means are per question
-    records: list[dict[str, Any]]  # one per question: id, answer, parsed, reward, messages
+    records: list[dict[str, Any]]  # one per question, as `record` makes them
     traces: list[Trace]
 
 
@@ -48,46 +57,47 @@ def evaluate(
             progress(len(traces), len(asked))
     grades = task.grade_many(asked, [trace.answer for trace in traces])
     result: dict[str, Any] = {"task": task.name, "task_version": task.version, "split": split, "seed": seed}
-    result |= {"decoding": _decoding(system, greedy)}
+    result |= {"decoding": decoding_name(system, greedy)}
     if (cost := getattr(system, "fit_cost", None)) is not None:
         result["fit"] = asdict(cost)
-    result |= summarise(system, traces, grades) | {"floors": asdict(task.floors(split, limit))}
-    records = [
-        {
-            "id": q.id,
-            "answer": q.answer,
-            "parsed": g.parsed,
-            "reward": g.reward,
-            "reply": t.answer,
-            "messages": [{"node": c.node, "text": c.text, "truncated": c.truncated} for c in t.calls],
-        }
-        for q, t, g in zip(asked, traces, grades, strict=True)
-    ]
+    records = [record(q, t, g) for q, t, g in zip(asked, traces, grades, strict=True)]
+    result |= {"system": system.name} | summarise(records)
+    result |= {"trainable_parameters": system.trainable_parameters, "floors": asdict(task.floors(split, limit))}
     return Evaluation(result, records, traces)
 
 
-def _decoding(system: System, greedy: bool) -> str:
+def decoding_name(system: System, greedy: bool) -> str:
     """How answers were decoded, in words; systems that always sample, or sample in part, say so themselves."""
     return getattr(system, "decoding_name", None) or (getattr(system, "greedy_name", "greedy") if greedy else "sampled")
 
 
-def summarise(system: System, traces: list[Trace], grades: list[Grade]) -> dict[str, Any]:
-    """The figures of one system over its graded traces; tokens and calls are means per question."""
-    n, right = len(grades), sum(g.reward for g in grades)
-    answer, count = Counter(g.parsed for g in grades).most_common(1)[0]
-    mean = lambda values: sum(values) / n
+def record(question: Question, trace: Trace, grade: Grade) -> dict[str, Any]:
+    """What is kept of one answered question, ready for JSON: all that the figures are made of."""
     return {
-        "system": system.name,
+        "id": question.id,
+        "answer": question.answer,
+        "parsed": grade.parsed,
+        "reward": grade.reward,
+        "reply": trace.answer,
+        "calls": len(trace.calls),
+        "sequential_calls": trace.sequential_calls,
+        "generated_tokens": trace.generated_tokens,
+        "sequential_tokens": trace.sequential_tokens,
+        "prompt_tokens": trace.prompt_tokens,
+        "dropped_tokens": sum(call.dropped_tokens for call in trace.calls),
+        "messages": [{"node": c.node, "text": c.text, "truncated": c.truncated} for c in trace.calls],
+    }
+
+
+def summarise(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of one system over its records, one a question; tokens and calls are means per question."""
+    n, right = len(records), sum(r["reward"] for r in records)
+    answer, count = Counter(r["parsed"] for r in records).most_common(1)[0]
+    return {
         "n": n,
         "seeds": 1,
         "accuracy": right / n,
         "ci95": list(wilson(right, n)),
-        "parse_rate": mean(g.parsed is not None for g in grades),
+        "parse_rate": sum(r["parsed"] is not None for r in records) / n,
         "top_answer": {"answer": answer, "share": count / n},
-        "calls": mean(len(t.calls) for t in traces),
-        "sequential_calls": mean(t.sequential_calls for t in traces),
-        "generated_tokens": mean(t.generated_tokens for t in traces),
-        "prompt_tokens": mean(t.prompt_tokens for t in traces),
-        "dropped_tokens": mean(c.dropped_tokens for t in traces for c in t.calls),
-        "trainable_parameters": system.trainable_parameters,
-    }
+    } | {cost: sum(r[cost] for r in records) / n for cost in COSTS}

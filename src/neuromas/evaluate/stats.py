@@ -1,6 +1,20 @@
-"""Intervals."""
+"""Intervals and paired tests: pure functions of counts and differences.
 
+Questions are the sampling unit. Several seeds of one system answer the same questions, so they are no further
+questions: each question's mean over the seeds is one observation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 from scipy.stats import binomtest
+
+Floats = npt.NDArray[np.float64]
+
+RESAMPLES = 10_000
+_BLOCK = 2_000_000  # draws held in memory at once
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
@@ -9,3 +23,51 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
         return 0.0, 1.0
     interval = binomtest(round(successes), n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p-value of McNemar's test; 1 where the systems never disagree. McNemar 1947.
+
+    only_first, only_second: questions that only the first, only the second system has right.
+    """
+    disagree = only_first + only_second
+    return float(binomtest(only_first, disagree, 0.5).pvalue) if disagree else 1.0
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A mean difference over questions."""
+
+    difference: float
+    ci95: tuple[float, float]  # percentile interval
+    p: float  # two-sided, in (0, 1]
+
+
+def paired_bootstrap(differences: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> Paired:
+    """Mean of per-question differences, resampling questions; Efron and Tibshirani 1993, chapters 13 and 16.
+
+    differences: one a question; with several seeds the difference of the means over seeds. The p-value is the share of
+    resamples, drawn from the differences shifted to mean 0, whose mean is at least as far from 0 as the one observed
+    (the observed one counts as one of them). Raises ValueError where there is no question.
+    """
+    d = np.asarray(differences, np.float64)
+    if d.size == 0:
+        raise ValueError("no question to resample: the two systems have no question in common")
+    observed = float(d.mean())
+    rng = np.random.default_rng(seed)
+    size = max(1, _BLOCK // d.size)
+    blocks = [min(size, resamples - start) for start in range(0, resamples, size)]
+    means: Floats = np.concatenate([d[rng.integers(0, d.size, (rows, d.size))].mean(1) for rows in blocks])
+    low, high = np.quantile(means, [0.025, 0.975])
+    as_far = int((np.abs(means - observed) >= abs(observed) - 1e-12).sum())  # equal but for rounding counts
+    return Paired(observed, (float(low), float(high)), (1 + as_far) / (1 + resamples))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number, in the order given: the family-wise error is kept. Holm 1979."""
+    order = sorted(range(len(ps)), key=lambda i: ps[i])
+    adjusted, highest = [0.0] * len(ps), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, ps[i] * (len(ps) - rank)))
+        adjusted[i] = highest
+    return adjusted

@@ -109,6 +109,7 @@ class Network:
         rows = [(question, g) for question, first in numbered for g in range(first, first + rollouts)]
         heard: list[dict[str, str]] = [{} for _ in rows]  # what each row's nodes have said so far
         calls: list[list[NodeCall]] = [[] for _ in rows]
+        longest = [0] * len(rows)  # tokens generated one after the other
 
         for layer in self.topology.layers:
             groups: list[Group] = []
@@ -135,6 +136,8 @@ class Network:
                 call = node_call(self.backbone.template, node, prompt, reply)
                 calls[row].append(call)
                 heard[row][node] = "" if node in blank else call.text
+            for row, made in enumerate(calls):
+                longest[row] += max(len(call.completion_ids) for call in made[-len(layer) :])
 
         seconds = (time.perf_counter() - start) / max(1, len(rows))
         return [
@@ -144,6 +147,7 @@ class Network:
                 calls=[call for node in self.topology.nodes for call in calls[row] if call.node == node],
                 answer=question.answer_prefix + heard[row][self.topology.output],
                 sequential_calls=len(self.topology.layers),
+                sequential_tokens=longest[row],
                 seconds=seconds,
             )
             for row, (question, g) in enumerate(rows)

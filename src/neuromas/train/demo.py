@@ -21,10 +21,11 @@ from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.evaluate.baselines.vote import Vote
 from neuromas.evaluate.run import evaluate
-from neuromas.evaluate.stats import wilson
+from neuromas.evaluate.table import pool
 from neuromas.files import read_json_lines, write_json
 from neuromas.network.forward import Network
 from neuromas.train import checkpoint
+from neuromas.train.finish import validation_score
 from neuromas.train.loop import build, load_run, train
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -133,29 +134,11 @@ def run(plan: Plan, out: Path, report: Report) -> dict[str, Any]:
 
 
 def pool_seeds(variants: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """One system's figures over its seeds: means, and the Wilson interval at the number of distinct questions.
-
-    All seeds answer the same questions, so n is not multiplied by the seeds; the spread over seeds stands beside it.
-    """
-    main = variants["greedy"]
-    mean = lambda rows, key: sum(r[key] for r in rows) / len(rows)
-    accuracy, n = mean(main, "accuracy"), main[0]["n"]
-    out = {
-        "accuracy": accuracy,
-        "ci95": list(wilson(accuracy * n, n)),
-        "n": n,
-        "seeds": len(main),
-        "by_seed": [r["accuracy"] for r in main],
-        "calls": mean(main, "calls"),
-        "sequential_calls": mean(main, "sequential_calls"),
-        "generated_tokens": mean(main, "generated_tokens"),
-        "trainable_parameters": main[0]["trainable_parameters"],
-        "parse_rate": mean(main, "parse_rate"),
-        "floors": main[0]["floors"],
-    }
+    """One system's figures over its seeds, and the accuracy of each variant."""
+    out = pool(variants["greedy"])
     for variant, rows in variants.items():
         if variant != "greedy":
-            out[f"accuracy_{variant}"] = mean(rows, "accuracy")
+            out[f"accuracy_{variant}"] = sum(row["accuracy"] for row in rows) / len(rows)
     return out
 
 
@@ -175,8 +158,7 @@ def _train(plan: Plan, out: Path, system: str, rate: float, seed: int) -> float:
     """Train one run; returns the mean of its last two validation accuracies, by which the rate is chosen."""
     run_folder = folder(out, system, rate, seed)
     train(plan.config(system, rate, seed), run_folder)
-    checks = [m["validation"]["accuracy"] for m in read_json_lines(run_folder / "metrics.jsonl") if "validation" in m]
-    return sum(checks[-2:]) / 2
+    return validation_score(run_folder)
 
 
 def _measure(plan: Plan, out: Path, system: str, rate: float, seed: int) -> dict[str, dict[str, list[dict[str, Any]]]]:

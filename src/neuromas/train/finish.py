@@ -17,6 +17,12 @@ from neuromas.train.plots import learning_curve
 from neuromas.types import System
 
 
+def validation_score(run: Path) -> float:
+    """By what a learning rate is chosen: the mean of the run's last two validation accuracies."""
+    checks = [m["validation"]["accuracy"] for m in read_json_lines(run / "metrics.jsonl") if "validation" in m]
+    return sum(checks[-2:]) / len(checks[-2:])
+
+
 def finish(run: Path, network: Trained, task: Task, limit: int | None = None) -> dict[str, Any]:
     """Measure the run on the test split and write `final.json`, `answers.jsonl` and `curve.png`.
 

@@ -27,11 +27,19 @@ class Entry:
     calls: str  # LLM calls for one question, as a formula in its options
     source: str
     fitted: bool = False  # reads the training split before it answers
+    repeats: bool = False  # in greedy evaluation every seed gives the same answers
 
 
 BASELINES: dict[str, Entry] = {
-    "direct": Entry("direct", "direct", "the bare backbone", "1", "-"),
-    "logit": Entry("logit", "logit", "the bare backbone's most likely option, no generation", "1", "arXiv 2009.03300"),
+    "direct": Entry("direct", "direct", "the bare backbone", "1", "-", repeats=True),
+    "logit": Entry(
+        "logit",
+        "logit",
+        "the bare backbone's most likely option, no generation",
+        "1",
+        "arXiv 2009.03300",
+        repeats=True,
+    ),
     "self-consistency": Entry(
         "vote", "self_consistency", "the majority of sampled answers", "votes (5)", "Wang et al., arXiv 2203.11171"
     ),
@@ -41,8 +49,11 @@ BASELINES: dict[str, Entry] = {
         "answer, then criticise and revise",
         "1 + rounds (2); fused=false: 1 + 2·rounds",
         "Madaan et al., arXiv 2303.17651",
+        repeats=True,
     ),
-    "self-check": Entry("self_check", "SelfCheck", "solve, check, revise", "3", "after Miao et al., arXiv 2308.00436"),
+    "self-check": Entry(
+        "self_check", "SelfCheck", "solve, check, revise", "3", "after Miao et al., arXiv 2308.00436", repeats=True
+    ),
     "self-check-steps": Entry(
         "self_check",
         "StepwiseSelfCheck",

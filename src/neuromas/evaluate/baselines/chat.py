@@ -156,7 +156,7 @@ def converse(
     """Run (question, rollout, dialogue) triples side by side, stage by stage; one trace for each, in order."""
     start = time.perf_counter()
     calls: list[list[NodeCall]] = [[] for _ in dialogues]
-    depth = [0] * len(dialogues)
+    depth, longest = [0] * len(dialogues), [0] * len(dialogues)  # stages; tokens generated one after the other
     answers = [""] * len(dialogues)
     pending = {row: next(dialogue) for row, (_, _, dialogue) in enumerate(dialogues)}
     while pending:
@@ -167,6 +167,7 @@ def converse(
             new = [next(made) for _ in requests]
             calls[row] += new
             depth[row] += 1
+            longest[row] += max((len(call.completion_ids) for call in new), default=0)
             heard = [question.answer_prefix * r.answering + c.text for r, c in zip(requests, new, strict=True)]
             try:
                 pending[row] = dialogue.send(heard)
@@ -177,7 +178,7 @@ def converse(
     for made_by_one in calls:
         assert len({c.node for c in made_by_one}) == len(made_by_one), "a stage's name is used once in a dialogue"
     return [
-        Trace(question.id, rollout, calls[row], answers[row], depth[row], seconds)
+        Trace(question.id, rollout, calls[row], answers[row], depth[row], seconds, sequential_tokens=longest[row])
         for row, (question, rollout, _) in enumerate(dialogues)
     ]
 

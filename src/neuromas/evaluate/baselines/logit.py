@@ -6,7 +6,7 @@ their log-probability is the usual way of measuring multiple choice (Hendrycks e
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -62,7 +62,7 @@ class Logit:
             seconds = (time.perf_counter() - clock) / len(batch)
             found |= {i: self._trace(asked[i], b, seconds) for i, b in zip(batch, best, strict=True)}
         return [
-            Trace(t.question_id, g, list(t.calls), t.answer, t.sequential_calls, t.seconds / rollouts)
+            replace(t, rollout=g, calls=list(t.calls), seconds=t.seconds / rollouts)
             for t in (found[i] for i in range(len(asked)))
             for g in range(rollouts)
         ]
@@ -112,7 +112,7 @@ class Logit:
             truncated=False,
         )
         answer = asked.question.answer_prefix + asked.options[best]
-        return Trace(asked.question.id, 0, [call], answer, sequential_calls=1, seconds=seconds)
+        return Trace(asked.question.id, 0, [call], answer, 1, seconds, sequential_tokens=0)
 
 
 def logit(chat: Chat, choices: Choices) -> Logit:

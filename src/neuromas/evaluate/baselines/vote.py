@@ -37,6 +37,7 @@ class Vote:
                     calls=[call for vote in votes for call in vote.calls],
                     answer=winner.answer,
                     sequential_calls=max(vote.sequential_calls for vote in votes),
+                    sequential_tokens=max(vote.sequential_tokens for vote in votes),
                     seconds=sum(vote.seconds for vote in votes),
                 )
             )

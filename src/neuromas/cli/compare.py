@@ -1,0 +1,159 @@
+"""`neuromas compare`: several systems on several tasks with several seeds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from neuromas.compare.spec import Spec
+
+
+def main(
+    spec: Annotated[Path, tyro.conf.Positional],
+    out: Path | None = None,
+    report: bool = False,
+    plan: bool = False,
+    workers: int = 2,
+    threads: int = 1,
+    json: Path | None = None,
+) -> None:
+    """Compare systems: train, answer, test against a reference, report. Kill it at any time and start it again.
+
+    Args:
+        spec: A TOML file (one is in recipes/), or with --report the folder of a comparison.
+        out: Folder of the comparison; what is done there is not done again.
+        report: Only write the report anew from the folder's JSON lines.
+        plan: Only show which rows the table would have, and what would be trained.
+        workers: Processes; on a GPU take 1.
+        threads: CPU threads of each process; keep them the same from start to end.
+        json: Write the rows to this file too (they are always in OUT/summary.json).
+    """
+    from neuromas.cli.show import console
+    from neuromas.compare.spec import Spec
+    from neuromas.errors import ConfigError
+    from neuromas.evaluate.report import write_report
+    from neuromas.files import write_json
+
+    for name, value in (("--workers", workers), ("--threads", threads)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}: must be 1 or more")
+    if spec.is_dir() and not report:
+        raise ConfigError(f"{spec} is a folder; give the spec and --out {spec} to go on, or --report for its report")
+    if plan:
+        _show_plan(Spec.load(spec))
+        return
+    if report:
+        folder = spec if spec.is_dir() else out
+        if folder is None:
+            raise ConfigError("--report needs the folder of a comparison: neuromas compare DIR --report")
+    elif out is None:
+        raise ConfigError("where to? give a folder with --out DIR; started again with it, a comparison goes on")
+    else:
+        folder = out
+        _run(Spec.load(spec), folder, workers, threads)
+    rows = write_report(folder)
+    _show(rows)
+    console.print(f"\nreport: {folder / 'report.html'}, {folder / 'report.md'}; figures: {folder / 'summary.json'}")
+    if json is not None:
+        write_json(json, rows)
+
+
+def _run(spec: "Spec", folder: Path, workers: int, threads: int) -> None:
+    """The comparison under a progress bar."""
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from neuromas.cli.show import console
+    from neuromas.compare.run import run
+
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=36_000) as progress:
+        bar = progress.add_task("starting", total=None)
+        show = lambda name, done, total: progress.update(bar, completed=done, total=total, description=escape(name))
+        run(spec, folder, workers=workers, threads=threads, watch=show)
+
+
+def _show_plan(spec: "Spec") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from neuromas.cli.show import console
+    from neuromas.compare.plan import make_plan
+    from neuromas.compare.run import about
+
+    plan = make_plan(spec)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("system", "what it is", "control", "samples"):
+        table.add_column(name, justify="right" if name == "samples" else "left")
+    for row in plan.rows:
+        samples = plan.samples.get(row.source.name)
+        name = row.name + (" (reference)" if row.reference else "")
+        cells = (name, about(row), "; ".join(row.control_for), f"{samples:,}" if samples else "")
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    trained = sum(source.trained for source in plan.sources)
+    runs = trained * len(spec.tasks) * (len(spec.learning_rates) + len(spec.seeds) - 1)
+    console.print(
+        f"\n{len(plan.rows)} rows × {len(spec.tasks)} tasks; seeds {', '.join(map(str, spec.seeds))}; {runs} training "
+        f"runs: {trained} systems, each at {len(spec.learning_rates)} learning rates with the first seed"
+    )
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    """Figures, floors and tests, task by task."""
+    from rich.markup import escape
+
+    from neuromas.cli.show import console
+    from neuromas.evaluate.report import difference, points, ps
+    from neuromas.evaluate.table import floors_line
+
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of_task = [row for row in rows if row["task"] == task]
+        title = f"\n{escape(task)}, n = {of_task[0]['n']}; in brackets: one after the other"
+        figures = _table(title, "accuracy [95 %]", "seeds", "parsed", "calls", "tokens", "trainable")
+        reference = next((row["system"] for row in of_task if row["reference"]), "reference")
+        tests = _table(f"\nminus {escape(reference)}, paired", "difference [95 %]", "p", "p Holm")
+        for row in of_task:
+            low, high = row["ci95"]
+            figures.add_row(
+                escape(row["system"]),
+                f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
+                str(row["seeds"]),
+                f"{row['parse_rate']:.0%}",
+                f"{row['calls']:.3g} ({row['sequential_calls']:.3g})",
+                f"{row['generated_tokens']:.3g} ({row['sequential_tokens']:.3g})",
+                f"{row['trainable_parameters']:,}",
+                style="bold" if row["reference"] else None,
+            )
+            if (test := row["versus_reference"]) is not None:
+                apart = f"{points(test['difference'])} [{difference(test['ci95'])}]"
+                tests.add_row(escape(row["system"]), apart, *ps(test))
+        console.print(figures)
+        console.print(floors_line(of_task[0]), markup=False)
+        if tests.row_count:
+            console.print(tests)
+
+
+def _table(title: str, *numbers: str) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("system", min_width=16)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

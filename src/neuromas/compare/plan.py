@@ -1,0 +1,186 @@
+"""From a spec to the rows of its table: every system named, and the matched controls of each trained network.
+
+A network of N nodes and rank r gets, unless switched off:
+- `parameters`: one model of rank N·r, i.e. with as many trainable parameters, trained on as many samples;
+- `vote`: the same model, the majority of N samples, i.e. with as many calls;
+- `scratchpad`: one adapter of rank N·r that writes to itself N times, i.e. as many calls, tokens and parameters;
+- `blanked`: the network itself with every message delivered empty.
+Networks that would get the same control share it.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from neuromas.compare.kinds import KINDS
+from neuromas.compare.spec import BaselineEntry, Control, Spec, TaskEntry, TrainedEntry
+from neuromas.config import RunConfig
+from neuromas.errors import ConfigError
+from neuromas.evaluate.baselines import BASELINES, options_of
+from neuromas.network.topology import Topology
+
+
+@dataclass(frozen=True)
+class Source:
+    """What answers: a baseline, or something trained. All of its runs lie in folders of its name."""
+
+    name: str
+    kind: str  # "baseline", or a key of KINDS
+    baseline: str  # its name in BASELINES; empty for what is trained
+    settings: dict[str, Any]  # a recipe without task, seed and learning rate
+    options: dict[str, Any]  # of the baseline or of the kind
+    fit: dict[str, Any] = field(default_factory=dict[str, Any])  # of a baseline that learns before it answers
+
+    @property
+    def trained(self) -> bool:
+        return not self.baseline
+
+    @property
+    def fitted(self) -> bool:
+        return bool(self.baseline) and BASELINES[self.baseline].fitted
+
+    @property
+    def repeats(self) -> bool:
+        """Whether every seed gives the same answers, so that one is enough."""
+        return bool(self.baseline) and BASELINES[self.baseline].repeats
+
+    def config(self, task: TaskEntry, seed: int, rate: float | None = None) -> RunConfig:
+        """The recipe of one of its runs; raises ConfigError for settings that do not exist."""
+        settings: dict[str, Any] = {**self.settings, "seed": seed, "task": {"name": task.name, "options": task.options}}
+        if rate is not None:
+            settings["train"] = {**settings["train"], "learning_rate": rate}
+        return RunConfig.make(settings)
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    name: str
+    source: Source
+    votes: int = 1  # the majority of so many samples
+    blank: bool = False  # every message delivered empty
+    control_for: list[str] = field(default_factory=list[str])  # "<control> of <system>"
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison does."""
+
+    spec: Spec
+    rows: list[Row]
+    samples: dict[str, int]  # source → rollouts a training draws
+
+    @property
+    def sources(self) -> list[Source]:
+        return list({row.source.name: row.source for row in self.rows}.values())
+
+
+def make_plan(spec: Spec) -> Plan:
+    """The rows of a spec, in its order, each system's controls after it. Raises ConfigError where they cannot be."""
+    rows: list[Row] = []
+    for name, entry in spec.systems.items():
+        _add(rows, Row(name, _source(spec, name, entry)))
+    for name, entry in spec.systems.items():
+        if isinstance(entry, TrainedEntry) and entry.kind == "network":
+            _add_controls(rows, spec, name, entry)
+    _check_names(rows)
+    for row in rows:
+        row.source.config(spec.tasks[0], 0)  # names what is wrong in the shared tables
+    trained = [row.source for row in rows if row.source.trained]
+    samples = {s.name: KINDS[s.kind].samples(s.config(spec.tasks[0], 0), s.options) for s in trained}
+    if len(set(samples.values())) > 1 and not spec.unequal_samples:
+        listed = ", ".join(f"{name}: {count:,}" for name, count in samples.items())
+        raise ConfigError(
+            f"the trained systems draw different numbers of samples (steps × questions × rollouts): {listed}; make "
+            "them equal, or set unequal_samples = true and the report says so"
+        )
+    wanted = spec.reference or next((row.name for row in rows if row.source.trained), rows[0].name)
+    reference = next((row for row in rows if row.name == wanted), None)
+    if reference is None:
+        raise ConfigError(f"reference is {wanted!r}, which is no row; the rows are: {', '.join(r.name for r in rows)}")
+    reference.reference = True
+    return Plan(spec, rows, samples)
+
+
+def _source(spec: Spec, name: str, entry: BaselineEntry | TrainedEntry) -> Source:
+    shared = {"backbone": spec.backbone.model_dump(), "adapter": spec.adapter, "sampling": spec.sampling}
+    if isinstance(entry, BaselineEntry):
+        _, of_fit = options_of(entry.baseline)
+        own = {k: v for k, v in entry.options.items() if k not in of_fit}
+        fit = {k: v for k, v in entry.options.items() if k in of_fit}
+        return Source(name, "baseline", entry.baseline, {**shared, "train": {}}, own, fit)
+    settings = {
+        **shared,
+        "topology": entry.topology,
+        "adapter": spec.adapter | entry.adapter,
+        "sampling": spec.sampling | entry.sampling,
+        "train": spec.train | entry.train,
+    }
+    return Source(name, entry.kind, "", settings, entry.options)
+
+
+def _add_controls(rows: list[Row], spec: Spec, name: str, entry: TrainedEntry) -> None:
+    source = next(row.source for row in rows if row.name == name)
+    nodes = len(Topology.parse(entry.topology).nodes)
+    if nodes == 1:  # one model is its own control
+        return
+    adapter = source.config(spec.tasks[0], 0).adapter
+    copies = 1 if adapter.tied else nodes
+    wide = {**source.settings["adapter"], "rank": adapter.rank * copies}
+    if adapter.alpha is not None:  # the update is scaled by alpha / rank
+        wide["alpha"] = adapter.alpha * copies
+    single = {**source.settings, "topology": "single", "adapter": {**wide, "tied": False}}
+    chain = "-".join("1" * (nodes - 1)) + "+skip"
+    scratchpad = {**source.settings, "topology": chain, "adapter": {**wide, "tied": True}}
+    one = _shared(rows, Source(f"single-r{wide['rank']}", "network", "", single, {}), spec)
+    pad = _shared(rows, Source(f"scratchpad-{nodes}-r{wide['rank']}", "network", "", scratchpad, {}), spec)
+    made: dict[Control, tuple[str, Row]] = {
+        "parameters": ("same parameters", Row(one.name, one)),
+        "vote": ("same calls", Row(f"{one.name}, vote of {nodes}", one, votes=nodes)),
+        "scratchpad": ("same calls, tokens and parameters in one adapter", Row(pad.name, pad)),
+        "blanked": ("messages blanked", Row(f"{name}, blanked", source, blank=True)),
+    }
+    for control in entry.controls:
+        what, row = made[control]
+        _add(rows, row).control_for.append(f"{what} as {name}" if control != "blanked" else f"{name} silenced")
+
+
+def _shared(rows: list[Row], wanted: Source, spec: Spec) -> Source:
+    """A source that trains just the same if there is one, else `wanted` under a name that is free."""
+    known = {row.source.name: row.source for row in rows}
+    recipe = lambda source: source.config(spec.tasks[0], 0)
+    for source in known.values():
+        if source.kind == wanted.kind and recipe(source) == recipe(wanted):
+            return source
+    name, taken = wanted.name, 1
+    while name in known:
+        taken += 1
+        name = f"{wanted.name}-{taken}"
+    return Source(name, wanted.kind, "", wanted.settings, wanted.options)
+
+
+def _add(rows: list[Row], row: Row) -> Row:
+    """The row of the same source and manner if there is one, else `row`, added."""
+    same = lambda r: (r.source.name, r.votes, r.blank) == (row.source.name, row.votes, row.blank)
+    if (known := next(filter(same, rows), None)) is not None:
+        return known
+    rows.append(row)
+    return row
+
+
+def _check_names(rows: list[Row]) -> None:
+    """Raises ConfigError where two rows would share a name or a folder."""
+    counts = Counter(slug(name) for name in {*(r.name for r in rows), *(r.source.name for r in rows)})
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ConfigError(f"the systems' names {twice} are the same but for signs; give one another name")
+    if len({row.name for row in rows}) < len(rows):
+        raise ConfigError("a system has the name of a control; give it another name")
+
+
+def slug(name: str) -> str:
+    """A name as a file's."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "unnamed"

@@ -1,0 +1,268 @@
+"""A comparison killed at any time ends as one that was not: same answers, same figures, same report."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crashes import Run
+from helpers import binary_backbone
+from neuromas.compare import run as running
+from neuromas.compare import work
+from neuromas.compare.kinds import KINDS, Kind, Training
+from neuromas.compare.spec import Spec
+from neuromas.config import RunConfig
+from neuromas.evaluate.report import write_report
+from neuromas.evaluate.table import key_of
+from neuromas.files import read_json_lines
+from neuromas.network.backbone import Backbone
+from neuromas.train import checkpoint
+
+FILES = (
+    "cells.jsonl",
+    "answers.jsonl",
+    "results.json",
+    "summary.json",
+    "report.md",
+    "report.html",
+    "accuracy_cost.png",
+)
+
+
+def data(**changes: Any) -> dict[str, Any]:
+    """A comparison of seconds, with chunks that are not whole and all kinds of rows."""
+    return {
+        "seeds": [3, 4],
+        "learning_rates": [3e-2, 1e-2],
+        "tasks": [
+            {
+                "name": "compositional", "questions": 70,
+                "options": {"depth": 2, "modulus": 2, "train_size": 64, "validation_size": 8, "test_size": 90},
+            }
+        ],
+        "adapter": {"rank": 2},
+        "sampling": {"message_tokens": 3, "answer_tokens": 2, "batch_rows": 64},
+        "train": {
+            "steps": 4, "questions": 4, "rollouts": 4, "warmup": 2, "validate_every": 2, "validation_questions": 8,
+        },
+        "systems": {
+            "direct": {},
+            "network": {"topology": "1"},
+            "gptswarm": {"options": {"agents": 2, "iterations": 2}},
+            "moa": {"options": {"agents": 2}},
+        },
+        **changes,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Backbone:
+    """The backbone of every job of this process and of those forked from it."""
+    backbone = binary_backbone()
+    monkeypatch.setattr(work, "_backbone", lambda config: backbone)
+    monkeypatch.setattr(work, "_ready", {})
+    return backbone
+
+
+def compared(out: Path, **changes: Any) -> None:
+    running.run(Spec.make(data(**changes)), out)
+    write_report(out)
+
+
+def same(one: Path, two: Path) -> None:
+    for name in FILES:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), f"{name} differs"
+    assert not [*one.rglob(".saving-*"), *one.rglob("*.tmp")], "a half-written file was left behind"
+
+
+def test_a_comparison_killed_three_times_ends_as_one_that_was_not(toy: Backbone, tmp_path: Path) -> None:
+    seconds = Run(lambda: compared(tmp_path / "calm")).seconds()
+    chance = random.Random(1)
+    for _ in range(3):
+        ended = Run(lambda: compared(tmp_path / "killed")).kill_after(chance.uniform(0.08, 0.28) * seconds)
+        assert not ended, "the comparison was over before the kill"
+    compared(tmp_path / "killed")
+    same(tmp_path / "killed", tmp_path / "calm")
+
+
+def test_nothing_is_done_again_and_a_training_goes_on_from_its_checkpoint(
+    toy: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        pass
+
+    jobs: list[Any] = []
+    real = {"prepare": work.prepare, "answer": work.answer}
+
+    def watched(name: str, limit: int) -> Any:
+        def do(job: Any) -> Any:
+            if len(jobs) == limit:
+                raise Stop
+            found = real[name](job)
+            jobs.append((name, job.folder if name == "prepare" else (job.row, job.run.seed, job.number)))
+            return found
+
+        return do
+
+    for limit in (5, 14, 1000):
+        for name in real:
+            monkeypatch.setattr(running, name, watched(name, limit))
+        if limit < 1000:
+            with pytest.raises(Stop):
+                compared(tmp_path)
+        else:
+            compared(tmp_path)
+    assert len(jobs) == len(set(jobs)), "no job was done twice"
+    trained = [done for name, done in jobs if name == "prepare"]
+    assert len(trained) == 3 * (2 + 1) + 2, "three networks: two rates and one more seed; one swarm with two seeds"
+    before = (tmp_path / "answers.jsonl").read_bytes()
+    compared(tmp_path)
+    assert len(jobs) == len(set(jobs))
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
+
+
+def test_a_training_killed_within_goes_on_from_its_checkpoint(toy: Backbone, tmp_path: Path) -> None:
+    only = {"systems": {"network": {"topology": "1", "controls": []}}, "learning_rates": [3e-2], "seeds": [3]}
+    run = tmp_path / "killed" / "runs" / "network" / "compositional" / "lr0.03_s3"
+    Run(lambda: compared(tmp_path / "killed", **only)).kill_when(run / "checkpoints" / "step-000002")
+    assert checkpoint.newest(run / "checkpoints") is not None
+    assert not (run / "done.json").exists()
+    first = read_json_lines(run / "metrics.jsonl")[1]["seconds"]
+    compared(tmp_path / "killed", **only)
+    assert read_json_lines(run / "metrics.jsonl")[1]["seconds"] == first, "step 1 was not trained again"
+    compared(tmp_path / "calm", **only)
+    same(tmp_path / "killed", tmp_path / "calm")
+
+
+def test_rows_have_the_calls_parameters_and_samples_that_they_are_matched_for(toy: Backbone, tmp_path: Path) -> None:
+    compared(tmp_path)
+    table = {row["system"]: row for row in json.loads((tmp_path / "summary.json").read_text())}
+    network, single = table["network"], table["single-r4"]
+    vote, pad, blanked = table["single-r4, vote of 2"], table["scratchpad-2-r4"], table["network, blanked"]
+    assert {row["trainable_parameters"] for row in (network, single, vote, pad, blanked)} == {
+        network["trainable_parameters"]
+    }
+    assert [row["calls"] for row in (network, vote, pad, blanked)] == [2, 2, 2, 2]
+    assert {row["samples"] for row in (network, single, vote, pad, blanked)} == {4 * 4 * 4}
+    assert (network["sequential_calls"], vote["sequential_calls"], single["calls"]) == (2, 1, 1)
+    assert blanked["delivery"] == "blanked"
+    assert [row["seeds"] for row in (table["direct"], table["moa"], network)] == [1, 2, 2]
+    assert set(network["validation_by_rate"]) == {"0.03", "0.01"}
+    best = max(network["validation_by_rate"].values())
+    assert network["validation_by_rate"][f"{network['learning_rate']:g}"] == best
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {key_of(r) for r in results} == {key_of(c) for c in read_json_lines(tmp_path / "cells.jsonl")}
+    needed = {"accuracy", "ci95", "n", "seeds", "calls", "generated_tokens", "trainable_parameters", "task", "split"}
+    needed |= {"parse_rate", "floors", "system", "seed", "sequential_tokens"}
+    assert all(needed <= r.keys() for r in results)
+
+
+def test_systems_and_seeds_can_be_added_later_without_doing_the_old_again(toy: Backbone, tmp_path: Path) -> None:
+    few: dict[str, Any] = {"direct": {}, "moa": {"options": {"agents": 2}}}
+    more = {"network": {"topology": "1", "controls": []}, **few}
+    compared(tmp_path / "grown", systems=few, seeds=[3])
+    old = [line["reply"] for line in read_json_lines(tmp_path / "grown" / "answers.jsonl")]
+    compared(tmp_path / "grown", systems=more)
+    compared(tmp_path / "whole", systems=more)
+    kept = read_json_lines(tmp_path / "grown" / "answers.jsonl")
+    assert [line["reply"] for line in kept if line["system"] in few and line["seed"] == 3] == old
+    same(tmp_path / "grown", tmp_path / "whole")
+
+
+def test_another_kind_of_trained_system_is_one_entry(
+    toy: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seam for trained baselines: a name, a function that trains, one that loads, and the samples it draws."""
+    seen: list[tuple[float, int, dict[str, Any]]] = []
+
+    def train(config: RunConfig, options: dict[str, Any], folder: Path, backbone: Backbone) -> Training:
+        seen.append((config.train.learning_rate, config.seed, options))
+        return Training(config.train.learning_rate, "made up")
+
+    def load(config: RunConfig, options: dict[str, Any], folder: Path, backbone: Backbone) -> Any:
+        from neuromas.evaluate.baselines.chat import Chat
+        from neuromas.evaluate.baselines.direct import direct
+
+        return direct(Chat(backbone))
+
+    monkeypatch.setitem(KINDS, "echo", Kind(train, load, lambda config, options: 64, {"depth": 1}))
+    compared(tmp_path, systems={"echo": {"kind": "echo", "options": {"depth": 2}}, "direct": {}})
+    assert seen == [(0.03, 3, {"depth": 2}), (0.01, 3, {"depth": 2}), (0.03, 4, {"depth": 2})]
+    (row, _) = json.loads((tmp_path / "summary.json").read_text())
+    assert (row["learning_rate"], row["samples"], row["reference"]) == (0.03, 64, True)
+    assert row["notes"] == ["seed 3: made up", "seed 4: made up"]
+
+
+def test_a_diverged_training_is_told_and_does_not_end_the_comparison(
+    toy: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crashes import spoil
+
+    spoil(monkeypatch, 3)
+    compared(tmp_path, systems={"network": {"topology": "1", "controls": []}})
+    (row,) = json.loads((tmp_path / "summary.json").read_text())
+    assert "failed-step-3.json" in row["notes"][0]
+    assert set(row["validation_by_rate"].values()) == {0.0}
+
+
+SLOW = """
+title = "Killed ten times"
+seeds = [0, 1]
+learning_rates = [1e-3, 2e-3]
+[[tasks]]
+name = "compositional"
+options = {depth = 2, train_size = 500, validation_size = 32}
+questions = 150
+[adapter]
+rank = 2
+[sampling]
+message_tokens = 8
+[train]
+steps = 6
+questions = 4
+rollouts = 4
+validate_every = 2
+validation_questions = 32
+[systems.direct]
+[systems.self-check]
+[systems.gptswarm]
+options = {agents = 3, iterations = 4}
+[systems.network]
+topology = "2"
+"""
+
+
+def progress(out: Path) -> int:
+    """Lines that a comparison has written: of answers and of trainings' metrics."""
+    files = [out / "answers.jsonl", *out.glob("runs/*/*/*/metrics.jsonl")]
+    return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
+
+
+@pytest.mark.slow
+def test_a_comparison_of_two_workers_whose_parent_is_killed_ten_times_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(SLOW)
+    code = "import sys; from neuromas.cli import main; main(sys.argv[1:])"
+    command = lambda out: [sys.executable, "-c", code, "compare", str(tmp_path / "spec.toml"), "--out", str(out)]
+    subprocess.run(command(tmp_path / "calm"), check=True, stdout=subprocess.DEVNULL)
+    chance, whole = random.Random(0), progress(tmp_path / "calm")
+    seen: list[int] = []
+    for share in sorted(chance.uniform(0.0, 0.8) for _ in range(10)):
+        process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while progress(tmp_path / "killed") < share * whole:
+            assert process.poll() is None, "the comparison ended by itself"
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.3))
+        os.kill(process.pid, signal.SIGKILL)  # the parent only: its workers must notice, and end
+        assert process.wait() == -signal.SIGKILL, "the comparison was over before the kill"
+        seen.append(progress(tmp_path / "killed"))
+    assert len(set(seen)) > 5, "the kills fell on different moments"
+    assert not (tmp_path / "killed" / "report.html").exists()
+    subprocess.run(command(tmp_path / "killed"), check=True, stdout=subprocess.DEVNULL)
+    same(tmp_path / "killed", tmp_path / "calm")
