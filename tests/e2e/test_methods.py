@@ -1,6 +1,7 @@
 """Trained baselines: each learns, trains the adapters it should, and resumes to the same numbers."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -141,10 +142,11 @@ def test_a_step_of_collm_changes_every_actor_and_the_critic(tmp_path: Path) -> N
 
 
 def test_collm_replays_what_it_sampled_at_the_papers_temperature(tmp_path: Path) -> None:
-    config, gaps = config_of("collm-cc", sampling__temperature=0.6), list[float]()
+    config, lines = config_of("collm-cc", sampling__temperature=0.6), list[dict[str, Any]]()
     system, task = build(config, binary_backbone())
-    run(config, tmp_path, system, task, lambda step, result: gaps.append(result.metrics["logprob_gap"]))
-    assert 0 < max(gaps) < 1e-4
+    run(config, tmp_path, system, task, lambda step, result: lines.append(result.metrics))
+    assert all(line["nodes"]["actor 1"]["gradient_norm"] > 0 for line in lines), "else nothing was replayed"
+    assert max(line["logprob_gap"] for line in lines) < 1e-4
 
 
 def test_the_dpo_reference_is_the_state_after_sft_computed_once(tmp_path: Path) -> None:
@@ -156,6 +158,32 @@ def test_the_dpo_reference_is_the_state_after_sft_computed_once(tmp_path: Path) 
     assert first["margin"] == pytest.approx(0, abs=1e-5), "the first step starts from the reference"
     assert first["loss"] == pytest.approx(0.6931472, abs=1e-5)
     assert abs(second["margin"]) > 1e-4
+
+
+def test_the_learning_rate_warms_up_and_decays_in_each_phase_of_malt(tmp_path: Path) -> None:
+    of_phases = {"malt__search": 2, "malt__sft": 4, "malt__dpo_scale": 0.5, "train__steps": 10}
+    config = config_of("malt", train__learning_rate=1.0, train__warmup=2, train__decay="linear", **of_phases)
+    method = method_of(config, tmp_path, *build(config, binary_backbone()))
+    rising_and_falling = [0.5, 0.75, 0.5, 0.25]
+    assert [method.rate(step) for step in range(1, 11)] == [
+        0,
+        0,
+        *rising_and_falling,
+        *(x / 2 for x in rising_and_falling),
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_answers_are_graded_with_the_answer_prefix_in_front(tmp_path: Path, method: str) -> None:
+    class Prefixed(FirstCharacter):
+        def __init__(self) -> None:
+            super().__init__("I")
+            self.asked = [replace(q, answer_prefix="It is ") for q in self.asked]
+
+    config = config_of(method)
+    system, task = build(config, binary_backbone())[0], Prefixed()
+    result = method_of(config, tmp_path, system, task).step(torch.optim.AdamW(checkpoint.parameters(system)), 1, 0.0)
+    assert result.metrics["reward"] == 1.0
 
 
 def test_the_optimiser_starts_anew_with_dpo(tmp_path: Path) -> None:
