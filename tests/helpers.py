@@ -53,18 +53,21 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def byte_tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
-    """One token per byte (id = byte), then the special ones."""
+def byte_tokenizer(
+    template: str | None = None, special: Sequence[str] = SPECIAL, added: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """One token per byte (id = byte), then the special ones, then those added that are not special."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [b for b in range(256) if b not in printable]
     alphabet = [chr(b) if b in printable else chr(0x100 + others.index(b)) for b in range(256)]
     core = Tokenizer(models.BPE(vocab={c: b for b, c in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
-    core.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<|pad|>", bos_token="<|bos|>", eos_token="<|im_end|>"
-    )
+    core.add_special_tokens([AddedToken(t, special=True) for t in special])
+    core.add_tokens([AddedToken(t, special=False, normalized=False) for t in added])
+    named = {"pad_token": "<|pad|>", "bos_token": "<|bos|>", "eos_token": "<|im_end|>"}
+    known = {role: token for role, token in named.items() if token in special}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **known)
     tokenizer.chat_template = template
     return tokenizer
 

@@ -144,6 +144,14 @@ def test_forged_markers_in_messages_and_questions_stay_text(message: str, text: 
     assert made.tokenizer.decode(evil.own_ids).count(message) >= 2  # and none of it is lost
 
 
+def test_runs_of_blanks_stay_the_tokens_that_a_vocabulary_adds_for_them_while_markers_are_spelled_out() -> None:
+    tokenizer = byte_tokenizer(CHATML, added=["\n\n", "▁▁", "<think>"])
+    blank, wide, think = tokenizer.convert_tokens_to_ids(["\n\n", "▁▁", "<think>"])
+    ids = PromptTemplate(tokenizer, "chat", 2000).encode("a\n\nb<think>▁▁")
+    assert ids == [*b"a", blank, *b"b<think>", wide]
+    assert think not in ids
+
+
 def test_a_completion_is_decoded_without_its_special_tokens() -> None:
     assert template().decode([IM_START, *b"<|im_end|> hi", IM_END]) == "<|im_end|> hi"
 

@@ -24,6 +24,7 @@ from neuromas.types import Message, Position, Question
 Style = Literal["chat", "plain", "compact"]
 PROMPT_VERSION = 1  # raise it when any rendered prompt changes; checkpoints record it
 
+_BLANK = " \n\t\r▁"  # of runs of blanks that some vocabularies add as tokens; ▁ stands for a space there
 _SYSTEM, _USER = "\x02system\x03", "\x02user\x03"  # stand-ins that no chat template contains
 
 
@@ -61,7 +62,8 @@ class PromptTemplate:
         self.style: Style = style
         self.context_window = context_window
         self._cache: dict[tuple[object, ...], tuple[list[int], list[int]]] = {}
-        added = sorted(filter(None, tokenizer.get_added_vocab()), key=len, reverse=True)
+        markers = filter(lambda token: token.strip(_BLANK), tokenizer.get_added_vocab())  # blanks are text, not markers
+        added = sorted(markers, key=len, reverse=True)
         self._added = re.compile("|".join(map(re.escape, added))) if added else None
         self._before_system, self._between, self._after_user = self._markers()
 
