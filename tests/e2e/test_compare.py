@@ -19,12 +19,14 @@ from neuromas.compare import work
 from neuromas.compare.kinds import KINDS, Kind, Training
 from neuromas.compare.spec import Spec
 from neuromas.config import RunConfig
+from neuromas.errors import ConfigError
 from neuromas.evaluate.baselines.chat import Chat
 from neuromas.evaluate.baselines.direct import direct
 from neuromas.evaluate.report import write_report
 from neuromas.evaluate.table import key_of
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
+from neuromas.tasks.compositional import Compositional
 from neuromas.train import checkpoint
 
 FILES = (
@@ -176,6 +178,22 @@ def test_systems_and_seeds_can_be_added_later_without_doing_the_old_again(toy: B
     kept = read_json_lines(tmp_path / "grown" / "answers.jsonl")
     assert [line["reply"] for line in kept if line["system"] in few and line["seed"] == 3] == old
     same(tmp_path / "grown", tmp_path / "whole")
+
+
+def test_logit_is_left_out_where_answers_cannot_be_listed_and_refused_where_none_can(
+    toy: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = data()["tasks"]
+    open_ended = task | {"label": "open", "options": task["options"] | {"seed": 1}}
+    monkeypatch.setattr(Compositional, "choices", lambda self, q: None if self.seed == 1 else ("0", "1"))
+    systems: dict[str, Any] = {"direct": {}, "logit": {}}
+    compared(tmp_path / "both", systems=systems, tasks=[task, open_ended])
+    table = json.loads((tmp_path / "both" / "summary.json").read_text())
+    assert [(row["task"], row["system"]) for row in table] == [
+        ("compositional", "direct"), ("compositional", "logit"), ("open", "direct"),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="systems.logit scores possible answers, and no task here lists them; leave"):
+        compared(tmp_path / "none", systems=systems, tasks=[open_ended])
 
 
 def test_another_kind_of_trained_system_is_one_entry(

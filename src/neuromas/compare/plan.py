@@ -47,6 +47,11 @@ class Source:
         """Whether every seed gives the same answers, so that one is enough."""
         return bool(self.baseline) and BASELINES[self.baseline].repeats
 
+    @property
+    def listed(self) -> bool:
+        """Whether it can answer only where the possible answers can be listed."""
+        return bool(self.baseline) and BASELINES[self.baseline].listed
+
     def config(self, task: TaskEntry, seed: int, rate: float | None = None) -> RunConfig:
         """The recipe of one of its runs; raises ConfigError for settings that do not exist."""
         settings: dict[str, Any] = {**self.settings, "seed": seed, "task": {"name": task.name, "options": task.options}}

@@ -20,7 +20,7 @@ from neuromas.compare.plan import Plan, Row, Source, make_plan, unequal
 from neuromas.compare.spec import Spec, TaskEntry
 from neuromas.compare.store import CHUNK, Store, check_same, lock
 from neuromas.compare.work import Chunk, Run, answer, prepare, start_worker
-from neuromas.errors import NeuromasError
+from neuromas.errors import ConfigError, NeuromasError
 from neuromas.evaluate.table import Key
 from neuromas.network.topology import Topology
 from neuromas.tasks import load_task
@@ -71,7 +71,15 @@ class _Work:
     def __init__(self, plan: Plan, out: Path, store: Store) -> None:
         self.plan, self.spec, self.out, self.store = plan, plan.spec, out, store
         tasks = {entry.title: load_task(entry.name, **entry.options) for entry in self.spec.tasks}
-        self.n = {t.title: len(tasks[t.title].questions(self.spec.split)[: t.questions]) for t in self.spec.tasks}
+        asked = {t.title: tasks[t.title].questions(self.spec.split)[: t.questions] for t in self.spec.tasks}
+        self.n = {title: len(questions) for title, questions in asked.items()}
+        self.listed = {title for title, some in asked.items() if all(tasks[title].choices(q) for q in some)}
+        for source in plan.sources:
+            if source.listed and not self.listed:
+                raise ConfigError(
+                    f"systems.{source.name} scores possible answers, and no task here lists them; leave it out, or add "
+                    "a task with options, such as arc-challenge"
+                )
         self.of_task = {
             t.title: {
                 "split": self.spec.split,
@@ -154,8 +162,12 @@ class _Work:
 
     def all_facts(self) -> dict[Key, dict[str, Any]]:
         """Of every cell, in the order of the report: task by task, row by row, seed by seed."""
-        cells = [(run, row) for task in self.spec.tasks for row in self.plan.rows for run in self._runs(row, task)]
+        cells = [(run, row) for task in self.spec.tasks for row in self._rows(task) for run in self._runs(row, task)]
         return {(row.name, run.task.title, run.seed): self.facts(run, row.name) for run, row in cells}
+
+    def _rows(self, task: TaskEntry) -> list[Row]:
+        """The rows of one task: all but those that cannot answer it."""
+        return [row for row in self.plan.rows if task.title in self.listed or not row.source.listed]
 
     def _runs(self, row: Row, task: TaskEntry) -> list[Run]:
         seeds = self.spec.seeds[:1] if row.source.repeats else self.spec.seeds
@@ -165,7 +177,7 @@ class _Work:
         return [
             Chunk(run, row.name, row.votes, row.blank, self.spec.split, number, self.n[task.title])
             for task in self.spec.tasks
-            for row in self.plan.rows
+            for row in self._rows(task)
             if wanted(row.source)
             for run in self._runs(row, task)
             for number in range(-(-self.n[task.title] // CHUNK))

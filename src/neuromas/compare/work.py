@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,6 @@ def _task(entry: TaskEntry) -> Task:
     return _load_task(entry.name, json.dumps(entry.options))
 
 
-@lru_cache(maxsize=4)
+@cache  # a comparison's jobs go from task to task
 def _load_task(name: str, options: str) -> Task:
     return load_task(name, **json.loads(options))

@@ -28,6 +28,7 @@ class Entry:
     source: str
     fitted: bool = False  # reads the training split before it answers
     repeats: bool = False  # in greedy evaluation every seed gives the same answers
+    listed: bool = False  # only for questions whose possible answers can be listed
 
 
 BASELINES: dict[str, Entry] = {
@@ -39,6 +40,7 @@ BASELINES: dict[str, Entry] = {
         "1",
         "arXiv 2009.03300",
         repeats=True,
+        listed=True,
     ),
     "self-consistency": Entry(
         "vote", "self_consistency", "the majority of sampled answers", "votes (5)", "Wang et al., arXiv 2203.11171"
