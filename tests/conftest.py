@@ -26,7 +26,7 @@ def _seeded() -> None:  # pyright: ignore[reportUnusedFunction]
     torch.manual_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def benchmark_data() -> Path:
     """The folder named by NEUROMAS_DATA; the test is skipped where there is none."""
     folder = os.environ.get("NEUROMAS_DATA")

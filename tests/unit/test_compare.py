@@ -96,7 +96,10 @@ def test_a_spec_file_that_is_missing_or_no_toml_is_told(tmp_path: Path) -> None:
         Spec.load(tmp_path / "bad.toml")
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("compare_*.toml")), ids=str)
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("path", [*RECIPES.glob("compare_*.toml"), *RECIPES.glob("paper_*.toml")], ids=lambda p: p.stem)
 def test_published_specs_are_valid_and_have_three_seeds(path: Path) -> None:
     plan = make_plan(Spec.load(path))
     assert len(plan.spec.seeds) >= 3

@@ -12,8 +12,9 @@ from neuromas.network.forward import Limits
 from neuromas.network.topology import Topology
 from neuromas.tasks import load_task
 
+COMPARISONS = ("compare_", "paper_")  # the beginnings of their names
 RECIPES = [
-    p for p in sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")) if not p.stem.startswith("compare_")
+    p for p in sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")) if not p.stem.startswith(COMPARISONS)
 ]
 
 
