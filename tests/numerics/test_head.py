@@ -26,14 +26,15 @@ def plain(
     return logp.gather(-1, target[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
 
 
-@pytest.mark.parametrize("rows_a_chunk", [1, 8, 1000])
+@pytest.mark.parametrize(("rows_a_chunk", "rows_cached"), [(1, 1), (8, 3), (1000, 1000)])
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("entropy_gradient", [False, True])
 def test_values_and_gradients_equal_the_plain_ones(
-    monkeypatch: pytest.MonkeyPatch, rows_a_chunk: int, softcap: float | None, bias: bool, entropy_gradient: bool
+    monkeypatch: pytest.MonkeyPatch, rows_a_chunk: int, rows_cached: int, softcap: float | None, bias: bool, entropy_gradient: bool
 ) -> None:
-    monkeypatch.setattr(head, "_CHUNK_BYTES", rows_a_chunk * 4 * V)
+    monkeypatch.setattr(head, "_CHUNK", rows_a_chunk * V)
+    monkeypatch.setattr(head, "_CACHED", rows_cached * V)
     hidden, weight, b, target = inputs(bias=bias)
     mine = head.token_logprobs(
         hidden, weight, b, target, temperature=0.7, softcap=softcap, entropy_gradient=entropy_gradient

@@ -109,7 +109,7 @@ class Backbone:
         batch = packed.PackedPass([probe], room=0, device=self.device)
         with torch.no_grad():
             got_BV = self.logits(self.hidden(batch.ids_M, batch.position_M, batch, None)[batch.last_at_B])
-        off = (got_BV - expected_BV).norm() / (expected_BV - expected_BV.mean(-1, keepdim=True)).norm().clamp(min=1e-6)
+        off = (got_BV.float() - expected_BV).norm() / (expected_BV - expected_BV.mean(-1, keepdim=True)).norm().clamp(min=1e-6)
         if not off <= (1e-3 if self.dtype == torch.float32 else 0.1):
             raise BackboneError(
                 f"backbone {self.name!r} ({self.model.config.model_type}) computes something that packed passes leave "
@@ -161,9 +161,11 @@ class Backbone:
         return out.last_hidden_state[0]
 
     def logits(self, hidden_BE: Tensor) -> Tensor:
-        """Next-token logits [B, vocabulary] in float32."""
-        logits = self.head(hidden_BE).float()
-        return logits if self.final_softcap is None else torch.tanh(logits / self.final_softcap) * self.final_softcap
+        """Next-token logits [B, vocabulary] in the backbone's dtype; with a softcap in float32."""
+        logits = self.head(hidden_BE)
+        if self.final_softcap is None:
+            return logits
+        return torch.tanh(logits.float() / self.final_softcap) * self.final_softcap
 
     def token_logprobs(
         self, hidden_LE: Tensor, target_L: Tensor, temperature: float, entropy_gradient: bool

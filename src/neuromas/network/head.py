@@ -3,7 +3,7 @@
 The derivative of a token's log-probability with respect to its hidden state is worked out while its chunk of logits
 is at hand. The backward pass then only scales it, so the head's product is not computed a second time.
 
-Legend: L token to be scored, E width of the hidden state, V vocabulary.
+Legend: L token to be scored, C token of a chunk, E width of the hidden state, V vocabulary.
 """
 
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK_BYTES = 32 << 20  # float32 logits held at once
+_CHUNK = 1 << 24  # logits that exist at once
+_CACHED = 1 << 20  # logits worked on at once on a CPU, so that they stay in its cache
 
 
 def token_logprobs(
@@ -48,35 +49,33 @@ class _TokenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         wanted = ctx.needs_input_grad[0]
-        logprob_L = hidden_LE.new_empty(len(target_L), dtype=torch.float32)
+        L, V = len(target_L), len(head_VE)
+        logprob_L = hidden_LE.new_empty(L, dtype=torch.float32)
         entropy_L = torch.empty_like(logprob_L)
         d_logprob_LE = torch.empty_like(hidden_LE) if wanted else None
         d_entropy_LE = torch.empty_like(hidden_LE) if wanted and entropy_gradient else None
-        size = max(1, _CHUNK_BYTES // (4 * len(head_VE)))
-        for start in range(0, len(target_L), size):
-            part = slice(start, start + size)
-            target = target_L[part, None]
-            logits = torch.nn.functional.linear(hidden_LE[part], head_VE, bias_V).float()
-            slope = None
-            if softcap is not None:
-                logits = logits.div_(softcap).tanh_()
-                slope = 1 - logits.square() if wanted else None
-                logits.mul_(softcap)
-            if temperature != 1:
-                logits.div_(temperature)
-            shifted = logits.sub_(logits.amax(-1, keepdim=True))
-            mass = shifted.exp()
-            total = mass.sum(-1)
-            expected = torch.linalg.vecdot(mass, shifted) / total
-            logprob_L[part] = shifted.gather(-1, target)[:, 0] - total.log()
-            entropy_L[part] = total.log() - expected
-            if d_entropy_LE is not None:  # dH/dlogit = -p (log p + H)
-                d = (shifted - expected[:, None]).mul_(mass).mul_(-1 / (total[:, None] * temperature))
-                d_entropy_LE[part] = (d if slope is None else d.mul_(slope)).to(head_VE.dtype) @ head_VE
-            if d_logprob_LE is not None:  # dlogp/dlogit = [target] - p
-                d = mass.mul_(-1 / (total[:, None] * temperature))
-                d.scatter_add_(-1, target, torch.full_like(d[:, :1], 1 / temperature))
-                d_logprob_LE[part] = (d if slope is None else d.mul_(slope)).to(head_VE.dtype) @ head_VE
+        many = min(L, max(1, _CHUNK // V))
+        few = max(1, _CACHED // V) if hidden_LE.device.type == "cpu" else many
+        # Every chunk uses the same memory again: the first touch of fresh memory costs more than the arithmetic.
+        buffer_CV = hidden_LE.new_empty(many, V)
+        slope_CV = None if d_entropy_LE is None else torch.empty_like(buffer_CV)
+        for start in range(0, L, many):
+            chunk = slice(start, min(start + many, L))
+            logits_CV = torch.mm(hidden_LE[chunk], head_VE.T, out=buffer_CV[: chunk.stop - start])
+            for first in range(start, chunk.stop, few):
+                rows = slice(first, min(first + few, chunk.stop))
+                local = slice(first - start, rows.stop - start)
+                logits = logits_CV[local] if bias_V is None else logits_CV[local] + bias_V
+                found = _score(logits.float(), target_L[rows, None], temperature, softcap, wanted, entropy_gradient)
+                logprob_L[rows], entropy_L[rows], d_logprob, d_entropy = found
+                if d_logprob is not None:
+                    logits_CV[local] = d_logprob  # the logits have had their use
+                if d_entropy is not None and slope_CV is not None:
+                    slope_CV[local] = d_entropy
+            if d_logprob_LE is not None:
+                torch.mm(logits_CV, head_VE, out=d_logprob_LE[chunk])
+            if d_entropy_LE is not None and slope_CV is not None:
+                torch.mm(slope_CV[: len(logits_CV)], head_VE, out=d_entropy_LE[chunk])
         ctx.save_for_backward(d_logprob_LE, d_entropy_LE)
         if not entropy_gradient:
             ctx.mark_non_differentiable(entropy_L)
@@ -90,3 +89,36 @@ class _TokenLogprobs(torch.autograd.Function):
                 share = grad_L[:, None].to(d_LE.dtype) * d_LE
                 d_hidden = share if d_hidden is None else d_hidden + share
         return d_hidden, None, None, None, None, None, None
+
+
+def _score(
+    logits: Tensor, target: Tensor, temperature: float, softcap: float | None, wanted: bool, entropy_gradient: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Log-probability and entropy [B] of a few rows of logits [B, V] (spent), and their derivatives by the logits.
+
+    target [B, 1]. dlogp/dlogit = [target] - p, dH/dlogit = -p (log p + H), both through temperature and softcap.
+    """
+    slope = None
+    if softcap is not None:
+        logits = logits.div_(softcap).tanh_()
+        slope = 1 - logits.square() if wanted else None
+        logits.mul_(softcap)
+    if temperature != 1:
+        logits.div_(temperature)
+    shifted = logits.sub_(logits.amax(-1, keepdim=True))
+    mass = shifted.exp()
+    total = mass.sum(-1)
+    expected = torch.linalg.vecdot(mass, shifted) / total
+    logprob = shifted.gather(-1, target)[:, 0] - total.log()
+    entropy = total.log() - expected
+    d_logprob = d_entropy = None
+    if wanted:
+        scale = -1 / (total[:, None] * temperature)
+        if entropy_gradient:
+            d_entropy = (shifted - expected[:, None]).mul_(mass).mul_(scale)
+        d_logprob = mass.mul_(scale)
+        d_logprob.scatter_add_(-1, target, torch.full_like(scale, 1 / temperature))
+        if slope is not None:
+            d_logprob.mul_(slope)
+            d_entropy = None if d_entropy is None else d_entropy.mul_(slope)
+    return logprob, entropy, d_logprob, d_entropy

@@ -22,6 +22,7 @@ from transformers import AttentionInterface
 
 NAME = "neuromas_shared_prefix"
 _SHORT = 256  # prefix tokens up to which scores are written out
+_GROWTH = 32  # own tokens that the cache has room for; when they are full, as many again
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,9 @@ class PackedPass:
         else:
             prefix_k, prefix_v, own_k, own_v = self._cache[layer]
             u, g = self._own_row // self.G, self._own_row % self.G
+            if own_k.shape[3] < self._columns():
+                own_k, own_v = (F.pad(x, (0, 0, 0, self._columns() - x.shape[3])) for x in (own_k, own_v))
+                self._cache[layer] = prefix_k, prefix_v, own_k, own_v
             own_k[u, g, :, self._own_col], own_v[u, g, :, self._own_col] = k_MKD, v_MKD
         own_out = self._attend_own(q_MHD, prefix_k, prefix_v, own_k, own_v, scale, window)
         return out_MHD.index_copy(0, self._own_at, own_out)[None].to(dtype)
@@ -144,9 +148,15 @@ class PackedPass:
         flat = flat.index_copy(0, self._prefix_slot, x_M[self._prefix_at])
         return flat.view(self.U, self.T, *x_M.shape[1:]).transpose(1, 2).contiguous()
 
+    def _columns(self) -> int:
+        """Columns of own keys: those in use or, while sampling, somewhat more, so that few passes have to make room.
+
+        Attention computes on all of them. That costs less than to cut the used ones out, which would copy them."""
+        return self.S if not self.room else min(-(-self.S // _GROWTH) * _GROWTH, max(self.own_len) + self.room)
+
     def _own_rectangle(self, x_M: Tensor) -> Tensor:
-        """Own tokens as [U, G, heads, S + room, D]."""
-        out = x_M.new_zeros(self.U * self.G, x_M.shape[1], self.S + self.room, x_M.shape[2])
+        """Own tokens as [U, G, heads, columns, D], zeros where there is none."""
+        out = x_M.new_zeros(self.U * self.G, x_M.shape[1], self._columns(), x_M.shape[2])
         out[self._own_row, :, self._own_col] = x_M[self._own_at]
         return out.unflatten(0, (self.U, self.G))
 
@@ -181,7 +191,7 @@ class PackedPass:
         self, q_MHD: Tensor, pk: Tensor, pv: Tensor, ok: Tensor, ov: Tensor, scale: float, window: int | None
     ) -> Tensor:
         """Own tokens to prefix and own keys under one softmax. Returns [number of own tokens, H, D]."""
-        U, G, C, S, (H, D), K = self.U, self.G, self.C, self.S, q_MHD.shape[1:], pk.shape[1]
+        U, G, C, S, (H, D), K = self.U, self.G, self.C, ok.shape[3], q_MHD.shape[1:], pk.shape[1]
         R = H // K
         # rectangle of queries [U, G, C]: in the first pass C covers the own tokens, afterwards it is 1
         slot = self._own_row * C + (self._own_col if self._first else 0)
@@ -189,7 +199,6 @@ class PackedPass:
         q = q.view(U, G, C, K, R, D).permute(0, 1, 3, 4, 2, 5)  # [U, G, K, R, C, D]
         by_prefix = lambda x: x.transpose(1, 2).flatten(2, 4)  # [U, K, G * R * C, ·]: rows that share their keys
         by_row = lambda x: x.flatten(3, 4)  # [U, G, K, R * C, ·]
-        ok, ov = ok[:, :, :, :S].contiguous(), ov[:, :, :, :S]  # a product with strided keys would take twice as long
         to_prefix = (by_prefix(q) @ pk.transpose(-1, -2)).view(U, K, G, R, C, self.T).transpose(1, 2)
         to_own = (by_row(q) @ ok.transpose(-1, -2)).view(U, G, K, R, C, S)
         prefix_mask, own_mask = self._mask(C, S, slot, window, q.dtype)

@@ -54,6 +54,7 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, T
     """The next token of each row, its log-probability and the distribution's entropy (nats); each [B].
 
     uniform_B: float64 numbers in [0, 1), one for each row; not read when greedy.
+    Logits may have any floating dtype; they are read as float32.
     Log-probability and entropy are those of softmax(logits / temperature), before top-p cuts anything, and of the
     untempered softmax when greedy. Sampling inverts the cumulative distribution in two levels (block, then within
     the block), which is exact. On a CPU a few rows are drawn at a time, so that they stay in its cache.
@@ -65,7 +66,9 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, T
 
 
 def _draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, Tensor, Tensor]:
-    scaled = logits_BV if how.greedy or how.temperature == 1 else logits_BV / how.temperature
+    scaled = logits_BV.float()
+    if not how.greedy and how.temperature != 1:
+        scaled = scaled / how.temperature
     shifted = scaled - scaled.amax(-1, keepdim=True)
     shifted.clamp_(min=torch.finfo(shifted.dtype).min)  # 0 * -inf would make the entropy NaN
     mass = shifted.exp()
