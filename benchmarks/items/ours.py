@@ -3,6 +3,7 @@
 Variant `apart`, of layers only: the same code node by node instead of one call for all nodes.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from neuromas.network.generate import Completion, generate, replay
 from neuromas.network.packed import Group
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Split, Task
+from neuromas.train.batching import micro_batches
 from neuromas.train.objectives import policy_gradient_loss
 from neuromas.train.step import train_step
 from neuromas.types import Grade, Question
@@ -59,23 +61,13 @@ class Layer:
             stack.grad.mul_(scale_N.view(-1, 1, 1))
         self.optimizer.step()
 
-    def _micro_batches(self) -> list[list[int]]:
-        """Groups (by number) to replay at once: a question with all its nodes, as many as the token budget holds."""
+    def _micro_batches(self) -> Iterable[list[int]]:
+        """Groups (by number) to replay at once."""
         P, N = self.work.questions, len(self.work.nodes)
         if self.apart:
             return [list(range(n * P, (n + 1) * P)) for n in range(N)]
         size = lambda g: len(self.groups[g].prefix_ids) + sum(len(o) + self.tokens for o in self.groups[g].own_ids)
-        batches: list[list[int]] = []
-        used = self.budget
-        for p in range(P):
-            of_question = [n * P + p for n in range(N)]
-            cost = sum(map(size, of_question))
-            if used + cost > self.budget:
-                batches.append([])
-                used = 0
-            batches[-1] += of_question
-            used += cost
-        return [sorted(batch) for batch in batches]
+        return micro_batches(range(len(self.groups)), size, self.budget)
 
 
 class Alternating(Task):

@@ -1,5 +1,7 @@
 """Who receives a gradient, and that it is the one a plain row-by-row computation gives."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from neuromas.config import TrainConfig
 from neuromas.network.forward import Network
 from neuromas.network.generate import generate, replay
 from neuromas.network.sampling import Decoding
+from neuromas.train import step
 from neuromas.train.objectives import leave_one_out
 from neuromas.train.step import train_step
 
@@ -59,7 +62,7 @@ def test_replay_gradients_equal_those_of_a_naive_row_by_row_computation(architec
     assert_close(mine, gradients(network), 1e-4)
 
 
-@pytest.mark.parametrize("micro_tokens", [1, 8192])
+@pytest.mark.parametrize("micro_tokens", [1, 60, 8192])
 def test_a_training_step_follows_the_formula_whatever_the_micro_batches(micro_tokens: int) -> None:
     """g = 1/(PG) Σ_rows -(r - mean of the others) Σ_t ∇ log π, clipped node by node."""
     network, plain = make_network("2"), plain_model()
@@ -78,6 +81,30 @@ def test_a_training_step_follows_the_formula_whatever_the_micro_batches(micro_to
             logp = plain_logits(plain, prompt + call.completion_ids[:-1], weights)[len(prompt) - 1 :].log_softmax(-1)
             (-advantage / 12 * logp.gather(1, torch.tensor(call.completion_ids)[:, None]).sum()).backward()
     assert_close(mine, gradients(network), 1e-4)
+
+
+def test_the_token_budget_bounds_every_pass_of_the_update_however_many_nodes_and_rollouts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passes: list[tuple[int, int]] = []  # tokens and rows of each pass with gradient
+
+    def counted(backbone: Any, bank: Any, groups: Any, ids: Any, *rest: Any) -> Any:
+        if torch.is_grad_enabled():
+            own = sum(len(o) for g in groups for o in g.own_ids)
+            passes.append((sum(len(g.prefix_ids) for g in groups) + own + sum(map(len, ids)), len(ids)))
+        return replay(backbone, bank, groups, ids, *rest)
+
+    monkeypatch.setattr(step, "replay", counted)
+    task, asked = FirstCharacter("".join(map(chr, range(200)))), questions(2)
+    totals: list[int] = []
+    for budget in (8192, 400, 150):
+        passes.clear()
+        network = make_network("2-2")
+        config = TrainConfig(questions=2, rollouts=6, micro_tokens=budget)
+        train_step(network, torch.optim.SGD(network.adapters.stacks(), lr=0.0), task, asked, config, step=1, seed=0)
+        assert max(tokens for tokens, _ in passes) <= budget
+        totals.append(sum(rows for _, rows in passes))
+    assert len(passes) > 10 and len(set(totals)) == 1, "every row once"
 
 
 def test_each_node_is_clipped_on_its_own() -> None:

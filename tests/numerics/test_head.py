@@ -31,7 +31,12 @@ def plain(
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("entropy_gradient", [False, True])
 def test_values_and_gradients_equal_the_plain_ones(
-    monkeypatch: pytest.MonkeyPatch, rows_a_chunk: int, rows_cached: int, softcap: float | None, bias: bool, entropy_gradient: bool
+    monkeypatch: pytest.MonkeyPatch,
+    rows_a_chunk: int,
+    rows_cached: int,
+    softcap: float | None,
+    bias: bool,
+    entropy_gradient: bool,
 ) -> None:
     monkeypatch.setattr(head, "_CHUNK", rows_a_chunk * V)
     monkeypatch.setattr(head, "_CACHED", rows_cached * V)

@@ -11,10 +11,11 @@ from neuromas.errors import ConfigError
 from neuromas.evaluate.baselines.chat import converse
 from neuromas.evaluate.baselines.vote import Vote
 from neuromas.network.forward import Limits
+from neuromas.train.batching import micro_batches
 from neuromas.train.methods import malt
 from neuromas.train.methods.collm import CRITIC, Collm, actor_names
 from neuromas.train.methods.malt import ROLES, Malt, good_examples, levels, preference_pairs
-from neuromas.train.methods.team import Example, drawn, micro_batches
+from neuromas.train.methods.team import Example, drawn
 from scripted import ASKED, QUESTION, SHOWN, Heard, Script, parse, solve
 
 

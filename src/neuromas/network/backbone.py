@@ -109,7 +109,9 @@ class Backbone:
         batch = packed.PackedPass([probe], room=0, device=self.device)
         with torch.no_grad():
             got_BV = self.logits(self.hidden(batch.ids_M, batch.position_M, batch, None)[batch.last_at_B])
-        off = (got_BV.float() - expected_BV).norm() / (expected_BV - expected_BV.mean(-1, keepdim=True)).norm().clamp(min=1e-6)
+        off = (got_BV.float() - expected_BV).norm() / (expected_BV - expected_BV.mean(-1, keepdim=True)).norm().clamp(
+            min=1e-6
+        )
         if not off <= (1e-3 if self.dtype == torch.float32 else 0.1):
             raise BackboneError(
                 f"backbone {self.name!r} ({self.model.config.model_type}) computes something that packed passes leave "

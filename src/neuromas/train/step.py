@@ -9,7 +9,7 @@ Legend: P question, G rollout, N node, L sampled token (all rows of a micro-batc
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from neuromas.network.forward import Network
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.tasks.base import Task
+from neuromas.train.batching import micro_batches
 from neuromas.train.objectives import advantages, equal_reward_groups, kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.types import Grade, NodeCall, Question, Trace
 
@@ -41,6 +42,9 @@ class _Row:
 
     call: NodeCall
     advantage: float
+
+    def own_tokens(self) -> int:
+        return len(self.call.own_ids) + len(self.call.completion_ids)
 
 
 def train_step(
@@ -75,11 +79,12 @@ def train_step(
     advantages_PGN = advantages(rewards_PG, len(nodes), estimator, baseline)
     clock.lap("grade")
 
-    # 3. Replay the sampled token ids, micro-batch by micro-batch: one forward and one backward for all nodes.
+    # 3. Replay the sampled token ids: one forward and one backward for all nodes, in as many parts as memory asks for.
     optimizer.zero_grad(set_to_none=True)
     tallies = {node: _Tally() for node in nodes}
     silent = config.kl == 0 and config.entropy == 0  # then rows of zero advantage have no gradient at all
-    for batch in _micro_batches(network, traces, advantages_PGN, config.micro_tokens, skip_zero=silent):
+    groups = list(_row_groups(network, traces, advantages_PGN, config.micro_tokens, skip_zero=silent))
+    for batch in micro_batches(groups, _size, config.micro_tokens):
         loss = _micro_loss(network, batch, config, P * G, tallies)
         if not torch.isfinite(loss):
             raise DivergenceError(
@@ -120,35 +125,29 @@ def check_finite(traces: list[Trace], step: int) -> None:
         )
 
 
-def _micro_batches(
+def _row_groups(
     network: Network, traces: list[Trace], advantages_PGN: Tensor, budget: int, *, skip_zero: bool
-) -> list[list[list[_Row]]]:
-    """Rows to replay as micro-batches of about `budget` tokens; each is a list of (question, node) groups of rows."""
+) -> Iterator[list[_Row]]:
+    """What is to be replayed, as rows that share a prefix: those of one (question, node).
+
+    So many rows that they exceed `budget` are divided, each part with the prefix once more. Messages are text, so no
+    gradient passes from node to node, and any grouping gives the same sum.
+    """
     P, G, N = advantages_PGN.shape
     column = {node: n for n, node in enumerate(network.topology.nodes)}
-    batches: list[list[list[_Row]]] = []
-    used = budget
-    for p in range(P):
-        groups: list[list[_Row]] = []
-        for n in range(N):
-            group = [
+    for n in range(N):
+        for p in range(P):
+            rows = [
                 _Row(trace.calls[n], float(advantages_PGN[p, g, column[trace.calls[n].node]]))
                 for g, trace in enumerate(traces[p * G : (p + 1) * G])
             ]
-            group = [row for row in group if row.advantage != 0 or not skip_zero]
-            if group:
-                groups.append(group)
-        size = sum(
-            len(g[0].call.prefix_ids) + sum(len(r.call.own_ids) + len(r.call.completion_ids) for r in g) for g in groups
-        )
-        if not groups:
-            continue
-        if used + size > budget:
-            batches.append([])
-            used = 0
-        batches[-1] += groups
-        used += size
-    return batches
+            rows = [row for row in rows if row.advantage != 0 or not skip_zero]
+            if rows:
+                yield from micro_batches(rows, _Row.own_tokens, budget - len(rows[0].call.prefix_ids))
+
+
+def _size(group: list[_Row]) -> int:
+    return len(group[0].call.prefix_ids) + sum(map(_Row.own_tokens, group))
 
 
 def _micro_loss(

@@ -31,7 +31,8 @@ from neuromas.network.generate import last_states
 from neuromas.network.packed import Group
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Task
-from neuromas.train.methods.team import Example, Team, backward, micro_batches, score, update
+from neuromas.train.batching import micro_batches
+from neuromas.train.methods.team import Example, Team, backward, score, update
 from neuromas.train.objectives import policy_gradient_loss
 from neuromas.train.preferences import critic_advantages, critic_loss
 from neuromas.train.schedule import Schedule, learning_rate

@@ -28,7 +28,8 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Task
-from neuromas.train.methods.team import Example, Team, backward, drawn, micro_batches, score, update
+from neuromas.train.batching import micro_batches
+from neuromas.train.methods.team import Example, Team, backward, drawn, score, update
 from neuromas.train.preferences import dpo_loss, dpo_margins, sft_loss
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult, answer_figures, check_finite

@@ -6,7 +6,7 @@ Legend: L token (all rows concatenated).
 import copy
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -131,20 +131,6 @@ def score(team: Team, examples: Sequence[Example], temperature: float = 1.0) -> 
     logprobs_L, _ = replay(team.backbone, team.adapters, groups, ids, temperature)
     parts = dict(zip(order, logprobs_L.split(list(map(len, ids))), strict=True))
     return [parts[i] for i in range(len(examples))]
-
-
-def micro_batches(items: Sequence[T], size: Callable[[T], int], budget: int) -> Iterator[list[T]]:
-    """The items in order, in lists of about `budget` tokens; none is divided."""
-    batch: list[T] = []
-    used = 0
-    for item in items:
-        if batch and used + size(item) > budget:
-            yield batch
-            batch, used = [], 0
-        batch.append(item)
-        used += size(item)
-    if batch:
-        yield batch
 
 
 def drawn(items: Sequence[T], size: int, k: int, *address: object) -> list[T]:
