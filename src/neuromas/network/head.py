@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 _CHUNK = 1 << 24  # logits that exist at once
-_CACHED = 1 << 20  # logits worked on at once on a CPU, so that they stay in its cache
+_CACHED = 1 << 18  # logits worked on at once on a CPU, so that they stay in its cache
 
 
 def token_logprobs(

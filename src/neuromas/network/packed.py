@@ -87,12 +87,13 @@ class PackedPass:
         self._cache: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}  # layer -> prefix K, V and own K, V
         self._masks: dict[tuple[Any, ...], Tensor] = {}
         self._own_masks: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
-        self._first = True
+        self._first, self._whole = True, False  # whole: the stream of this pass is its rectangle, one token a row
 
     def advance(self, rows: list[int], step: int) -> Tensor:
         """Prepare a pass of one token for `rows` (indices in the caller's order), the `step`-th after the first
         pass (from 0). Returns the tokens' positions [B]. Tokens stand in the stream in the order of `rows`."""
         self._first = False
+        self._whole = [self.row_of[r] for r in rows] == list(range(self.U * self.G))
         length = [self.own_len[r] + step for r in rows]
         self._own_row = torch.tensor([self.row_of[r] for r in rows], device=self.device)
         self._own_col = torch.tensor(length, device=self.device)
@@ -120,7 +121,7 @@ class PackedPass:
         q_MHD, k_MKD, v_MKD = (x[0].transpose(0, 1) for x in (q, k, v))
         if q.device.type == "cpu":
             q_MHD, k_MKD, v_MKD = q_MHD.float(), k_MKD.float(), v_MKD.float()
-        out_MHD = torch.zeros_like(q_MHD)
+        out_MHD = q_MHD if self._whole else torch.zeros_like(q_MHD)
         if self._first:
             prefix_k, prefix_v = self._rectangle(k_MKD), self._rectangle(v_MKD)
             prefix_out = self._attend_prefix(self._rectangle(q_MHD), prefix_k, prefix_v, scale, window)
@@ -138,7 +139,7 @@ class PackedPass:
                 self._cache[layer] = prefix_k, prefix_v, own_k, own_v
             own_k[u, g, :, self._own_col], own_v[u, g, :, self._own_col] = k_MKD, v_MKD
         own_out = self._attend_own(q_MHD, prefix_k, prefix_v, own_k, own_v, scale, window)
-        return out_MHD.index_copy(0, self._own_at, own_out)[None].to(dtype)
+        return (own_out if self._whole else out_MHD.index_copy(0, self._own_at, own_out))[None].to(dtype)
 
     # -- rectangles ---------------------------------------------------------------------------------------
 
@@ -195,7 +196,9 @@ class PackedPass:
         R = H // K
         # rectangle of queries [U, G, C]: in the first pass C covers the own tokens, afterwards it is 1
         slot = self._own_row * C + (self._own_col if self._first else 0)
-        q = q_MHD.new_zeros(U * G * C, H, D).index_copy(0, slot, q_MHD[self._own_at] * scale)
+        q = q_MHD * scale
+        if not self._whole:
+            q = q.new_zeros(U * G * C, H, D).index_copy(0, slot, q[self._own_at])
         q = q.view(U, G, C, K, R, D).permute(0, 1, 3, 4, 2, 5)  # [U, G, K, R, C, D]
         by_prefix = lambda x: x.transpose(1, 2).flatten(2, 4)  # [U, K, G * R * C, ·]: rows that share their keys
         by_row = lambda x: x.flatten(3, 4)  # [U, G, K, R * C, ·]
@@ -206,7 +209,8 @@ class PackedPass:
         on_prefix, on_own = weight.to(q.dtype).split([self.T, S], -1)
         out = (by_prefix(on_prefix) @ pv).view(U, K, G, R, C, D).transpose(1, 2)
         out = out + (by_row(on_own) @ ov).view(U, G, K, R, C, D)
-        return out.permute(0, 1, 4, 2, 3, 5).reshape(U * G * C, H, D)[slot]
+        out = out.permute(0, 1, 4, 2, 3, 5).reshape(U * G * C, H, D)
+        return out if self._whole else out[slot]
 
     def _mask(self, C: int, S: int, slot: Tensor, window: int | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Additive masks: to the prefix [U, G, 1, 1, C, T] (or broadcastable) and to own keys [U, G, 1, 1, C, S]."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from neuromas.errors import ConfigError
 
 _BLOCK = 256
-_CACHED = 1 << 20  # logits drawn from at once on a CPU
+_CACHED = 1 << 18  # logits drawn from at once on a CPU
 
 
 @dataclass(frozen=True)
