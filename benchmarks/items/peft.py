@@ -85,9 +85,9 @@ def main() -> None:
     prompts = [[row for node in nodes for row in work.prompts(node)] for nodes in calls]
     per_node = work.rows // len(work.nodes)
 
-    def routing(nodes: list[NodeWork]) -> dict[str, Any]:
+    def routing(nodes: list[NodeWork], part: slice = slice(None)) -> dict[str, Any]:
         if mixed:
-            return {"adapter_names": [names[node.id] for node in nodes for _ in range(per_node)]}
+            return {"adapter_names": [names[node.id] for node in nodes for _ in range(per_node)][part]}
         model.set_adapter(names[nodes[0].id])
         return {}
 
@@ -101,7 +101,10 @@ def main() -> None:
         model.train(not mixed)
         optimizer.zero_grad(set_to_none=True)
         for nodes, rows, completions in zip(calls, prompts, done, strict=True):
-            loss(model, rows, completions, measure.advantages(len(rows)), trim, **routing(nodes)).backward()
+            advantages, parts = measure.advantages(len(rows)), len(nodes)  # as many rows at once as one node has
+            for part in (slice(n, None, parts) for n in range(parts)):
+                share = loss(model, rows[part], completions[part], advantages[part], trim, **routing(nodes, part))
+                (share / parts).backward()
         assert all(p.grad is not None for p in trained)
         optimizer.step()
 

@@ -15,6 +15,9 @@ from benchmarks.items import measure
 from benchmarks.work import Work
 
 
+ROWS = 32  # sequences of one forward and backward; all at once needs more than 20 GB on W
+
+
 class Timed(GRPOTrainer):
     """The trainer with a clock on its sampling."""
 
@@ -51,12 +54,14 @@ def rewards(completions: list[Any], **_: Any) -> list[float]:
 def trainer(args: Any, work: Work, clock: Clock) -> Timed:
     import torch
 
+    assert work.rows % ROWS == 0, "whole batches only"
     tokenizer = AutoTokenizer.from_pretrained(work.model)
     prompts = [tokenizer.decode(ids) for node in work.nodes for ids in node.prefix_ids]
     tokens = work.nodes[0].tokens
     settings = GRPOConfig(
         output_dir="trl",
-        per_device_train_batch_size=work.rows,
+        per_device_train_batch_size=ROWS,
+        gradient_accumulation_steps=work.rows // ROWS,
         num_generations=work.rollouts,
         max_completion_length=tokens,
         generation_kwargs={"min_new_tokens": tokens},
