@@ -14,7 +14,6 @@ from trl import GRPOConfig, GRPOTrainer
 from benchmarks.items import measure
 from benchmarks.work import Work
 
-
 ROWS = 32  # sequences of one forward and backward; all at once needs more than 20 GB on W
 
 
