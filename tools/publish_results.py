@@ -35,7 +35,16 @@ def main(runs: list[Path]) -> None:
     finals = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TARGET.glob("*/final.json"))]
     notes = TARGET / "notes.md"
     text = [
-        "# Results on a real language model",
+        "# Results",
+        "",
+        "Comparisons of many systems, each with its recipe, raw lines and plot (`python tools/publish_comparison.py`):",
+        "",
+        *(
+            f"- [{report.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}]({report.parent.name}/report.md)"
+            for report in sorted(TARGET.glob("*/report.md"))
+        ),
+        "",
+        "## Single trainings on a real language model",
         "",
         (
             "Written by `python tools/publish_results.py` from the raw files in the folders here: `answers.jsonl` (every "
