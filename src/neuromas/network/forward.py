@@ -15,6 +15,7 @@ from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.generate import Completion, generate
 from neuromas.network.packed import Group
+from neuromas.network.products import laid_out
 from neuromas.network.prompt import Prompt, PromptTemplate
 from neuromas.network.sampling import Decoding, stream_key
 from neuromas.network.topology import Topology
@@ -111,33 +112,35 @@ class Network:
         calls: list[list[NodeCall]] = [[] for _ in rows]
         longest = [0] * len(rows)  # tokens generated one after the other
 
-        for layer in self.topology.layers:
-            groups: list[Group] = []
-            members: list[tuple[int, str, Prompt]] = []  # row, node, what it reads
-            for node in sorted(layer, key=self.adapters.index.__getitem__):
-                at = self.topology.position(node)
-                limit = self.limits.answer_tokens if at.is_output else self.limits.message_tokens
-                for p, question in enumerate(questions):
-                    of_question = range(p * rollouts, (p + 1) * rollouts)
-                    prompts = [
-                        self.backbone.template.render(
-                            at, question, [Message(u, heard[row][u]) for u in at.upstream], reserve=limit
-                        )
-                        for row in of_question
-                    ]
-                    own = [prompt.own_ids for prompt in prompts]
-                    groups.append(Group(self.adapters.index[node], prompts[0].prefix_ids, own))
-                    members += [(row, node, prompt) for row, prompt in zip(of_question, prompts, strict=True)]
+        tokens = sum(self._limit(node) for node in self.topology.nodes)
+        with laid_out(self.backbone.model, len(rows), tokens):  # the weights, for the many products that follow
+            for layer in self.topology.layers:
+                groups: list[Group] = []
+                members: list[tuple[int, str, Prompt]] = []  # row, node, what it reads
+                for node in sorted(layer, key=self.adapters.index.__getitem__):
+                    at = self.topology.position(node)
+                    limit = self._limit(node)
+                    for p, question in enumerate(questions):
+                        of_question = range(p * rollouts, (p + 1) * rollouts)
+                        prompts = [
+                            self.backbone.template.render(
+                                at, question, [Message(u, heard[row][u]) for u in at.upstream], reserve=limit
+                            )
+                            for row in of_question
+                        ]
+                        own = [prompt.own_ids for prompt in prompts]
+                        groups.append(Group(self.adapters.index[node], prompts[0].prefix_ids, own))
+                        members += [(row, node, prompt) for row, prompt in zip(of_question, prompts, strict=True)]
 
-            limit = self.limits.answer_tokens if layer == (self.topology.output,) else self.limits.message_tokens
-            keys = [stream_key(seed, step, rows[row][0].id, rows[row][1], node) for row, node, _ in members]
-            replies = generate(self.backbone, self.adapters, groups, keys, limit, how)
-            for (row, node, prompt), reply in zip(members, replies, strict=True):
-                call = node_call(self.backbone.template, node, prompt, reply)
-                calls[row].append(call)
-                heard[row][node] = "" if node in blank else call.text
-            for row, made in enumerate(calls):
-                longest[row] += max(len(call.completion_ids) for call in made[-len(layer) :])
+                limit = self.limits.answer_tokens if layer == (self.topology.output,) else self.limits.message_tokens
+                keys = [stream_key(seed, step, rows[row][0].id, rows[row][1], node) for row, node, _ in members]
+                replies = generate(self.backbone, self.adapters, groups, keys, limit, how)
+                for (row, node, prompt), reply in zip(members, replies, strict=True):
+                    call = node_call(self.backbone.template, node, prompt, reply)
+                    calls[row].append(call)
+                    heard[row][node] = "" if node in blank else call.text
+                for row, made in enumerate(calls):
+                    longest[row] += max(len(call.completion_ids) for call in made[-len(layer) :])
 
         seconds = (time.perf_counter() - start) / max(1, len(rows))
         return [
@@ -152,6 +155,10 @@ class Network:
             )
             for row, (question, g) in enumerate(rows)
         ]
+
+    def _limit(self, node: str) -> int:
+        """Tokens that a node may write."""
+        return self.limits.answer_tokens if node == self.topology.output else self.limits.message_tokens
 
     def answer(
         self,

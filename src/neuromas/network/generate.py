@@ -12,6 +12,7 @@ from torch import Tensor
 from neuromas.network.adapters import AdapterBank, Route
 from neuromas.network.backbone import Backbone
 from neuromas.network.packed import Group, PackedPass
+from neuromas.network.products import laid_out
 from neuromas.network.sampling import Decoding, draw, uniforms
 
 
@@ -25,7 +26,6 @@ class Completion:
     truncated: bool  # stopped by the limit
 
 
-@torch.no_grad()
 def generate(
     backbone: Backbone,
     bank: AdapterBank | None,
@@ -41,6 +41,19 @@ def generate(
     is computed on until the next one. By default 1 on a CPU and 8 elsewhere; the completions are the same.
     """
     block = block or (1 if backbone.device.type == "cpu" else 8)
+    with torch.no_grad(), laid_out(backbone.model, len(keys), max_tokens):
+        return _generate(backbone, bank, groups, keys, max_tokens, how, block)
+
+
+def _generate(
+    backbone: Backbone,
+    bank: AdapterBank | None,
+    groups: Sequence[Group],
+    keys: Sequence[int],
+    max_tokens: int,
+    how: Decoding,
+    block: int,
+) -> list[Completion]:
     batch = PackedPass(list(groups), room=max_tokens, device=backbone.device)
     router = _Routes(backbone, bank, groups)
     uniform_BT = torch.from_numpy(uniforms(keys, max_tokens)).to(backbone.device)

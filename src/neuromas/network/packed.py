@@ -84,7 +84,9 @@ class PackedPass:
         self._prefix_at, self._prefix_slot = as_index(prefix_at), as_index(prefix_slot)
         self._own_at, self._own_row, self._own_col = as_index(own_at), as_index(own_row), as_index(own_col)
         self.prefix_len_U = self.prefix_len_U.to(device)
-        self._cache: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}  # layer -> prefix K, V and own K, V
+        self._cache: dict[
+            int, tuple[Tensor, Tensor, Tensor, Tensor]
+        ] = {}  # layer -> prefix K, V, own K, V; K transposed
         self._masks: dict[tuple[Any, ...], Tensor] = {}
         self._own_masks: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
         self._first, self._whole = True, False  # whole: the stream of this pass is its rectangle, one token a row
@@ -127,17 +129,19 @@ class PackedPass:
             prefix_out = self._attend_prefix(self._rectangle(q_MHD), prefix_k, prefix_v, scale, window)
             out_MHD = out_MHD.index_copy(0, self._prefix_at, prefix_out)
             own_k, own_v = self._own_rectangle(k_MKD), self._own_rectangle(v_MKD)
-            if self.room:
-                self._cache[layer] = prefix_k, prefix_v, own_k, own_v
+            prefix_k, own_k = prefix_k.transpose(-1, -2), own_k.transpose(-1, -2)
+            if self.room:  # keys lie as they will be multiplied
+                self._cache[layer] = prefix_k.contiguous(), prefix_v, own_k.contiguous(), own_v
             if not len(self._own_at):
                 return out_MHD[None].to(dtype)
         else:
             prefix_k, prefix_v, own_k, own_v = self._cache[layer]
             u, g = self._own_row // self.G, self._own_row % self.G
-            if own_k.shape[3] < self._columns():
-                own_k, own_v = (F.pad(x, (0, 0, 0, self._columns() - x.shape[3])) for x in (own_k, own_v))
+            more = self._columns() - own_v.shape[3]
+            if more > 0:
+                own_k, own_v = F.pad(own_k, (0, more)), F.pad(own_v, (0, 0, 0, more))
                 self._cache[layer] = prefix_k, prefix_v, own_k, own_v
-            own_k[u, g, :, self._own_col], own_v[u, g, :, self._own_col] = k_MKD, v_MKD
+            own_k[u, g, :, :, self._own_col], own_v[u, g, :, self._own_col] = k_MKD, v_MKD
         own_out = self._attend_own(q_MHD, prefix_k, prefix_v, own_k, own_v, scale, window)
         return (own_out if self._whole else out_MHD.index_copy(0, self._own_at, own_out))[None].to(dtype)
 
@@ -191,8 +195,11 @@ class PackedPass:
     def _attend_own(
         self, q_MHD: Tensor, pk: Tensor, pv: Tensor, ok: Tensor, ov: Tensor, scale: float, window: int | None
     ) -> Tensor:
-        """Own tokens to prefix and own keys under one softmax. Returns [number of own tokens, H, D]."""
-        U, G, C, S, (H, D), K = self.U, self.G, self.C, ok.shape[3], q_MHD.shape[1:], pk.shape[1]
+        """Own tokens to prefix and own keys under one softmax. Returns [number of own tokens, H, D].
+
+        pk [U, K, D, T], pv [U, K, T, D], ok [U, G, K, D, S], ov [U, G, K, S, D].
+        """
+        U, G, C, S, (H, D), K = self.U, self.G, self.C, ov.shape[3], q_MHD.shape[1:], pk.shape[1]
         R = H // K
         # rectangle of queries [U, G, C]: in the first pass C covers the own tokens, afterwards it is 1
         slot = self._own_row * C + (self._own_col if self._first else 0)
@@ -202,8 +209,8 @@ class PackedPass:
         q = q.view(U, G, C, K, R, D).permute(0, 1, 3, 4, 2, 5)  # [U, G, K, R, C, D]
         by_prefix = lambda x: x.transpose(1, 2).flatten(2, 4)  # [U, K, G * R * C, ·]: rows that share their keys
         by_row = lambda x: x.flatten(3, 4)  # [U, G, K, R * C, ·]
-        to_prefix = (by_prefix(q) @ pk.transpose(-1, -2)).view(U, K, G, R, C, self.T).transpose(1, 2)
-        to_own = (by_row(q) @ ok.transpose(-1, -2)).view(U, G, K, R, C, S)
+        to_prefix = (by_prefix(q) @ pk).view(U, K, G, R, C, self.T).transpose(1, 2)
+        to_own = (by_row(q) @ ok).view(U, G, K, R, C, S)
         prefix_mask, own_mask = self._mask(C, S, slot, window, q.dtype)
         weight = torch.cat([to_prefix + prefix_mask, to_own + own_mask], -1).softmax(-1, dtype=torch.float32)
         on_prefix, on_own = weight.to(q.dtype).split([self.T, S], -1)
