@@ -34,7 +34,18 @@ class Problem:
 PROBLEMS = {
     problem.name: problem
     for problem in (
-        Problem("demo", "compositional", "2", "tiny", "compact", 0.7, {"depth": 2}, targets=ALL_LINEAR, steps=80),
+        Problem(
+            "demo",
+            "compositional",
+            "2",
+            "tiny",
+            "compact",
+            0.7,
+            {"depth": 2},
+            targets=ALL_LINEAR,
+            questions=2,  # few questions a step learn soonest; 8 take twice the seconds on either side
+            steps=80,
+        ),
         Problem(
             "arithmetic",
             "reasoning-gym/chain_sum+products",
