@@ -99,7 +99,6 @@ class PackedPass:
         length = [self.own_len[r] + step for r in rows]
         self._own_row = torch.tensor([self.row_of[r] for r in rows], device=self.device)
         self._own_col = torch.tensor(length, device=self.device)
-        self._own_at = torch.arange(len(rows), device=self.device)
         self.C, self.S = 1, max(length) + 1
         self.counts = {}
         for r in rows:
@@ -123,17 +122,18 @@ class PackedPass:
         q_MHD, k_MKD, v_MKD = (x[0].transpose(0, 1) for x in (q, k, v))
         if q.device.type == "cpu":
             q_MHD, k_MKD, v_MKD = q_MHD.float(), k_MKD.float(), v_MKD.float()
-        out_MHD = q_MHD if self._whole else torch.zeros_like(q_MHD)
         if self._first:
             prefix_k, prefix_v = self._rectangle(k_MKD), self._rectangle(v_MKD)
             prefix_out = self._attend_prefix(self._rectangle(q_MHD), prefix_k, prefix_v, scale, window)
-            out_MHD = out_MHD.index_copy(0, self._prefix_at, prefix_out)
+            out_MHD = torch.zeros_like(q_MHD).index_copy(0, self._prefix_at, prefix_out)
             own_k, own_v = self._own_rectangle(k_MKD), self._own_rectangle(v_MKD)
             prefix_k, own_k = prefix_k.transpose(-1, -2), own_k.transpose(-1, -2)
             if self.room:  # keys lie as they will be multiplied
                 self._cache[layer] = prefix_k.contiguous(), prefix_v, own_k.contiguous(), own_v
             if not len(self._own_at):
                 return out_MHD[None].to(dtype)
+            own_out = self._attend_own(q_MHD[self._own_at], prefix_k, prefix_v, own_k, own_v, scale, window)
+            out_MHD = out_MHD.index_copy(0, self._own_at, own_out)
         else:
             prefix_k, prefix_v, own_k, own_v = self._cache[layer]
             u, g = self._own_row // self.G, self._own_row % self.G
@@ -142,8 +142,8 @@ class PackedPass:
                 own_k, own_v = F.pad(own_k, (0, more)), F.pad(own_v, (0, 0, 0, more))
                 self._cache[layer] = prefix_k, prefix_v, own_k, own_v
             own_k[u, g, :, :, self._own_col], own_v[u, g, :, self._own_col] = k_MKD, v_MKD
-        own_out = self._attend_own(q_MHD, prefix_k, prefix_v, own_k, own_v, scale, window)
-        return (own_out if self._whole else out_MHD.index_copy(0, self._own_at, own_out))[None].to(dtype)
+            out_MHD = self._attend_own(q_MHD, prefix_k, prefix_v, own_k, own_v, scale, window)
+        return out_MHD[None].to(dtype)
 
     # -- rectangles ---------------------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class PackedPass:
         slot = self._own_row * C + (self._own_col if self._first else 0)
         q = q_MHD * scale
         if not self._whole:
-            q = q.new_zeros(U * G * C, H, D).index_copy(0, slot, q[self._own_at])
+            q = q.new_zeros(U * G * C, H, D).index_copy(0, slot, q)
         q = q.view(U, G, C, K, R, D).permute(0, 1, 3, 4, 2, 5)  # [U, G, K, R, C, D]
         by_prefix = lambda x: x.transpose(1, 2).flatten(2, 4)  # [U, K, G * R * C, ·]: rows that share their keys
         by_row = lambda x: x.flatten(3, 4)  # [U, G, K, R * C, ·]
