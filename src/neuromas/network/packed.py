@@ -88,7 +88,7 @@ class PackedPass:
             int, tuple[Tensor, Tensor, Tensor, Tensor]
         ] = {}  # layer -> prefix K, V, own K, V; K transposed
         self._masks: dict[tuple[Any, ...], Tensor] = {}
-        self._own_masks: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+        self._own_masks: dict[tuple[Any, ...], Tensor] = {}
         self._first, self._whole = True, False  # whole: the stream of this pass is its rectangle, one token a row
 
     def advance(self, rows: list[int], step: int) -> Tensor:
@@ -211,16 +211,16 @@ class PackedPass:
         by_row = lambda x: x.flatten(3, 4)  # [U, G, K, R * C, ·]
         to_prefix = (by_prefix(q) @ pk).view(U, K, G, R, C, self.T).transpose(1, 2)
         to_own = (by_row(q) @ ok).view(U, G, K, R, C, S)
-        prefix_mask, own_mask = self._mask(C, S, slot, window, q.dtype)
-        weight = torch.cat([to_prefix + prefix_mask, to_own + own_mask], -1).softmax(-1, dtype=torch.float32)
+        scores = torch.cat([to_prefix, to_own], -1) + self._mask(C, S, slot, window, q.dtype)
+        weight = scores.softmax(-1, dtype=torch.float32)
         on_prefix, on_own = weight.to(q.dtype).split([self.T, S], -1)
         out = (by_prefix(on_prefix) @ pv).view(U, K, G, R, C, D).transpose(1, 2)
         out = out + (by_row(on_own) @ ov).view(U, G, K, R, C, D)
         out = out.permute(0, 1, 4, 2, 3, 5).reshape(U * G * C, H, D)
         return out if self._whole else out[slot]
 
-    def _mask(self, C: int, S: int, slot: Tensor, window: int | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Additive masks: to the prefix [U, G, 1, 1, C, T] (or broadcastable) and to own keys [U, G, 1, 1, C, S]."""
+    def _mask(self, C: int, S: int, slot: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+        """What own tokens see of the prefix and of their own keys, to be added: [U, G, 1, 1, C, T + S]."""
         key = (C, S, window, dtype)
         if key not in self._own_masks:
             col = torch.zeros(self.U * self.G * C, dtype=torch.long, device=self.device)
@@ -231,7 +231,8 @@ class PackedPass:
             if window is not None and self.T + S > window:
                 see_prefix = see_prefix & (t > length + col - window)
                 see_own = see_own & (s > col - window)
-            self._own_masks[key] = _additive(see_prefix, dtype), _additive(see_own, dtype)
+            see = torch.cat([see_prefix.expand(*see_own.shape[:-1], self.T), see_own], -1)
+            self._own_masks[key] = _additive(see, dtype)
         return self._own_masks[key]
 
 
