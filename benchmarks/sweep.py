@@ -103,7 +103,10 @@ def slope(points: list[tuple[float, float]]) -> float:
 
 
 def draw(name: str, lines: list[Line], path: Path) -> None:
-    """Seconds against x, rollout and update side by side; for nodes also the peak memory."""
+    """Seconds against x, rollout and update side by side; for nodes also the peak memory.
+
+    With one thread, seconds of the processor: the same where nothing else used the core, and fairer where it did.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -121,7 +124,9 @@ def draw(name: str, lines: list[Line], path: Path) -> None:
             mine = [line for line in lines if line["item"] == item]
             scale = 1e-9 if key == "peak_bytes" else 1.0
             style = "--" if item == "floor" else "o-"
-            axis.plot([line["x"] for line in mine], [line[key] * scale for line in mine], style, label=item)
+            cpu = key.replace("_seconds", "_cpu_seconds")
+            value = lambda line, key=key, cpu=cpu: line.get(cpu, line[key]) if line["threads"] == 1 else line[key]
+            axis.plot([line["x"] for line in mine], [value(line) * scale for line in mine], style, label=item)
         axis.set_xscale("log", base=2)
         xs = sorted({line["x"] for line in lines})
         axis.set_xticks(xs, [str(x) for x in xs])
