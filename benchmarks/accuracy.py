@@ -8,6 +8,7 @@ import argparse
 import json
 import math
 import subprocess
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks import launch
 from benchmarks.problems import PROBLEMS
 
 Line = dict[str, Any]
+STYLES = ("-", "--", ":", "-.")
 SIDES = {"neuromas": launch.Item("learn_ours"), "comlrl": launch.Item("learn_comlrl", environment="comlrl")}
 
 
@@ -102,13 +104,15 @@ def draw(lines: list[Line], target: float, path: Path) -> None:
     for line in lines:
         if "accuracy" in line:
             runs.setdefault((line["side"], line["rate"], line["seed"]), []).append(line)
+    styles = dict(zip(sorted({rate for _, rate, _ in runs}), cycle(STYLES), strict=False))
     for (side, rate, _), points in runs.items():
-        colour = f"C{list(SIDES).index(side)}"
-        xs = [max(point["seconds"], 0.1) for point in points]
-        axis.plot(xs, [point["accuracy"] for point in points], "o-", ms=3, color=colour, alpha=0.7)
-        axis.annotate(f"{rate:g}", (xs[-1], points[-1]["accuracy"]), fontsize=7)
+        xs = [max(point["seconds"], 1) for point in points]  # step 0 stands at one second: the axis is logarithmic
+        ys = [point["accuracy"] for point in points]
+        axis.plot(xs, ys, styles[rate], marker="o", ms=3, color=f"C{list(SIDES).index(side)}", alpha=0.7)
     for n, side in enumerate(SIDES):
         axis.plot([], [], color=f"C{n}", label=side)
+    for rate, style in styles.items():
+        axis.plot([], [], style, color="grey", label=f"learning rate {rate:g}")
     axis.axhline(target, color="grey", lw=0.8, ls="--")
     axis.set_xscale("log")
     axis.set_xlabel("seconds of training")
