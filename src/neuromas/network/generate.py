@@ -42,44 +42,32 @@ def generate(
     """
     block = block or (1 if backbone.device.type == "cpu" else 8)
     with torch.no_grad(), laid_out(backbone.model, len(keys), max_tokens):
-        return _generate(backbone, bank, groups, keys, max_tokens, how, block)
-
-
-def _generate(
-    backbone: Backbone,
-    bank: AdapterBank | None,
-    groups: Sequence[Group],
-    keys: Sequence[int],
-    max_tokens: int,
-    how: Decoding,
-    block: int,
-) -> list[Completion]:
-    batch = PackedPass(list(groups), room=max_tokens, device=backbone.device)
-    router = _Routes(backbone, bank, groups)
-    uniform_BT = torch.from_numpy(uniforms(keys, max_tokens)).to(backbone.device)
-    hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, router.route(batch))
-    last = hidden[batch.last_at_B]
-    rows = list(range(len(batch.row_of)))
-    done = [Completion([], [], [], truncated=True) for _ in rows]
-    drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # since the last look
-    route: Route | None = None
-    for step in range(max_tokens):
-        drawn.append(draw(backbone.logits(last), uniform_BT[:, step], how))
-        token, look = drawn[-1][0], (step + 1) % block == 0 or step + 1 == max_tokens
-        if look:
-            still = _append(done, rows, drawn, backbone.end_ids)
-            rows, drawn = [rows[i] for i in still], []
-            if not rows or step + 1 == max_tokens:
-                break
-            keep = torch.tensor(still, device=backbone.device)
-            token, uniform_BT = token[keep], uniform_BT[keep]
-        if look or step == 0:
-            position = batch.advance(rows, step)
-            route = router.route(batch)
-        else:
-            position = batch.repeat()
-        last = backbone.hidden(token, position, batch, route)
-    return done
+        batch = PackedPass(list(groups), room=max_tokens, device=backbone.device)
+        router = _Routes(backbone, bank, groups)
+        uniform_BT = torch.from_numpy(uniforms(keys, max_tokens)).to(backbone.device)
+        hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, router.route(batch))
+        last = hidden[batch.last_at_B]
+        rows = list(range(len(batch.row_of)))
+        done = [Completion([], [], [], truncated=True) for _ in rows]
+        drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # since the last look
+        route: Route | None = None
+        for step in range(max_tokens):
+            drawn.append(draw(backbone.logits(last), uniform_BT[:, step], how))
+            token, look = drawn[-1][0], (step + 1) % block == 0 or step + 1 == max_tokens
+            if look:
+                still = _append(done, rows, drawn, backbone.end_ids)
+                rows, drawn = [rows[i] for i in still], []
+                if not rows or step + 1 == max_tokens:
+                    break
+                keep = torch.tensor(still, device=backbone.device)
+                token, uniform_BT = token[keep], uniform_BT[keep]
+            if look or step == 0:
+                position = batch.advance(rows, step)
+                route = router.route(batch)
+            else:
+                position = batch.repeat()
+            last = backbone.hidden(token, position, batch, route)
+        return done
 
 
 def _append(

@@ -34,9 +34,12 @@ def laid_out(model: nn.Module, rows: int, tokens: int) -> Iterator[None]:
 
 
 def _suited(weight: Tensor) -> bool:
-    kinds = (torch.float32, torch.bfloat16) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else (torch.float32,)
-    fast = torch.get_float32_matmul_precision() != "highest"  # otherwise other code than oneDNN's is in use
-    return weight.device.type == "cpu" and torch.backends.mkldnn.is_available() and weight.dtype in kinds and fast
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if torch.get_float32_matmul_precision() == "highest":  # then other code than oneDNN's is in use
+        return False
+    bfloat16 = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype == torch.float32 or bfloat16
 
 
 def _product(weight: Any, bias: Tensor | None, x: Tensor) -> Tensor:
