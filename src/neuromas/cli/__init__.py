@@ -17,6 +17,7 @@ COMMANDS = {  # name → one line of help; the module has the same name
     "eval": "measure a run, or a baseline, on a task",
     "compare": "several systems, tasks and seeds: table, paired tests, report",
     "ask": "ask a run one question and see the whole trace",
+    "serve": "a run behind OpenAI's API, and a page to watch it think",
     "tasks": "what can be trained and measured on",
     "baselines": "what a network can be compared with",
     "backbones": "which language models can be used",

@@ -9,11 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Protocol
 
 from neuromas.errors import ConfigError
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
-from neuromas.network.generate import Completion, generate
+from neuromas.network.generate import Completion, GoOn, generate
 from neuromas.network.packed import Group
 from neuromas.network.products import laid_out
 from neuromas.network.prompt import Prompt, PromptTemplate
@@ -34,6 +36,29 @@ class Limits:
         for name in ("message_tokens", "answer_tokens", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: must be 1 or more")
+
+
+class Listener(Protocol):
+    """Hears the answers to a question while they are written, in the thread that runs the pass."""
+
+    def wrote(self, rollout: int, node: str, ids: list[int]) -> bool:
+        """`node` has written so many tokens and has not ended; False ends its turn here."""
+        ...
+
+    def said(self, rollout: int, call: NodeCall) -> None:
+        """A node's turn is over, and so is its layer's."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question and how it is answered; asks of one pass may differ in everything."""
+
+    question: Question
+    rollouts: range  # their numbers, which their random draws depend on
+    seed: int
+    decoding: Decoding
+    listener: Listener | None = None
 
 
 class Network:
@@ -104,10 +129,16 @@ class Network:
         Every random draw is a function of (seed, step, question id, rollout, node, token position). `blank` names
         nodes whose message is delivered empty: they are called as ever, but nobody hears them.
         """
+        numbered, how = number_rollouts(questions, rollouts), decoding or self.decoding
+        asks = [Ask(question, range(first, first + rollouts), seed, how) for question, first in numbered]
+        return self.run(asks, step=step, blank=blank)
+
+    def run(self, asks: Sequence[Ask], *, step: int = 0, blank: Collection[str] = ()) -> list[Trace]:
+        """The pass itself: a trace for each rollout of each ask, in order. What an ask gets does not depend on the
+        others of its pass, as far as arithmetic rounds alike in batches of any size."""
         start = time.perf_counter()
-        how = decoding or self.decoding
-        numbered = number_rollouts(questions, rollouts)
-        rows = [(question, g) for question, first in numbered for g in range(first, first + rollouts)]
+        rows = [(ask, g) for ask in asks for g in ask.rollouts]
+        ends = list(accumulate(len(ask.rollouts) for ask in asks))
         heard: list[dict[str, str]] = [{} for _ in rows]  # what each row's nodes have said so far
         calls: list[list[NodeCall]] = [[] for _ in rows]
         longest = [0] * len(rows)  # tokens generated one after the other
@@ -120,11 +151,11 @@ class Network:
                 for node in sorted(layer, key=self.adapters.index.__getitem__):
                     at = self.topology.position(node)
                     limit = self._limit(node)
-                    for p, question in enumerate(questions):
-                        of_question = range(p * rollouts, (p + 1) * rollouts)
+                    for ask, end in zip(asks, ends, strict=True):
+                        of_question = range(end - len(ask.rollouts), end)
                         prompts = [
                             self.backbone.template.render(
-                                at, question, [Message(u, heard[row][u]) for u in at.upstream], reserve=limit
+                                at, ask.question, [Message(u, heard[row][u]) for u in at.upstream], reserve=limit
                             )
                             for row in of_question
                         ]
@@ -133,27 +164,31 @@ class Network:
                         members += [(row, node, prompt) for row, prompt in zip(of_question, prompts, strict=True)]
 
                 limit = self.limits.answer_tokens if layer == (self.topology.output,) else self.limits.message_tokens
-                keys = [stream_key(seed, step, rows[row][0].id, rows[row][1], node) for row, node, _ in members]
-                replies = generate(self.backbone, self.adapters, groups, keys, limit, how)
+                turns = [(*rows[row], node) for row, node, _ in members]
+                keys = [stream_key(ask.seed, step, ask.question.id, g, node) for ask, g, node in turns]
+                how = [ask.decoding for ask, _, _ in turns]
+                replies = generate(self.backbone, self.adapters, groups, keys, limit, how, go_on=_asking(turns))
                 for (row, node, prompt), reply in zip(members, replies, strict=True):
                     call = node_call(self.backbone.template, node, prompt, reply)
                     calls[row].append(call)
                     heard[row][node] = "" if node in blank else call.text
+                    if listener := rows[row][0].listener:
+                        listener.said(rows[row][1], call)
                 for row, made in enumerate(calls):
                     longest[row] += max(len(call.completion_ids) for call in made[-len(layer) :])
 
         seconds = (time.perf_counter() - start) / max(1, len(rows))
         return [
             Trace(
-                question_id=question.id,
+                question_id=ask.question.id,
                 rollout=g,
                 calls=[call for node in self.topology.nodes for call in calls[row] if call.node == node],
-                answer=question.answer_prefix + heard[row][self.topology.output],
+                answer=ask.question.answer_prefix + heard[row][self.topology.output],
                 sequential_calls=len(self.topology.layers),
                 sequential_tokens=longest[row],
                 seconds=seconds,
             )
-            for row, (question, g) in enumerate(rows)
+            for row, (ask, g) in enumerate(rows)
         ]
 
     def _limit(self, node: str) -> int:
@@ -183,6 +218,18 @@ class Network:
             for k, i in enumerate(batch):
                 found[i] = traces[k * rollouts : (k + 1) * rollouts]
         return [trace for i in range(len(questions)) for trace in found[i]]
+
+
+def _asking(turns: Sequence[tuple[Ask, int, str]]) -> GoOn | None:
+    """Asks the listener of each turn (ask, rollout, node) whether it goes on; None where nobody listens."""
+    if all(ask.listener is None for ask, _, _ in turns):
+        return None
+
+    def go_on(turn: int, ids: list[int]) -> bool:
+        ask, rollout, node = turns[turn]
+        return ask.listener is None or ask.listener.wrote(rollout, node, ids)
+
+    return go_on
 
 
 def node_call(template: PromptTemplate, node: str, prompt: Prompt, reply: Completion) -> NodeCall:
