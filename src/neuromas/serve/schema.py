@@ -24,7 +24,7 @@ class TextPart(Strict):
 
 
 class ChatMessage(Strict):
-    """One turn. `name` is not shown to the network; what stands below it is null in answers, and clients send it back."""
+    """One turn. `name` is not shown to the network; fields below it are null in answers, and clients send them back."""
 
     role: Role
     content: str | Annotated[list[TextPart], Field(min_length=1)]
