@@ -133,7 +133,7 @@ def answer_faults(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Any) -> Response:
         message = f"{request.method} {request.url.path}: {error.detail}; /openapi.json lists what there is"
-        codes = {404: "unknown_url", 405: "method_not_allowed"}
+        codes = {404: "unknown_url", 405: "method_not_allowed", 413: "body_too_large"}
         fault = Fault(error.status_code, message, codes.get(error.status_code, "bad_request"))
         return JSONResponse(fault.body(), fault.status, error.headers)
 

@@ -68,7 +68,7 @@ class Batcher:
             while True:
                 while batch := self._take():
                     start = time.perf_counter()
-                    await loop.run_in_executor(thread, self.engine.run, batch)
+                    await loop.run_in_executor(thread, self.engine.run, batch)  # never raises
                     seconds = time.perf_counter() - start
                     self._seconds += 0.2 * (seconds - self._seconds)
                     self.metrics.batch(batch, seconds)

@@ -46,8 +46,11 @@ class Engine:
         """A longer question cannot fit, whatever it says."""
         return self.backbone.context_window * max(map(len, self.backbone.tokenizer.get_vocab()))
 
-    def check_length(self, text: str) -> None:
-        """Refuse what is surely too long before it is encoded, which would keep others waiting."""
+    def check_text(self, text: str) -> None:
+        """Refuse what is no text, or surely too long, before it is encoded, which would keep others waiting."""
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            message = "the question holds half of a surrogate pair, which is no character; send valid Unicode"
+            raise Fault(400, message, "invalid_value", "messages")
         if len(text) > self.most_characters:
             window = self.backbone.context_window
             message = f"the question has {len(text)} characters, more than fit into {window} tokens; shorten it"

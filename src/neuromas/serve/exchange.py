@@ -102,7 +102,7 @@ def open_exchange(
     """Put a request's questions into the queue. Raises `Fault`."""
     texts = [body.question] if isinstance(body, ChatRequest) else body.prompts
     for text in texts:
-        engine.check_length(text)
+        engine.check_text(text)
     n, loop = body.n or 1, asyncio.get_running_loop()
     seed = secrets.randbits(32) if body.seed is None else body.seed
     wish = _wish(body)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}  # others: see `Fault.body`
 
 
@@ -20,12 +18,18 @@ class Fault(Exception):
 
     def body(self) -> dict[str, Any]:
         kind = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        said = {"message": _encodable(self.message), "param": None if self.param is None else _encodable(self.param)}
+        return {"error": {**said, "type": kind, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
         named = {"Retry-After": None if self.retry_after is None else str(self.retry_after)}
         named["WWW-Authenticate"] = "Bearer" if self.status == 401 else None
         return {name: value for name, value in named.items() if value is not None}
+
+
+def _encodable(text: str) -> str:
+    """Halves of surrogate pairs, which JSON can name and UTF-8 cannot hold, spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def bad_request(message: str, code: str = "invalid_value", param: str | None = None) -> Fault:
@@ -44,7 +48,3 @@ def of_validation(errors: list[Any]) -> Fault:
     if first["type"] == "missing":
         return bad_request(f"{param or 'the JSON body'} is missing; add it", "missing_required_parameter", param)
     return bad_request(f"{param or 'the body'}: {first['msg'].removeprefix('Value error, ')}", "invalid_value", param)
-
-
-def of_pydantic(error: ValidationError) -> Fault:
-    return of_validation(list(error.errors(include_url=False, include_input=False)))

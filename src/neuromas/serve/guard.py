@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from neuromas.serve.faults import Fault
 from neuromas.serve.metrics import Metrics
 
@@ -21,6 +23,7 @@ Send = Callable[[Any], Awaitable[None]]
 OPEN = ("/", "/healthz", "/openapi.json", "/page/")  # need no key: nothing of the run is told
 COUNTED = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/healthz", "/metrics", "/")  # others: "other"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_TOO_LARGE = "the body is larger than {} bytes, which is the limit here; send less"
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -82,7 +85,7 @@ class Guard:
                 raise Fault(401, "the key is missing or wrong; send Authorization: Bearer KEY", "invalid_api_key")
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self.rules.body_bytes:
-            raise _too_large(self.rules.body_bytes)
+            raise Fault(413, _TOO_LARGE.format(self.rules.body_bytes), "body_too_large")
 
 
 class _Body:
@@ -95,12 +98,10 @@ class _Body:
         message = await self.receive()
         self.seen += len(message.get("body", b""))
         if self.seen > self.limit:
-            raise _too_large(self.limit)
+            raise HTTPException(
+                413, _TOO_LARGE.format(self.limit)
+            )  # FastAPI, which reads the body, lets only these out
         return message
-
-
-def _too_large(limit: int) -> Fault:
-    return Fault(413, f"the body is larger than {limit} bytes, which is the limit here; send less", "body_too_large")
 
 
 def _is_open(path: str) -> bool:
