@@ -130,7 +130,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ({"messages": [{"role": "user", "content": "1" * 700}]}, "messages", "context window"),
         ({"messages": [{"role": "user", "content": "1" * 15000}]}, "messages", "characters"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages", "surrogate"),
-        ({"\udfff": 1}, "\\udfff", "does not support"),
+        ({"\udfff": 1}, None, "unicode"),
         ({"model": "gpt"}, "model", "does not exist"),
     ],
 )
@@ -205,9 +205,10 @@ def test_a_full_queue_gives_429_and_what_waited_is_one_batch(monkeypatch: pytest
             time.sleep(0.01)
         for thread in threads[1:]:
             thread.start()
-        refused = (200, {}, {})
-        while refused[0] != 429:  # until all three wait
-            refused = post(address, ask("x", stream=True)) if len(network_waits(address)) >= 3 else refused
+        while waiting(address) < 3:
+            time.sleep(0.01)
+        refused = post(address, ask("x", stream=True))
+        assert refused[0] == 429
         assert refused[1]["error"]["code"] == "queue_full" and int(refused[2]["Retry-After"]) > 0
         slow.go.set()
         for thread in threads:
@@ -219,12 +220,13 @@ def test_a_full_queue_gives_429_and_what_waited_is_one_batch(monkeypatch: pytest
     assert slow.sizes == [1, 3]
 
 
-def network_waits(address: str) -> range:
-    """As many numbers as questions wait."""
+def waiting(address: str) -> int:
+    """Questions in the queue."""
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
-    return range(int(float(next(x for x in lines if x.startswith("neuromas_questions_waiting ")).split()[1])))
+    connection.close()
+    return int(float(next(x for x in lines if x.startswith("neuromas_questions_waiting ")).split()[1]))
 
 
 def test_time_that_is_up_gives_503_and_the_question_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +254,7 @@ def test_a_client_that_leaves_is_dropped_and_harms_nobody(monkeypatch: pytest.Mo
         leaver.request(
             "POST", "/v1/chat/completions", json.dumps(ask("22", stream=stream)), {"Content-Type": "application/json"}
         )
-        while not network_waits(address):
+        while not waiting(address):
             time.sleep(0.01)
         leaver.close()
         others[1].start()
