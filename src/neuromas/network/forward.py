@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from torch.nn import Parameter
+
 from neuromas.errors import ConfigError
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
@@ -54,6 +56,7 @@ class Network:
         self.topology, self.backbone, self.adapters = topology, backbone, adapters
         self.limits, self.decoding = limits or Limits(), decoding or Decoding()
         self.name = name or f"{backbone.name} {topology.name}"
+        self.extras: dict[str, Parameter] = {}  # what training keeps beside the adapters, e.g. a critic's memory
 
     @classmethod
     def create(

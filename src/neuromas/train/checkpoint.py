@@ -54,7 +54,7 @@ def save(folder: Path, network: Trained, optimizer: torch.optim.Optimizer, progr
             node.mkdir(parents=True)
             save_file(state, node / "adapter_model.safetensors", metadata={"format": "pt"})
             write_json(node / "adapter_config.json", config)
-        if extras := _extras(network):
+        if extras := network.extras:
             save_file({k: v.detach().cpu().contiguous() for k, v in extras.items()}, work / "extras.safetensors")
         save_file(_optimizer_tensors(parameters(network), optimizer), work / "optimizer.safetensors")
         write_json(work / "state.json", {"progress": asdict(progress), **_identity(network), "versions": _versions()})
@@ -85,7 +85,7 @@ def load(folder: Path, network: Trained, optimizer: torch.optim.Optimizer | None
         network.adapters.import_peft(
             name, _tensors(node / "adapter_model.safetensors"), _read(node / "adapter_config.json")
         )
-    if extras := _extras(network):
+    if extras := network.extras:
         _fill(extras, _tensors(folder / "extras.safetensors"))
     if optimizer is not None:
         _fill_optimizer(parameters(network), optimizer, _tensors(folder / "optimizer.safetensors"))
@@ -94,7 +94,7 @@ def load(folder: Path, network: Trained, optimizer: torch.optim.Optimizer | None
 
 def parameters(network: Trained) -> list[nn.Parameter]:
     """Every tensor that training changes."""
-    return [*network.adapters.stacks(), *_extras(network).values()]
+    return [*network.adapters.stacks(), *network.extras.values()]
 
 
 def topology_of(folder: Path) -> Topology:
@@ -152,10 +152,6 @@ def _identity(network: Trained) -> dict[str, Any]:
 
 def _shape(network: Trained) -> dict[str, Any]:
     return network.topology.to_dict() if isinstance(network, Network) else network.shape
-
-
-def _extras(network: Trained) -> dict[str, nn.Parameter]:
-    return {} if isinstance(network, Network) else network.extras
 
 
 @torch.no_grad()

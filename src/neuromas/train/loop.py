@@ -21,7 +21,7 @@ from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
-from neuromas.train import checkpoint
+from neuromas.train import checkpoint, critic
 from neuromas.train.checkpoint import Progress, Trained
 from neuromas.train.methods.collm import Collm, CollmTraining
 from neuromas.train.methods.malt import Malt, MaltTraining
@@ -96,6 +96,8 @@ def build(config: RunConfig, backbone: Backbone | None = None) -> tuple[Trained,
         limits=limits,
         decoding=Decoding(temperature=s.temperature, top_p=s.top_p),
     )
+    if config.train.estimator == "critic":
+        critic.attach(network)
     return network, task
 
 
