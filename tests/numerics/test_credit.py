@@ -143,8 +143,14 @@ def gradient(
         ]
         scores = torch.stack([torch.stack(x) for x in again])[sets]
         hidden = torch.einsum("xgnk,xgnkt->xt", weights_XGNK, scores)
-        passes = [[o.said, *((x, o.said[B], z) for x, z in zip(o.drawn[A], o.drawn_answers[A], strict=True)),
-                   *((o.said[A], y, z) for y, z in zip(o.drawn[B], o.drawn_answers[B], strict=True))] for o in outcomes]
+        passes = [
+            [
+                o.said,
+                *((x, o.said[B], z) for x, z in zip(o.drawn[A], o.drawn_answers[A], strict=True)),
+                *((o.said[A], y, z) for y, z in zip(o.drawn[B], o.drawn_answers[B], strict=True)),
+            ]
+            for o in outcomes
+        ]
         tree = torch.cat([rewards_XG[..., None], rewards[..., 1:].flatten(2)], 2)
         answered = torch.stack([torch.stack([toy.scores[OUT, said] for said in tree]) for tree in passes])[sets]
         out = torch.einsum("xgb,xgbt->xt", objectives.leave_tree_out(tree), answered)
@@ -221,7 +227,9 @@ def test_golden_advantages_of_trees() -> None:
     trees = torch.tensor([[[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]]], dtype=F64)
     expected = torch.tensor([[[0.25, -0.25], [-0.375, -0.375], [0.375, 0.375]]], dtype=F64)
     torch.testing.assert_close(objectives.leave_tree_out(trees), expected)
-    torch.testing.assert_close(objectives.leave_tree_out(trees[..., :1])[..., 0], objectives.leave_one_out(trees[..., 0]))
+    torch.testing.assert_close(
+        objectives.leave_tree_out(trees[..., :1])[..., 0], objectives.leave_one_out(trees[..., 0])
+    )
     without = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]], dtype=F64)
     found = objectives.difference(torch.tensor([[1.0, 0.0]], dtype=F64), without)
     torch.testing.assert_close(found, torch.tensor([[[0.0, 1.0, 1.0], [0.0, -1.0, -1.0]]], dtype=F64))
@@ -313,7 +321,9 @@ def test_the_gradients_of_many_steps_average_to_the_exact_one(settings: dict[str
     for step in range(1, 41):
         train_step(network, optimizer, task, questions(1), config, step=step, seed=1)
         mine = [-p.grad for p in network.adapters.stacks() if p.grad is not None]
-        dot = lambda ys: torch.stack([sum((x[n] * y[n]).sum() for x, y in zip(mine, ys, strict=True)) for n in range(3)])
+        dot = lambda ys: torch.stack(
+            [sum((x[n] * y[n]).sum() for x, y in zip(mine, ys, strict=True)) for n in range(3)]
+        )
         seen.append(torch.stack([dot(truth), dot(across)]))
     found = torch.stack(seen)  # [step, direction, node]
     for direction, ys in enumerate((truth, across)):
@@ -339,7 +349,9 @@ def test_what_branches_cost_is_counted_in_the_steps_figures() -> None:
     assert branched["rollouts"] == plain["rollouts"] == 9
     assert branched["branch_calls"] >= 9 * 4, "each hidden node speaks again in each rollout"
     for key in ("calls", "generated_tokens"):
-        assert branched[key] == plain[key] + branched[key.replace("calls", "branch_calls").replace("generated", "branch")]
+        assert (
+            branched[key] == plain[key] + branched[key.replace("calls", "branch_calls").replace("generated", "branch")]
+        )
     assert branched["prompt_tokens"] > plain["prompt_tokens"]
     more = a_step(estimator="counterfactual", alternatives=2)
     assert more["branch_calls"] > 1.7 * branched["branch_calls"]
@@ -371,7 +383,9 @@ def test_with_one_node_there_is_nobody_to_tell_apart(estimator: str) -> None:
     grads: list[Tensor] = []
     for name in (estimator, "leave_one_out"):
         config = TrainConfig(rollouts=4, estimator=name)
-        train_step(network, torch.optim.SGD(network.adapters.stacks(), lr=0), task, questions(3), config, step=1, seed=0)
+        train_step(
+            network, torch.optim.SGD(network.adapters.stacks(), lr=0), task, questions(3), config, step=1, seed=0
+        )
         grads.append(network.adapters.gradient_norms())
     torch.testing.assert_close(*grads)
 

@@ -137,9 +137,7 @@ def _by_difference(rollouts: Rollouts, chosen: list[str]) -> Credit:
     network, rewards_PG = rollouts.network, rollouts.rewards_PG
     nodes = network.topology.nodes
     silences = [(node,) for node in chosen]
-    branches = withheld(
-        network, rollouts.questions, rollouts.traces, silences, **rollouts.address
-    )
+    branches = withheld(network, rollouts.questions, rollouts.traces, silences, **rollouts.address)
     without_PGN = rewards_PG.new_zeros(*rewards_PG.shape, len(nodes))  # where it stays 0, nothing is taken off
     without_PGN[..., [nodes.index(n) for n in chosen]] = rollouts.branch_rewards(branches)
     credit = Credit(difference(rewards_PG, without_PGN), calls=[c for b in branches for c in b.calls])

@@ -7,6 +7,7 @@ Legend: P question, G rollout, N node, L sampled token (all rows of a micro-batc
 """
 
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from neuromas.config import TrainConfig
 from neuromas.errors import DivergenceError
-from neuromas.network.forward import Network
+from neuromas.network.forward import Absent, Network
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.tasks.base import Task
@@ -59,18 +60,20 @@ def train_step(
     step: int,
     seed: int,
     baseline: float = 0.0,
+    absent: Absent = (),
 ) -> StepResult:
     """Sample `config.rollouts` answers to each question, update every node once, and report.
 
-    baseline: mean reward of earlier steps, read by the `running_mean` estimator only. Raises `DivergenceError`
-    before anything is changed when a log-probability, the loss or a gradient is not finite.
+    baseline: mean reward of earlier steps, read by the `running_mean` estimator only. absent: what does not exist, as
+    in `Network.forward`; a node learns from the rollouts in which it spoke. Raises `DivergenceError` before anything
+    is changed when a log-probability, the loss or a gradient is not finite.
     """
     P, G, nodes = len(questions), config.rollouts, network.topology.nodes
 
     # 1. Sample G rollouts of every question, on policy.
     clock = _Clock()
     policy = replace(network.decoding, top_p=1.0)  # top-p would sample another policy than the one differentiated
-    traces = network.forward(questions, rollouts=G, seed=seed, step=step, decoding=policy)
+    traces = network.forward(questions, rollouts=G, seed=seed, step=step, decoding=policy, absent=absent)
     check_finite(traces, step)
     clock.lap("sample")
 
@@ -137,18 +140,27 @@ def _row_groups(
     So many rows that they exceed `budget` are divided, each part with the prefix once more. Messages are text, so no
     gradient passes from node to node, and any grouping gives the same sum.
     """
-    P, G, N = credit.advantages_PGN.shape
-    column = {node: n for n, node in enumerate(network.topology.nodes)}
-    for n in range(N):
+    P, G, _ = credit.advantages_PGN.shape
+    spoken = [{call.node: call for call in trace.calls} for trace in traces]
+    for n, node in enumerate(network.topology.nodes):
         for p in range(P):
             rows = [
-                _Row(trace.calls[n], float(credit.advantages_PGN[p, g, column[trace.calls[n].node]]))
-                for g, trace in enumerate(traces[p * G : (p + 1) * G])
+                _Row(calls[node], float(credit.advantages_PGN[p, g, n]))
+                for g, calls in enumerate(spoken[p * G : (p + 1) * G])
+                if node in calls
             ]
             rows = [row for row in rows if row.advantage != 0 or not skip_zero]
             rows += [_Row(call, a, extra=True) for call, a in credit.drawn.get((p, n), []) if a != 0]
-            if rows:
-                yield from micro_batches(rows, _Row.own_tokens, budget - len(rows[0].call.prefix_ids))
+            for alike in _by_prefix(rows):
+                yield from micro_batches(alike, _Row.own_tokens, budget - len(alike[0].call.prefix_ids))
+
+
+def _by_prefix(rows: list[_Row]) -> list[list[_Row]]:
+    """Rows of one (question, node), apart where the node stood in different effective topologies."""
+    groups: dict[tuple[int, ...], list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.call.prefix_ids), []).append(row)
+    return list(groups.values())
 
 
 def _size(group: list[_Row]) -> int:
@@ -196,7 +208,9 @@ def _packed(network: Network, batch: list[list[NodeCall]]) -> tuple[list[Group],
 @torch.no_grad()
 def _measure_kl(network: Network, traces: list[Trace], tallies: dict[str, "_Tally"]) -> None:
     """KL of the rollouts of one question to the bare backbone: one pass with the adapters off."""
-    batch = [[t.calls[n] for t in traces] for n in range(len(network.topology.nodes))]
+    unread_PGN = torch.zeros(1, len(traces), len(network.topology.nodes))
+    groups = _row_groups(network, traces, unread_PGN, sys.maxsize, skip_zero=False)
+    batch = [[row.call for row in rows] for rows in groups]
     batch.sort(key=lambda calls: network.adapters.index[calls[0].node])
     groups, ids = _packed(network, batch)
     calls = [call for group in batch for call in group]
@@ -244,8 +258,12 @@ def _metrics(
 ) -> dict[str, Any]:
     norm = dict(zip(network.adapters.names, norms_N.tolist(), strict=True))
     per_node: dict[str, dict[str, float]] = {}
-    for n, node in enumerate(network.topology.nodes):
-        calls = [trace.calls[n] for trace in traces]
+    spoken: dict[str, list[NodeCall]] = {node: [] for node in network.topology.nodes}
+    for call in (call for trace in traces for call in trace.calls):
+        spoken[call.node].append(call)
+    for node, calls in spoken.items():
+        if not calls:  # absent from every rollout
+            continue
         tokens = sum(len(c.completion_ids) for c in calls)
         tally = tallies[node]
         per_node[node] = {
