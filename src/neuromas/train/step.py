@@ -18,6 +18,7 @@ from torch import Tensor
 
 from neuromas.config import TrainConfig
 from neuromas.errors import DivergenceError
+from neuromas.network.branching import Pass
 from neuromas.network.forward import Network
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
@@ -80,7 +81,8 @@ def train_step(
     rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(P, G)
     clock.lap("grade")
     estimator = "self_distillation" if step <= config.warm_start else config.estimator
-    credit = assign(Rollouts(network, task, asked, traces, rewards_PG, step, seed), config, estimator, baseline)
+    made = Pass(asked, traces, seed, step, policy)
+    credit = assign(Rollouts(network, task, made, rewards_PG), config, estimator, baseline)
     clock.lap("credit")
 
     # 3. Replay the sampled token ids: one forward and one backward for all nodes, in as many parts as memory asks for.
