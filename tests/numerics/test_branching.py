@@ -6,7 +6,7 @@ import pytest
 
 from helpers import make_network, questions
 from neuromas.network import branching
-from neuromas.network.branching import Branch, alternatives, withheld
+from neuromas.network.branching import Branch, Pass, alternatives, withheld
 from neuromas.network.forward import Network
 from neuromas.network.generate import generate
 from neuromas.network.packed import Group
@@ -14,7 +14,7 @@ from neuromas.network.sampling import Decoding, stream_key
 from neuromas.types import Message, Question, Trace
 
 TOPOLOGIES = ["2", "1-1", "2-2", "1-2+skip", "2-1@first"]
-G = 3
+G, SAMPLED = 3, Decoding()
 
 
 def passed(topology: str, **options: Any) -> tuple[Network, list[Question], list[Trace]]:
@@ -33,7 +33,7 @@ def test_withholding_a_message_ends_as_a_pass_in_which_it_was_blanked(topology: 
     network, rows, traces = passed(topology)
     hidden = network.topology.nodes[:-1]
     silences = [(n,) for n in hidden] + [hidden]
-    branches = withheld(network, rows, traces, silences, seed=4, step=9)
+    branches = withheld(network, Pass(rows, traces, 4, 9, SAMPLED), silences)
     assert [(b.row, b.nodes) for b in branches] == [(r, s) for r in range(len(rows)) for s in silences]
     different = 0
     for k, silent in enumerate(silences):
@@ -69,7 +69,7 @@ def by_hand(network: Network, question: Question, trace: Trace, branch: Branch) 
 def test_an_alternative_is_heard_downstream_and_nothing_else_changes(topology: str) -> None:
     network, rows, traces = passed(topology)
     hidden = network.topology.nodes[:-1]
-    branches = alternatives(network, rows, traces, hidden, 2, seed=4, step=9)
+    branches = alternatives(network, Pass(rows, traces, 4, 9, SAMPLED), hidden, 2)
     assert len(branches) == len(rows) * len(hidden) * 2
     different = 0
     for branch in branches:
@@ -86,8 +86,8 @@ def test_an_alternative_is_heard_downstream_and_nothing_else_changes(topology: s
 
 def test_draws_have_an_address_and_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     network, rows, traces = passed("2-2")
-    whole = alternatives(network, rows, traces, ["1.2", "2.1"], 2, seed=4, step=9)
-    alone = alternatives(network, rows[2:3], traces[2:3], ["2.1"], 2, seed=4, step=9)
+    whole = alternatives(network, Pass(rows, traces, 4, 9, SAMPLED), ["1.2", "2.1"], 2)
+    alone = alternatives(network, Pass(rows[2:3], traces[2:3], 4, 9, SAMPLED), ["2.1"], 2)
     same = [b for b in whole if b.row == 2 and b.nodes == ("2.1",)]
     assert [said(b.calls) for b in same] == [said(b.calls) for b in alone]
     firsts = {tuple(b.calls[0].completion_ids) for b in whole}
@@ -96,7 +96,7 @@ def test_draws_have_an_address_and_do_not_depend_on_the_batch(monkeypatch: pytes
     counted = lambda *a: sizes.append(len(a[3])) or generate(*a)
     monkeypatch.setattr(branching, "generate", counted)
     object.__setattr__(network.limits, "batch_rows", 5)
-    again = alternatives(network, rows, traces, ["1.2", "2.1"], 2, seed=4, step=9)
+    again = alternatives(network, Pass(rows, traces, 4, 9, SAMPLED), ["1.2", "2.1"], 2)
     assert [said(b.calls) for b in again] == [said(b.calls) for b in whole]
     assert max(sizes) == 5
 
@@ -105,8 +105,8 @@ def test_nobody_is_called_again_who_reads_the_same_as_before() -> None:
     network, rows, traces = passed("2-2")
     for trace in traces:  # as if node 1.1 had said nothing
         trace.calls[0].text = ""
-    assert all(not b.calls for b in withheld(network, rows, traces, [("1.1",)], seed=4, step=9))
-    for branch in alternatives(network, rows, traces, ["2.1"], 1, seed=4, step=9):
+    assert all(not b.calls for b in withheld(network, Pass(rows, traces, 4, 9, SAMPLED), [("1.1",)]))
+    for branch in alternatives(network, Pass(rows, traces, 4, 9, SAMPLED), ["2.1"], 1):
         unchanged = branch.calls[0].text == traces[branch.row].calls[2].text
         assert [c.node for c in branch.calls] == (["2.1"] if unchanged else ["2.1", "out"])
 
@@ -115,6 +115,6 @@ def test_a_message_that_comes_out_the_same_costs_nothing_downstream() -> None:
     network, rows, traces = passed("2-2")
     greedy = Decoding(greedy=True)
     traces = network.forward(rows[::G], rollouts=G, seed=4, decoding=greedy)
-    for branch in alternatives(network, rows, traces, ["1.1", "2.2"], 2, seed=4, decoding=greedy):
+    for branch in alternatives(network, Pass(rows, traces, 4, 0, greedy), ["1.1", "2.2"], 2):
         assert len(branch.calls) == 1
         assert branch.answer == traces[branch.row].answer

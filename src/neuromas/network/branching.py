@@ -17,6 +17,7 @@ from neuromas.network.generate import generate
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
 from neuromas.network.sampling import Decoding, stream_key
+from neuromas.network.topology import Topology
 from neuromas.types import Message, NodeCall, Question, Trace
 
 
@@ -32,41 +33,30 @@ class Branch:
     answer: str = ""  # text that `Task.grade` reads
 
 
-def alternatives(
-    network: Network,
-    questions: Sequence[Question],
-    traces: Sequence[Trace],
-    nodes: Sequence[str],
-    draws: int,
-    *,
-    seed: int,
-    step: int = 0,
-    decoding: Decoding | None = None,
-) -> list[Branch]:
+@dataclass(frozen=True)
+class Pass:
+    """A pass that was made, and how: what branches leave from. Everything random is drawn again as it was there."""
+
+    questions: Sequence[Question]  # one for each trace
+    traces: Sequence[Trace]
+    seed: int
+    step: int
+    decoding: Decoding
+    shapes: Sequence[Topology] | None = None  # of each trace, where nodes or edges were absent; None: the network's
+
+
+def alternatives(network: Network, made: Pass, nodes: Sequence[str], draws: int) -> list[Branch]:
     """`draws` more messages of each node in each trace, in its own context: trace-major, then by node, then by draw.
 
-    questions: one for each trace. seed, step and decoding are those of the pass that made the traces.
+    A node that was absent in a trace says nothing there: such a branch has no calls and its trace's answer.
     """
-    branches = [Branch(r, (n,), k) for r in range(len(traces)) for n in nodes for k in range(1, draws + 1)]
-    return _replay(network, questions, traces, branches, seed, step, decoding or network.decoding)
+    rows = range(len(made.traces))
+    return _replay(network, made, [Branch(r, (n,), k) for r in rows for n in nodes for k in range(1, draws + 1)])
 
 
-def withheld(
-    network: Network,
-    questions: Sequence[Question],
-    traces: Sequence[Trace],
-    silences: Sequence[Collection[str]],
-    *,
-    seed: int,
-    step: int = 0,
-    decoding: Decoding | None = None,
-) -> list[Branch]:
-    """Each trace with the messages of each set of nodes delivered empty: trace-major, then by set.
-
-    Other arguments as in `alternatives`.
-    """
-    branches = [Branch(r, tuple(nodes), None) for r in range(len(traces)) for nodes in silences]
-    return _replay(network, questions, traces, branches, seed, step, decoding or network.decoding)
+def withheld(network: Network, made: Pass, silences: Sequence[Collection[str]]) -> list[Branch]:
+    """Each trace with the messages of each set of nodes delivered empty: trace-major, then by set."""
+    return _replay(network, made, [Branch(r, tuple(s), None) for r in range(len(made.traces)) for s in silences])
 
 
 @dataclass
@@ -79,38 +69,34 @@ class _Turn:
     key: int
 
 
-def _replay(
-    network: Network,
-    questions: Sequence[Question],
-    traces: Sequence[Trace],
-    branches: list[Branch],
-    seed: int,
-    step: int,
-    how: Decoding,
-) -> list[Branch]:
-    before = [{call.node: call for call in trace.calls} for trace in traces]
-    for layer in network.topology.layers:
+def _replay(network: Network, made: Pass, branches: list[Branch]) -> list[Branch]:
+    before = [{call.node: call for call in trace.calls} for trace in made.traces]
+    shapes = made.shapes or [network.topology] * len(before)
+    deepest = max((len(shape.layers) for shape in shapes), default=0)
+    for layer in range(deepest):
         turns: list[_Turn] = []
         for branch in branches:
-            question, trace, calls = questions[branch.row], traces[branch.row], before[branch.row]
-            for node in layer:
-                address = (seed, step, question.id, trace.rollout, node)
+            calls = before[branch.row]
+            for node in _speakers(shapes[branch.row], layer, deepest):
                 if branch.draw is None and node in branch.nodes:
                     _hear(branch, node, "", calls)
-                elif node in branch.nodes:
-                    same = Prompt(calls[node].prefix_ids, calls[node].own_ids, calls[node].dropped_tokens)
-                    turns.append(_Turn(branch, node, same, stream_key(*address, "alternative", branch.draw)))
-                elif any(u in branch.said for u in network.topology.parents(node)):
-                    prompt = _prompt(network, node, question, branch, calls)
-                    turns.append(_Turn(branch, node, prompt, stream_key(*address)))
-        for turn, call in _speak(network, turns, how):
+                elif (turn := _turn(network, made, shapes[branch.row], branch, node, calls)) is not None:
+                    turns.append(turn)
+        for turn, call in _speak(network, turns, made.decoding):
             turn.branch.calls.append(call)
             _hear(turn.branch, turn.node, call.text, before[turn.branch.row])
     output = network.topology.output
     for branch in branches:
         reply = branch.said.get(output, before[branch.row][output].text)
-        branch.answer = questions[branch.row].answer_prefix + reply
+        branch.answer = made.questions[branch.row].answer_prefix + reply
     return branches
+
+
+def _speakers(shape: Topology, layer: int, deepest: int) -> Sequence[str]:
+    """Whose turn it is in a layer (from 0); the output answers in the last layer of the deepest topology."""
+    if layer == deepest - 1:
+        return shape.layers[-1]
+    return shape.layers[layer] if layer < len(shape.layers) - 1 else ()
 
 
 def _hear(branch: Branch, node: str, text: str, calls: dict[str, NodeCall]) -> None:
@@ -118,10 +104,21 @@ def _hear(branch: Branch, node: str, text: str, calls: dict[str, NodeCall]) -> N
         branch.said[node] = text
 
 
-def _prompt(network: Network, node: str, question: Question, branch: Branch, calls: dict[str, NodeCall]) -> Prompt:
-    at = network.topology.position(node)
+def _turn(
+    network: Network, made: Pass, shape: Topology, branch: Branch, node: str, calls: dict[str, NodeCall]
+) -> _Turn | None:
+    """What `node` has to do in a branch: draw anew, read what has changed, or nothing."""
+    question = made.questions[branch.row]
+    address = (made.seed, made.step, question.id, made.traces[branch.row].rollout, node)
+    if node in branch.nodes:
+        same = Prompt(calls[node].prefix_ids, calls[node].own_ids, calls[node].dropped_tokens)
+        return _Turn(branch, node, same, stream_key(*address, "alternative", branch.draw))
+    at = shape.position(node)
+    if not any(u in branch.said for u in at.upstream):
+        return None
     messages = [Message(u, branch.said.get(u, calls[u].text)) for u in at.upstream]
-    return network.backbone.template.render(at, question, messages, reserve=_limit(network, node))
+    prompt = network.backbone.template.render(at, question, messages, reserve=_limit(network, node))
+    return _Turn(branch, node, prompt, stream_key(*address))
 
 
 def _limit(network: Network, node: str) -> int:

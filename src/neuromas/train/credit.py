@@ -12,20 +12,20 @@ T pass of a tree (0: the rollout).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from neuromas.config import BRANCHING, TrainConfig
-from neuromas.network.branching import Branch, alternatives, withheld
+from neuromas.network.branching import Branch, Pass, alternatives, withheld
 from neuromas.network.forward import Network
 from neuromas.tasks.base import Task
 from neuromas.train import critic
 from neuromas.train.objectives import advantages, counterfactual, difference, leave_one_out, leave_tree_out
 from neuromas.train.objectives import critic as critic_advantages
-from neuromas.types import NodeCall, Question, Trace
+from neuromas.types import NodeCall
 
 
 @dataclass
@@ -42,27 +42,18 @@ class Credit:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """A step's rollouts and all that branching off them takes; questions and traces are aligned, question-major."""
+    """A step's rollouts, graded."""
 
     network: Network
     task: Task
-    questions: list[Question]
-    traces: list[Trace]
+    made: Pass  # question-major
     rewards_PG: Tensor
-    step: int
-    seed: int
-
-    @property
-    def address(self) -> dict[str, Any]:
-        """How the rollouts were sampled."""
-        policy = replace(self.network.decoding, top_p=1.0)
-        return {"seed": self.seed, "step": self.step, "decoding": policy}
 
     def branch_rewards(self, branches: Sequence[Branch]) -> Tensor:
         """[P, G, branches of a trace]; only answers that differ from the trace's are graded."""
         rewards = [self.rewards_PG.flatten()[b.row].item() for b in branches]
-        new = [i for i, b in enumerate(branches) if b.answer != self.traces[b.row].answer]
-        asked = [self.questions[branches[i].row] for i in new]
+        new = [i for i, b in enumerate(branches) if b.answer != self.made.traces[b.row].answer]
+        asked = [self.made.questions[branches[i].row] for i in new]
         for i, grade in zip(new, self.task.grade_many(asked, [branches[i].answer for i in new]), strict=True):
             rewards[i] = grade.reward
         return torch.tensor(rewards, dtype=self.rewards_PG.dtype).view(*self.rewards_PG.shape, -1)
@@ -76,7 +67,7 @@ def assign(rollouts: Rollouts, config: TrainConfig, estimator: str, baseline: fl
     if estimator not in BRANCHING:
         return Credit(advantages(rollouts.rewards_PG, len(topology.nodes), estimator, baseline))
     hidden = [node for node in topology.nodes if node != topology.output]
-    chosen = in_turn(hidden, config.credit_nodes, rollouts.step)
+    chosen = in_turn(hidden, config.credit_nodes, rollouts.made.step)
     if not chosen:  # a single node
         return Credit(leave_one_out(rollouts.rewards_PG)[..., None])
     if estimator == "counterfactual":
@@ -95,7 +86,7 @@ def in_turn(nodes: Sequence[str], count: int | None, step: int) -> list[str]:
 def _by_critic(rollouts: Rollouts) -> Credit:
     network, rewards_PG = rollouts.network, rollouts.rewards_PG
     P, G = rewards_PG.shape
-    features_PF = critic.features(network, rollouts.traces[::G])
+    features_PF = critic.features(network, rollouts.made.traces[::G])
     values_P = critic.values(network, features_PF)
     critic.observe(network, features_PF, rewards_PG)
     shared_PG = critic_advantages(rewards_PG, values_P)
@@ -107,7 +98,7 @@ def _by_critic(rollouts: Rollouts) -> Credit:
 def _by_alternatives(rollouts: Rollouts, chosen: list[str], draws: int) -> Credit:
     network, rewards_PG = rollouts.network, rollouts.rewards_PG
     (P, G), nodes = rewards_PG.shape, network.topology.nodes
-    branches = alternatives(network, rollouts.questions, rollouts.traces, chosen, draws, **rollouts.address)
+    branches = alternatives(network, rollouts.made, chosen, draws)
     other_PGT = rollouts.branch_rewards(branches)
     rewards_PGT = torch.cat([rewards_PG[..., None], other_PGT], 2)
     own_PGJ = rewards_PG[..., None, None].expand(P, G, len(chosen), 1)
@@ -136,8 +127,7 @@ def _by_alternatives(rollouts: Rollouts, chosen: list[str], draws: int) -> Credi
 def _by_difference(rollouts: Rollouts, chosen: list[str]) -> Credit:
     network, rewards_PG = rollouts.network, rollouts.rewards_PG
     nodes = network.topology.nodes
-    silences = [(node,) for node in chosen]
-    branches = withheld(network, rollouts.questions, rollouts.traces, silences, **rollouts.address)
+    branches = withheld(network, rollouts.made, [(node,) for node in chosen])
     without_PGN = rewards_PG.new_zeros(*rewards_PG.shape, len(nodes))  # where it stays 0, nothing is taken off
     without_PGN[..., [nodes.index(n) for n in chosen]] = rollouts.branch_rewards(branches)
     credit = Credit(difference(rewards_PG, without_PGN), calls=[c for b in branches for c in b.calls])

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from neuromas.config import TrainConfig
 from neuromas.errors import DivergenceError
+from neuromas.network.branching import Pass
 from neuromas.network.forward import Absent, Network
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
@@ -83,7 +84,8 @@ def train_step(
     rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(P, G)
     clock.lap("grade")
     estimator = "self_distillation" if step <= config.warm_start else config.estimator
-    credit = assign(Rollouts(network, task, asked, traces, rewards_PG, step, seed), config, estimator, baseline)
+    made = Pass(asked, traces, seed, step, policy)
+    credit = assign(Rollouts(network, task, made, rewards_PG), config, estimator, baseline)
     clock.lap("credit")
 
     # 3. Replay the sampled token ids: one forward and one backward for all nodes, in as many parts as memory asks for.
@@ -209,7 +211,7 @@ def _packed(network: Network, batch: list[list[NodeCall]]) -> tuple[list[Group],
 def _measure_kl(network: Network, traces: list[Trace], tallies: dict[str, "_Tally"]) -> None:
     """KL of the rollouts of one question to the bare backbone: one pass with the adapters off."""
     unread_PGN = torch.zeros(1, len(traces), len(network.topology.nodes))
-    groups = _row_groups(network, traces, unread_PGN, sys.maxsize, skip_zero=False)
+    groups = _row_groups(network, traces, Credit(unread_PGN), sys.maxsize, skip_zero=False)
     batch = [[row.call for row in rows] for rows in groups]
     batch.sort(key=lambda calls: network.adapters.index[calls[0].node])
     groups, ids = _packed(network, batch)
