@@ -163,7 +163,9 @@ def test_the_edges_that_carry_the_answer_are_found(monkeypatch, tmp_path: Path) 
 
 def test_where_not_every_node_reads_the_question_coalitions_are_formed_by_blanking(monkeypatch) -> None:
     def voice(speaker: str, question: str, heard: dict[str, str]) -> str:
-        return str(sum(map(int, question.split("+")))) if speaker == "1.1" else heard.get("1.1") or "?"
+        if speaker == "1.1":  # with its adapter the output cannot add: it does not see the question
+            return str(sum(map(int, question.split("+")))) if question else "?"
+        return heard.get("1.1") or "?"
 
     network = planted(monkeypatch, "2@first", voice)
     of = study(network, Sums(), sizes=Sizes(50), decodings=["greedy"]).record

@@ -33,9 +33,8 @@ def test_a_message_reports_the_parts_that_it_states(text: str, told: dict[str, b
 
 
 def test_every_statement_of_the_task_is_recognised_as_right() -> None:
-    for question in Compositional(depth=3, operators="+*-", train_size=0, validation_size=0, test_size=50).questions(
-        "test"
-    ):
+    task = Compositional(depth=3, operators="+*-", train_size=0, validation_size=0, test_size=50)
+    for question in task.questions("test"):
         for part, statement in question.metadata["statements"].items():
             assert reports(statement + ";", question)[part]
 

@@ -75,9 +75,9 @@ def reports(text: str, question: Question) -> dict[str, bool]:
 
 
 def _unlabelled(operation: str, truth: dict[str, str]) -> str | None:
-    """The part whose operation this is; the root, whose statement never has a label, for any other."""
-    for part, statement in truth.items():
-        if statement.removeprefix(part).split("=")[0] == operation:
+    """The part whose operation this is; the root, whose statement never has a label, first, and for any other."""
+    for part in sorted(truth, key=lambda part: part != "r"):
+        if truth[part].removeprefix(part).split("=")[0] == operation:
             return part
     return "r" if "r" in truth else None
 

@@ -43,8 +43,6 @@ def main(
         json: Write the figures to this file too.
         threads: CPU threads; by default all cores.
     """
-    from rich.markup import escape
-
     from neuromas.analysis.report import content, write_report
     from neuromas.analysis.study import Sizes, study
     from neuromas.cli.show import console
@@ -71,7 +69,7 @@ def main(
     write_text(folder / "raw.jsonl", "".join(json_module.dumps(line) + "\n" for line in found.raw))
     report = write_report(found.record, folder)
     show(content(found.record))
-    console.print(f"\nreport: {escape(str(report))}; figures: findings.json and raw.jsonl beside it")
+    console.print(f"\nreport: {report}; figures: findings.json and raw.jsonl beside it", markup=False)
     if json is not None:
         write_json(json, found.record)
 
