@@ -1,10 +1,11 @@
 """Test the statement about capacity (docs/theory.md): error against trainable parameters, one policy and networks.
 
-usage: python tools/capacity_study.py DIR [joint|supervised …]    both by default; started again, it goes on
+usage: python tools/capacity_study.py DIR [joint|supervised|longer …]    all by default; started again, it goes on
 
 - joint: trained as the paper does, from the final reward, on `recipes/tiny_compositional_capacity.toml`.
 - supervised: every call imitates the right statement (of one call that answers directly: the right answer), modulo 7,
   which the backbone has never seen. Nothing has to be explored, so this comes closer to a test of capacity.
+- longer: the same with four times as many questions.
 
 Within a method every system sees the same number of questions and rollouts. Families: `single` answers in one call;
 `scratchpad` is one adapter that writes to itself (as many calls as the network of three nodes); `network` has an
@@ -35,7 +36,7 @@ from neuromas.types import Message, Question
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny_compositional_capacity.toml"
 SEEDS, TEST, VALIDATION = (0, 1, 2), 512, 256
-RATES = (2e-3, 8e-3)
+RATES = {"joint": (2e-3, 8e-3), "supervised": (2e-3, 8e-3), "longer": (2e-3, 4e-3)}
 SUPERVISED: dict[str, Any] = {"task.options": {"depth": 2, "modulus": 7, "seed": 2}, "train.steps": 160}
 SUPERVISED |= {"train.questions": 16, "train.rollouts": 2}  # rollouts are not used; two is the least that is accepted
 
@@ -60,7 +61,7 @@ IMITATED = [
     *(Shape("scratchpad", "1-1+skip", r, tied=True) for r in (1, 4, 16, 64)),
     *(Shape("network", t, r) for t in ("2", "2-2") for r in (1, 4, 16)),
 ]
-SHAPES = {"joint": JOINT, "supervised": IMITATED}
+SHAPES = {"joint": JOINT, "supervised": IMITATED, "longer": [s for s in IMITATED if s.topology != "2-2"]}
 SAYS = {  # which part each node states when it imitates; "=" is the bare answer
     "single": {"out": "="},
     "1-1+skip": {"1.1": "a", "2.1": "b", "out": "r"},
@@ -84,7 +85,7 @@ def trainings(out: Path, method: str) -> Iterator[tuple[Shape, float, int]]:
     key = lambda line: (line["method"], line["topology"], line["rank"], line["rate"], line["seed"])
     for later in (False, True):
         for shape in SHAPES[method]:
-            rates = (chosen_rate(points(out), method, shape),) if later else RATES
+            rates = (chosen_rate(points(out), method, shape),) if later else RATES[method]
             for seed in SEEDS[1:] if later else SEEDS[:1]:
                 for rate in rates:
                     if (method, shape.topology, shape.rank, rate, seed) not in map(key, points(out)):
@@ -103,7 +104,9 @@ def chosen_rate(lines: list[dict[str, Any]], method: str, shape: Shape) -> float
 
 
 def config_of(method: str, shape: Shape, rate: float, seed: int) -> RunConfig:
-    changes: dict[str, Any] = dict(SUPERVISED) if method == "supervised" else {}
+    changes: dict[str, Any] = {} if method == "joint" else dict(SUPERVISED)
+    if method == "longer":
+        changes["train.steps"] *= 4
     changes |= {"topology": shape.topology, "adapter.rank": shape.rank, "adapter.tied": shape.tied, "seed": seed}
     return RunConfig.load(RECIPE, **changes, **{"train.learning_rate": rate})
 
@@ -117,7 +120,7 @@ def point(out: Path, method: str, shape: Shape, rate: float, seed: int, backbone
     else:
         network, task = build(config, backbone)
     assert isinstance(network, Network)
-    if method == "supervised":
+    if method != "joint":
         imitate(network, task, config)
     ask = lambda split, n, greedy: evaluate(network, task, split, n, greedy=greedy, seed=seed)
     found = {"sampled": ask("test", TEST, False), "greedy": ask("test", TEST, True)}
