@@ -67,6 +67,7 @@ class TrainConfig(Section):
     warm_start: int = Field(default=0, ge=0)  # first steps that imitate the network's own right rollouts instead
     kl: float = Field(default=0.0, ge=0)  # weight of the per-token KL to the bare backbone
     entropy: float = Field(default=0.0, ge=0)  # weight of the per-token entropy bonus
+    node_dropout: float = Field(default=0.0, ge=0, lt=1)  # chance that a hidden node is absent from a rollout
     balanced: bool = False  # every step asks equally many questions of each answer
     micro_tokens: int = Field(default=8192, ge=1)  # tokens of one forward/backward of the update, about: bounds memory
     gradient_checkpointing: bool = False  # less memory in the update for about a third more of its time
@@ -75,6 +76,21 @@ class TrainConfig(Section):
     checkpoint_every: int = Field(default=1, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     stop_after_seconds: float | None = Field(default=None, gt=0)  # ends the run early, with everything saved
+
+
+class StageConfig(Section):
+    """One part of a run that grows. What is None stays as it was in the stage before, or as the run says."""
+
+    topology: str | list[int] | dict[str, Any] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)  # of the task, for the questions of training, over its own
+    steps: int | None = Field(default=None, ge=1)  # most steps; None: until it is promoted, or the run ends
+    promote: float | None = Field(default=None, gt=0, le=1)  # ends at this mean reward over `window` whole steps
+    window: int = Field(default=10, ge=1)  # steps, all with every node present
+    learning_rate: float | None = Field(default=None, gt=0)
+    init: Literal["fade", "copy", "zero", "noise"] = "fade"  # of new nodes
+    anneal: int = Field(default=20, ge=0)  # steps over which they fade in
+    freeze: int = Field(default=0, ge=0)  # first steps that do not change old nodes
+    old_scale: float = Field(default=1.0, ge=0)  # learning rate of old message nodes, as a multiple
 
 
 class MaltConfig(Section):
@@ -112,6 +128,7 @@ class RunConfig(Section):
     adapter: AdapterConfig = AdapterConfig()
     sampling: SamplingConfig = SamplingConfig()
     train: TrainConfig = TrainConfig()
+    stages: tuple[StageConfig, ...] = ()  # none: one, of the run's topology
     malt: MaltConfig = MaltConfig()
     collm: CollmConfig = CollmConfig()
 
@@ -134,12 +151,29 @@ class RunConfig(Section):
                 f"train.rollouts is {self.train.rollouts}, but estimator {self.train.estimator!r} compares the "
                 "rollouts of a question and needs 2 or more; raise rollouts or use estimator 'running_mean'"
             )
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        for number, stage in enumerate(self.stages):
+            if self.adapter.tied and (stage.freeze or stage.old_scale != 1 or stage.init in ("copy", "noise")):
+                raise ConfigError(
+                    f"stages[{number}] tells old nodes from new ones (freeze, old_scale, init), but adapter.tied gives "
+                    "all nodes one adapter; leave one of the two out"
+                )
+        for number, stage in enumerate(self.stages[:-1]):
+            if stage.steps is None and stage.promote is None:
+                raise ConfigError(
+                    f"stages[{number}] has neither steps nor promote, so it would never end; set one of them, or both"
+                )
 
     def _check_baseline(self) -> None:
         """The trained baselines have a shape and an objective of their own; a setting that they ignore is a mistake."""
         t, plain = self.train, RunConfig()
-        ignored = {"topology": (self.topology, plain.topology), "adapter.tied": (self.adapter.tied, False)}
-        for name in ("estimator", "warm_start", "kl", "entropy"):
+        ignored: dict[str, tuple[Any, Any]] = {
+            name: (getattr(self, name), getattr(plain, name)) for name in ("topology", "stages")
+        }
+        ignored["adapter.tied"] = self.adapter.tied, False
+        for name in ("estimator", "warm_start", "kl", "entropy", "node_dropout"):
             ignored[f"train.{name}"] = getattr(t, name), getattr(plain.train, name)
         for name, (value, default) in ignored.items():
             if value != default:
