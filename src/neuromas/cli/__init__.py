@@ -17,6 +17,7 @@ COMMANDS = {  # name → one line of help; the module has the same name
     "grow": "a larger network out of a trained one",
     "eval": "measure a run, or a baseline, on a task",
     "compare": "several systems, tasks and seeds: table, paired tests, report",
+    "inspect": "what each node of a run says, and what it is worth",
     "ask": "ask a run one question and see the whole trace",
     "tasks": "what can be trained and measured on",
     "baselines": "what a network can be compared with",

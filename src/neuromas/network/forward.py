@@ -26,6 +26,8 @@ from neuromas.types import Message, NodeCall, Position, Question, Trace
 
 # The nodes and edges that do not exist: in every rollout, or as a function of (question id, rollout).
 Absent = Collection[Unit] | Callable[[str, int], Collection[Unit]]
+# (question id, rollout, sender, reader, message) -> what the reader is given instead of the message.
+Deliver = Callable[[str, int, str, str, str], str]
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,14 @@ class Network:
         decoding: Decoding | None = None,
         blank: Collection[str] = (),
         absent: Absent = (),
+        deliver: Deliver | None = None,
     ) -> list[Trace]:
         """`len(questions) * rollouts` traces, question-major.
 
         Every random draw is a function of (seed, step, question id, rollout, node, token position). `blank` names
         nodes whose message is delivered empty: they are called as ever, but nobody hears them. `absent` names nodes and
         edges that do not exist: the rest stands as `Topology.without` leaves it, and absent nodes make no call.
+        `deliver` changes messages on their way, edge by edge.
         """
         start = time.perf_counter()
         how = decoding or self.decoding
@@ -123,6 +127,10 @@ class Network:
         calls: list[dict[str, NodeCall]] = [{} for _ in rows]
         longest = [0] * len(rows)  # tokens generated one after the other
 
+        def message(row: int, sender: str, reader: str) -> Message:
+            (question, g), text = rows[row], heard[row][sender]
+            return Message(sender, text if deliver is None else deliver(question.id, g, sender, reader, text))
+
         tokens = sum(self._limit(node) for node in self.topology.nodes)
         deepest = max((len(shape.layers) for shape in shapes), default=0)
         with laid_out(self.backbone.model, len(rows), tokens):  # the weights, for the many products that follow
@@ -132,7 +140,7 @@ class Network:
                     limit = self._limit(at.id)
                     prompts = [
                         self.backbone.template.render(
-                            at, rows[row][0], [Message(u, heard[row][u]) for u in at.upstream], reserve=limit
+                            at, rows[row][0], [message(row, u, at.id) for u in at.upstream], reserve=limit
                         )
                         for row in rows_at
                     ]
@@ -202,6 +210,7 @@ class Network:
         rollouts: int = 1,
         blank: Collection[str] = (),
         absent: Absent = (),
+        deliver: Deliver | None = None,
     ) -> list[Trace]:
         """Traces for any number of questions, in batches of similar length; the `System` protocol."""
         how = replace(self.decoding, greedy=greedy)
@@ -212,7 +221,13 @@ class Network:
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             traces = self.forward(
-                [questions[i] for i in batch], rollouts=rollouts, seed=seed, decoding=how, blank=blank, absent=absent
+                [questions[i] for i in batch],
+                rollouts=rollouts,
+                seed=seed,
+                decoding=how,
+                blank=blank,
+                absent=absent,
+                deliver=deliver,
             )
             for k, i in enumerate(batch):
                 found[i] = traces[k * rollouts : (k + 1) * rollouts]
