@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
 from neuromas.tasks.base import Task
-from neuromas.train import credit, critic, objectives
+from neuromas.train import critic, objectives
 from neuromas.train.credit import in_turn
 from neuromas.train.step import train_step
 from neuromas.types import Grade, Message
@@ -321,7 +320,7 @@ def test_the_gradients_of_many_steps_average_to_the_exact_one(settings: dict[str
     for step in range(1, 25):
         train_step(network, optimizer, task, questions(1), config, step=step, seed=1)
         mine = [-p.grad for p in network.adapters.stacks() if p.grad is not None]
-        dot = lambda ys: torch.stack(
+        dot = lambda ys, mine=mine: torch.stack(
             [sum((x[n] * y[n]).sum() for x, y in zip(mine, ys, strict=True)) for n in range(3)]
         )
         seen.append(torch.stack([dot(truth), dot(across)]))

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
 
 from torch.nn import Parameter
 
 from neuromas.errors import ConfigError
 from neuromas.network.adapters import AdapterBank
+from neuromas.network.asks import Ask, going_on
 from neuromas.network.backbone import Backbone
-from neuromas.network.generate import Completion, GoOn, generate
+from neuromas.network.generate import Completion, generate
 from neuromas.network.packed import Group
 from neuromas.network.products import laid_out
 from neuromas.network.prompt import Prompt, PromptTemplate
@@ -43,29 +43,6 @@ class Limits:
         for name in ("message_tokens", "answer_tokens", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: must be 1 or more")
-
-
-class Listener(Protocol):
-    """Hears the answers to a question while they are written, in the thread that runs the pass."""
-
-    def wrote(self, rollout: int, node: str, ids: list[int]) -> bool:
-        """`node` has written so many tokens and has not ended; False ends its turn here."""
-        ...
-
-    def said(self, rollout: int, call: NodeCall) -> None:
-        """A node's turn is over, and so is its layer's."""
-        ...
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A question and how it is answered; asks of one pass may differ in everything."""
-
-    question: Question
-    rollouts: range  # their numbers, which their random draws depend on
-    seed: int
-    decoding: Decoding
-    listener: Listener | None = None
 
 
 class Network:
@@ -191,7 +168,7 @@ class Network:
                 now = [(*rows[row], node) for row, node, _ in members]
                 keys = [stream_key(ask.seed, step, ask.question.id, g, node) for ask, g, node in now]
                 ways = [ask.decoding for ask, _, _ in now]
-                replies = generate(self.backbone, self.adapters, groups, keys, limit, ways, go_on=_asking(now))
+                replies = generate(self.backbone, self.adapters, groups, keys, limit, ways, go_on=going_on(now))
                 spoken = [0] * len(rows)  # tokens of the longest call of this layer
                 for (row, node, prompt), reply in zip(members, replies, strict=True):
                     call = calls[row][node] = node_call(self.backbone.template, node, prompt, reply)
@@ -274,18 +251,6 @@ class Network:
             for k, i in enumerate(batch):
                 found[i] = traces[k * rollouts : (k + 1) * rollouts]
         return [trace for i in range(len(questions)) for trace in found[i]]
-
-
-def _asking(turns: Sequence[tuple[Ask, int, str]]) -> GoOn | None:
-    """Asks the listener of each turn (ask, rollout, node) whether it goes on; None where nobody listens."""
-    if all(ask.listener is None for ask, _, _ in turns):
-        return None
-
-    def go_on(turn: int, ids: list[int]) -> bool:
-        ask, rollout, node = turns[turn]
-        return ask.listener is None or ask.listener.wrote(rollout, node, ids)
-
-    return go_on
 
 
 def node_call(template: PromptTemplate, node: str, prompt: Prompt, reply: Completion) -> NodeCall:

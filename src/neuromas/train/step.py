@@ -8,7 +8,6 @@ Legend: P question, G rollout, N node, L sampled token (all rows of a micro-batc
 
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
+from neuromas.train.clock import Clock
 from neuromas.train.credit import Credit, Rollouts, assign
 from neuromas.train.objectives import equal_reward_groups, kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.types import Grade, NodeCall, Question, Trace
@@ -72,7 +72,7 @@ def train_step(
     P, G, nodes = len(questions), config.rollouts, network.topology.nodes
 
     # 1. Sample G rollouts of every question, on policy.
-    clock = _Clock()
+    clock = Clock()
     policy = replace(network.decoding, top_p=1.0)  # top-p would sample another policy than the one differentiated
     traces = network.forward(questions, rollouts=G, seed=seed, step=step, decoding=policy, absent=absent)
     check_finite(traces, step)
@@ -234,19 +234,6 @@ class _Tally:
     kl: float = 0.0
     kl_tokens: int = 0
     gap: float = 0.0  # largest |replayed - sampled| log-probability
-
-
-class _Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.laps[phase] = round(now - self._last, 4)
-        self._last = now
 
 
 def _metrics(
