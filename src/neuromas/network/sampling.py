@@ -68,6 +68,17 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, T
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))  # pyright: ignore[reportReturnType]
 
 
+def draw_each(logits_BV: Tensor, uniform_B: Tensor, hows: Sequence[Decoding]) -> tuple[Tensor, Tensor, Tensor]:
+    """`draw` where each row has its own way of choosing; rows that choose alike are drawn together."""
+    kinds = list(dict.fromkeys(hows))
+    if len(kinds) == 1:
+        return draw(logits_BV, uniform_B, kinds[0])
+    where = [torch.tensor([b for b, how in enumerate(hows) if how == kind], device=logits_BV.device) for kind in kinds]
+    parts = [draw(logits_BV[at], uniform_B[at], kind) for at, kind in zip(where, kinds, strict=True)]
+    back = torch.cat(where).argsort()
+    return tuple(torch.cat(x)[back] for x in zip(*parts, strict=True))  # pyright: ignore[reportReturnType]
+
+
 def _draw(
     logits_BV: Tensor, uniform_B: Tensor, how: Decoding, scaled: Tensor, mass: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
