@@ -17,7 +17,7 @@ from neuromas import files
 from neuromas.config import RunConfig
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
-from neuromas.train import checkpoint, loop
+from neuromas.train import checkpoint, folder, loop
 
 _FORK = multiprocessing.get_context("fork")  # the child has everything imported, so it trains at once
 
@@ -74,7 +74,7 @@ def _counted(die_at: int, only_links: bool, done: Any) -> None:
     if not only_links:
         os.replace, os.fsync, shutil.rmtree = watched(os.replace), watched(os.fsync), watched(shutil.rmtree)
         checkpoint.save_file = watched(checkpoint.save_file)
-        loop.append_json_line = watched(files.append_json_line)
+        folder.append_json_line = watched(files.append_json_line)
 
 
 def crash_at(what: str, n: int, config: RunConfig, out: Path, backbone: Backbone) -> None:

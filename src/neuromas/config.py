@@ -51,6 +51,13 @@ class SamplingConfig(Section):
     batch_rows: int = Field(default=512, ge=1)  # rows of one forward pass of evaluation, about
 
 
+Estimator = Literal[
+    "leave_one_out", "group_mean", "group_normalised", "running_mean", "critic", "counterfactual", "difference"
+]
+BRANCHING = ("counterfactual", "difference")  # estimators that replay rollouts from a node on
+UNGROUPED = ("running_mean", "critic")  # estimators that never compare the rollouts of a question
+
+
 class TrainConfig(Section):
     """How it learns."""
 
@@ -63,18 +70,37 @@ class TrainConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = Field(default=1.0, gt=0)  # largest gradient norm of each node
-    estimator: Literal["leave_one_out", "group_mean", "group_normalised", "running_mean"] = "leave_one_out"
+    estimator: Estimator = "leave_one_out"
+    alternatives: int = Field(default=1, ge=1)  # of "counterfactual": messages drawn besides the rollout's own
+    credit_nodes: int | None = Field(default=None, ge=1)  # hidden nodes branched at in a step, in turn; None: all
     warm_start: int = Field(default=0, ge=0)  # first steps that imitate the network's own right rollouts instead
     kl: float = Field(default=0.0, ge=0)  # weight of the per-token KL to the bare backbone
     entropy: float = Field(default=0.0, ge=0)  # weight of the per-token entropy bonus
+    node_dropout: float = Field(default=0.0, ge=0, lt=1)  # chance that a hidden node is absent from a rollout
     balanced: bool = False  # every step asks equally many questions of each answer
     micro_tokens: int = Field(default=8192, ge=1)  # tokens of one forward/backward of the update, about: bounds memory
     gradient_checkpointing: bool = False  # less memory in the update for about a third more of its time
     validate_every: int = Field(default=10, ge=1)
     validation_questions: int = Field(default=128, ge=1)
+    silence_questions: int = Field(default=32, ge=0)  # of them, replayed with each node silenced; 0: none
     checkpoint_every: int = Field(default=1, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     stop_after_seconds: float | None = Field(default=None, gt=0)  # ends the run early, with everything saved
+
+
+class StageConfig(Section):
+    """One part of a run that grows. What is None stays as it was in the stage before, or as the run says."""
+
+    topology: str | list[int] | dict[str, Any] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)  # of the task, for the questions of training, over its own
+    steps: int | None = Field(default=None, ge=1)  # most steps; None: until it is promoted, or the run ends
+    promote: float | None = Field(default=None, gt=0, le=1)  # ends at this mean reward over `window` whole steps
+    window: int = Field(default=10, ge=1)  # steps, all with every node present
+    learning_rate: float | None = Field(default=None, gt=0)
+    init: Literal["fade", "copy", "zero", "noise"] = "fade"  # of new nodes
+    anneal: int = Field(default=20, ge=0)  # steps over which they fade in
+    freeze: int = Field(default=0, ge=0)  # first steps that do not change old nodes
+    old_scale: float = Field(default=1.0, ge=0)  # learning rate of old message nodes, as a multiple
 
 
 class MaltConfig(Section):
@@ -112,6 +138,7 @@ class RunConfig(Section):
     adapter: AdapterConfig = AdapterConfig()
     sampling: SamplingConfig = SamplingConfig()
     train: TrainConfig = TrainConfig()
+    stages: tuple[StageConfig, ...] = ()  # none: one, of the run's topology
     malt: MaltConfig = MaltConfig()
     collm: CollmConfig = CollmConfig()
 
@@ -129,17 +156,47 @@ class RunConfig(Section):
         """Raises `ConfigError` where settings contradict each other."""
         if self.method != "neuromas":
             return self._check_baseline()
-        if self.train.estimator != "running_mean" and self.train.rollouts < 2:
+        t, plain = self.train, TrainConfig()
+        if t.estimator not in UNGROUPED and t.rollouts < 2:
             raise ConfigError(
-                f"train.rollouts is {self.train.rollouts}, but estimator {self.train.estimator!r} compares the "
+                f"train.rollouts is {t.rollouts}, but estimator {t.estimator!r} compares the "
                 "rollouts of a question and needs 2 or more; raise rollouts or use estimator 'running_mean'"
             )
+        for name, users in (("alternatives", BRANCHING[:1]), ("credit_nodes", BRANCHING)):
+            if getattr(t, name) != getattr(plain, name) and t.estimator not in users:
+                raise ConfigError(
+                    f"train.{name} is {getattr(t, name)}, which estimator {t.estimator!r} does not use; "
+                    f"leave it out or set train.estimator to {' or '.join(map(repr, users))}"
+                )
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        t = self.train
+        if t.estimator in BRANCHING and (t.node_dropout or any(stage.init == "fade" for stage in self.stages[1:])):
+            raise ConfigError(
+                f"estimator {t.estimator!r} asks every node again in its place, but train.node_dropout or a stage with "
+                "init 'fade' lets nodes be absent from rollouts; leave one of the two out"
+            )
+        for number, stage in enumerate(self.stages):
+            if self.adapter.tied and (stage.freeze or stage.old_scale != 1 or stage.init in ("copy", "noise")):
+                raise ConfigError(
+                    f"stages[{number}] tells old nodes from new ones (freeze, old_scale, init), but adapter.tied gives "
+                    "all nodes one adapter; leave one of the two out"
+                )
+        for number, stage in enumerate(self.stages[:-1]):
+            if stage.steps is None and stage.promote is None:
+                raise ConfigError(
+                    f"stages[{number}] has neither steps nor promote, so it would never end; set one of them, or both"
+                )
 
     def _check_baseline(self) -> None:
         """The trained baselines have a shape and an objective of their own; a setting that they ignore is a mistake."""
         t, plain = self.train, RunConfig()
-        ignored = {"topology": (self.topology, plain.topology), "adapter.tied": (self.adapter.tied, False)}
-        for name in ("estimator", "warm_start", "kl", "entropy"):
+        ignored: dict[str, tuple[Any, Any]] = {
+            name: (getattr(self, name), getattr(plain, name)) for name in ("topology", "stages")
+        }
+        ignored["adapter.tied"] = self.adapter.tied, False
+        for name in ("estimator", "alternatives", "credit_nodes", "warm_start", "kl", "entropy", "node_dropout"):
             ignored[f"train.{name}"] = getattr(t, name), getattr(plain.train, name)
         for name, (value, default) in ignored.items():
             if value != default:

@@ -19,7 +19,7 @@ from helpers import (
     unchanged,
 )
 from neuromas.config import TrainConfig
-from neuromas.network.forward import Network
+from neuromas.network.forward import Absent, Network
 from neuromas.network.generate import generate, replay
 from neuromas.network.sampling import Decoding
 from neuromas.train import step
@@ -62,15 +62,22 @@ def test_replay_gradients_equal_those_of_a_naive_row_by_row_computation(architec
     assert_close(mine, gradients(network), 1e-4)
 
 
+def _some(question: str, rollout: int) -> list[str]:
+    """Different nodes are absent from the rollouts of one question."""
+    return ["1.1", "1.2"][: rollout % 3]
+
+
+@pytest.mark.parametrize("absent", [(), _some], ids=["all speak", "some absent"])
 @pytest.mark.parametrize("micro_tokens", [1, 60, 8192])
-def test_a_training_step_follows_the_formula_whatever_the_micro_batches(micro_tokens: int) -> None:
+def test_a_training_step_follows_the_formula_whatever_the_micro_batches(micro_tokens: int, absent: Absent) -> None:
     """g = 1/(PG) Σ_rows -(r - mean of the others) Σ_t ∇ log π, clipped node by node."""
     network, plain = make_network("2"), plain_model()
     task, asked = FirstCharacter("".join(map(chr, range(200)))), questions(3)
     config = TrainConfig(questions=3, rollouts=4, clip=1e9, micro_tokens=micro_tokens)
     recorder = torch.optim.SGD(network.adapters.stacks(), lr=0.0)
-    result = train_step(network, recorder, task, asked, config, step=1, seed=0)
+    result = train_step(network, recorder, task, asked, config, step=1, seed=0, absent=absent)
     mine = gradients(network)
+    assert len({len(trace.calls) for trace in result.traces}) == (1 if absent == () else 3)
 
     advantages = leave_one_out(torch.tensor([g.reward for g in result.grades]).view(3, 4)).flatten().tolist()
     assert len(set(advantages)) > 2

@@ -138,6 +138,54 @@ def test_floors_are_those_of_the_answers() -> None:
     assert floors.best_constant == max(map(answers.count, answers)) / len(answers)
 
 
+HALF_TRIVIAL = [{"depth": d, "half_trivial": s} for d, s in ((3, 0.6), (3, 1.0), (4, 0.5), (2, 0.25))]
+HALF_TRIVIAL += [{"kind": "boolean", "depth": 3, "operators": "&|^", "half_trivial": 1.0}]
+HALF_TRIVIAL += [{"depth": 3, "modulus": 7, "operators": "-+", "half_trivial": 0.5}]
+MINI = {"train_size": 2000, "validation_size": 50, "test_size": 100}
+
+
+def right_half_is_its_first_leaf(question: Question) -> bool:
+    """Whether the right half has the value of its first leaf whatever that leaf is, by Python's own arithmetic."""
+    text = re.sub("[a-r]", "", question.text)[1:-1]
+    depths = [text[: i + 1].count("(") - text[: i + 1].count(")") for i in range(len(text))]
+    half = text[depths.index(0) + 2 :]  # after the left half and the root's operator
+    first = re.search("[0-9]", half)
+    assert first is not None
+    values = (eval(half[: first.start()] + str(leaf) + half[first.end() :]) for leaf in (0, 1))
+    return list(values) == [0, 1]
+
+
+@pytest.mark.parametrize("options", HALF_TRIVIAL, ids=str)
+def test_the_share_asked_for_of_the_training_questions_is_half_trivial(options: dict) -> None:
+    plain = {k: v for k, v in options.items() if k != "half_trivial"}
+    share, usual = (
+        sum(map(right_half_is_its_first_leaf, asked)) / len(asked)
+        for asked in (Compositional(**o, **MINI).questions("train") for o in (options, plain))
+    )
+    mine = options["half_trivial"]
+    assert share == pytest.approx(mine + (1 - mine) * usual, abs=0.01)
+    assert usual < 0.3
+
+
+@pytest.mark.parametrize("options", HALF_TRIVIAL, ids=str)
+def test_easy_questions_are_true_distinct_and_in_the_train_split_alone(options: dict) -> None:
+    task = Compositional(**options, **MINI)
+    plain = Compositional(**{k: v for k, v in options.items() if k != "half_trivial"}, **MINI)
+    modulus = None if task.space.kind == "boolean" else task.space.modulus
+    train = task.questions("train")
+    assert all(q.answer == str(by_hand(q.text, modulus)) for q in train)
+    assert len({q.id for q in train}) == len(train)
+    text = np.array([list(q.text.encode()) for q in train], np.uint8)
+    assert not splits_of(text).any()
+    for split in ("validation", "test"):
+        assert task.questions(split) == plain.questions(split)
+
+
+def test_easy_and_other_questions_are_mixed() -> None:
+    asked = Compositional(depth=3, half_trivial=0.5, **MINI).questions("train")
+    assert sum(map(right_half_is_its_first_leaf, asked[:500])) == pytest.approx(250, abs=60)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -150,6 +198,8 @@ def test_floors_are_those_of_the_answers() -> None:
         {"operators": "++"},
         {"operators": ""},
         {"test_size": -1},
+        {"half_trivial": 1.5},
+        {"depth": 1, "half_trivial": 0.5},
     ],
     ids=str,
 )

@@ -267,6 +267,18 @@ def test_a_gone_node_with_remaining_siblings_is_not_bypassed() -> None:
     assert Topology.parse("2-2").without(["2.1"]).edges == (("1.1", "2.2"), ("1.2", "2.2"), ("2.2", "out"))
 
 
+def test_an_edge_left_out_has_no_substitute_and_one_to_the_question_can_go_too() -> None:
+    skip = Topology.parse("1-1+skip")
+    assert skip.without([("1.1", "out")]) == Topology.parse("1-1")
+    assert skip.without([("question", "2.1"), ("question", "out")]).question == ("1.1",)
+    assert skip.without(["2.1", ("1.1", "2.1")]) == Topology.parse("1")
+
+
+def test_an_edge_is_left_out_before_nodes_are_bypassed() -> None:
+    grown = Topology.build({"1.1": [], "2.1": ["1.1"], "3.1": ["2.1"], "out": ["1.1", "3.1"]})
+    assert grown.without(["3.1", ("1.1", "out")]) == Topology.parse("1-1")
+
+
 def test_leaving_out_refuses_what_cannot_run() -> None:
     with pytest.raises(TopologyError, match="output and cannot be left out"):
         Topology.parse("1").without(["out"])
@@ -274,6 +286,10 @@ def test_leaving_out_refuses_what_cannot_run() -> None:
         Topology.parse("1-1@first").without(["1.1"])
     with pytest.raises(TopologyError, match="'9.9'"):
         Topology.parse("1").without(["9.9"])
+    with pytest.raises(TopologyError, match=r"no edge leads from '1.1' to 'out', which reads '2.1', 'question'"):
+        Topology.parse("1-1").without([("1.1", "out")])
+    with pytest.raises(TopologyError, match=r"no path leads from '1.1'"):
+        Topology.parse("1-1").without([("1.1", "2.1")])
 
 
 @settings(max_examples=200)

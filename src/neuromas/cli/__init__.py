@@ -14,8 +14,10 @@ from neuromas.errors import NeuromasError
 COMMANDS = {  # name → one line of help; the module has the same name
     "demo": "the main job on the embedded backbone: train, compare with controls, show",
     "train": "train a network from a recipe or from options",
+    "grow": "a larger network out of a trained one",
     "eval": "measure a run, or a baseline, on a task",
     "compare": "several systems, tasks and seeds: table, paired tests, report",
+    "inspect": "what each node of a run says, and what it is worth",
     "ask": "ask a run one question and see the whole trace",
     "serve": "a run behind OpenAI's API, and a page to watch it think",
     "tasks": "what can be trained and measured on",

@@ -32,6 +32,7 @@ class TrainingView:
         self._bar = self._progress.add_task(label, total=steps, note="")
         self._rewards: list[float] = []
         self._lines: list[dict[str, Any]] = []
+        self._stage = 0
 
     def __enter__(self) -> "TrainingView":
         self._progress.start()
@@ -46,6 +47,9 @@ class TrainingView:
             recent = sum(self._rewards[-10:]) / len(self._rewards[-10:])
             self._progress.update(self._bar, note=f"reward {recent:.2f}")
             self._lines.append(line)
+        if line.get("stage", 0) != self._stage:
+            self._stage = line["stage"]
+            self._progress.console.print(f"step {line['step']:>4}  stage {self._stage} begins")
         if "phase" in line:  # of methods that have several
             self._progress.update(self._bar, note=line["phase"])
         self._progress.update(self._bar, completed=line["step"])
@@ -96,6 +100,18 @@ def print_final(final: dict[str, Any]) -> None:
         console.print("silent: the same network, every message blanked.")
     for warning in final["warnings"]:
         console.print(f"[yellow]warning:[/] {escape(warning)}")
+
+
+def print_growth(record: dict[str, Any], command: str, steps: int) -> None:
+    """What a growth did, and how to go on."""
+    console.print(escape(f"after step {record['step']} of {record['run']}: {', '.join(record['operators'])}"))
+    if record["new"]:
+        copied = "".join(f", {new} copies {old}" for new, old in record.get("copied", {}).items())
+        console.print(escape(f"new nodes {', '.join(record['new'])} ({record['init']}{copied})"))
+    moved = [f"{old} (asked for as {new})" for old, new in record["mapping"].items() if old != new]
+    if moved:
+        console.print(escape(f"old nodes keep their ids: {', '.join(moved)}"))
+    console.print(escape(f"train it for {steps} more steps with: {command}"))
 
 
 def print_trace(

@@ -7,21 +7,28 @@ each node itself) and a prompt template. NeuroMAS, arXiv 2605.16757: node v writ
 
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
-from typing import Protocol
+from functools import lru_cache
+
+from torch.nn import Parameter
 
 from neuromas.errors import ConfigError
 from neuromas.network.adapters import AdapterBank
+from neuromas.network.asks import Ask, going_on
 from neuromas.network.backbone import Backbone
-from neuromas.network.generate import Completion, GoOn, generate
+from neuromas.network.generate import Completion, generate
 from neuromas.network.packed import Group
 from neuromas.network.products import laid_out
 from neuromas.network.prompt import Prompt, PromptTemplate
 from neuromas.network.sampling import Decoding, stream_key
-from neuromas.network.topology import Topology
-from neuromas.types import Message, NodeCall, Question, Trace
+from neuromas.network.topology import Topology, Unit
+from neuromas.types import Message, NodeCall, Position, Question, Trace
+
+# The nodes and edges that do not exist: in every rollout, or as a function of (question id, rollout).
+Absent = Collection[Unit] | Callable[[str, int], Collection[Unit]]
+# (question id, rollout, sender, reader, message) -> what the reader is given instead of the message.
+Deliver = Callable[[str, int, str, str, str], str]
 
 
 @dataclass(frozen=True)
@@ -36,29 +43,6 @@ class Limits:
         for name in ("message_tokens", "answer_tokens", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: must be 1 or more")
-
-
-class Listener(Protocol):
-    """Hears the answers to a question while they are written, in the thread that runs the pass."""
-
-    def wrote(self, rollout: int, node: str, ids: list[int]) -> bool:
-        """`node` has written so many tokens and has not ended; False ends its turn here."""
-        ...
-
-    def said(self, rollout: int, call: NodeCall) -> None:
-        """A node's turn is over, and so is its layer's."""
-        ...
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A question and how it is answered; asks of one pass may differ in everything."""
-
-    question: Question
-    rollouts: range  # their numbers, which their random draws depend on
-    seed: int
-    decoding: Decoding
-    listener: Listener | None = None
 
 
 class Network:
@@ -79,6 +63,8 @@ class Network:
         self.topology, self.backbone, self.adapters = topology, backbone, adapters
         self.limits, self.decoding = limits or Limits(), decoding or Decoding()
         self.name = name or f"{backbone.name} {topology.name}"
+        self.extras: dict[str, Parameter] = {}  # what training keeps beside the adapters, e.g. a critic's memory
+        self._without = lru_cache(4096)(topology.without)
 
     @classmethod
     def create(
@@ -123,73 +109,112 @@ class Network:
         step: int = 0,
         decoding: Decoding | None = None,
         blank: Collection[str] = (),
+        absent: Absent = (),
+        deliver: Deliver | None = None,
     ) -> list[Trace]:
         """`len(questions) * rollouts` traces, question-major.
 
         Every random draw is a function of (seed, step, question id, rollout, node, token position). `blank` names
-        nodes whose message is delivered empty: they are called as ever, but nobody hears them.
+        nodes whose message is delivered empty: they are called as ever, but nobody hears them. `absent` names nodes and
+        edges that do not exist: the rest stands as `Topology.without` leaves it, and absent nodes make no call.
+        `deliver` changes messages on their way, edge by edge.
         """
         numbered, how = number_rollouts(questions, rollouts), decoding or self.decoding
         asks = [Ask(question, range(first, first + rollouts), seed, how) for question, first in numbered]
-        return self.run(asks, step=step, blank=blank)
+        return self.run(asks, step=step, blank=blank, absent=absent, deliver=deliver)
 
-    def run(self, asks: Sequence[Ask], *, step: int = 0, blank: Collection[str] = ()) -> list[Trace]:
+    def run(
+        self,
+        asks: Sequence[Ask],
+        *,
+        step: int = 0,
+        blank: Collection[str] = (),
+        absent: Absent = (),
+        deliver: Deliver | None = None,
+    ) -> list[Trace]:
         """The pass itself: a trace for each rollout of each ask, in order. What an ask gets does not depend on the
         others of its pass, as far as arithmetic rounds alike in batches of any size."""
         start = time.perf_counter()
         rows = [(ask, g) for ask in asks for g in ask.rollouts]
-        ends = list(accumulate(len(ask.rollouts) for ask in asks))
+        of = [number for number, ask in enumerate(asks) for _ in ask.rollouts]  # the ask of each row
+        shapes = self._shapes(rows, absent)
         heard: list[dict[str, str]] = [{} for _ in rows]  # what each row's nodes have said so far
-        calls: list[list[NodeCall]] = [[] for _ in rows]
+        calls: list[dict[str, NodeCall]] = [{} for _ in rows]
         longest = [0] * len(rows)  # tokens generated one after the other
 
-        tokens = sum(self._limit(node) for node in self.topology.nodes)
-        with laid_out(self.backbone.model, len(rows), tokens):  # the weights, for the many products that follow
-            for layer in self.topology.layers:
-                groups: list[Group] = []
-                members: list[tuple[int, str, Prompt]] = []  # row, node, what it reads
-                for node in sorted(layer, key=self.adapters.index.__getitem__):
-                    at = self.topology.position(node)
-                    limit = self._limit(node)
-                    for ask, end in zip(asks, ends, strict=True):
-                        of_question = range(end - len(ask.rollouts), end)
-                        prompts = [
-                            self.backbone.template.render(
-                                at, ask.question, [Message(u, heard[row][u]) for u in at.upstream], reserve=limit
-                            )
-                            for row in of_question
-                        ]
-                        own = [prompt.own_ids for prompt in prompts]
-                        groups.append(Group(self.adapters.index[node], prompts[0].prefix_ids, own))
-                        members += [(row, node, prompt) for row, prompt in zip(of_question, prompts, strict=True)]
+        def message(row: int, sender: str, reader: str) -> Message:
+            (ask, g), text = rows[row], heard[row][sender]
+            return Message(sender, text if deliver is None else deliver(ask.question.id, g, sender, reader, text))
 
-                limit = self.limits.answer_tokens if layer == (self.topology.output,) else self.limits.message_tokens
-                turns = [(*rows[row], node) for row, node, _ in members]
-                keys = [stream_key(ask.seed, step, ask.question.id, g, node) for ask, g, node in turns]
-                how = [ask.decoding for ask, _, _ in turns]
-                replies = generate(self.backbone, self.adapters, groups, keys, limit, how, go_on=_asking(turns))
+        tokens = sum(self._limit(node) for node in self.topology.nodes)
+        deepest = max((len(shape.layers) for shape in shapes), default=0)
+        with laid_out(self.backbone.model, len(rows), tokens):  # the weights, for the many products that follow
+            for layer in range(deepest):  # those of fewer layers wait with their answer for the last one
+                turns: dict[tuple[int, tuple[int, ...]], list[tuple[int, str, Prompt]]] = {}  # row, node, what it reads
+                for at, rows_at in self._turns(shapes, layer, deepest, of):
+                    limit = self._limit(at.id)
+                    prompts = [
+                        self.backbone.template.render(
+                            at, rows[row][0].question, [message(row, u, at.id) for u in at.upstream], reserve=limit
+                        )
+                        for row in rows_at
+                    ]
+                    turn = turns.setdefault((self.adapters.index[at.id], tuple(prompts[0].prefix_ids)), [])
+                    turn += [(row, at.id, prompt) for row, prompt in zip(rows_at, prompts, strict=True)]
+
+                groups = [Group(a, list(prefix), [p.own_ids for *_, p in turn]) for (a, prefix), turn in turns.items()]
+                members = [member for turn in turns.values() for member in turn]
+                limit = self.limits.answer_tokens if layer == deepest - 1 else self.limits.message_tokens
+                now = [(*rows[row], node) for row, node, _ in members]
+                keys = [stream_key(ask.seed, step, ask.question.id, g, node) for ask, g, node in now]
+                ways = [ask.decoding for ask, _, _ in now]
+                replies = generate(self.backbone, self.adapters, groups, keys, limit, ways, go_on=going_on(now))
+                spoken = [0] * len(rows)  # tokens of the longest call of this layer
                 for (row, node, prompt), reply in zip(members, replies, strict=True):
-                    call = node_call(self.backbone.template, node, prompt, reply)
-                    calls[row].append(call)
+                    call = calls[row][node] = node_call(self.backbone.template, node, prompt, reply)
                     heard[row][node] = "" if node in blank else call.text
                     if listener := rows[row][0].listener:
                         listener.said(rows[row][1], call)
-                for row, made in enumerate(calls):
-                    longest[row] += max(len(call.completion_ids) for call in made[-len(layer) :])
+                    spoken[row] = max(spoken[row], len(call.completion_ids))
+                longest = [before + most for before, most in zip(longest, spoken, strict=True)]
 
         seconds = (time.perf_counter() - start) / max(1, len(rows))
         return [
             Trace(
                 question_id=ask.question.id,
                 rollout=g,
-                calls=[call for node in self.topology.nodes for call in calls[row] if call.node == node],
+                calls=[calls[row][node] for node in shape.nodes],
                 answer=ask.question.answer_prefix + heard[row][self.topology.output],
-                sequential_calls=len(self.topology.layers),
+                sequential_calls=len(shape.layers),
                 sequential_tokens=longest[row],
                 seconds=seconds,
             )
-            for row, (ask, g) in enumerate(rows)
+            for row, ((ask, g), shape) in enumerate(zip(rows, shapes, strict=True))
         ]
+
+    def _shapes(self, rows: Sequence[tuple[Ask, int]], absent: Absent) -> list[Topology]:
+        """The effective topology of each row."""
+        missing = absent if callable(absent) else lambda _question, _rollout: absent
+        return [self._without(frozenset(missing(ask.question.id, g))) for ask, g in rows]
+
+    def _turns(
+        self, shapes: Sequence[Topology], layer: int, deepest: int, of: Sequence[int]
+    ) -> list[tuple[Position, list[int]]]:
+        """Who speaks in `layer` (from 0), and in which rows: those of one ask where it stands alike go together.
+
+        Sorted by adapter. The output speaks in the last layer of the deepest topology, whatever the row's own depth.
+        """
+        turns: dict[tuple[int, int, int, Position], list[int]] = {}
+        order = {node: n for n, node in enumerate(self.topology.nodes)}
+        for row, shape in enumerate(shapes):
+            if layer == deepest - 1:
+                speakers = shape.layers[-1]
+            else:
+                speakers = shape.layers[layer] if layer < len(shape.layers) - 1 else ()
+            for node in speakers:
+                turn = (self.adapters.index[node], order[node], of[row], shape.position(node))
+                turns.setdefault(turn, []).append(row)
+        return [(turn[3], turns[turn]) for turn in sorted(turns, key=lambda turn: turn[:3])]
 
     def _limit(self, node: str) -> int:
         """Tokens that a node may write."""
@@ -203,6 +228,8 @@ class Network:
         seed: int = 0,
         rollouts: int = 1,
         blank: Collection[str] = (),
+        absent: Absent = (),
+        deliver: Deliver | None = None,
     ) -> list[Trace]:
         """Traces for any number of questions, in batches of similar length; the `System` protocol."""
         how = replace(self.decoding, greedy=greedy)
@@ -213,23 +240,17 @@ class Network:
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             traces = self.forward(
-                [questions[i] for i in batch], rollouts=rollouts, seed=seed, decoding=how, blank=blank
+                [questions[i] for i in batch],
+                rollouts=rollouts,
+                seed=seed,
+                decoding=how,
+                blank=blank,
+                absent=absent,
+                deliver=deliver,
             )
             for k, i in enumerate(batch):
                 found[i] = traces[k * rollouts : (k + 1) * rollouts]
         return [trace for i in range(len(questions)) for trace in found[i]]
-
-
-def _asking(turns: Sequence[tuple[Ask, int, str]]) -> GoOn | None:
-    """Asks the listener of each turn (ask, rollout, node) whether it goes on; None where nobody listens."""
-    if all(ask.listener is None for ask, _, _ in turns):
-        return None
-
-    def go_on(turn: int, ids: list[int]) -> bool:
-        ask, rollout, node = turns[turn]
-        return ask.listener is None or ask.listener.wrote(rollout, node, ids)
-
-    return go_on
 
 
 def node_call(template: PromptTemplate, node: str, prompt: Prompt, reply: Completion) -> NodeCall:

@@ -139,6 +139,14 @@ def last_states(backbone: Backbone, bank: AdapterBank | None, groups: Sequence[G
     return hidden[batch.last_at_B]
 
 
+@torch.no_grad()
+def mean_states(backbone: Backbone, prompts: Sequence[list[int]]) -> Tensor:
+    """Mean hidden state [B, width] of each prompt under the bare backbone; no gradient."""
+    batch = PackedPass([Group(0, ids, [[]]) for ids in prompts], room=0, device=backbone.device)
+    hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, None)
+    return torch.stack([part.mean(0) for part in hidden.split([len(ids) for ids in prompts])])
+
+
 def _prefix_ends(groups: Sequence[Group]) -> list[int]:
     """Stream index of the prefix's last token, for each row."""
     ends: list[int] = []

@@ -30,6 +30,8 @@ from neuromas.network.graph import (
 from neuromas.types import Position
 
 OUTPUT = "out"  # id of the output node where widths are given instead of a graph
+QUESTION = "question"  # the sender of the question's edges; no node may have this id
+Unit = str | tuple[str, str]  # what a pass can do without: a node's id, or an edge (sender, reader)
 
 
 @dataclass(frozen=True)
@@ -124,34 +126,39 @@ class Topology:
         """Where `node` stands: all that its prompt may say about it."""
         return self._positions[self._known(node)]
 
-    def without(self, ids: Collection[str]) -> "Topology":
-        """The effective topology of a pass in which the hidden nodes `ids` do not exist; the others keep their ids.
+    def without(self, units: Collection[Unit]) -> "Topology":
+        """The effective topology of a pass in which some hidden nodes and edges do not exist; ids stay as they are.
 
-        A removed node is bypassed where its absence would cut the flow of messages: a node that has lost all whom
-        it read reads the nearest remaining nodes upstream, and a node that has lost all its readers is read by the
-        nearest remaining ones downstream. Elsewhere nothing takes its place. So leaving out what growth added,
-        a layer or a place in one, gives the parent back. The question's edges are not passed on.
+        A unit is a node's id or an edge (sender, reader); the question's edges have the sender `QUESTION`. An edge that
+        is left out has no substitute. A removed node is bypassed where its absence would cut the flow of messages: a
+        node that has lost all whom it read reads the nearest remaining nodes upstream, and a node that has lost all its
+        readers is read by the nearest remaining ones downstream. Elsewhere nothing takes its place. So leaving out what
+        growth added (a layer, a place in one, an edge) gives the parent back. The question's edges are not passed on.
         """
-        gone = {self._known(i) for i in ids}
+        if not units:
+            return self
+        edges = {self._known_edge(u) for u in units if not isinstance(u, str)}
+        gone = {self._known(u) for u in units if isinstance(u, str)}
         if self.output in gone:
             raise TopologyError(f"node {self.output!r} is the output and cannot be left out; name hidden nodes only")
-        if not gone:
-            return self
+        parents = {n: tuple(p for p in up if (p, n) not in edges) for n, up in self._parents.items()}
+        children = reversed_edges(parents)
+        readers = [n for n in self.question if n not in gone and (QUESTION, n) not in edges]
         kept = [n for n in self.nodes if n not in gone]
-        upstream = {n: [p for p in self._parents[n] if p not in gone] for n in kept}
-        orphans = [n for n in kept if self._parents[n] and not upstream[n]]
-        if mute := [n for n in orphans if n not in self._question and not nearest(n, self._parents, gone)]:
+        upstream = {n: [p for p in parents[n] if p not in gone] for n in kept}
+        orphans = [n for n in kept if parents[n] and not upstream[n]]
+        if mute := [n for n in orphans if n not in readers and not nearest(n, parents, gone)]:
             raise TopologyError(
                 f"leaving out {listed(sorted(gone))} leaves node {mute[0]!r} with neither the question nor a node "
                 f"to read; leave out {mute[0]!r} too, or let it see the question"
             )
-        unread = [n for n in kept if n != self.output and all(c in gone for c in self._children[n])]
+        unread = [n for n in kept if n != self.output and children[n] and all(c in gone for c in children[n])]
         for node in orphans:
-            upstream[node] += nearest(node, self._parents, gone)
+            upstream[node] += nearest(node, parents, gone)
         for node in unread:
-            for reader in nearest(node, self._children, gone):
+            for reader in nearest(node, children, gone):
                 upstream[reader] += [] if node in upstream[reader] else [node]
-        return Topology.build(upstream, self.output, [n for n in self.question if n not in gone])
+        return Topology.build(upstream, self.output, readers)
 
     # -- names and records --------------------------------------------------------------------------------
 
@@ -223,6 +230,13 @@ class Topology:
                 return False
             before = before + row if skip else row
         return True
+
+    def _known_edge(self, edge: tuple[str, str]) -> tuple[str, str]:
+        sender, reader = edge
+        senders = (*self.parents(reader), *([QUESTION] if self.sees_question(reader) else []))
+        if sender not in senders:
+            raise TopologyError(f"no edge leads from {sender!r} to {reader!r}, which reads {listed(senders)}")
+        return edge
 
     def _known(self, node: str) -> str:
         if node not in self._parents:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from neuromas.errors import PromptError
+from neuromas.network.asks import Ask
 from neuromas.network.backbone import Backbone
-from neuromas.network.forward import Ask, Network
+from neuromas.network.forward import Network
 from neuromas.network.sampling import Decoding
 from neuromas.serve.faults import Fault
 from neuromas.serve.job import Job

@@ -12,7 +12,7 @@ Shapes: n expressions, L leaves (2**depth), S parts (L - 1, bottom level first, 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ Bytes = npt.NDArray[np.uint8]  # ASCII codes
 Ints = npt.NDArray[np.int64]
 
 DEFAULT_OPERATORS: dict[Kind, str] = {"arithmetic": "+*", "boolean": "&|"}
+IDENTITY = {"+": 0, "-": 0, "*": 1, "&": 1, "|": 0, "^": 0}  # the right operand that changes nothing
 ALLOWED_OPERATORS: dict[Kind, str] = {"arithmetic": "+*-", "boolean": "&|^"}
 STATEMENT_WIDTH = 7  # characters of "a3+5=8;"
 
@@ -72,10 +73,23 @@ class Space:
     def size(self) -> int:
         return self.modulus**self.leaves * len(self.operators) ** (self.leaves - 1)
 
-    def sample(self, n: int, rng: np.random.Generator) -> Expressions:
-        """n expressions, uniformly, with repetition, from all splits."""
+    def sample(self, n: int, rng: np.random.Generator, half_trivial: bool = False) -> Expressions:
+        """n expressions, uniformly, with repetition, from all splits.
+
+        half_trivial: those whose right half has the value of its first leaf, since every right operand in it changes
+        nothing, as in `(e(a(3+5)*b(2*7))+f(c(4*1)+d(0+0)))`. Only the left half has to be worked out.
+        """
         leaves = rng.integers(0, self.modulus, (n, self.leaves))
-        return self._build(leaves, rng.integers(0, len(self.operators), (n, self.leaves - 1)))
+        choice = rng.integers(0, len(self.operators), (n, self.leaves - 1))
+        if half_trivial:
+            identity = np.array([IDENTITY[o] for o in self.operators])
+            first = 0  # number of the level's first part
+            for level in range(self.depth - 1):  # below the root
+                parts = 2 ** (self.depth - 1 - level)
+                for i in range(parts // 2, parts):
+                    leaves[:, (2 * i + 1) * 2**level] = identity[choice[:, first + i]]
+                first += parts
+        return self._build(leaves, choice)
 
     def everything(self) -> Expressions:
         """Every expression once; only for small spaces."""
@@ -149,20 +163,24 @@ class Compositional(Task):
         depth: int = 2,
         modulus: int | None = None,
         operators: str | None = None,
+        half_trivial: float = 0.0,
         train_size: int = 20_000,
         validation_size: int = 512,
         test_size: int = 2048,
         seed: int = 0,
     ) -> None:
-        """Sizes are upper limits: a space that has fewer expressions gives all it has."""
-        _check(kind, depth, modulus, operators)
+        """Sizes are upper limits: a space that has fewer expressions gives all it has.
+
+        half_trivial: share of easy expressions in the train split (see `Space.sample`); other splits are as ever.
+        """
+        _check(kind, depth, modulus, operators, half_trivial)
         modulus = 2 if kind == "boolean" else modulus or 10
         self.space = Space(kind, depth, modulus, operators or DEFAULT_OPERATORS[kind])
         self.answer_choices = tuple(map(str, range(modulus)))
         self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}
         if min(self.sizes.values()) < 0:
             raise TaskError(f"task 'compositional': sizes cannot be negative, got {self.sizes}; use 0 for none")
-        self.seed = seed
+        self.half_trivial, self.seed = half_trivial, seed
         self._questions: dict[Split, list[Question]] = {}
 
     def questions(self, split: Split) -> list[Question]:
@@ -191,7 +209,23 @@ class Compositional(Task):
             pool = self.space.sample(wanted * (3 if split == "train" else 40) + 1000, rng)
             _, first = np.unique(pool.text, axis=0, return_index=True)
             pool = pool[np.sort(first)]
-        return pool[np.flatnonzero(splits_of(pool.text) == SPLITS.index(split))[:wanted]]
+        pool = pool[np.flatnonzero(splits_of(pool.text) == SPLITS.index(split))[:wanted]]
+        return self._with_easy(pool, rng) if split == "train" and self.half_trivial else pool
+
+    def _with_easy(self, pool: Expressions, rng: np.random.Generator) -> Expressions:
+        """Distinct training expressions in a new order, of which the share asked for is half trivial.
+
+        Fewer than `pool` holds where there are not enough easy ones.
+        """
+        wanted = round(self.half_trivial * len(pool))
+        easy = self.space.sample(wanted * 3 + 1000, rng, half_trivial=True)
+        easy = easy[np.flatnonzero(splits_of(easy.text) == SPLITS.index("train"))]
+        _, first = np.unique(easy.text, axis=0, return_index=True)
+        easy = easy[np.sort(first)[:wanted]]
+        hard = pool[np.flatnonzero(~np.isin(_rows(pool.text), _rows(easy.text)))]
+        hard = hard[: round(len(easy) * (1 / self.half_trivial - 1))]
+        both = Expressions(*(np.concatenate([getattr(x, f.name) for x in (easy, hard)]) for f in fields(Expressions)))
+        return both[rng.permutation(len(both))]
 
     def _question(self, drawn: Expressions, row: int) -> Question:
         text = drawn.text[row].tobytes().decode()
@@ -220,7 +254,12 @@ def _instruction(kind: Kind, modulus: int, operators: str) -> str:
     )
 
 
-def _check(kind: str, depth: int, modulus: int | None, operators: str | None) -> None:
+def _rows(text: Bytes) -> npt.NDArray[np.bytes_]:
+    """Each row [n, C] as one value [n], to compare rows by."""
+    return np.ascontiguousarray(text).view(f"S{text.shape[1]}")[:, 0]
+
+
+def _check(kind: str, depth: int, modulus: int | None, operators: str | None, half_trivial: float) -> None:
     """Raises TaskError for options that describe no expressions."""
 
     def problems() -> Iterator[str]:
@@ -231,6 +270,8 @@ def _check(kind: str, depth: int, modulus: int | None, operators: str | None) ->
             yield f"depth {depth} is out of range; choose 1 to 4 (2 to 16 leaves)"
         if modulus is not None and (kind == "boolean" or not 2 <= modulus <= 10):
             yield f"modulus {modulus} cannot be used; arithmetic takes 2 to 10, booleans none"
+        if not 0 <= half_trivial <= 1 or (half_trivial and depth == 1):
+            yield f"half_trivial {half_trivial} cannot be used; choose a share from 0 to 1, and a depth of 2 or more"
         allowed = ALLOWED_OPERATORS[kind]
         if operators is not None and (
             not operators or len(set(operators)) < len(operators) or not set(operators) <= set(allowed)

@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from neuromas.network.forward import Network
 from neuromas.network.prompt import PROMPT_VERSION
 from neuromas.network.topology import Topology
 from neuromas.train.methods.team import Team
+from neuromas.train.optimizer import NodeAdamW
 
-FORMAT = 1
+FORMAT = 2
 
 Trained = Network | Team  # what a run trains
 
@@ -39,12 +40,34 @@ class Progress:
     baseline: float = 0.0  # running mean of the reward, for the `running_mean` estimator
     best_step: int = 0
     best_validation: float = -1.0  # accuracy; -1 before the first validation
+    stage: int = 0  # number of the present stage
+    stage_start: int = 0  # step after which it began
+    recent: list[float] = field(default_factory=list[float])  # mean reward of its last steps, for promotion
+    lineage: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # how the network grew, oldest first
+
+    @property
+    def begins_stage(self) -> bool:
+        """Whether the network may have grown after this step, and has neither been trained nor validated since."""
+        return self.stage > 0 and self.step == self.stage_start
+
+    @property
+    def is_best(self) -> bool:
+        return self.best_step == self.step and not self.begins_stage
+
+    def take(self, reward: float, window: int) -> None:
+        """Note the mean reward of the step just done."""
+        self.baseline += (reward - self.baseline) * (1 / self.step if self.step < 10 else 0.1)
+        self.recent = [*self.recent, reward][-window:]
+
+    def begin_stage(self) -> None:
+        self.stage, self.stage_start, self.recent = self.stage + 1, self.step, []
 
 
-def save(folder: Path, network: Trained, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
-    """Write `folder/step-N`; atomic."""
+def save(folder: Path, network: Trained, optimizer: NodeAdamW, progress: Progress) -> Path:
+    """Write `folder/step-N`, or `step-N-stage-K` where stage K (above 0) begins; atomic."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"step-{progress.step:06d}"
+    suffix = f"-stage-{progress.stage}" if progress.begins_stage else ""
+    target = folder / f"step-{progress.step:06d}{suffix}"
     work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         write_json(work / "topology.json", _shape(network))
@@ -54,9 +77,9 @@ def save(folder: Path, network: Trained, optimizer: torch.optim.Optimizer, progr
             node.mkdir(parents=True)
             save_file(state, node / "adapter_model.safetensors", metadata={"format": "pt"})
             write_json(node / "adapter_config.json", config)
-        if extras := _extras(network):
+        if extras := network.extras:
             save_file({k: v.detach().cpu().contiguous() for k, v in extras.items()}, work / "extras.safetensors")
-        save_file(_optimizer_tensors(parameters(network), optimizer), work / "optimizer.safetensors")
+        save_file(optimizer.tensors(), work / "optimizer.safetensors")
         write_json(work / "state.json", {"progress": asdict(progress), **_identity(network), "versions": _versions()})
         for file in work.rglob("*"):
             if file.is_file():
@@ -70,14 +93,14 @@ def save(folder: Path, network: Trained, optimizer: torch.optim.Optimizer, progr
     return target
 
 
-def load(folder: Path, network: Trained, optimizer: torch.optim.Optimizer | None = None) -> Progress:
+def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> Progress:
     """Fill `network` (and `optimizer`) from a checkpoint. Raises `CheckpointError` naming what differs."""
     state = _read(folder / "state.json")
     mine = _identity(network)
-    for field, value in mine.items():
-        if state.get(field) != value:
+    for name, value in mine.items():
+        if state.get(name) != value:
             raise CheckpointError(
-                f"checkpoint {folder.name} was made with {field} {state.get(field)!r}, this network has {value!r}; "
+                f"checkpoint {folder.name} was made with {name} {state.get(name)!r}, this network has {value!r}; "
                 "use the run's own config.json, or start a new run in another folder"
             )
     for name in network.adapters.names:
@@ -85,16 +108,27 @@ def load(folder: Path, network: Trained, optimizer: torch.optim.Optimizer | None
         network.adapters.import_peft(
             name, _tensors(node / "adapter_model.safetensors"), _read(node / "adapter_config.json")
         )
-    if extras := _extras(network):
+    if extras := network.extras:
         _fill(extras, _tensors(folder / "extras.safetensors"))
     if optimizer is not None:
-        _fill_optimizer(parameters(network), optimizer, _tensors(folder / "optimizer.safetensors"))
+        optimizer.fill(_tensors(folder / "optimizer.safetensors"))
     return Progress(**state["progress"])
+
+
+def progress_of(folder: Path, stages: int) -> Progress:
+    """Where the run of a checkpoint stands, in one of so many stages."""
+    progress = Progress(**_read(folder / "state.json")["progress"])
+    if not 0 <= progress.stage < stages:
+        raise CheckpointError(
+            f"checkpoint {folder.name} is of stage {progress.stage}, and the run has {stages} (from 0); "
+            "it is damaged, choose another"
+        )
+    return progress
 
 
 def parameters(network: Trained) -> list[nn.Parameter]:
     """Every tensor that training changes."""
-    return [*network.adapters.stacks(), *_extras(network).values()]
+    return [*network.adapters.stacks(), *network.extras.values()]
 
 
 def topology_of(folder: Path) -> Topology:
@@ -154,10 +188,6 @@ def _shape(network: Trained) -> dict[str, Any]:
     return network.topology.to_dict() if isinstance(network, Network) else network.shape
 
 
-def _extras(network: Trained) -> dict[str, nn.Parameter]:
-    return {} if isinstance(network, Network) else network.extras
-
-
 @torch.no_grad()
 def _fill(mine: dict[str, nn.Parameter], tensors: dict[str, Tensor]) -> None:
     for name, parameter in mine.items():
@@ -170,21 +200,6 @@ def _versions() -> dict[str, str]:
     import transformers
 
     return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
-
-
-def _optimizer_tensors(stacks: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    out: dict[str, Tensor] = {}
-    for i, stack in enumerate(stacks):
-        for field, value in optimizer.state.get(stack, {}).items():
-            out[f"{i}.{field}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    return out
-
-
-def _fill_optimizer(stacks: list[nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    for i, stack in enumerate(stacks):
-        mine = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.split(".", 1)[0] == str(i)}
-        if mine:
-            optimizer.state[stack] = {k: v if k == "step" else v.to(stack.device) for k, v in mine.items()}
 
 
 def _read(path: Path) -> dict[str, Any]:

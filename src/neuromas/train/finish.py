@@ -45,7 +45,7 @@ def finish(run: Path, network: Trained, task: Task, limit: int | None = None) ->
             append_json_line(answers, label | {"decoding": rows[-1]["decoding"]} | record)
 
     best, _, config = load_run(run, "best", network.backbone)
-    untrained, _ = build(config, network.backbone)
+    untrained, _ = build(config, network.backbone, network.topology if isinstance(network, Network) else None)
     subjects: dict[str, Trained] = {"untrained": untrained, "last": network, "best": best}
     if checkpoint.step_of(run / "best") == metrics[-1]["step"]:
         del subjects["last"]  # the same network

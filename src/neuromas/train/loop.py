@@ -3,9 +3,8 @@
 What a step does is the method's: `train_step` for a network, a file in methods/ for a trained baseline.
 """
 
-import json
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,25 +13,23 @@ import torch
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.evaluate.run import evaluate
-from neuromas.files import append_json_line, keep_json_lines, read_json_lines, write_json
+from neuromas.files import keep_json_lines, read_json_lines, write_json
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
-from neuromas.train import checkpoint
+from neuromas.train import checkpoint, critic
 from neuromas.train.checkpoint import Progress, Trained
+from neuromas.train.folder import LOGS, Logger, Watch, check_same, keep_samples, saved, saved_config
 from neuromas.train.methods.collm import Collm, CollmTraining
 from neuromas.train.methods.malt import Malt, MaltTraining
+from neuromas.train.optimizer import NodeAdamW
 from neuromas.train.schedule import Schedule, learning_rate
+from neuromas.train.stages import Stage, absent, lineage, stages_of, without_files
 from neuromas.train.step import StepResult, train_step
-
-Watch = Callable[[dict[str, Any]], None]  # called with every line of metrics.jsonl
-_SAMPLES = 2  # traces kept each time a validation is made
-
-
-_LOGS = ("metrics.jsonl", "samples.jsonl", "trees.jsonl")  # one record or more a step
+from neuromas.train.transplant import transplant
 
 
 class Method(Protocol):
@@ -50,31 +47,49 @@ class Method(Protocol):
 class Joint:
     """This library's own method: one joint step of all nodes, or of a single model (topology "single")."""
 
-    def __init__(self, config: RunConfig, network: Network, task: Task) -> None:
-        self.config, self.network, self.task = config, network, task
-        self.schedule = Schedule(task.questions("train"), config)
+    def __init__(self, config: RunConfig, network: Network, task: Task, stage: Stage, start: int) -> None:
+        """stage: what is trained after step `start`; on the questions of `task`, or of one with other options."""
+        own = stage.settings.learning_rate or config.train.learning_rate
+        self.config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": own})})
+        self.network, self.stage, self.start = network, stage, start
+        options = stage.settings.options
+        self.task = load_task(config.task.name, **(config.task.options | options)) if options else task
+        self.schedule = Schedule(self.task.questions("train"), config)
 
     def rate(self, step: int) -> float:
-        return learning_rate(self.config, step)
+        return learning_rate(self.config, step, self.start)
 
     def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
-        t, asked = self.config.train, self.schedule.questions(step)
-        seed = self.config.seed
-        return train_step(self.network, optimizer, self.task, asked, t, step=step, seed=seed, baseline=baseline)
+        t, seed = self.config.train, self.config.seed
+        asked = self.schedule.questions(step)
+        missing = absent(self.stage, step - self.start, t.node_dropout, seed=seed, step=step)
+        return train_step(
+            self.network, optimizer, self.task, asked, t, step=step, seed=seed, baseline=baseline, absent=missing
+        )
 
 
-def method_of(config: RunConfig, out: Path, system: Trained, task: Task) -> Method:
-    """How `system` is trained; `out` is the run's folder, where a method may keep what it samples."""
+def method_of(
+    config: RunConfig, out: Path, system: Trained, task: Task, stage: Stage | None = None, start: int = 0
+) -> Method:
+    """How `system` is trained; `out` is the run's folder, where a method may keep what it samples.
+
+    stage: the one that began after step `start`; None: the first.
+    """
     if isinstance(system, Malt):
         return MaltTraining(config, out, system, task)
     if isinstance(system, Collm):
         return CollmTraining(config, out, system, task)
     assert isinstance(system, Network)
-    return Joint(config, system, task)
+    return Joint(config, system, task, stage or stages_of(config)[0], start)
 
 
-def build(config: RunConfig, backbone: Backbone | None = None) -> tuple[Trained, Task]:
-    """The untrained system and the task of a run. A backbone already loaded may be shared."""
+def build(
+    config: RunConfig, backbone: Backbone | None = None, topology: Topology | None = None
+) -> tuple[Trained, Task]:
+    """The untrained system and the task of a run. A backbone already loaded may be shared.
+
+    topology: of a network; None: the one it begins with.
+    """
     task = load_task(config.task.name, **config.task.options)
     if backbone is None:
         b = config.backbone
@@ -86,7 +101,7 @@ def build(config: RunConfig, backbone: Backbone | None = None) -> tuple[Trained,
     if config.method == "collm-cc":
         return Collm.create(config, backbone, limits, lambda q, text: task.grade(q, text).parsed), task
     network = Network.create(
-        Topology.parse(config.topology),
+        topology or stages_of(config)[0].topology,
         backbone,
         rank=config.adapter.rank,
         alpha=config.adapter.alpha,
@@ -96,6 +111,8 @@ def build(config: RunConfig, backbone: Backbone | None = None) -> tuple[Trained,
         limits=limits,
         decoding=Decoding(temperature=s.temperature, top_p=s.top_p),
     )
+    if config.train.estimator == "critic":
+        critic.attach(network)
     return network, task
 
 
@@ -112,167 +129,139 @@ def train(
     A run that was killed continues, with resume=True, to the same numbers as an undisturbed one: only the step
     under way is lost. Raises `CheckpointError` when `out` holds another run, `DivergenceError` on NaN or infinity.
     """
-    if isinstance(config.topology, str) and Path(config.topology).is_file():  # the run must not depend on that file
-        config = config.model_copy(update={"topology": Topology.parse(config.topology).to_dict()})
-    network, task = build(config, backbone)
-    t = config.train
-    network.backbone.checkpoint_gradients(t.gradient_checkpointing)
-    optimizer = torch.optim.AdamW(checkpoint.parameters(network), betas=t.betas, weight_decay=t.weight_decay)
-    progress = _open(config, out, network, optimizer, resume)
-    method = method_of(config, out, network, task)
-    logger = _Logger(out, watch)
+    run = Run.open(config, out, resume, backbone)
+    progress, t = run.progress, config.train
+    logger = Logger(out, watch)
     if progress.step == 0 and not read_json_lines(out / "metrics.jsonl"):
-        logger.log({"step": 0} | _validate(network, task, config, progress))
-        _checkpoint(network, optimizer, progress, config, out)  # the untrained network may stay the best one
+        logger.log({"step": 0} | run.validate())
+        run.save()  # the untrained network may stay the best one
 
     spent = sum(sum(r["seconds"].values()) for r in read_json_lines(out / "metrics.jsonl") if "seconds" in r)
     budget = t.stop_after_seconds or math.inf
-    while progress.step < t.steps and spent < budget:
+    while progress.step < t.steps and spent < budget and run.advance():
         step = progress.step + 1
-        rate = method.rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        try:
-            result = method.step(optimizer, step, progress.baseline)
-        except DivergenceError as error:
-            raise _saved(error, out, step) from error
-        progress.step = step
-        if "reward" in result.metrics:
-            progress.baseline += (result.metrics["reward"] - progress.baseline) * (1 / step if step < 10 else 0.1)
+        line, result = run.step(step)
         spent += sum(result.metrics["seconds"].values())
-        line = {"step": step, "learning_rate": rate, **result.metrics}
-        check = step % t.validate_every == 0 or step == t.steps or spent >= budget
+        check = step % t.validate_every == 0 or step == t.steps or spent >= budget or run.stage_is_over()
         if check:
-            line |= _validate(network, task, config, progress)
-            _keep_samples(out, step, result)
+            line |= run.validate()
+            keep_samples(out, step, result)
         logger.log(line)
         if check or step % t.checkpoint_every == 0:
-            _checkpoint(network, optimizer, progress, config, out)
+            run.save()
     logger.close()
-    return network, task
+    return run.network, run.task
+
+
+@dataclass
+class Run:
+    """A run under way: what is trained, how, and how far it has come."""
+
+    config: RunConfig
+    out: Path
+    stages: list[Stage]
+    progress: Progress
+    network: Trained
+    task: Task
+    optimizer: NodeAdamW
+    method: Method
+
+    @classmethod
+    def open(cls, config: RunConfig, out: Path, resume: bool, backbone: Backbone | None = None) -> "Run":
+        """Prepare the run folder, or restore from it."""
+        config, newest = without_files(config), checkpoint.newest(out / "checkpoints")
+        if newest is not None and not resume:
+            raise CheckpointError(f"{out} already holds a run; continue it with --resume, or choose another --out")
+        if newest is not None:
+            check_same(config, out)
+        stages = stages_of(config)
+        progress = Progress() if newest is None else checkpoint.progress_of(newest, len(stages))
+        network, task = build(config, backbone, stages[progress.stage].topology)
+        network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
+        optimizer = _optimizer(config, network)
+        if newest is None:  # new, or killed before its first step was saved
+            for old in LOGS:
+                (out / old).unlink(missing_ok=True)
+            write_json(out / "config.json", config.model_dump(mode="json"))
+        else:
+            checkpoint.load(newest, network, optimizer)
+            if progress.is_best:  # killed after the checkpoint was saved and before it was marked
+                checkpoint.mark_best(out, newest)
+            for file in LOGS:
+                keep_json_lines(out / file, progress.step)
+        checkpoint.clean(out / "checkpoints")
+        method = method_of(config, out, network, task, stages[progress.stage], progress.stage_start)
+        return cls(config, out, stages, progress, network, task, optimizer, method)
+
+    @property
+    def stage(self) -> Stage:
+        return self.stages[self.progress.stage]
+
+    def stage_is_over(self) -> bool:
+        return self.stage.over(self.progress.recent, self.progress.step - self.progress.stage_start)
+
+    def advance(self) -> bool:
+        """Go to the next stage where the present one is over; False where there is none."""
+        if not self.stage_is_over():
+            return True
+        if self.progress.stage + 1 == len(self.stages):
+            return False
+        self.progress.begin_stage()
+        if self.stage.growth is not None:
+            assert isinstance(self.network, Network)
+            init, state = self.stage.settings.init, self.optimizer.tensors()
+            self.network = transplant(self.network, self.stage.growth, init, self.config.seed)
+            self.optimizer = _optimizer(self.config, self.network)
+            self.optimizer.fill(state)
+            self.progress.lineage.append(lineage(self.stage, self.progress.step))
+        start = self.progress.stage_start
+        self.method = method_of(self.config, self.out, self.network, self.task, self.stage, start)
+        self.save()
+        return True
+
+    def step(self, step: int) -> tuple[dict[str, Any], StepResult]:
+        """Do a step; the line that tells of it."""
+        k, progress = step - self.progress.stage_start, self.progress
+        rate = self.method.rate(step)
+        self.optimizer.set_rates(rate, self.stage.scales(k))
+        try:
+            result = self.method.step(self.optimizer, step, progress.baseline)
+        except DivergenceError as error:
+            raise saved(error, self.out, step) from error
+        progress.step = step
+        if "reward" in result.metrics:
+            progress.take(result.metrics["reward"], self.stage.settings.window)
+        staged = {"stage": self.stage.number, "alpha": self.stage.alpha(k)} if self.config.stages else {}
+        return {"step": step, "learning_rate": rate, **staged, **result.metrics}, result
+
+    def validate(self) -> dict[str, Any]:
+        """Greedy accuracy on the validation split, for the step's line; remembers the best."""
+        found = evaluate(self.network, self.task, "validation", self.config.train.validation_questions).result
+        if found["accuracy"] >= self.progress.best_validation:  # of equals the later: it has learned longer
+            self.progress.best_validation, self.progress.best_step = found["accuracy"], self.progress.step
+        return {"validation": {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}}
+
+    def save(self) -> None:
+        """Write a checkpoint, mark it where it is the best, and delete old ones."""
+        folder = self.out / "checkpoints"
+        written = checkpoint.save(folder, self.network, self.optimizer, self.progress)
+        if self.progress.is_best:
+            checkpoint.mark_best(self.out, written)
+        checkpoint.prune(folder, self.config.train.keep_checkpoints, self.out / "best")
+
+
+def _optimizer(config: RunConfig, network: Trained) -> NodeAdamW:
+    t = config.train
+    return NodeAdamW(network.adapters, network.extras, betas=t.betas, weight_decay=t.weight_decay)
 
 
 def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -> tuple[Trained, Task, RunConfig]:
     """The network, or team, of a finished or running run: "best" (on validation) or "last"."""
-    if not (run / "config.json").is_file():
-        raise CheckpointError(f"{run} is not a run folder (no config.json); make one with: neuromas train")
-    config = RunConfig.make(json.loads((run / "config.json").read_text(encoding="utf-8")))
-    network, task = build(config, backbone)
+    config = saved_config(run)
     folder = run / "best" if which == "best" and (run / "best").exists() else checkpoint.newest(run / "checkpoints")
     if folder is None:
         raise CheckpointError(f"{run} holds no checkpoint yet; wait for its first step")
+    network, task = build(config, backbone, checkpoint.topology_of(folder) if config.method == "neuromas" else None)
     checkpoint.load(folder, network)
     network.name = f"{run.name} ({which})"
     return network, task, config
-
-
-def _open(config: RunConfig, out: Path, network: Trained, optimizer: torch.optim.Optimizer, resume: bool) -> Progress:
-    """Prepare the run folder, or restore from it."""
-    newest = checkpoint.newest(out / "checkpoints")
-    if not resume:
-        if newest is not None:
-            raise CheckpointError(f"{out} already holds a run; continue it with --resume, or choose another --out")
-        for old in _LOGS:
-            (out / old).unlink(missing_ok=True)
-        write_json(out / "config.json", config.model_dump(mode="json"))
-        return Progress()
-    checkpoint.clean(out / "checkpoints")
-    if newest is None:  # killed before its first step was saved: begin again
-        return _open(config, out, network, optimizer, resume=False)
-    _check_same(config, out)
-    progress = checkpoint.load(newest, network, optimizer)
-    if progress.best_step == progress.step:  # killed after the checkpoint was saved and before it was marked
-        checkpoint.mark_best(out, newest)
-    for file in _LOGS:
-        keep_json_lines(out / file, progress.step)
-    return progress
-
-
-def _check_same(config: RunConfig, out: Path) -> None:
-    """Refuse to continue a run under other settings; only its length may change."""
-    saved = RunConfig.make(json.loads((out / "config.json").read_text(encoding="utf-8")))
-    length = {"train": {"steps": 0, "stop_after_seconds": None}}
-    mine, theirs = (c.model_dump(mode="json") for c in (config, saved))
-    differ = [
-        f"{section}.{key} was {theirs[section][key]!r}, is {value!r}"
-        for section, settings in mine.items()
-        if isinstance(settings, dict) and isinstance(theirs[section], dict)
-        for key, value in settings.items()
-        if theirs[section].get(key) != value and key not in length.get(section, {})
-    ]
-    differ += [
-        f"{k} was {theirs[k]!r}, is {v!r}"
-        for k, v in mine.items()
-        if k in ("method", "topology", "seed") and theirs[k] != v
-    ]
-    if differ:
-        raise CheckpointError(
-            f"the run in {out} has other settings: {'; '.join(differ)}; resume with its own (neuromas train --resume "
-            f"--out {out}), or start another run in another folder"
-        )
-    write_json(out / "config.json", mine)
-
-
-def _checkpoint(
-    network: Trained, optimizer: torch.optim.Optimizer, progress: Progress, config: RunConfig, out: Path
-) -> None:
-    saved = checkpoint.save(out / "checkpoints", network, optimizer, progress)
-    if progress.best_step == progress.step:
-        checkpoint.mark_best(out, saved)
-    checkpoint.prune(out / "checkpoints", config.train.keep_checkpoints, out / "best")
-
-
-def _validate(network: Trained, task: Task, config: RunConfig, progress: Progress) -> dict[str, Any]:
-    """Greedy accuracy on the validation split, for the step's line; remembers the best."""
-    found = evaluate(network, task, "validation", config.train.validation_questions).result
-    if found["accuracy"] >= progress.best_validation:  # of equals the later: it has learned longer
-        progress.best_validation, progress.best_step = found["accuracy"], progress.step
-    return {"validation": {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}}
-
-
-def _saved(error: DivergenceError, out: Path, step: int) -> DivergenceError:
-    """The same error, once the offending batch is on disk."""
-    file = out / f"failed-step-{step}.json"
-    write_json(file, {"error": str(error), "traces": [trace.to_dict() for trace in error.traces]})
-    newest = checkpoint.newest(out / "checkpoints")
-    return DivergenceError(f"{error}. The batch is in {file}, the last good state in {newest}", error.traces)
-
-
-def _keep_samples(out: Path, step: int, result: StepResult) -> None:
-    for trace, grade in list(zip(result.traces, result.grades, strict=True))[:_SAMPLES]:
-        append_json_line(out / "samples.jsonl", {"step": step, "reward": grade.reward, "trace": trace.to_dict()})
-
-
-class _Logger:
-    """Writes each line to metrics.jsonl and to TensorBoard, and shows it to whoever watches."""
-
-    def __init__(self, out: Path, watch: Watch | None) -> None:
-        self._file, self._watch = out / "metrics.jsonl", watch
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:  # TensorBoard is not installed: the JSON lines hold everything
-            self._board = None
-        else:
-            self._board = SummaryWriter(str(out / "tensorboard"))
-
-    def log(self, line: dict[str, Any]) -> None:
-        append_json_line(self._file, line)
-        if self._board is not None:
-            for name, value in _flat(line).items():
-                self._board.add_scalar(name, value, line["step"])
-        if self._watch is not None:
-            self._watch(line)
-
-    def close(self) -> None:
-        if self._board is not None:
-            self._board.close()
-
-
-def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    out: dict[str, float] = {}
-    for key, value in record.items():
-        if isinstance(value, dict):
-            out |= _flat(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float):
-            out[prefix + key] = float(value)
-    return out

@@ -1,11 +1,12 @@
 """Learning curves as PNG; matplotlib is imported only when something is drawn."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 
 def learning_curve(metrics: list[dict[str, Any]], path: Path, title: str) -> Path:
-    """Reward per step, validation accuracy, and what warns of a collapse, to `path`."""
+    """Reward per step, validation accuracy, and what warns of a collapse, to `path`. Dotted: a new stage."""
     from matplotlib.figure import Figure
 
     steps = [m for m in metrics if "reward" in m]
@@ -15,6 +16,10 @@ def learning_curve(metrics: list[dict[str, Any]], path: Path, title: str) -> Pat
     x = [m["step"] for m in steps]
     top.plot(x, [m["reward"] for m in steps], color="0.75", lw=1, label="reward of the step's rollouts (sampled)")
     top.plot(x, smooth([m["reward"] for m in steps]), color="C0", lw=2, label="the same, smoothed")
+    stages = [m["step"] for before, m in pairwise(steps) if m.get("stage", 0) != before.get("stage", 0)]
+    for axes in (top, bottom):
+        for step in stages:
+            axes.axvline(step - 0.5, color="0.4", lw=1, ls=":")
     low = [m["validation"]["accuracy"] - m["validation"]["ci95"][0] for m in checks]
     high = [m["validation"]["ci95"][1] - m["validation"]["accuracy"] for m in checks]
     top.errorbar(

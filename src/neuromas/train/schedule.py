@@ -43,8 +43,8 @@ class Schedule:
         return self._orders[pool, epoch]
 
 
-def learning_rate(config: RunConfig, step: int) -> float:
-    """Learning rate of `step` (from 1): linear warm-up, then constant or linearly to 0 at the end."""
+def learning_rate(config: RunConfig, step: int, start: int = 0) -> float:
+    """Learning rate of `step`: linear warm-up after step `start`, then constant or linearly to 0 at the end."""
     t = config.train
-    rate = t.learning_rate * min(1.0, step / t.warmup if t.warmup else 1.0)
+    rate = t.learning_rate * min(1.0, (step - start) / t.warmup if t.warmup else 1.0)
     return rate * (1 - (step - 1) / t.steps) if t.decay == "linear" else rate

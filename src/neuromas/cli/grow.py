@@ -1,0 +1,43 @@
+"""`neuromas grow`: a larger network out of a trained one."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def main(
+    run: Annotated[Path, tyro.conf.Positional],
+    topology: str,
+    out: Path,
+    init: Literal["fade", "copy", "zero", "noise"] = "fade",
+    steps: int | None = None,
+    anneal: int = 20,
+    freeze: int = 0,
+    old_scale: float = 1.0,
+    learning_rate: float | None = None,
+    checkpoint: Literal["last", "best"] = "last",
+) -> None:
+    """Grow a trained network; `neuromas train --resume --out OUT` then trains it on.
+
+    Args:
+        run: The run folder of the trained network. It stays as it is.
+        topology: The larger topology; it must contain the run's. See `neuromas draw`.
+        out: A new run folder, with the history of the old one.
+        init: How new nodes begin: faded in, as a copy of a sibling, as the bare backbone, or with noise.
+        steps: Further steps; by default as many as the run has.
+        anneal: Steps over which `fade` opens the new nodes.
+        freeze: First steps in which old nodes do not learn.
+        old_scale: Learning rate of old message nodes, as a multiple.
+        learning_rate: Of AdamW from here on; by default as before.
+        checkpoint: Which state of the run: its last one, or the best on validation.
+    """
+    from neuromas.cli.show import print_growth
+    from neuromas.files import read_json_lines
+    from neuromas.train.extend import extend
+
+    stage = {"topology": topology, "init": init, "anneal": anneal, "freeze": freeze, "old_scale": old_scale}
+    stage |= {"learning_rate": learning_rate}
+    further = steps or max((line["step"] for line in read_json_lines(run / "metrics.jsonl")), default=0)
+    progress = extend(run, stage, out, steps=further, which=checkpoint)
+    print_growth(progress.lineage[-1], f"neuromas train --resume --out {out}", further)

@@ -1,0 +1,75 @@
+"""A run that grows out of another one: its history, a further stage, and a folder of its own."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from neuromas.config import RunConfig, StageConfig, override
+from neuromas.errors import CheckpointError, ConfigError, TopologyError
+from neuromas.files import keep_json_lines, write_json
+from neuromas.network.backbone import Backbone
+from neuromas.train import checkpoint
+from neuromas.train.checkpoint import Progress
+from neuromas.train.folder import LOGS, saved_config
+from neuromas.train.loop import Run
+from neuromas.train.stages import stages_of, without_files
+
+
+def extend(
+    run: Path, stage: dict[str, Any], out: Path, *, steps: int, which: str = "last", backbone: Backbone | None = None
+) -> Progress:
+    """Make the run folder `out`: `run` up to a checkpoint, grown, to be trained for `steps` more steps.
+
+    stage: what `StageConfig` says of the further stage.
+
+    It is what a run would be whose recipe had that stage, so `train` continues it with resume=True. `which`: the "last"
+    checkpoint, or the "best" on validation. `out` is made whole or not at all. Raises `TopologyError` where the
+    stage's topology does not contain the run's.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} exists and is not empty; choose another --out")
+    parent = saved_config(run)
+    source = run / "best" if which == "best" else checkpoint.newest(run / "checkpoints")
+    if source is None or not source.exists():
+        raise CheckpointError(f"{run} holds no checkpoint yet; wait for its first step")
+    progress = checkpoint.progress_of(source, max(1, len(parent.stages)))
+    config = extended(parent, progress, stage, steps)
+    work = out.with_name(f".{out.name}.{os.getpid()}.growing")
+    try:
+        for file in LOGS:
+            if (run / file).exists():
+                work.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(run / file, work / file)
+                keep_json_lines(work / file, progress.step)
+        for kept in {source.resolve(), *([(run / "best").resolve()] if (run / "best").exists() else [])}:
+            shutil.copytree(kept, work / "checkpoints" / kept.name)
+            if kept == (run / "best").resolve():
+                checkpoint.mark_best(work, work / "checkpoints" / kept.name)
+        write_json(work / "config.json", config.model_dump(mode="json"))
+        grown = Run.open(config, work, resume=True, backbone=backbone)
+        grown.advance()
+        grown.progress.lineage[-1] |= {"run": run.name, "checkpoint": source.resolve().name}
+        grown.save()
+        os.replace(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return grown.progress
+
+
+def extended(parent: RunConfig, progress: Progress, stage: dict[str, Any], steps: int) -> RunConfig:
+    """The settings of a run that is as `parent` up to `progress`, then has one more stage of `steps` steps."""
+    if parent.method != "neuromas":
+        raise ConfigError(f"the run was trained by method {parent.method!r}, whose roles are fixed; only networks grow")
+    done = progress.step - progress.stage_start
+    if done == 0:
+        raise ConfigError("the run has no step in its present stage yet; train it first, or give the larger topology")
+    before = [*(parent.stages or [StageConfig()])][: progress.stage + 1]
+    before[-1] = before[-1].model_copy(update={"steps": done})
+    length = {"train.steps": progress.step + steps, "stages": [*(s.model_dump() for s in before), stage]}
+    data = override(parent.model_dump(), length)
+    data["train"]["stop_after_seconds"] = None  # a limit of the parent's; it has perhaps been reached
+    config = without_files(RunConfig.make(data))
+    if stages_of(config)[-1].growth is None:
+        raise TopologyError(f"the run has topology {stages_of(config)[-1].topology.name} already; name a larger one")
+    return config

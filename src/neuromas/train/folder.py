@@ -1,0 +1,98 @@
+"""What a run leaves in its folder besides checkpoints: settings, lines of figures, sampled traces, failed batches."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from neuromas.config import RunConfig
+from neuromas.errors import CheckpointError, DivergenceError
+from neuromas.files import append_json_line, write_json
+from neuromas.train import checkpoint
+from neuromas.train.step import StepResult
+
+Watch = Callable[[dict[str, Any]], None]  # called with every line of metrics.jsonl
+
+LOGS = ("metrics.jsonl", "samples.jsonl", "trees.jsonl")  # one record or more a step
+_SAMPLES = 2  # traces kept each time a validation is made
+
+
+def saved_config(run: Path) -> RunConfig:
+    """The settings of a run. Raises `CheckpointError` when `run` is no run folder."""
+    if not (run / "config.json").is_file():
+        raise CheckpointError(f"{run} is not a run folder (no config.json); make one with: neuromas train")
+    return RunConfig.make(json.loads((run / "config.json").read_text(encoding="utf-8")))
+
+
+def check_same(config: RunConfig, out: Path) -> None:
+    """Refuse to continue a run under other settings; only its length may change."""
+    saved = saved_config(out)
+    length = {"train": {"steps": 0, "stop_after_seconds": None}}
+    mine, theirs = (c.model_dump(mode="json") for c in (config, saved))
+    differ = [
+        f"{section}.{key} was {theirs[section][key]!r}, is {value!r}"
+        for section, settings in mine.items()
+        if isinstance(settings, dict) and isinstance(theirs[section], dict)
+        for key, value in settings.items()
+        if theirs[section].get(key) != value and key not in length.get(section, {})
+    ]
+    differ += [
+        f"{k} was {theirs[k]!r}, is {v!r}"
+        for k, v in mine.items()
+        if k in ("method", "topology", "seed", "stages") and theirs[k] != v
+    ]
+    if differ:
+        raise CheckpointError(
+            f"the run in {out} has other settings: {'; '.join(differ)}; resume with its own (neuromas train --resume "
+            f"--out {out}), or start another run in another folder"
+        )
+    write_json(out / "config.json", mine)
+
+
+def saved(error: DivergenceError, out: Path, step: int) -> DivergenceError:
+    """The same error, once the offending batch is on disk."""
+    file = out / f"failed-step-{step}.json"
+    write_json(file, {"error": str(error), "traces": [trace.to_dict() for trace in error.traces]})
+    newest = checkpoint.newest(out / "checkpoints")
+    return DivergenceError(f"{error}. The batch is in {file}, the last good state in {newest}", error.traces)
+
+
+def keep_samples(out: Path, step: int, result: StepResult) -> None:
+    """Append the first traces of a step to samples.jsonl."""
+    for trace, grade in list(zip(result.traces, result.grades, strict=True))[:_SAMPLES]:
+        append_json_line(out / "samples.jsonl", {"step": step, "reward": grade.reward, "trace": trace.to_dict()})
+
+
+class Logger:
+    """Writes each line to metrics.jsonl and to TensorBoard, and shows it to whoever watches."""
+
+    def __init__(self, out: Path, watch: Watch | None) -> None:
+        self._file, self._watch = out / "metrics.jsonl", watch
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:  # TensorBoard is not installed: the JSON lines hold everything
+            self._board = None
+        else:
+            self._board = SummaryWriter(str(out / "tensorboard"))
+
+    def log(self, line: dict[str, Any]) -> None:
+        append_json_line(self._file, line)
+        if self._board is not None:
+            for name, value in _flat(line).items():
+                self._board.add_scalar(name, value, line["step"])
+        if self._watch is not None:
+            self._watch(line)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    out: dict[str, float] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            out |= _flat(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            out[prefix + key] = float(value)
+    return out

@@ -1,0 +1,113 @@
+"""The stages of a run that grows: what each trains, what is absent from a rollout, and when it ends. Pure functions."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from neuromas.config import RunConfig, StageConfig
+from neuromas.errors import TopologyError
+from neuromas.network.forward import Absent
+from neuromas.network.sampling import stream_key, uniforms
+from neuromas.network.topology import Topology, Unit
+from neuromas.train.growth import Growth, between
+from neuromas.train.transplant import sibling
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a run. Steps of a stage are counted from 1."""
+
+    number: int  # from 0
+    settings: StageConfig
+    topology: Topology
+    growth: Growth | None = None  # from the stage before; None in the first stage and where nothing grows
+
+    def alpha(self, k: int) -> float:
+        """The share of rollouts in which what grew is present, at the stage's k-th step."""
+        fading = self.growth is not None and self.settings.init == "fade" and self.settings.anneal > 0
+        return min(1.0, k / self.settings.anneal) if fading else 1.0
+
+    def scales(self, k: int) -> dict[str, float]:
+        """What the learning rate of old nodes is multiplied with, at the stage's k-th step."""
+        if self.growth is None:
+            return {}
+        old = [n for n in self.topology.nodes if n not in self.growth.units]
+        message = 0.0 if k <= self.settings.freeze else self.settings.old_scale
+        return dict.fromkeys(old, message) | {self.topology.output: float(k > self.settings.freeze)}
+
+    def over(self, rewards: list[float], k: int) -> bool:
+        """Whether the stage ends after its k-th step; rewards: the mean of each step, the last `window` at least.
+
+        Only steps in which everything was present count for a promotion.
+        """
+        s = self.settings
+        whole = rewards[-s.window :] if self.alpha(max(1, k - s.window + 1)) == 1 else []
+        promoted = s.promote is not None and len(whole) == s.window and sum(whole) / s.window >= s.promote
+        return promoted or (s.steps is not None and k >= s.steps)
+
+
+def stages_of(config: RunConfig) -> list[Stage]:
+    """The stages of a run, each grown out of the one before; one where the recipe has none.
+
+    Raises `TopologyError` where a topology does not contain the one before.
+    """
+    out: list[Stage] = []
+    for number, settings in enumerate(config.stages or (StageConfig(),)):
+        spec: Any = settings.topology if settings.topology is not None else None if out else config.topology
+        asked = out[-1].topology if spec is None else Topology.parse(spec)
+        growth = between(out[-1].topology, asked) if out else None
+        out.append(
+            Stage(number, settings, growth.topology if growth else asked, growth if growth and growth.units else None)
+        )
+    return out
+
+
+def lineage(stage: Stage, step: int) -> dict[str, Any]:
+    """The record of a growth: after which step, from which nodes to which, by what, and how new nodes begin.
+
+    mapping: id of each old node, which it keeps -> its id in the topology that the recipe asked for.
+    """
+    growth, init = stage.growth, stage.settings.init
+    assert growth is not None
+    record = {"step": step, "operators": list(growth.operators), "mapping": growth.mapping, "new": list(growth.nodes)}
+    copied = {"copied": {node: sibling(growth, node) for node in growth.nodes}} if init == "copy" else {}
+    return record | {"init": init} | copied
+
+
+def without_files(config: RunConfig) -> RunConfig:
+    """The same run with topologies that are given as files written out, so that it does not depend on those."""
+    whole = lambda spec: Topology.parse(spec).to_dict() if isinstance(spec, str) and Path(spec).is_file() else spec
+    stages = tuple(s.model_copy(update={"topology": whole(s.topology)}) for s in config.stages)
+    return config.model_copy(update={"topology": whole(config.topology), "stages": stages})
+
+
+def absent(stage: Stage, k: int, dropout: float, *, seed: int, step: int) -> Absent:
+    """What does not exist in each rollout of a step, the stage's k-th: a function of (seed, step, question, rollout).
+
+    What grew is there with probability alpha, all of it or nothing. Each hidden node is missing with probability
+    `dropout` besides; all stay where what would remain is no network.
+    """
+    alpha, topology = stage.alpha(k), stage.topology
+    hidden = [n for n in topology.nodes if n != topology.output]
+    if alpha == 1 and not (dropout and hidden):
+        return ()
+
+    def missing(question: str, rollout: int) -> Collection[Unit]:
+        keys = [stream_key(seed, step, question, rollout, what) for what in ("fade", *map("drop {}".format, hidden))]
+        fade, *drop = uniforms(keys, 1)[:, 0]  # numbers in [0, 1)
+        closed = stage.growth.units if stage.growth and fade >= alpha else frozenset[Unit]()
+        dropped = {n for n, chance in zip(hidden, drop, strict=True) if chance < dropout}
+        return closed | dropped if dropped and _possible(topology, closed | dropped) else closed
+
+    return missing
+
+
+@lru_cache(4096)
+def _possible(topology: Topology, units: frozenset[Unit]) -> bool:
+    try:
+        topology.without(units)
+    except TopologyError:
+        return False
+    return True

@@ -1,0 +1,61 @@
+"""Carrying what a network has learned into a larger one, and how its new nodes begin."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from neuromas.network.adapters import AdapterBank
+from neuromas.network.forward import Network
+from neuromas.network.sampling import stream_key
+from neuromas.train.growth import Growth
+
+Init = Literal["fade", "copy", "zero", "noise"]
+
+
+def transplant(parent: Network, growth: Growth, init: Init, seed: int) -> Network:
+    """A network of the larger topology in which old nodes keep their adapters.
+
+    New ones begin as the bare backbone (`fade`, `zero`: these differ in how training lets them speak), as a copy of
+    their sibling (`copy`), or with a random B that is as wide, in each tensor, as those of the old nodes (`noise`).
+    Where all nodes are tied to one adapter they use that, whatever `init` says.
+    """
+    old = parent.adapters
+    own = all(node == name for node, name in old.nodes.items())
+    bank = AdapterBank(
+        {node: node if own else old.names[0] for node in growth.topology.nodes},
+        old.shapes,
+        rank=old.rank,
+        alpha=old.alpha,
+        seed=seed,
+        device=parent.backbone.device,
+    )
+    kept = [bank.names.index(name) for name in old.names]
+    new = {node: bank.index[node] for node in growth.nodes if own}
+    with torch.no_grad():
+        for mine, theirs in zip(bank.stacks(), old.stacks(), strict=True):
+            mine[kept] = theirs
+            for node, n in new.items() if init == "copy" else ():
+                mine[n] = mine[bank.index[sibling(growth, node)]]
+        for key, stack in bank.B.items() if init == "noise" else ():
+            width = stack[kept].square().mean().sqrt()
+            for node, n in new.items():
+                stack[n] = width * _normal(stack[n], stream_key(seed, "noise", node, key))
+    return Network(growth.topology, parent.backbone, bank, parent.limits, parent.decoding)
+
+
+def sibling(growth: Growth, node: str) -> str:
+    """The old node that a new one copies: the nearest in its layer, else in the nearest layer; of equals the earlier.
+
+    The output counts only where no message node is old.
+    """
+    layers = growth.topology.layers
+    place = {n: (layer, index) for layer, row in enumerate(layers) for index, n in enumerate(row)}
+    (layer, index), output = place[node], growth.topology.output
+    far = lambda n: (n == output, abs(place[n][0] - layer), abs(place[n][1] - index), place[n])
+    return min((n for n in growth.topology.nodes if n not in growth.units), key=far)
+
+
+def _normal(like: Tensor, key: int) -> Tensor:
+    generator = torch.Generator().manual_seed(key)
+    return torch.randn(like.shape, generator=generator).to(like.device)
