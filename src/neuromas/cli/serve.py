@@ -1,4 +1,4 @@
-"""`neuromas serve`: a run as a server that speaks OpenAI's API, with a page to watch it think."""
+"""`neuromas serve`: a run as a server that speaks OpenAI's API."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def main(
     body_bytes: int = 1 << 20,
     threads: int | None = None,
 ) -> None:
-    """Serve a system: /v1/chat/completions and /v1/completions as OpenAI's clients call them, and a page at /.
+    """Serve a system: /v1/chat/completions and /v1/completions as OpenAI's clients call them.
 
     Args:
         system: A run folder, or a baseline (see `neuromas baselines`).

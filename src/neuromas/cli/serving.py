@@ -54,6 +54,6 @@ def show_address(bound: socket.socket, model: str, key: str | None) -> None:
     shown = f"[{host}]" if ":" in host else host
     locked = "a key is needed" if key else "no key is needed"
     print(
-        f"{model}: http://{shown}:{port}/ (page), http://{shown}:{port}/v1 (OpenAI's API; {locked}). Ctrl-C ends it.",
+        f"{model}: http://{shown}:{port}/v1 (OpenAI's API; {locked}). Ctrl-C ends it.",
         flush=True,
     )
