@@ -7,7 +7,7 @@ import torch
 
 from helpers import make_network, questions
 from neuromas.network.forward import Ask
-from neuromas.network.sampling import Decoding, draw, draw_each
+from neuromas.network.sampling import Decoding, draw
 from neuromas.serve.conversation import question_text
 from neuromas.serve.engine import Engine
 from neuromas.serve.job import Delta, Done, Event, Job, NodeDelta, NodeDone, Wish, cut, held_back
@@ -20,7 +20,7 @@ GREEDY, WARM, NUCLEUS = Decoding(greedy=True), Decoding(temperature=0.7), Decodi
 def test_rows_that_choose_differently_draw_as_they_do_alone() -> None:
     logits, uniform = torch.randn(6, 300), torch.rand(6, dtype=torch.float64)
     hows = [NUCLEUS, GREEDY, WARM, GREEDY, NUCLEUS, WARM]
-    together = draw_each(logits, uniform, hows)
+    together = draw(logits, uniform, hows)
     alone = [draw(logits[b : b + 1], uniform[b : b + 1], how) for b, how in enumerate(hows)]
     for mixed, single in zip(together, zip(*alone, strict=True), strict=True):
         assert torch.equal(mixed, torch.cat(single))

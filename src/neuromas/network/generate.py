@@ -13,7 +13,7 @@ from neuromas.network.adapters import AdapterBank, Route
 from neuromas.network.backbone import Backbone
 from neuromas.network.packed import Group, PackedPass
 from neuromas.network.products import laid_out
-from neuromas.network.sampling import Decoding, draw_each, uniforms
+from neuromas.network.sampling import Decoding, draw, uniforms
 
 GoOn = Callable[[int, list[int]], bool]  # (row, its tokens so far) → whether it may write more
 
@@ -49,7 +49,8 @@ def generate(
     with torch.no_grad(), laid_out(backbone.model, len(keys), max_tokens):
         batch = PackedPass(list(groups), room=max_tokens, device=backbone.device)
         router = _Routes(backbone, bank, groups)
-        hows = [how] * len(keys) if isinstance(how, Decoding) else how
+        if not isinstance(how, Decoding) and len(set(how)) == 1:
+            how = how[0]
         uniform_BT = torch.from_numpy(uniforms(keys, max_tokens)).to(backbone.device)
         hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, router.route(batch))
         last = hidden[batch.last_at_B]
@@ -58,7 +59,8 @@ def generate(
         drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # since the last look
         route: Route | None = None
         for step in range(max_tokens):
-            drawn.append(draw_each(backbone.logits(last), uniform_BT[:, step], [hows[r] for r in rows]))
+            ways = how if isinstance(how, Decoding) else [how[r] for r in rows]
+            drawn.append(draw(backbone.logits(last), uniform_BT[:, step], ways))
             token, look = drawn[-1][0], (step + 1) % block == 0 or step + 1 == max_tokens
             if look:
                 still = _append(done, rows, drawn, backbone.end_ids, go_on)
