@@ -90,7 +90,7 @@ class PackedPass:
         self.prefix_len_U = self.prefix_len_U.to(device)
         self._cache: dict[
             int, tuple[Tensor, Tensor, Tensor, Tensor]
-        ] = {}  # layer -> prefix K, V, own K, V; K transposed
+        ] = {}  # layer -> prefix K (transposed), V, own K, V
         self._masks: dict[tuple[Any, ...], Tensor] = {}
         self._own_masks: dict[tuple[Any, ...], Tensor] = {}
         self._first = True
@@ -132,28 +132,28 @@ class PackedPass:
         as_computed = (lambda x: x.float()) if q.device.type == "cpu" else (lambda x: x)
         prefix_q, own_q = map(as_computed, self._slots.spread(q_MHD, K))
         if self._first:
-            by_size = lambda x: (as_computed(x)[..., 0, :, :] * scale).transpose(-1, -2)
-            prefix_k, own_k = map(by_size, self._slots.spread(k_MKD, K))
+            prefix_k, own_k = (as_computed(x)[..., 0, :, :] * scale for x in self._slots.spread(k_MKD, K))
             prefix_v, own_v = (as_computed(x)[..., 0, :, :] for x in self._slots.spread(v_MKD, K))
-            if self.room:  # keys lie, scaled, as they will be multiplied
-                self._cache[layer] = prefix_k.contiguous(), prefix_v, *self._grown(own_k.contiguous(), own_v)
+            prefix_k = prefix_k.transpose(-1, -2)
+            if self.room:  # a prefix's keys lie as they will be multiplied, own ones as they are written
+                self._cache[layer] = prefix_k.contiguous(), prefix_v, self._grown(own_k), self._grown(own_v)
             prefix_out = self._attend_prefix(prefix_q, prefix_k, prefix_v, window)
         else:
             prefix_out, (prefix_k, prefix_v, own_k, own_v) = prefix_q, self._cache[layer]
-            own_k, own_v = self._grown(own_k, own_v)
+            own_k, own_v = self._grown(own_k), self._grown(own_v)
             self._cache[layer] = prefix_k, prefix_v, own_k, own_v
             u, g = self._own_row // self.G, self._own_row % self.G
-            own_k[u, :, g, :, self._own_col] = as_computed(k_MKD) * scale
+            own_k[u, :, g, self._own_col] = as_computed(k_MKD) * scale
             own_v[u, :, g, self._own_col] = as_computed(v_MKD)
         own_out = self._attend_own(own_q, prefix_k, prefix_v, own_k, own_v, window) if self.C else own_q
         return self._slots.collect(prefix_out, own_out)[None].to(dtype)
 
-    def _grown(self, own_k: Tensor, own_v: Tensor) -> tuple[Tensor, Tensor]:
-        """The cache of own keys and values, with room for those in use and somewhat more, so that few passes grow it.
+    def _grown(self, own: Tensor) -> Tensor:
+        """The cache of own keys or values, with room for those in use and somewhat more, so that few passes grow it.
 
         Attention computes on all columns. That costs less than to cut the used ones out, which would copy them."""
-        more = min(-(-self.S // _GROWTH) * _GROWTH, max(self.own_len) + self.room) - own_v.shape[3]
-        return (F.pad(own_k, (0, more)), F.pad(own_v, (0, 0, 0, more))) if more > 0 else (own_k, own_v)
+        more = min(-(-self.S // _GROWTH) * _GROWTH, max(self.own_len) + self.room) - own.shape[3]
+        return F.pad(own, (0, 0, 0, more)) if more > 0 else own
 
     def _attend_prefix(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         """Causal attention of every prefix to itself; right padding is never seen by a real token.
@@ -186,11 +186,11 @@ class PackedPass:
     def _attend_own(self, q: Tensor, pk: Tensor, pv: Tensor, ok: Tensor, ov: Tensor, window: int | None) -> Tensor:
         """Own tokens to prefix and own keys under one softmax: [U, K, G, R, C, D].
 
-        q [U, K, G, R, C, D], pk and ok (scaled) [U, K, D, T] and [U, K, G, D, S], pv [U, K, T, D], ov [U, K, G, S, D].
+        q [U, K, G, R, C, D], pk (scaled) [U, K, D, T], pv [U, K, T, D], ok (scaled) and ov [U, K, G, S, D].
         """
         (U, K, G, R, C, D), S = q.shape, ov.shape[3]
         by_prefix, by_row = q.flatten(2, 4), q.flatten(3, 4)  # rows that share their keys
-        to_own = (by_row @ ok).view(U, K, G, R, C, S)
+        to_own = (by_row @ ok.transpose(-1, -2)).view(U, K, G, R, C, S)
         scores = torch.cat([(by_prefix @ pk).view(U, K, G, R, C, self.T), to_own], -1)
         weight = scores.add_(self._mask(C, S, window, q.dtype)).softmax(-1, dtype=torch.float32).to(q.dtype)
         on_prefix, on_own = weight.split([self.T, S], -1)
