@@ -225,7 +225,7 @@ def draw(record: dict[str, Any], decoding: str, path: Path) -> Path:
     nodes = found["values"]["nodes"]
     labels = {n: points(-v["cost"]) for n, v in nodes.items()}
     labels[topology.output] = f"{found['undisturbed']['accuracy']:.1%}"
-    widths = {edge: 0.6 + 9 * max(0.0, cost) for edge, cost in edge_costs(found, topology).items()}
+    widths = {edge: 0.6 + 6 * max(0.0, cost) for edge, cost in edge_costs(found, topology).items()}
     title = f"accuracy lost when silenced, in points ({decoding}, n = {record['n']})"
     path.parent.mkdir(parents=True, exist_ok=True)
     return save(
