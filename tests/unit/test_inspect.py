@@ -42,7 +42,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, topology: Any, voice: Voice) -> Net
     """A network whose nodes say what `voice` says; without training (B = 0) all say "hm"."""
 
     def generate(
-        _backbone: Any, bank: Any, groups: Sequence[Any], _keys: Any, limit: int, _how: Any
+        _backbone: Any, bank: Any, groups: Sequence[Any], _keys: Any, limit: int, _how: Any, **_rest: Any
     ) -> list[Completion]:
         trained = any(bool(stack.any()) for stack in bank.B.values())
         replies: list[Completion] = []

@@ -19,6 +19,7 @@ COMMANDS = {  # name → one line of help; the module has the same name
     "compare": "several systems, tasks and seeds: table, paired tests, report",
     "inspect": "what each node of a run says, and what it is worth",
     "ask": "ask a run one question and see the whole trace",
+    "serve": "a run behind OpenAI's API, and a page to watch it think",
     "tasks": "what can be trained and measured on",
     "baselines": "what a network can be compared with",
     "backbones": "which language models can be used",

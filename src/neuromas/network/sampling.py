@@ -60,22 +60,39 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, T
     the block), which is exact. On a CPU a few rows are drawn at a time, so that they stay in its cache.
     """
     B, V = logits_BV.shape
-    size = max(1, _CACHED // V) if logits_BV.device.type == "cpu" else B
-    parts = [_draw(logits_BV[i : i + size], uniform_B[i : i + size], how) for i in range(0, B, size)]
+    size = min(B, max(1, _CACHED // V)) if logits_BV.device.type == "cpu" else B
+    # All parts use the same memory: the first touch of fresh memory costs more than the arithmetic.
+    scaled, mass = logits_BV.new_empty(2, size, V, dtype=torch.float32).unbind()
+    starts = range(0, B, size)
+    parts = [_draw(logits_BV[i : i + size], uniform_B[i : i + size], how, scaled, mass) for i in starts]
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))  # pyright: ignore[reportReturnType]
 
 
-def _draw(logits_BV: Tensor, uniform_B: Tensor, how: Decoding) -> tuple[Tensor, Tensor, Tensor]:
-    scaled = logits_BV.float()
+def draw_each(logits_BV: Tensor, uniform_B: Tensor, hows: Sequence[Decoding]) -> tuple[Tensor, Tensor, Tensor]:
+    """`draw` where each row has its own way of choosing; rows that choose alike are drawn together."""
+    kinds = list(dict.fromkeys(hows))
+    if len(kinds) == 1:
+        return draw(logits_BV, uniform_B, kinds[0])
+    where = [torch.tensor([b for b, how in enumerate(hows) if how == kind], device=logits_BV.device) for kind in kinds]
+    parts = [draw(logits_BV[at], uniform_B[at], kind) for at, kind in zip(where, kinds, strict=True)]
+    back = torch.cat(where).argsort()
+    return tuple(torch.cat(x)[back] for x in zip(*parts, strict=True))  # pyright: ignore[reportReturnType]
+
+
+def _draw(
+    logits_BV: Tensor, uniform_B: Tensor, how: Decoding, scaled: Tensor, mass: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`draw` of a few rows; scaled and mass are memory for as many or more."""
+    shifted, mass = scaled[: len(logits_BV)].copy_(logits_BV), mass[: len(logits_BV)]
     if not how.greedy and how.temperature != 1:
-        scaled = scaled / how.temperature
-    shifted = scaled - scaled.amax(-1, keepdim=True)
+        shifted.div_(how.temperature)
+    shifted.sub_(shifted.amax(-1, keepdim=True))
     shifted.clamp_(min=torch.finfo(shifted.dtype).min)  # 0 * -inf would make the entropy NaN
-    mass = shifted.exp()
+    torch.exp(shifted, out=mass)
     total = mass.sum(-1)
     entropy = total.log() - torch.linalg.vecdot(mass, shifted) / total
     if how.greedy:
-        token = scaled.argmax(-1)
+        token = shifted.argmax(-1)
     else:
         token = _invert(mass if how.top_p == 1 else _nucleus(mass, total, how.top_p), uniform_B)
     logprob = shifted.gather(-1, token[:, None])[:, 0] - total.log()

@@ -20,7 +20,7 @@ from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
-from neuromas.train import checkpoint
+from neuromas.train import checkpoint, critic
 from neuromas.train.checkpoint import Progress, Trained
 from neuromas.train.folder import LOGS, Logger, Watch, check_same, keep_samples, saved, saved_config
 from neuromas.train.methods.collm import Collm, CollmTraining
@@ -111,6 +111,8 @@ def build(
         limits=limits,
         decoding=Decoding(temperature=s.temperature, top_p=s.top_p),
     )
+    if config.train.estimator == "critic":
+        critic.attach(network)
     return network, task
 
 
@@ -250,7 +252,7 @@ class Run:
 
 def _optimizer(config: RunConfig, network: Trained) -> NodeAdamW:
     t = config.train
-    return NodeAdamW(network.adapters, checkpoint.extras(network), betas=t.betas, weight_decay=t.weight_decay)
+    return NodeAdamW(network.adapters, network.extras, betas=t.betas, weight_decay=t.weight_decay)
 
 
 def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -> tuple[Trained, Task, RunConfig]:
