@@ -7,7 +7,7 @@ line of -log error over log q, q the trainable parameters, over every training r
 interval is a bootstrap that draws seeds anew for each system, and test questions anew for all of them.
 """
 
-import shutil
+import json
 import sys
 import textwrap
 from collections import defaultdict
@@ -35,13 +35,14 @@ Point = dict[str, Any]
 def main(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     lines: list[Point] = read_json_lines(folder / "points.jsonl")
-    if target != folder:
-        shutil.copyfile(folder / "points.jsonl", target / "points.jsonl")
     every = {m: at_chosen_rates([line for line in lines if line["method"] == m], m) for m in ABOUT}
     chosen = {m: runs for m, runs in every.items() if len(runs) == len(SEEDS) * len(SHAPES[m])}  # those complete
     if not chosen:
         sys.exit(f"no method is complete in {folder}; go on with: python tools/capacity_study.py {folder}")
     fits = {m: {d: exponents(runs, d) for d in ("sampled", "greedy")} for m, runs in chosen.items()}
+    if target != folder:
+        kept = (json.dumps(line) + "\n" for line in lines if line["method"] in chosen)
+        write_text(target / "points.jsonl", "".join(kept))
     write_json(target / "exponents.json", fits)
     picture = draw(chosen, fits, target / "error_parameters.png")
     write_text(target / "report.md", to_markdown(content(chosen, fits, picture)))
