@@ -34,6 +34,12 @@ def test_siblings_that_take_either_part_at_random_have_none_though_their_message
     assert found.p > 0.01
 
 
+def test_words_that_never_come_again_tell_nothing_of_their_writer() -> None:
+    words = iter("".join(chr(97 + int(c)) for c in RNG.integers(0, 26, 12)) for _ in range(400))
+    found = distinctness([[next(words), next(words)] for _ in range(200)])
+    assert abs(found.bits) < 0.05
+
+
 def test_a_habit_that_holds_nine_times_in_ten_has_the_information_of_that_channel() -> None:
     slip = lambda: RNG.random() < 0.1
     texts = [["b" if slip() else "a", "a" if slip() else "b"] for _ in range(2000)]

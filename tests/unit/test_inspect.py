@@ -15,7 +15,7 @@ from neuromas.analysis.report import content, edge_costs, write_report
 from neuromas.analysis.study import Sizes, specialised, study, verdict
 from neuromas.errors import ConfigError
 from neuromas.evaluate.render import Table
-from neuromas.evaluate.stats import Paired
+from neuromas.evaluate.stats import Paired, holm
 from neuromas.network import forward
 from neuromas.network.forward import Limits, Network
 from neuromas.network.generate import Completion
@@ -125,6 +125,8 @@ def test_each_intervention_has_the_effect_that_the_script_gives_it(found) -> Non
     assert row(found, "swapped", "1.3 ↔ 1.4")["accuracy"] == 1
     assert row(found, "swapped", "1.1 ↔ 1.2")["accuracy"] == 0
     assert row(found, "silenced", "1.2")["difference_ci95"] == [-1, -1]
+    rows = found["decodings"]["greedy"]["interventions"]
+    assert [r["p_holm"] for r in rows] == holm([r["p"] for r in rows])
 
 
 def test_messages_without_difference_count_as_none_and_the_untrained_network_is_measured_beside(found) -> None:

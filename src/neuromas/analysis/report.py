@@ -127,11 +127,11 @@ def apart(found: dict[str, Any]) -> Block:
             [
                 str(mine["layer"]),
                 specialised(mine, before),
-                f"{mine['bits']:.2f} of {mine['most']:.2f}",
+                f"{_bit(mine['bits'])} of {mine['most']:.2f}",
                 _bits(mine),
                 f"{mine['null_mean']:.2f}; {mine['null_95']:.2f}",
                 f"{mine['p']:.3f}",
-                f"{before['bits']:.2f}",
+                _bit(before["bits"]),
                 _bits(before),
                 f"{mine['same']:.0%} ({before['same']:.0%})",
                 "; ".join(f"{node}: {' '.join(marks)}" for node, marks in telling if marks),
@@ -143,7 +143,11 @@ def apart(found: dict[str, Any]) -> Block:
 
 def _bits(of: dict[str, Any]) -> str:
     low, high = of["ci95"]
-    return f"{low:.2f} to {high:.2f}".replace("-", "−")
+    return f"{_bit(low)} to {_bit(high)}"
+
+
+def _bit(x: float) -> str:
+    return f"{round(x, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: no minus before nought
 
 
 def disturbed(found: dict[str, Any]) -> Table:
@@ -225,8 +229,8 @@ def draw(record: dict[str, Any], decoding: str, path: Path) -> Path:
     nodes = found["values"]["nodes"]
     labels = {n: points(-v["cost"]) for n, v in nodes.items()}
     labels[topology.output] = f"{found['undisturbed']['accuracy']:.1%}"
-    widths = {edge: 0.6 + 9 * max(0.0, cost) for edge, cost in edge_costs(found, topology).items()}
-    title = f"accuracy lost when silenced, in points ({decoding}, n = {record['n']})"
+    widths = {edge: 0.6 + 6 * max(0.0, cost) for edge, cost in edge_costs(found, topology).items()}
+    title = f"points lost when silenced ({decoding})"
     path.parent.mkdir(parents=True, exist_ok=True)
     return save(
         topology, path, labels=labels, values={n: v["cost"] for n, v in nodes.items()}, edge_widths=widths, title=title
