@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
 from neuromas.tasks.base import Task
-from neuromas.train import credit, critic, objectives
+from neuromas.train import critic, objectives
 from neuromas.train.credit import in_turn
 from neuromas.train.step import train_step
 from neuromas.types import Grade, Message
@@ -143,8 +142,14 @@ def gradient(
         ]
         scores = torch.stack([torch.stack(x) for x in again])[sets]
         hidden = torch.einsum("xgnk,xgnkt->xt", weights_XGNK, scores)
-        passes = [[o.said, *((x, o.said[B], z) for x, z in zip(o.drawn[A], o.drawn_answers[A], strict=True)),
-                   *((o.said[A], y, z) for y, z in zip(o.drawn[B], o.drawn_answers[B], strict=True))] for o in outcomes]
+        passes = [
+            [
+                o.said,
+                *((x, o.said[B], z) for x, z in zip(o.drawn[A], o.drawn_answers[A], strict=True)),
+                *((o.said[A], y, z) for y, z in zip(o.drawn[B], o.drawn_answers[B], strict=True)),
+            ]
+            for o in outcomes
+        ]
         tree = torch.cat([rewards_XG[..., None], rewards[..., 1:].flatten(2)], 2)
         answered = torch.stack([torch.stack([toy.scores[OUT, said] for said in tree]) for tree in passes])[sets]
         out = torch.einsum("xgb,xgbt->xt", objectives.leave_tree_out(tree), answered)
@@ -214,6 +219,49 @@ def test_a_critic_is_unbiased_whatever_it_says(toy: TwoLayers, value: float) -> 
     torch.testing.assert_close(moments(toy, "critic", 2, baseline=value)[0], toy.exact)
 
 
+def table() -> list[str]:
+    """The rows of docs/estimators.md on the network of two layers, computed; a call is a token here."""
+    toy = TwoLayers()
+    b = toy.mean_reward()
+    kinds: list[tuple[str, str, int, dict[str, Any]]] = [
+        ("leave_one_out", "leave_one_out", 2, {}),
+        ("leave_one_out", "leave_one_out", 4, {}),
+        ("leave_one_out", "leave_one_out", 8, {}),
+        ("critic", "critic, V = E[R]", 4, {"baseline": b}),
+        ("critic", "critic, V = E[R] + 0.2", 4, {"baseline": b + 0.2}),
+        ("difference", "difference", 4, {}),
+        ("counterfactual", "counterfactual, K = 1", 2, {"K": 1}),
+        ("counterfactual", "counterfactual, K = 1", 3, {"K": 1}),
+        ("counterfactual", "counterfactual, K = 2", 2, {"K": 2}),
+    ]
+    rows: list[str] = []
+    for name, label, G, options in kinds:
+        mean, variance, calls = moments(toy, name, G, **options)
+        error = (mean - toy.exact).norm() / toy.exact.norm()
+        hidden, out = variance[:4].sum().item(), variance[4:].sum().item()
+        rows.append(
+            f"| {label} | {G} | {error:.3f} | {calls:.1f} | {hidden:.4f} | {out:.4f} | "
+            f"{hidden * calls:.2f} | {out * calls:.2f} |"
+        )
+    return rows
+
+
+def test_the_published_table_of_credit_is_the_computed_one() -> None:
+    """Remake it with: python -c "from test_credit import table; print(*table(), sep='\\n')"."""
+    lines = TABLE.read_text(encoding="utf-8").split("## Telling nodes apart")[1].splitlines()
+    assert [line for line in lines if line.startswith(("| l", "| c", "| d"))] == table()
+
+
+def test_counterfactual_is_less_noisy_for_hidden_nodes_at_equal_calls(toy: TwoLayers) -> None:
+    """Than the shared advantage with more rollouts than its calls would buy; `difference` is not, here."""
+    _, shared, shared_calls = moments(toy, "leave_one_out", 8)
+    _, branched, calls = moments(toy, "counterfactual", 2, K=1)
+    _, silenced, silenced_calls = moments(toy, "difference", 4)
+    noise = lambda variance, calls: (variance[:4].sum() * calls).item()
+    assert noise(branched, calls) < 0.5 * noise(shared, shared_calls)
+    assert noise(silenced, silenced_calls) > noise(shared, shared_calls)
+
+
 def test_golden_advantages_of_trees() -> None:
     rewards = torch.tensor([[[[1.0, 0.0, 0.5], [1.0, 1.0, 1.0]]]], dtype=F64)  # one rollout, two nodes, three draws
     expected = torch.tensor([[[[0.25, -0.25, 0.0], [0.0, 0.0, 0.0]]]], dtype=F64)
@@ -221,7 +269,9 @@ def test_golden_advantages_of_trees() -> None:
     trees = torch.tensor([[[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]]], dtype=F64)
     expected = torch.tensor([[[0.25, -0.25], [-0.375, -0.375], [0.375, 0.375]]], dtype=F64)
     torch.testing.assert_close(objectives.leave_tree_out(trees), expected)
-    torch.testing.assert_close(objectives.leave_tree_out(trees[..., :1])[..., 0], objectives.leave_one_out(trees[..., 0]))
+    torch.testing.assert_close(
+        objectives.leave_tree_out(trees[..., :1])[..., 0], objectives.leave_one_out(trees[..., 0])
+    )
     without = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]], dtype=F64)
     found = objectives.difference(torch.tensor([[1.0, 0.0]], dtype=F64), without)
     torch.testing.assert_close(found, torch.tensor([[[0.0, 1.0, 1.0], [0.0, -1.0, -1.0]]], dtype=F64))
@@ -289,6 +339,11 @@ def exact_gradient(network: Network, task: Task) -> list[Tensor]:
     return found
 
 
+def products(xs: list[Tensor], ys: list[Tensor]) -> Tensor:
+    """Inner product of two gradients, node by node [3]."""
+    return torch.stack([sum((x[n] * y[n]).sum() for x, y in zip(xs, ys, strict=True)) for n in range(3)])
+
+
 SETTINGS = [
     {"estimator": "counterfactual"},
     {"estimator": "counterfactual", "alternatives": 2, "credit_nodes": 1},
@@ -313,11 +368,10 @@ def test_the_gradients_of_many_steps_average_to_the_exact_one(settings: dict[str
     for step in range(1, 25):
         train_step(network, optimizer, task, questions(1), config, step=step, seed=1)
         mine = [-p.grad for p in network.adapters.stacks() if p.grad is not None]
-        dot = lambda ys: torch.stack([sum((x[n] * y[n]).sum() for x, y in zip(mine, ys, strict=True)) for n in range(3)])
-        seen.append(torch.stack([dot(truth), dot(across)]))
+        seen.append(torch.stack([products(mine, truth), products(mine, across)]))
     found = torch.stack(seen)  # [step, direction, node]
     for direction, ys in enumerate((truth, across)):
-        exact = torch.stack([sum((x[n] * y[n]).sum() for x, y in zip(truth, ys, strict=True)) for n in range(3)])
+        exact = products(truth, ys)
         mean, error = found[:, direction].mean(0), found[:, direction].std(0) / len(found) ** 0.5
         assert ((mean - exact).abs() < 4 * error).all(), (mean, exact, error)
         if direction == 0:
@@ -339,7 +393,9 @@ def test_what_branches_cost_is_counted_in_the_steps_figures() -> None:
     assert branched["rollouts"] == plain["rollouts"] == 9
     assert branched["branch_calls"] >= 9 * 4, "each hidden node speaks again in each rollout"
     for key in ("calls", "generated_tokens"):
-        assert branched[key] == plain[key] + branched[key.replace("calls", "branch_calls").replace("generated", "branch")]
+        assert (
+            branched[key] == plain[key] + branched[key.replace("calls", "branch_calls").replace("generated", "branch")]
+        )
     assert branched["prompt_tokens"] > plain["prompt_tokens"]
     more = a_step(estimator="counterfactual", alternatives=2)
     assert more["branch_calls"] > 1.7 * branched["branch_calls"]
@@ -371,7 +427,9 @@ def test_with_one_node_there_is_nobody_to_tell_apart(estimator: str) -> None:
     grads: list[Tensor] = []
     for name in (estimator, "leave_one_out"):
         config = TrainConfig(rollouts=4, estimator=name)
-        train_step(network, torch.optim.SGD(network.adapters.stacks(), lr=0), task, questions(3), config, step=1, seed=0)
+        train_step(
+            network, torch.optim.SGD(network.adapters.stacks(), lr=0), task, questions(3), config, step=1, seed=0
+        )
         grads.append(network.adapters.gradient_norms())
     torch.testing.assert_close(*grads)
 

@@ -3,9 +3,9 @@
 Estimators that share one advantage among the nodes need the rewards alone. `critic` asks a regression over the
 question. `counterfactual` and `difference` go back to each hidden node and replay what follows
 (`network/branching.py`); the calls this takes are counted in the step's figures. No branch leaves at the output node,
-whose answer is what was graded: further rollouts tell more of it than further answers to the same messages. It, and hidden
-nodes whose turn it is not, have the leave-one-out advantage of the group; by `counterfactual` with the branches as
-further passes.
+whose answer is what was graded: further rollouts tell more of it than further answers to the same messages. It, and
+hidden nodes whose turn it is not, have the leave-one-out advantage of the group; by `counterfactual` with the branches
+as further passes.
 
 Legend: P question, G rollout, N node, J node branched at in this step, K draw of a node's message (0: the rollout's),
 T pass of a tree (0: the rollout).

@@ -26,6 +26,7 @@ from neuromas.train.checkpoint import Progress, Trained
 from neuromas.train.methods.collm import Collm, CollmTraining
 from neuromas.train.methods.malt import Malt, MaltTraining
 from neuromas.train.schedule import Schedule, learning_rate
+from neuromas.train.silence import silencing
 from neuromas.train.step import StepResult, train_step
 
 Watch = Callable[[dict[str, Any]], None]  # called with every line of metrics.jsonl
@@ -226,10 +227,16 @@ def _checkpoint(
 
 def _validate(network: Trained, task: Task, config: RunConfig, progress: Progress) -> dict[str, Any]:
     """Greedy accuracy on the validation split, for the step's line; remembers the best."""
-    found = evaluate(network, task, "validation", config.train.validation_questions).result
+    t = config.train
+    evaluation = evaluate(network, task, "validation", t.validation_questions)
+    found = evaluation.result
     if found["accuracy"] >= progress.best_validation:  # of equals the later: it has learned longer
         progress.best_validation, progress.best_step = found["accuracy"], progress.step
-    return {"validation": {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}}
+    line = {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}
+    if isinstance(network, Network) and t.silence_questions:
+        traces = evaluation.traces[: t.silence_questions]
+        line["silenced"] = silencing(network, task, task.questions("validation")[: len(traces)], traces)
+    return {"validation": line}
 
 
 def _saved(error: DivergenceError, out: Path, step: int) -> DivergenceError:
