@@ -11,8 +11,8 @@ from neuromas.types import Question, Trace
 
 
 def silencing(network: Network, task: Task, questions: Sequence[Question], traces: Sequence[Trace]) -> dict[str, Any]:
-    """Of each hidden node (`nodes`), and of `all` together: `changed`, the share of questions whose answer becomes another
-    one, and `cost`, the accuracy lost. traces: one greedy answer to each question; replayed from the node on.
+    """Of each hidden node (`nodes`), and of `all` together: `changed`, the share of questions whose answer becomes
+    another one, and `cost`, the accuracy lost. traces: one greedy answer to each question; replayed from the node on.
 
     Empty for a network without hidden nodes, and where nothing was asked.
     """
