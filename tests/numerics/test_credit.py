@@ -219,6 +219,49 @@ def test_a_critic_is_unbiased_whatever_it_says(toy: TwoLayers, value: float) -> 
     torch.testing.assert_close(moments(toy, "critic", 2, baseline=value)[0], toy.exact)
 
 
+def table() -> list[str]:
+    """The rows of docs/estimators.md on the network of two layers, computed; a call is a token here."""
+    toy = TwoLayers()
+    b = toy.mean_reward()
+    kinds: list[tuple[str, str, int, dict[str, Any]]] = [
+        ("leave_one_out", "leave_one_out", 2, {}),
+        ("leave_one_out", "leave_one_out", 4, {}),
+        ("leave_one_out", "leave_one_out", 8, {}),
+        ("critic", "critic, V = E[R]", 4, {"baseline": b}),
+        ("critic", "critic, V = E[R] + 0.2", 4, {"baseline": b + 0.2}),
+        ("difference", "difference", 4, {}),
+        ("counterfactual", "counterfactual, K = 1", 2, {"K": 1}),
+        ("counterfactual", "counterfactual, K = 1", 3, {"K": 1}),
+        ("counterfactual", "counterfactual, K = 2", 2, {"K": 2}),
+    ]
+    rows: list[str] = []
+    for name, label, G, options in kinds:
+        mean, variance, calls = moments(toy, name, G, **options)
+        error = (mean - toy.exact).norm() / toy.exact.norm()
+        hidden, out = variance[:4].sum().item(), variance[4:].sum().item()
+        rows.append(
+            f"| {label} | {G} | {error:.3f} | {calls:.1f} | {hidden:.4f} | {out:.4f} | "
+            f"{hidden * calls:.2f} | {out * calls:.2f} |"
+        )
+    return rows
+
+
+def test_the_published_table_of_credit_is_the_computed_one() -> None:
+    """Remake it with: python -c "from test_credit import table; print(*table(), sep='\\n')"."""
+    lines = TABLE.read_text(encoding="utf-8").split("## Telling nodes apart")[1].splitlines()
+    assert [line for line in lines if line.startswith(("| l", "| c", "| d"))] == table()
+
+
+def test_counterfactual_is_less_noisy_for_hidden_nodes_at_equal_calls(toy: TwoLayers) -> None:
+    """Than the shared advantage with more rollouts than its calls would buy; `difference` is not, here."""
+    _, shared, shared_calls = moments(toy, "leave_one_out", 8)
+    _, branched, calls = moments(toy, "counterfactual", 2, K=1)
+    _, silenced, silenced_calls = moments(toy, "difference", 4)
+    noise = lambda variance, calls: (variance[:4].sum() * calls).item()
+    assert noise(branched, calls) < 0.5 * noise(shared, shared_calls)
+    assert noise(silenced, silenced_calls) > noise(shared, shared_calls)
+
+
 def test_golden_advantages_of_trees() -> None:
     rewards = torch.tensor([[[[1.0, 0.0, 0.5], [1.0, 1.0, 1.0]]]], dtype=F64)  # one rollout, two nodes, three draws
     expected = torch.tensor([[[[0.25, -0.25, 0.0], [0.0, 0.0, 0.0]]]], dtype=F64)
@@ -296,6 +339,11 @@ def exact_gradient(network: Network, task: Task) -> list[Tensor]:
     return found
 
 
+def products(xs: list[Tensor], ys: list[Tensor]) -> Tensor:
+    """Inner product of two gradients, node by node [3]."""
+    return torch.stack([sum((x[n] * y[n]).sum() for x, y in zip(xs, ys, strict=True)) for n in range(3)])
+
+
 SETTINGS = [
     {"estimator": "counterfactual"},
     {"estimator": "counterfactual", "alternatives": 2, "credit_nodes": 1},
@@ -320,13 +368,10 @@ def test_the_gradients_of_many_steps_average_to_the_exact_one(settings: dict[str
     for step in range(1, 25):
         train_step(network, optimizer, task, questions(1), config, step=step, seed=1)
         mine = [-p.grad for p in network.adapters.stacks() if p.grad is not None]
-        dot = lambda ys, mine=mine: torch.stack(
-            [sum((x[n] * y[n]).sum() for x, y in zip(mine, ys, strict=True)) for n in range(3)]
-        )
-        seen.append(torch.stack([dot(truth), dot(across)]))
+        seen.append(torch.stack([products(mine, truth), products(mine, across)]))
     found = torch.stack(seen)  # [step, direction, node]
     for direction, ys in enumerate((truth, across)):
-        exact = torch.stack([sum((x[n] * y[n]).sum() for x, y in zip(truth, ys, strict=True)) for n in range(3)])
+        exact = products(truth, ys)
         mean, error = found[:, direction].mean(0), found[:, direction].std(0) / len(found) ** 0.5
         assert ((mean - exact).abs() < 4 * error).all(), (mean, exact, error)
         if direction == 0:

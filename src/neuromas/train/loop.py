@@ -27,6 +27,7 @@ from neuromas.train.methods.collm import Collm, CollmTraining
 from neuromas.train.methods.malt import Malt, MaltTraining
 from neuromas.train.optimizer import NodeAdamW
 from neuromas.train.schedule import Schedule, learning_rate
+from neuromas.train.silence import silencing
 from neuromas.train.stages import Stage, absent, lineage, stages_of, without_files
 from neuromas.train.step import StepResult, train_step
 from neuromas.train.transplant import transplant
@@ -236,10 +237,17 @@ class Run:
 
     def validate(self) -> dict[str, Any]:
         """Greedy accuracy on the validation split, for the step's line; remembers the best."""
-        found = evaluate(self.network, self.task, "validation", self.config.train.validation_questions).result
+        t = self.config.train
+        evaluation = evaluate(self.network, self.task, "validation", t.validation_questions)
+        found = evaluation.result
         if found["accuracy"] >= self.progress.best_validation:  # of equals the later: it has learned longer
             self.progress.best_validation, self.progress.best_step = found["accuracy"], self.progress.step
-        return {"validation": {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}}
+        line = {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}
+        if isinstance(self.network, Network) and t.silence_questions:
+            traces = evaluation.traces[: t.silence_questions]
+            asked = self.task.questions("validation")[: len(traces)]
+            line["silenced"] = silencing(self.network, self.task, asked, traces)
+        return {"validation": line}
 
     def save(self) -> None:
         """Write a checkpoint, mark it where it is the best, and delete old ones."""

@@ -110,8 +110,7 @@ def difference(rewards_PG: Tensor, without_PGN: Tensor) -> Tensor:
 
     Wolpert & Tumer 2002, "Optimal payoff functions for members of collectives". Unbiased where what follows is
     replayed with the random streams of the rollout: the reward without the message then depends on nothing that the
-    node drew, and is a baseline. Centring takes out what the message is worth on average, which says nothing about its
-    wording.
+    node drew, and is a baseline. Centring takes out what the message is worth on average, whatever its words.
     """
     check_rank("rewards_PG", rewards_PG, 2)
     check_rank("without_PGN", without_PGN, 3)
