@@ -51,6 +51,13 @@ class SamplingConfig(Section):
     batch_rows: int = Field(default=512, ge=1)  # rows of one forward pass of evaluation, about
 
 
+Estimator = Literal[
+    "leave_one_out", "group_mean", "group_normalised", "running_mean", "critic", "counterfactual", "difference"
+]
+BRANCHING = ("counterfactual", "difference")  # estimators that replay rollouts from a node on
+UNGROUPED = ("running_mean", "critic")  # estimators that never compare the rollouts of a question
+
+
 class TrainConfig(Section):
     """How it learns."""
 
@@ -63,7 +70,9 @@ class TrainConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = Field(default=1.0, gt=0)  # largest gradient norm of each node
-    estimator: Literal["leave_one_out", "group_mean", "group_normalised", "running_mean"] = "leave_one_out"
+    estimator: Estimator = "leave_one_out"
+    alternatives: int = Field(default=1, ge=1)  # of "counterfactual": messages drawn besides the rollout's own
+    credit_nodes: int | None = Field(default=None, ge=1)  # hidden nodes branched at in a step, in turn; None: all
     warm_start: int = Field(default=0, ge=0)  # first steps that imitate the network's own right rollouts instead
     kl: float = Field(default=0.0, ge=0)  # weight of the per-token KL to the bare backbone
     entropy: float = Field(default=0.0, ge=0)  # weight of the per-token entropy bonus
@@ -73,6 +82,7 @@ class TrainConfig(Section):
     gradient_checkpointing: bool = False  # less memory in the update for about a third more of its time
     validate_every: int = Field(default=10, ge=1)
     validation_questions: int = Field(default=128, ge=1)
+    silence_questions: int = Field(default=32, ge=0)  # of them, replayed with each node silenced; 0: none
     checkpoint_every: int = Field(default=1, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     stop_after_seconds: float | None = Field(default=None, gt=0)  # ends the run early, with everything saved
@@ -146,14 +156,27 @@ class RunConfig(Section):
         """Raises `ConfigError` where settings contradict each other."""
         if self.method != "neuromas":
             return self._check_baseline()
-        if self.train.estimator != "running_mean" and self.train.rollouts < 2:
+        t, plain = self.train, TrainConfig()
+        if t.estimator not in UNGROUPED and t.rollouts < 2:
             raise ConfigError(
-                f"train.rollouts is {self.train.rollouts}, but estimator {self.train.estimator!r} compares the "
+                f"train.rollouts is {t.rollouts}, but estimator {t.estimator!r} compares the "
                 "rollouts of a question and needs 2 or more; raise rollouts or use estimator 'running_mean'"
             )
+        for name, users in (("alternatives", BRANCHING[:1]), ("credit_nodes", BRANCHING)):
+            if getattr(t, name) != getattr(plain, name) and t.estimator not in users:
+                raise ConfigError(
+                    f"train.{name} is {getattr(t, name)}, which estimator {t.estimator!r} does not use; "
+                    f"leave it out or set train.estimator to {' or '.join(map(repr, users))}"
+                )
         self._check_stages()
 
     def _check_stages(self) -> None:
+        t = self.train
+        if t.estimator in BRANCHING and (t.node_dropout or any(stage.init == "fade" for stage in self.stages[1:])):
+            raise ConfigError(
+                f"estimator {t.estimator!r} asks every node again in its place, but train.node_dropout or a stage with "
+                "init 'fade' lets nodes be absent from rollouts; leave one of the two out"
+            )
         for number, stage in enumerate(self.stages):
             if self.adapter.tied and (stage.freeze or stage.old_scale != 1 or stage.init in ("copy", "noise")):
                 raise ConfigError(
@@ -173,7 +196,7 @@ class RunConfig(Section):
             name: (getattr(self, name), getattr(plain, name)) for name in ("topology", "stages")
         }
         ignored["adapter.tied"] = self.adapter.tied, False
-        for name in ("estimator", "warm_start", "kl", "entropy", "node_dropout"):
+        for name in ("estimator", "alternatives", "credit_nodes", "warm_start", "kl", "entropy", "node_dropout"):
             ignored[f"train.{name}"] = getattr(t, name), getattr(plain.train, name)
         for name, (value, default) in ignored.items():
             if value != default:

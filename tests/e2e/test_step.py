@@ -53,8 +53,8 @@ def test_a_step_reports_every_documented_figure_of_every_node() -> None:
         assert all(math.isfinite(v) for v in figures.values())
         assert figures["gradient_norm"] > 0
         assert figures["kl"] > 0
-    assert metrics["seconds"].keys() == {"sample", "grade", "backward", "update"}
-    assert a_step().metrics["seconds"].keys() == {"sample", "grade", "backward", "update", "kl"}
+    assert metrics["seconds"].keys() == {"sample", "grade", "credit", "backward", "update"}
+    assert a_step().metrics["seconds"].keys() == {"sample", "grade", "credit", "backward", "update", "kl"}
     documented = set(re.findall(r"`([a-z_]+)`", DOCUMENTED.read_text(encoding="utf-8")))
     missing = (metrics.keys() | metrics["nodes"]["out"].keys()) - documented - {"nodes"}
     assert not missing, f"docs/metrics.md does not explain {missing}"

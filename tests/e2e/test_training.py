@@ -72,7 +72,7 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_validation(backbone, tm
 
     def fake(*_, **__):
         found = {"accuracy": next(scores), "ci95": [0, 1], "n": 1, "parse_rate": 1.0, "top_answer": {}}
-        return type("E", (), {"result": found})
+        return type("E", (), {"result": found, "traces": []})
 
     monkeypatch.setattr(loop, "evaluate", fake)
     network, _ = train(run_config(train__keep_checkpoints=1), tmp_path / "run", backbone=backbone)
@@ -193,7 +193,9 @@ def test_a_crash_between_saving_a_checkpoint_and_marking_it_best_is_mended(backb
 def rising(network, task, *_, **__):
     """Stands in for evaluation: better as long as the weights grow, which they do."""
     size = sum(p.detach().square().sum().item() for p in network.adapters.B.values())
-    return type("E", (), {"result": dict.fromkeys(("ci95", "n", "parse_rate", "top_answer")) | {"accuracy": size}})
+    return type(
+        "E", (), {"result": dict.fromkeys(("ci95", "n", "parse_rate", "top_answer")) | {"accuracy": size}, "traces": []}
+    )
 
 
 @pytest.mark.slow
@@ -206,6 +208,28 @@ def test_a_crash_at_any_write_whatsoever_changes_nothing(undisturbed, backbone, 
         crash_at("any", n, config, tmp_path / f"run-{n}", backbone)
         train(config, tmp_path / f"run-{n}", backbone=backbone, resume=True)
         same_run(tmp_path / f"run-{n}", undisturbed)
+
+
+def test_a_run_with_a_critic_resumes_to_the_same_numbers(backbone, tmp_path: Path) -> None:
+    """The critic's memory lies in the checkpoint."""
+    config = run_config(train__estimator="critic")
+    train(config, tmp_path / "whole", backbone=backbone)
+    with pytest.raises(Stop):
+        train(config, tmp_path / "run", backbone=backbone, watch=stop_at(4))
+    train(config, tmp_path / "run", backbone=backbone, resume=True)
+    same_run(tmp_path / "run", tmp_path / "whole")
+    lines = read_json_lines(tmp_path / "run" / "metrics.jsonl")
+    assert lines[1]["value"] == 0
+    assert all(0 < line["value"] < 1 for line in lines[2:])
+
+
+def test_a_validation_reports_what_silencing_each_node_costs(undisturbed: Path, backbone, tmp_path: Path) -> None:
+    checks = [line["validation"] for line in read_json_lines(undisturbed / "metrics.jsonl") if "validation" in line]
+    assert all(c["silenced"]["nodes"].keys() == {"1.1"} and c["silenced"]["n"] == c["n"] for c in checks)
+    train(run_config(train__steps=2, train__silence_questions=0), tmp_path / "run", backbone=backbone)
+    assert all(
+        "silenced" not in line["validation"] for line in read_json_lines(tmp_path / "run" / "metrics.jsonl")[::2]
+    )
 
 
 # -- divergence --------------------------------------------------------------------------------------------

@@ -207,7 +207,6 @@ def table() -> list[str]:
 
 def test_the_published_table_of_estimators_is_the_computed_one() -> None:
     """Remake it with: python -c "from test_objectives import table; print(*table(), sep='\\n')"."""
-    published = [
-        line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith(("| l", "| g", "| r"))
-    ]
+    lines = TABLE.read_text(encoding="utf-8").split("## Telling nodes apart")[0].splitlines()
+    published = [line for line in lines if line.startswith(("| l", "| g", "| r"))]
     assert published == table()

@@ -14,6 +14,7 @@ from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.train import checkpoint
 from neuromas.train.checkpoint import Progress
+from neuromas.train.optimizer import NodeAdamW
 
 ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 IDS = [72, 105, 33, 10, 200, 7, 7, 91, 14]
@@ -34,7 +35,7 @@ def logprobs(logits: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ALL_TARGETS], ids=["two", "all"])
 def test_a_saved_node_loaded_by_peft_gives_the_same_logits(architecture: str, targets: tuple[str, ...], tmp_path: Path):
     network = make_network("2", make_backbone(architecture), targets=targets, alpha=5.0)
-    optimizer = torch.optim.AdamW(network.adapters.stacks())
+    optimizer = NodeAdamW(network.adapters)
     folder = checkpoint.save(tmp_path, network, optimizer, Progress(step=1))
     for node in network.topology.nodes:
         peft = PeftModel.from_pretrained(plain_model(architecture), folder / "nodes" / node).eval()

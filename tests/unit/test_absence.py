@@ -79,7 +79,9 @@ def test_a_batch_takes_one_pass_a_layer_of_its_deepest_row_and_reads_equal_prefi
     passes: list[list[Any]] = []
     real: Callable[..., Any] = forward.generate
     monkeypatch.setattr(
-        forward, "generate", lambda b, a, groups, *rest: passes.append(groups) or real(b, a, groups, *rest)
+        forward,
+        "generate",
+        lambda b, a, groups, *rest, **how: passes.append(groups) or real(b, a, groups, *rest, **how),
     )
     network = make_network("2-2")
     network.forward(questions(4), rollouts=4, seed=1, absent=one_of_four)

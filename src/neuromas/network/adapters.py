@@ -39,7 +39,8 @@ class Route:
         if len(self.counts) == len(A) and len(set(self.counts)) == 1:  # equal blocks: one batched product
             x_NMI = x.view(len(A), self.counts[0], -1)
             low = torch.bmm(x_NMI, A.transpose(1, 2))
-            return torch.baddbmm(y.view(len(A), self.counts[0], -1), low, B.transpose(1, 2)).view(y.shape)
+            add = torch.baddbmm if torch.is_grad_enabled() else torch.Tensor.baddbmm_  # in place: no copy of y
+            return add(y.view(len(A), self.counts[0], -1), low, B.transpose(1, 2)).view(y.shape)
         blocks = zip(self.slots, x[0].split(self.counts), strict=True)
         return y + torch.cat([F.linear(F.linear(x_M, A[n]), B[n]) for n, x_M in blocks])[None]
 

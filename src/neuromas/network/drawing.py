@@ -167,7 +167,7 @@ def to_figure(
 ) -> "Figure":
     """A matplotlib figure, messages flowing from left to right.
 
-    `labels` adds a line below a node's id, `values` (any range) shades nodes by a colour scale, `edge_widths`
+    `labels` adds a line below a node's id, `values` shades nodes from 0 to the largest, `edge_widths`
     (in points) draws single edges thinner or thicker than the default of 1.2.
     """
     from neuromas.network.figure import draw

@@ -123,9 +123,7 @@ def _box(axes: Any, at: At, text: str, label: str, colour: Any, rounding: float)
 
 
 def _shades(values: Mapping[str, float]) -> dict[str, Any]:
-    """Light to dark for the smallest to the largest value; all alike in the middle where they are equal."""
-    if not values:
-        return {}
-    low, high = min(values.values()), max(values.values())
+    """Light to dark from 0, or the smallest value where that is below 0, to the largest; light where all are 0."""
+    low, high = min([0.0, *values.values()]), max([0.0, *values.values()])
     scale = mpl.colormaps["YlGnBu"]
-    return {n: scale(0.05 + 0.55 * ((v - low) / (high - low) if high > low else 0.5)) for n, v in values.items()}
+    return {n: scale(0.05 + 0.55 * ((v - low) / (high - low) if high > low else 0.0)) for n, v in values.items()}

@@ -11,8 +11,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from torch.nn import Parameter
+
 from neuromas.errors import ConfigError
 from neuromas.network.adapters import AdapterBank
+from neuromas.network.asks import Ask, going_on
 from neuromas.network.backbone import Backbone
 from neuromas.network.generate import Completion, generate
 from neuromas.network.packed import Group
@@ -24,6 +27,8 @@ from neuromas.types import Message, NodeCall, Position, Question, Trace
 
 # The nodes and edges that do not exist: in every rollout, or as a function of (question id, rollout).
 Absent = Collection[Unit] | Callable[[str, int], Collection[Unit]]
+# (question id, rollout, sender, reader, message) -> what the reader is given instead of the message.
+Deliver = Callable[[str, int, str, str, str], str]
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Network:
         self.topology, self.backbone, self.adapters = topology, backbone, adapters
         self.limits, self.decoding = limits or Limits(), decoding or Decoding()
         self.name = name or f"{backbone.name} {topology.name}"
+        self.extras: dict[str, Parameter] = {}  # what training keeps beside the adapters, e.g. a critic's memory
         self._without = lru_cache(4096)(topology.without)
 
     @classmethod
@@ -104,32 +110,52 @@ class Network:
         decoding: Decoding | None = None,
         blank: Collection[str] = (),
         absent: Absent = (),
+        deliver: Deliver | None = None,
     ) -> list[Trace]:
         """`len(questions) * rollouts` traces, question-major.
 
         Every random draw is a function of (seed, step, question id, rollout, node, token position). `blank` names
         nodes whose message is delivered empty: they are called as ever, but nobody hears them. `absent` names nodes and
         edges that do not exist: the rest stands as `Topology.without` leaves it, and absent nodes make no call.
+        `deliver` changes messages on their way, edge by edge.
         """
+        numbered, how = number_rollouts(questions, rollouts), decoding or self.decoding
+        asks = [Ask(question, range(first, first + rollouts), seed, how) for question, first in numbered]
+        return self.run(asks, step=step, blank=blank, absent=absent, deliver=deliver)
+
+    def run(
+        self,
+        asks: Sequence[Ask],
+        *,
+        step: int = 0,
+        blank: Collection[str] = (),
+        absent: Absent = (),
+        deliver: Deliver | None = None,
+    ) -> list[Trace]:
+        """The pass itself: a trace for each rollout of each ask, in order. What an ask gets does not depend on the
+        others of its pass, as far as arithmetic rounds alike in batches of any size."""
         start = time.perf_counter()
-        how = decoding or self.decoding
-        numbered = number_rollouts(questions, rollouts)
-        rows = [(question, g) for question, first in numbered for g in range(first, first + rollouts)]
+        rows = [(ask, g) for ask in asks for g in ask.rollouts]
+        of = [number for number, ask in enumerate(asks) for _ in ask.rollouts]  # the ask of each row
         shapes = self._shapes(rows, absent)
         heard: list[dict[str, str]] = [{} for _ in rows]  # what each row's nodes have said so far
         calls: list[dict[str, NodeCall]] = [{} for _ in rows]
         longest = [0] * len(rows)  # tokens generated one after the other
+
+        def message(row: int, sender: str, reader: str) -> Message:
+            (ask, g), text = rows[row], heard[row][sender]
+            return Message(sender, text if deliver is None else deliver(ask.question.id, g, sender, reader, text))
 
         tokens = sum(self._limit(node) for node in self.topology.nodes)
         deepest = max((len(shape.layers) for shape in shapes), default=0)
         with laid_out(self.backbone.model, len(rows), tokens):  # the weights, for the many products that follow
             for layer in range(deepest):  # those of fewer layers wait with their answer for the last one
                 turns: dict[tuple[int, tuple[int, ...]], list[tuple[int, str, Prompt]]] = {}  # row, node, what it reads
-                for at, rows_at in self._turns(shapes, layer, deepest, rollouts):
+                for at, rows_at in self._turns(shapes, layer, deepest, of):
                     limit = self._limit(at.id)
                     prompts = [
                         self.backbone.template.render(
-                            at, rows[row][0], [Message(u, heard[row][u]) for u in at.upstream], reserve=limit
+                            at, rows[row][0].question, [message(row, u, at.id) for u in at.upstream], reserve=limit
                         )
                         for row in rows_at
                     ]
@@ -139,38 +165,42 @@ class Network:
                 groups = [Group(a, list(prefix), [p.own_ids for *_, p in turn]) for (a, prefix), turn in turns.items()]
                 members = [member for turn in turns.values() for member in turn]
                 limit = self.limits.answer_tokens if layer == deepest - 1 else self.limits.message_tokens
-                keys = [stream_key(seed, step, rows[row][0].id, rows[row][1], node) for row, node, _ in members]
-                replies = generate(self.backbone, self.adapters, groups, keys, limit, how)
+                now = [(*rows[row], node) for row, node, _ in members]
+                keys = [stream_key(ask.seed, step, ask.question.id, g, node) for ask, g, node in now]
+                ways = [ask.decoding for ask, _, _ in now]
+                replies = generate(self.backbone, self.adapters, groups, keys, limit, ways, go_on=going_on(now))
                 spoken = [0] * len(rows)  # tokens of the longest call of this layer
                 for (row, node, prompt), reply in zip(members, replies, strict=True):
                     call = calls[row][node] = node_call(self.backbone.template, node, prompt, reply)
                     heard[row][node] = "" if node in blank else call.text
+                    if listener := rows[row][0].listener:
+                        listener.said(rows[row][1], call)
                     spoken[row] = max(spoken[row], len(call.completion_ids))
-                longest = [before + now for before, now in zip(longest, spoken, strict=True)]
+                longest = [before + most for before, most in zip(longest, spoken, strict=True)]
 
         seconds = (time.perf_counter() - start) / max(1, len(rows))
         return [
             Trace(
-                question_id=question.id,
+                question_id=ask.question.id,
                 rollout=g,
                 calls=[calls[row][node] for node in shape.nodes],
-                answer=question.answer_prefix + heard[row][self.topology.output],
+                answer=ask.question.answer_prefix + heard[row][self.topology.output],
                 sequential_calls=len(shape.layers),
                 sequential_tokens=longest[row],
                 seconds=seconds,
             )
-            for row, ((question, g), shape) in enumerate(zip(rows, shapes, strict=True))
+            for row, ((ask, g), shape) in enumerate(zip(rows, shapes, strict=True))
         ]
 
-    def _shapes(self, rows: Sequence[tuple[Question, int]], absent: Absent) -> list[Topology]:
+    def _shapes(self, rows: Sequence[tuple[Ask, int]], absent: Absent) -> list[Topology]:
         """The effective topology of each row."""
         missing = absent if callable(absent) else lambda _question, _rollout: absent
-        return [self._without(frozenset(missing(question.id, g))) for question, g in rows]
+        return [self._without(frozenset(missing(ask.question.id, g))) for ask, g in rows]
 
     def _turns(
-        self, shapes: Sequence[Topology], layer: int, deepest: int, rollouts: int
+        self, shapes: Sequence[Topology], layer: int, deepest: int, of: Sequence[int]
     ) -> list[tuple[Position, list[int]]]:
-        """Who speaks in `layer` (from 0), and in which rows: those of one question where it stands alike go together.
+        """Who speaks in `layer` (from 0), and in which rows: those of one ask where it stands alike go together.
 
         Sorted by adapter. The output speaks in the last layer of the deepest topology, whatever the row's own depth.
         """
@@ -182,7 +212,7 @@ class Network:
             else:
                 speakers = shape.layers[layer] if layer < len(shape.layers) - 1 else ()
             for node in speakers:
-                turn = (self.adapters.index[node], order[node], row // rollouts, shape.position(node))
+                turn = (self.adapters.index[node], order[node], of[row], shape.position(node))
                 turns.setdefault(turn, []).append(row)
         return [(turn[3], turns[turn]) for turn in sorted(turns, key=lambda turn: turn[:3])]
 
@@ -199,6 +229,7 @@ class Network:
         rollouts: int = 1,
         blank: Collection[str] = (),
         absent: Absent = (),
+        deliver: Deliver | None = None,
     ) -> list[Trace]:
         """Traces for any number of questions, in batches of similar length; the `System` protocol."""
         how = replace(self.decoding, greedy=greedy)
@@ -209,7 +240,13 @@ class Network:
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             traces = self.forward(
-                [questions[i] for i in batch], rollouts=rollouts, seed=seed, decoding=how, blank=blank, absent=absent
+                [questions[i] for i in batch],
+                rollouts=rollouts,
+                seed=seed,
+                decoding=how,
+                blank=blank,
+                absent=absent,
+                deliver=deliver,
             )
             for k, i in enumerate(batch):
                 found[i] = traces[k * rollouts : (k + 1) * rollouts]

@@ -3,7 +3,7 @@
 Legend: B row, M token of the stream, L token of any row's completion, rows concatenated in order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,8 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.packed import Group, PackedPass
 from neuromas.network.products import laid_out
 from neuromas.network.sampling import Decoding, draw, uniforms
+
+GoOn = Callable[[int, list[int]], bool]  # (row, its tokens so far) → whether it may write more
 
 
 @dataclass
@@ -32,11 +34,14 @@ def generate(
     groups: Sequence[Group],
     keys: Sequence[int],
     max_tokens: int,
-    how: Decoding,
+    how: Decoding | Sequence[Decoding],
     block: int | None = None,
+    go_on: GoOn | None = None,
 ) -> list[Completion]:
     """One completion for each row of `groups`, in order. keys: the rows' random streams.
 
+    how: for all rows, or one for each. go_on: asked at every look about each row that has not ended; a row it says no
+    to is left as it is, `truncated`.
     block: tokens drawn between two looks at which rows have ended. A look waits for the device; a row that has ended
     is computed on until the next one. By default 1 on a CPU and 8 elsewhere; the completions are the same.
     """
@@ -44,6 +49,8 @@ def generate(
     with torch.no_grad(), laid_out(backbone.model, len(keys), max_tokens):
         batch = PackedPass(list(groups), room=max_tokens, device=backbone.device)
         router = _Routes(backbone, bank, groups)
+        if not isinstance(how, Decoding) and len(set(how)) == 1:
+            how = how[0]
         uniform_BT = torch.from_numpy(uniforms(keys, max_tokens)).to(backbone.device)
         hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, router.route(batch))
         last = hidden[batch.last_at_B]
@@ -52,10 +59,11 @@ def generate(
         drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # since the last look
         route: Route | None = None
         for step in range(max_tokens):
-            drawn.append(draw(backbone.logits(last), uniform_BT[:, step], how))
+            ways = how if isinstance(how, Decoding) else [how[r] for r in rows]
+            drawn.append(draw(backbone.logits(last), uniform_BT[:, step], ways))
             token, look = drawn[-1][0], (step + 1) % block == 0 or step + 1 == max_tokens
             if look:
-                still = _append(done, rows, drawn, backbone.end_ids)
+                still = _append(done, rows, drawn, backbone.end_ids, go_on)
                 rows, drawn = [rows[i] for i in still], []
                 if not rows or step + 1 == max_tokens:
                     break
@@ -75,6 +83,7 @@ def _append(
     rows: list[int],
     drawn: list[tuple[Tensor, Tensor, Tensor]],
     end_ids: frozenset[int],
+    go_on: GoOn | None,
 ) -> list[int]:
     """Take over what was drawn (token, log-probability, entropy; [B] each), up to a row's end; which rows go on."""
     ids, logprobs, entropies = (torch.stack(x, 1).tolist() for x in zip(*drawn, strict=True))
@@ -85,10 +94,10 @@ def _append(
         done[r].ids += ids[i][:n]
         done[r].logprobs += logprobs[i][:n]
         done[r].entropies += entropies[i][:n]
-        if end is None:
-            still.append(i)
-        else:
+        if end is not None:
             done[r].truncated = False
+        elif go_on is None or go_on(r, done[r].ids):
+            still.append(i)
     return still
 
 
@@ -130,6 +139,14 @@ def last_states(backbone: Backbone, bank: AdapterBank | None, groups: Sequence[G
     batch = PackedPass(list(groups), room=0, device=backbone.device)
     hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, _Routes(backbone, bank, groups).route(batch))
     return hidden[batch.last_at_B]
+
+
+@torch.no_grad()
+def mean_states(backbone: Backbone, prompts: Sequence[list[int]]) -> Tensor:
+    """Mean hidden state [B, width] of each prompt under the bare backbone; no gradient."""
+    batch = PackedPass([Group(0, ids, [[]]) for ids in prompts], room=0, device=backbone.device)
+    hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, None)
+    return torch.stack([part.mean(0) for part in hidden.split([len(ids) for ids in prompts])])
 
 
 def _prefix_ends(groups: Sequence[Group]) -> list[int]:

@@ -9,7 +9,7 @@ The function is registered with transformers, so any architecture whose attentio
 `ALL_ATTENTION_FUNCTIONS` runs unchanged.
 
 Legend: U group, G row within a group, T prefix token, S own token, M token of the stream,
-H query head, K key/value head, R = H / K, D head size.
+H query head, K key/value head, R = H / K, D head size, C column of own queries. `slots.py` lays the rectangles out.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
+
+from neuromas.network.slots import Slots
 
 NAME = "neuromas_shared_prefix"
 _SHORT = 256  # prefix tokens up to which scores are written out
@@ -80,26 +82,33 @@ class PackedPass:
         self.C = self.S = max(self.own_len, default=0)  # columns of queries and of own keys in the pass under way
         as_index = lambda x: torch.tensor(x, dtype=torch.long, device=device)
         self.ids_M, self.position_M = as_index(ids), as_index(position)
-        self.last_at_B = as_index(last_at)
-        self._prefix_at, self._prefix_slot = as_index(prefix_at), as_index(prefix_slot)
-        self._own_at, self._own_row, self._own_col = as_index(own_at), as_index(own_row), as_index(own_col)
+        self.last_at_B, self._own_row, self._own_col = as_index(last_at), as_index(own_row), as_index(own_col)
+        prefix, own = torch.full((self.U * self.T,), len(ids)), torch.full((self.U * self.G, self.C), len(ids))
+        prefix[prefix_slot] = torch.tensor(prefix_at)
+        own[own_row, own_col] = torch.tensor(own_at, dtype=torch.long)
+        self._slots = self._laid(prefix.to(device), own.to(device), len(ids))
         self.prefix_len_U = self.prefix_len_U.to(device)
         self._cache: dict[
             int, tuple[Tensor, Tensor, Tensor, Tensor]
-        ] = {}  # layer -> prefix K, V, own K, V; K transposed
+        ] = {}  # layer -> prefix K (transposed), V, own K, V
         self._masks: dict[tuple[Any, ...], Tensor] = {}
         self._own_masks: dict[tuple[Any, ...], Tensor] = {}
-        self._first, self._whole = True, False  # whole: the stream of this pass is its rectangle, one token a row
+        self._first = True
+
+    def _laid(self, prefix: Tensor, own: Tensor, tokens: int) -> Slots:
+        return Slots(prefix.view(self.U, -1), own.view(self.U, self.G, -1), tokens)
 
     def advance(self, rows: list[int], step: int) -> Tensor:
         """Prepare a pass of one token for `rows` (indices in the caller's order), the `step`-th after the first
         pass (from 0). Returns the tokens' positions [B]. Tokens stand in the stream in the order of `rows`."""
         self._first = False
-        self._whole = [self.row_of[r] for r in rows] == list(range(self.U * self.G))
         length = [self.own_len[r] + step for r in rows]
         self._own_row = torch.tensor([self.row_of[r] for r in rows], device=self.device)
         self._own_col = torch.tensor(length, device=self.device)
         self.C, self.S = 1, max(length) + 1
+        own = torch.full((self.U * self.G,), len(rows), device=self.device)
+        own[self._own_row] = torch.arange(len(rows), device=self.device)
+        self._slots = self._laid(own[:0], own, len(rows))
         self.counts = {}
         for r in rows:
             self.counts[self.row_adapter[r]] = self.counts.get(self.row_adapter[r], 0) + 1
@@ -118,70 +127,52 @@ class PackedPass:
 
         On a CPU in float32 whatever the model's dtype: no slower there, and scores are not rounded to bfloat16.
         """
-        dtype = q.dtype
+        dtype, K = q.dtype, k.shape[1]
         q_MHD, k_MKD, v_MKD = (x[0].transpose(0, 1) for x in (q, k, v))
-        if q.device.type == "cpu":
-            q_MHD, k_MKD, v_MKD = q_MHD.float(), k_MKD.float(), v_MKD.float()
+        as_computed = (lambda x: x.float()) if q.device.type == "cpu" else (lambda x: x)
+        prefix_q, own_q = map(as_computed, self._slots.spread(q_MHD, K))
         if self._first:
-            prefix_k, prefix_v = self._rectangle(k_MKD), self._rectangle(v_MKD)
-            prefix_out = self._attend_prefix(self._rectangle(q_MHD), prefix_k, prefix_v, scale, window)
-            out_MHD = torch.zeros_like(q_MHD).index_copy(0, self._prefix_at, prefix_out)
-            own_k, own_v = self._own_rectangle(k_MKD), self._own_rectangle(v_MKD)
-            prefix_k, own_k = prefix_k.transpose(-1, -2), own_k.transpose(-1, -2)
-            if self.room:  # keys lie as they will be multiplied
-                self._cache[layer] = prefix_k.contiguous(), prefix_v, own_k.contiguous(), own_v
-            if not len(self._own_at):
-                return out_MHD[None].to(dtype)
-            own_out = self._attend_own(q_MHD[self._own_at], prefix_k, prefix_v, own_k, own_v, scale, window)
-            out_MHD = out_MHD.index_copy(0, self._own_at, own_out)
+            prefix_k, own_k = (as_computed(x)[..., 0, :, :] * scale for x in self._slots.spread(k_MKD, K))
+            prefix_v, own_v = (as_computed(x)[..., 0, :, :] for x in self._slots.spread(v_MKD, K))
+            prefix_k = prefix_k.transpose(-1, -2)
+            if self.room:  # a prefix's keys lie as they will be multiplied, own ones as they are written
+                self._cache[layer] = prefix_k.contiguous(), prefix_v, self._grown(own_k), self._grown(own_v)
+            prefix_out = self._attend_prefix(prefix_q, prefix_k, prefix_v, window)
         else:
-            prefix_k, prefix_v, own_k, own_v = self._cache[layer]
+            prefix_out, (prefix_k, prefix_v, own_k, own_v) = prefix_q, self._cache[layer]
+            own_k, own_v = self._grown(own_k), self._grown(own_v)
+            self._cache[layer] = prefix_k, prefix_v, own_k, own_v
             u, g = self._own_row // self.G, self._own_row % self.G
-            more = self._columns() - own_v.shape[3]
-            if more > 0:
-                own_k, own_v = F.pad(own_k, (0, more)), F.pad(own_v, (0, 0, 0, more))
-                self._cache[layer] = prefix_k, prefix_v, own_k, own_v
-            own_k[u, g, :, :, self._own_col], own_v[u, g, :, self._own_col] = k_MKD, v_MKD
-            out_MHD = self._attend_own(q_MHD, prefix_k, prefix_v, own_k, own_v, scale, window)
-        return out_MHD[None].to(dtype)
+            own_k[u, :, g, self._own_col] = as_computed(k_MKD) * scale
+            own_v[u, :, g, self._own_col] = as_computed(v_MKD)
+        own_out = self._attend_own(own_q, prefix_k, prefix_v, own_k, own_v, window) if self.C else own_q
+        return self._slots.collect(prefix_out, own_out)[None].to(dtype)
 
-    # -- rectangles ---------------------------------------------------------------------------------------
+    def _grown(self, own: Tensor) -> Tensor:
+        """The cache of own keys or values, with room for those in use and somewhat more, so that few passes grow it.
 
-    def _rectangle(self, x_M: Tensor) -> Tensor:
-        """Prefix tokens as [U, heads, T, D], zeros where a prefix is shorter."""
-        flat = x_M.new_zeros(self.U * self.T, *x_M.shape[1:])
-        flat = flat.index_copy(0, self._prefix_slot, x_M[self._prefix_at])
-        return flat.view(self.U, self.T, *x_M.shape[1:]).transpose(1, 2).contiguous()
+        Attention computes on all columns. That costs less than to cut the used ones out, which would copy them."""
+        more = min(-(-self.S // _GROWTH) * _GROWTH, max(self.own_len) + self.room) - own.shape[3]
+        return F.pad(own, (0, 0, 0, more)) if more > 0 else own
 
-    def _columns(self) -> int:
-        """Columns of own keys: those in use or, while sampling, somewhat more, so that few passes have to make room.
+    def _attend_prefix(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        """Causal attention of every prefix to itself; right padding is never seen by a real token.
 
-        Attention computes on all of them. That costs less than to cut the used ones out, which would copy them."""
-        return self.S if not self.room else min(-(-self.S // _GROWTH) * _GROWTH, max(self.own_len) + self.room)
-
-    def _own_rectangle(self, x_M: Tensor) -> Tensor:
-        """Own tokens as [U, G, heads, columns, D], zeros where there is none."""
-        out = x_M.new_zeros(self.U * self.G, x_M.shape[1], self._columns(), x_M.shape[2])
-        out[self._own_row, :, self._own_col] = x_M[self._own_at]
-        return out.unflatten(0, (self.U, self.G))
-
-    # -- attention ----------------------------------------------------------------------------------------
-
-    def _attend_prefix(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
-        """Causal attention of every prefix to itself; right padding is never seen by a real token."""
-        U, H, T, D = q.shape
-        K, windowed = k.shape[1], window is not None and T > window
+        q [U, K, R, T, D], k (scaled) [U, K, D, T], v [U, K, T, D] -> [U, K, R, T, D].
+        """
+        U, K, R, T, D = q.shape
+        windowed = window is not None and T > window
         if T > _SHORT:
             mask = self._causal(window, torch.bool) if windowed else None
+            q, k = q.flatten(1, 2), k.transpose(-1, -2)
             out = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=not windowed, scale=scale, enable_gqa=H != K
+                q, k, v, attn_mask=mask, is_causal=not windowed, scale=1.0, enable_gqa=R > 1
             )
-        else:  # several times as fast on a CPU as the fused kernel
-            q = (q * scale).view(U, K, H // K * T, D)
-            scores = (q @ k.transpose(-1, -2)).view(U, H, T, T) + self._causal(window, q.dtype)
-            weight = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
-            out = (weight.view(U, K, H // K * T, T) @ v).view(U, H, T, D)
-        return out.transpose(1, 2).flatten(0, 1)[self._prefix_slot]
+            return out.view(U, K, R, T, D)
+        # several times as fast on a CPU as the fused kernel
+        scores = (q.flatten(2, 3) @ k).view(U, K, R, T, T).add_(self._causal(window, q.dtype))
+        weight = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+        return (weight.flatten(2, 3) @ v).view(U, K, R, T, D)
 
     def _causal(self, window: int | None, dtype: torch.dtype) -> Tensor:
         """Which prefix tokens see which [T, T]: a boolean mask, or one to add."""
@@ -192,39 +183,28 @@ class PackedPass:
             self._masks[key] = see if dtype == torch.bool else _additive(see, dtype)
         return self._masks[key]
 
-    def _attend_own(
-        self, q_MHD: Tensor, pk: Tensor, pv: Tensor, ok: Tensor, ov: Tensor, scale: float, window: int | None
-    ) -> Tensor:
-        """Own tokens to prefix and own keys under one softmax. Returns [number of own tokens, H, D].
+    def _attend_own(self, q: Tensor, pk: Tensor, pv: Tensor, ok: Tensor, ov: Tensor, window: int | None) -> Tensor:
+        """Own tokens to prefix and own keys under one softmax: [U, K, G, R, C, D].
 
-        pk [U, K, D, T], pv [U, K, T, D], ok [U, G, K, D, S], ov [U, G, K, S, D].
+        q [U, K, G, R, C, D], pk (scaled) [U, K, D, T], pv [U, K, T, D], ok (scaled) and ov [U, K, G, S, D].
         """
-        U, G, C, S, (H, D), K = self.U, self.G, self.C, ov.shape[3], q_MHD.shape[1:], pk.shape[1]
-        R = H // K
-        # rectangle of queries [U, G, C]: in the first pass C covers the own tokens, afterwards it is 1
-        slot = self._own_row * C + (self._own_col if self._first else 0)
-        q = q_MHD * scale
-        if not self._whole:
-            q = q.new_zeros(U * G * C, H, D).index_copy(0, slot, q)
-        q = q.view(U, G, C, K, R, D).permute(0, 1, 3, 4, 2, 5)  # [U, G, K, R, C, D]
-        by_prefix = lambda x: x.transpose(1, 2).flatten(2, 4)  # [U, K, G * R * C, ·]: rows that share their keys
-        by_row = lambda x: x.flatten(3, 4)  # [U, G, K, R * C, ·]
-        to_prefix = (by_prefix(q) @ pk).view(U, K, G, R, C, self.T).transpose(1, 2)
-        to_own = (by_row(q) @ ok).view(U, G, K, R, C, S)
-        scores = torch.cat([to_prefix, to_own], -1) + self._mask(C, S, slot, window, q.dtype)
-        weight = scores.softmax(-1, dtype=torch.float32)
-        on_prefix, on_own = weight.to(q.dtype).split([self.T, S], -1)
-        out = (by_prefix(on_prefix) @ pv).view(U, K, G, R, C, D).transpose(1, 2)
-        out = out + (by_row(on_own) @ ov).view(U, G, K, R, C, D)
-        out = out.permute(0, 1, 4, 2, 3, 5).reshape(U * G * C, H, D)
-        return out if self._whole else out[slot]
+        (U, K, G, R, C, D), S = q.shape, ov.shape[3]
+        by_prefix, by_row = q.flatten(2, 4), q.flatten(3, 4)  # rows that share their keys
+        to_own = (by_row @ ok.transpose(-1, -2)).view(U, K, G, R, C, S)
+        scores = torch.cat([(by_prefix @ pk).view(U, K, G, R, C, self.T), to_own], -1)
+        weight = scores.add_(self._mask(C, S, window, q.dtype)).softmax(-1, dtype=torch.float32).to(q.dtype)
+        on_prefix, on_own = weight.split([self.T, S], -1)
+        out = on_prefix.flatten(2, 4) @ pv
+        flat = lambda x: x.reshape(U * K * G, -1, x.shape[-1])
+        return torch.baddbmm(flat(out.view(U, K, G, R * C, D)), flat(on_own.flatten(3, 4)), flat(ov)).view(q.shape)
 
-    def _mask(self, C: int, S: int, slot: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What own tokens see of the prefix and of their own keys, to be added: [U, G, 1, 1, C, T + S]."""
+    def _mask(self, C: int, S: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """What own tokens see of the prefix and of their own keys, to be added: [U, 1, G, 1, C, T + S]."""
         key = (C, S, window, dtype)
         if key not in self._own_masks:
             col = torch.zeros(self.U * self.G * C, dtype=torch.long, device=self.device)
-            col = col.index_copy(0, slot, self._own_col).view(self.U, self.G, 1, 1, C, 1)
+            slot = self._own_row * C + (self._own_col if self._first else 0)
+            col = col.index_copy(0, slot, self._own_col).view(self.U, 1, self.G, 1, C, 1)
             t, s = torch.arange(self.T, device=self.device), torch.arange(S, device=self.device)
             length = self.prefix_len_U.view(-1, 1, 1, 1, 1, 1)
             see_prefix, see_own = t < length, s <= col

@@ -61,7 +61,9 @@ class PromptTemplate:
         self.tokenizer = tokenizer
         self.style: Style = style
         self.context_window = context_window
+        self.cached_tokens = 4_000_000  # of prompts kept encoded, about; a server keeps fewer
         self._cache: dict[tuple[object, ...], tuple[list[int], list[int]]] = {}
+        self._cache_holds = 0  # tokens
         markers = filter(lambda token: token.strip(_BLANK), tokenizer.get_added_vocab())  # blanks are text, not markers
         added = sorted(markers, key=len, reverse=True)
         self._added = re.compile("|".join(map(re.escape, added))) if added else None
@@ -85,9 +87,11 @@ class PromptTemplate:
         ask = structure(position) if wording is None else wording.ask
         key = (position, ask, question.id, question.text, question.instruction, question.answer_prefix)
         if key not in self._cache:
-            if len(self._cache) > 50_000:
+            if self._cache_holds > self.cached_tokens:
                 self._cache.clear()
+                self._cache_holds = 0
             self._cache[key] = self._head(position, question, ask), self._tail(position, question)
+            self._cache_holds += sum(map(len, self._cache[key]))
         head, tail = self._cache[key]
         if not messages:
             self._check_fits(len(head) + len(tail), reserve, position, question)

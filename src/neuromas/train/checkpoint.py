@@ -77,8 +77,8 @@ def save(folder: Path, network: Trained, optimizer: NodeAdamW, progress: Progres
             node.mkdir(parents=True)
             save_file(state, node / "adapter_model.safetensors", metadata={"format": "pt"})
             write_json(node / "adapter_config.json", config)
-        if more := extras(network):
-            save_file({k: v.detach().cpu().contiguous() for k, v in more.items()}, work / "extras.safetensors")
+        if extras := network.extras:
+            save_file({k: v.detach().cpu().contiguous() for k, v in extras.items()}, work / "extras.safetensors")
         save_file(optimizer.tensors(), work / "optimizer.safetensors")
         write_json(work / "state.json", {"progress": asdict(progress), **_identity(network), "versions": _versions()})
         for file in work.rglob("*"):
@@ -108,8 +108,8 @@ def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> 
         network.adapters.import_peft(
             name, _tensors(node / "adapter_model.safetensors"), _read(node / "adapter_config.json")
         )
-    if more := extras(network):
-        _fill(more, _tensors(folder / "extras.safetensors"))
+    if extras := network.extras:
+        _fill(extras, _tensors(folder / "extras.safetensors"))
     if optimizer is not None:
         optimizer.fill(_tensors(folder / "optimizer.safetensors"))
     return Progress(**state["progress"])
@@ -128,12 +128,7 @@ def progress_of(folder: Path, stages: int) -> Progress:
 
 def parameters(network: Trained) -> list[nn.Parameter]:
     """Every tensor that training changes."""
-    return [*network.adapters.stacks(), *extras(network).values()]
-
-
-def extras(network: Trained) -> dict[str, nn.Parameter]:
-    """What is trained besides adapters, by name."""
-    return {} if isinstance(network, Network) else network.extras
+    return [*network.adapters.stacks(), *network.extras.values()]
 
 
 def topology_of(folder: Path) -> Topology:

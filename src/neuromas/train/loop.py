@@ -20,13 +20,14 @@ from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
-from neuromas.train import checkpoint
+from neuromas.train import checkpoint, critic
 from neuromas.train.checkpoint import Progress, Trained
 from neuromas.train.folder import LOGS, Logger, Watch, check_same, keep_samples, saved, saved_config
 from neuromas.train.methods.collm import Collm, CollmTraining
 from neuromas.train.methods.malt import Malt, MaltTraining
 from neuromas.train.optimizer import NodeAdamW
 from neuromas.train.schedule import Schedule, learning_rate
+from neuromas.train.silence import silencing
 from neuromas.train.stages import Stage, absent, lineage, stages_of, without_files
 from neuromas.train.step import StepResult, train_step
 from neuromas.train.transplant import transplant
@@ -111,6 +112,8 @@ def build(
         limits=limits,
         decoding=Decoding(temperature=s.temperature, top_p=s.top_p),
     )
+    if config.train.estimator == "critic":
+        critic.attach(network)
     return network, task
 
 
@@ -234,10 +237,17 @@ class Run:
 
     def validate(self) -> dict[str, Any]:
         """Greedy accuracy on the validation split, for the step's line; remembers the best."""
-        found = evaluate(self.network, self.task, "validation", self.config.train.validation_questions).result
+        t = self.config.train
+        evaluation = evaluate(self.network, self.task, "validation", t.validation_questions)
+        found = evaluation.result
         if found["accuracy"] >= self.progress.best_validation:  # of equals the later: it has learned longer
             self.progress.best_validation, self.progress.best_step = found["accuracy"], self.progress.step
-        return {"validation": {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}}
+        line = {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}
+        if isinstance(self.network, Network) and t.silence_questions:
+            traces = evaluation.traces[: t.silence_questions]
+            asked = self.task.questions("validation")[: len(traces)]
+            line["silenced"] = silencing(self.network, self.task, asked, traces)
+        return {"validation": line}
 
     def save(self) -> None:
         """Write a checkpoint, mark it where it is the best, and delete old ones."""
@@ -250,7 +260,7 @@ class Run:
 
 def _optimizer(config: RunConfig, network: Trained) -> NodeAdamW:
     t = config.train
-    return NodeAdamW(network.adapters, checkpoint.extras(network), betas=t.betas, weight_decay=t.weight_decay)
+    return NodeAdamW(network.adapters, network.extras, betas=t.betas, weight_decay=t.weight_decay)
 
 
 def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -> tuple[Trained, Task, RunConfig]:

@@ -1,6 +1,7 @@
 """Estimators of advantages and the losses made of them. Pure functions; each names its source.
 
-Legend: P question, G rollout, N node, L sampled token (all rows concatenated).
+Legend: P question, G rollout, N node, K draw of one node's message in one context, T pass of a tree (the
+rollout and its branches), L sampled token (all rows concatenated).
 """
 
 from collections.abc import Callable
@@ -64,6 +65,60 @@ def self_distillation(rewards_PG: Tensor) -> Tensor:
     return rewards_PG * rewards_PG.shape[1] / rewards_PG.sum(1, keepdim=True).clamp(min=1e-12)
 
 
+def critic(rewards_PG: Tensor, values_P: Tensor) -> Tensor:
+    """A = r - V(question) [P, G], with a critic fitted to earlier steps. Unbiased: V never saw these rollouts.
+
+    Sutton et al. 1999, policy gradients with a value baseline; Liu et al. 2026 (CoLLM-CC), arXiv 2601.21972.
+    """
+    check_rank("rewards_PG", rewards_PG, 2)
+    check_rank("values_P", values_P, 1)
+    return rewards_PG - values_P[:, None]
+
+
+def counterfactual(rewards_PGNK: Tensor) -> Tensor:
+    """A = (r - mean of the node's other draws in the same context) / K [P, G, N, K]; draw 0 is the rollout's own.
+
+    Foerster et al. 2018 (COMA), arXiv 1705.08926, with the mean over actions replaced by that over fresh draws as in
+    C3, arXiv 2603.06859. Unbiased: given the context and the other nodes' random streams the draws are independent,
+    so the others are a baseline. Each draw is an on-policy sample; K of them count as one rollout, hence 1 / K.
+    """
+    check_rank("rewards_PGNK", rewards_PGNK, 4)
+    K = rewards_PGNK.shape[3]
+    if K < 2:
+        raise ValueError("counterfactual needs at least 2 draws a node: the rollout's own and one alternative")
+    return leave_one_out(rewards_PGNK.flatten(0, 2)).view_as(rewards_PGNK) / K
+
+
+def leave_tree_out(rewards_PGT: Tensor) -> Tensor:
+    """A = (r - mean reward of the question's other trees) / T [P, G, T]; a tree is a rollout and its branches.
+
+    For nodes that no branch leaves at: each branch is one more pass for them, not independent of its rollout, hence the
+    baseline of other trees alone; T passes count as one rollout. `leave_one_out` where T = 1. Unbiased. Needs G ≥ 2.
+    """
+    check_rank("rewards_PGT", rewards_PGT, 3)
+    _, G, T = rewards_PGT.shape
+    if G < 2:
+        raise ValueError("leave_tree_out needs at least 2 rollouts a question; raise rollouts")
+    shifted = rewards_PGT - rewards_PGT[:, :1, :1]  # so that equal rewards give exactly 0
+    tree_PG = shifted.mean(2)
+    others_PG = (tree_PG.sum(1, keepdim=True) - tree_PG) / (G - 1)
+    return (shifted - others_PG[..., None]) / T
+
+
+def difference(rewards_PG: Tensor, without_PGN: Tensor) -> Tensor:
+    """A = D - mean of the other rollouts' D, with D = r - reward without the node's message [P, G, N].
+
+    Wolpert & Tumer 2002, "Optimal payoff functions for members of collectives". Unbiased where what follows is
+    replayed with the random streams of the rollout: the reward without the message then depends on nothing that the
+    node drew, and is a baseline. Centring takes out what the message is worth on average, whatever its words.
+    """
+    check_rank("rewards_PG", rewards_PG, 2)
+    check_rank("without_PGN", without_PGN, 3)
+    P, G, N = without_PGN.shape
+    differences = rewards_PG[..., None] - without_PGN
+    return leave_one_out(differences.transpose(1, 2).reshape(P * N, G)).view(P, N, G).transpose(1, 2)
+
+
 ESTIMATORS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "leave_one_out": lambda r, _: leave_one_out(r),
     "group_mean": lambda r, _: group_mean(r),
@@ -74,7 +129,7 @@ ESTIMATORS: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 
 def advantages(rewards_PG: Tensor, nodes: int, estimator: str, baseline: float) -> Tensor:
-    """Advantages [P, G, N]. One terminal reward gives every node the same one."""
+    """Advantages [P, G, N]. One terminal reward gives every node the same one; `credit.py` knows of others."""
     return ESTIMATORS[estimator](rewards_PG, baseline)[..., None].expand(-1, -1, nodes)
 
 

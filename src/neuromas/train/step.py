@@ -8,7 +8,6 @@ Legend: P question, G rollout, N node, L sampled token (all rows of a micro-batc
 
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,12 +18,15 @@ from torch import Tensor
 
 from neuromas.config import TrainConfig
 from neuromas.errors import DivergenceError
+from neuromas.network.branching import Pass
 from neuromas.network.forward import Absent, Network
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
-from neuromas.train.objectives import advantages, equal_reward_groups, kl_penalty, kl_to_base, policy_gradient_loss
+from neuromas.train.clock import Clock
+from neuromas.train.credit import Credit, Rollouts, assign
+from neuromas.train.objectives import equal_reward_groups, kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.types import Grade, NodeCall, Question, Trace
 
 
@@ -43,6 +45,7 @@ class _Row:
 
     call: NodeCall
     advantage: float
+    extra: bool = False  # drawn beside the rollouts: it has a policy gradient, but KL and entropy count rollouts alone
 
     def own_tokens(self) -> int:
         return len(self.call.own_ids) + len(self.call.completion_ids)
@@ -69,24 +72,27 @@ def train_step(
     P, G, nodes = len(questions), config.rollouts, network.topology.nodes
 
     # 1. Sample G rollouts of every question, on policy.
-    clock = _Clock()
+    clock = Clock()
     policy = replace(network.decoding, top_p=1.0)  # top-p would sample another policy than the one differentiated
     traces = network.forward(questions, rollouts=G, seed=seed, step=step, decoding=policy, absent=absent)
     check_finite(traces, step)
     clock.lap("sample")
 
-    # 2. One reward per rollout, from the final answer alone.
-    grades = task.grade_many([q for q in questions for _ in range(G)], [trace.answer for trace in traces])
+    # 2. One reward per rollout, from the final answer alone, and what it says of each node.
+    asked = [q for q in questions for _ in range(G)]
+    grades = task.grade_many(asked, [trace.answer for trace in traces])
     rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(P, G)
-    estimator = "self_distillation" if step <= config.warm_start else config.estimator
-    advantages_PGN = advantages(rewards_PG, len(nodes), estimator, baseline)
     clock.lap("grade")
+    estimator = "self_distillation" if step <= config.warm_start else config.estimator
+    made = Pass(asked, traces, seed, step, policy)
+    credit = assign(Rollouts(network, task, made, rewards_PG), config, estimator, baseline)
+    clock.lap("credit")
 
     # 3. Replay the sampled token ids: one forward and one backward for all nodes, in as many parts as memory asks for.
     optimizer.zero_grad(set_to_none=True)
     tallies = {node: _Tally() for node in nodes}
     silent = config.kl == 0 and config.entropy == 0  # then rows of zero advantage have no gradient at all
-    groups = list(_row_groups(network, traces, advantages_PGN, config.micro_tokens, skip_zero=silent))
+    groups = list(_row_groups(network, traces, credit, config.micro_tokens, skip_zero=silent))
     for batch in micro_batches(groups, _size, config.micro_tokens):
         loss = _micro_loss(network, batch, config, P * G, tallies)
         if not torch.isfinite(loss):
@@ -114,7 +120,7 @@ def train_step(
         _measure_kl(network, traces[p * G : (p + 1) * G], tallies)
         clock.lap("kl")
 
-    metrics = _metrics(network, traces, grades, rewards_PG, norms_N, tallies)
+    metrics = _metrics(network, traces, grades, rewards_PG, norms_N, tallies, credit)
     metrics |= {"estimator": estimator, "seconds": clock.laps}
     return StepResult(metrics, traces, grades)
 
@@ -129,23 +135,25 @@ def check_finite(traces: list[Trace], step: int) -> None:
 
 
 def _row_groups(
-    network: Network, traces: list[Trace], advantages_PGN: Tensor, budget: int, *, skip_zero: bool
+    network: Network, traces: list[Trace], credit: Credit, budget: int, *, skip_zero: bool
 ) -> Iterator[list[_Row]]:
     """What is to be replayed, as rows that share a prefix: those of one (question, node).
 
     So many rows that they exceed `budget` are divided, each part with the prefix once more. Messages are text, so no
     gradient passes from node to node, and any grouping gives the same sum.
     """
-    P, G, _ = advantages_PGN.shape
+    P, G, _ = credit.advantages_PGN.shape
     spoken = [{call.node: call for call in trace.calls} for trace in traces]
     for n, node in enumerate(network.topology.nodes):
         for p in range(P):
             rows = [
-                _Row(calls[node], float(advantages_PGN[p, g, n]))
+                _Row(calls[node], float(credit.advantages_PGN[p, g, n]))
                 for g, calls in enumerate(spoken[p * G : (p + 1) * G])
                 if node in calls
             ]
-            for alike in _by_prefix([row for row in rows if row.advantage != 0 or not skip_zero]):
+            rows = [row for row in rows if row.advantage != 0 or not skip_zero]
+            rows += [_Row(call, a, extra=True) for call, a in credit.drawn.get((p, n), []) if a != 0]
+            for alike in _by_prefix(rows):
                 yield from micro_batches(alike, _Row.own_tokens, budget - len(alike[0].call.prefix_ids))
 
 
@@ -173,15 +181,16 @@ def _micro_loss(
     lengths = torch.tensor([len(i) for i in ids])
     spread = lambda values: torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(logprobs_L.device)
     loss = policy_gradient_loss(logprobs_L, spread([row.advantage for row in rows]), rollouts)
+    own_L = spread([not row.extra for row in rows])
 
     if config.kl:
         with torch.no_grad():  # adapters off: the reference costs no second model
             base_L, _ = replay(network.backbone, None, groups, ids, temperature)
-        loss = loss + config.kl * kl_penalty(logprobs_L, base_L).sum() / rollouts
+        loss = loss + config.kl * (own_L * kl_penalty(logprobs_L, base_L)).sum() / rollouts
         kl_L = kl_to_base(logprobs_L.detach(), base_L)
         _add_kl(tallies, [row.call for row in rows], kl_L)
     if config.entropy:
-        loss = loss - config.entropy * entropies_L.sum() / rollouts
+        loss = loss - config.entropy * (own_L * entropies_L).sum() / rollouts
 
     sampled_L = torch.tensor([x for row in rows for x in row.call.logprobs])
     gap_L = (logprobs_L.detach().cpu() - sampled_L).abs()
@@ -202,7 +211,7 @@ def _packed(network: Network, batch: list[list[NodeCall]]) -> tuple[list[Group],
 def _measure_kl(network: Network, traces: list[Trace], tallies: dict[str, "_Tally"]) -> None:
     """KL of the rollouts of one question to the bare backbone: one pass with the adapters off."""
     unread_PGN = torch.zeros(1, len(traces), len(network.topology.nodes))
-    groups = _row_groups(network, traces, unread_PGN, sys.maxsize, skip_zero=False)
+    groups = _row_groups(network, traces, Credit(unread_PGN), sys.maxsize, skip_zero=False)
     batch = [[row.call for row in rows] for rows in groups]
     batch.sort(key=lambda calls: network.adapters.index[calls[0].node])
     groups, ids = _packed(network, batch)
@@ -227,19 +236,6 @@ class _Tally:
     gap: float = 0.0  # largest |replayed - sampled| log-probability
 
 
-class _Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.laps[phase] = round(now - self._last, 4)
-        self._last = now
-
-
 def _metrics(
     network: Network,
     traces: list[Trace],
@@ -247,6 +243,7 @@ def _metrics(
     rewards_PG: Tensor,
     norms_N: Tensor,
     tallies: dict[str, _Tally],
+    credit: Credit,
 ) -> dict[str, Any]:
     norm = dict(zip(network.adapters.names, norms_N.tolist(), strict=True))
     per_node: dict[str, dict[str, float]] = {}
@@ -265,9 +262,21 @@ def _metrics(
             "truncated": sum(c.truncated for c in calls) / len(calls),
             "dropped": sum(c.dropped_tokens for c in calls) / len(calls),
             "kl": tally.kl / max(1, tally.kl_tokens),
-        }
+        } | credit.node_figures.get(node, {})
     gap = max(t.gap for t in tallies.values())
-    return answer_figures(traces, grades, rewards_PG) | {"logprob_gap": gap, "nodes": per_node}
+    figures = answer_figures(traces, grades, rewards_PG) | credit.figures | {"logprob_gap": gap, "nodes": per_node}
+    return add_costs(figures, credit.calls)
+
+
+def add_costs(figures: dict[str, Any], calls: list[NodeCall]) -> dict[str, Any]:
+    """The step's figures with the cost of calls beside the rollouts', where there were any."""
+    if calls:
+        tokens = sum(len(c.completion_ids) for c in calls)
+        figures["prompt_tokens"] += sum(c.prompt_tokens for c in calls)
+        figures["calls"] += len(calls)
+        figures["generated_tokens"] += tokens
+        figures |= {"branch_calls": len(calls), "branch_tokens": tokens}
+    return figures
 
 
 def answer_figures(traces: list[Trace], grades: list[Grade], rewards_PG: Tensor) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""A server under load: python -m benchmarks.serving RUN. Every answer is checked against its question's offline trace.
+
+Phases, one JSON line each: `one at a time` (one client), `unbatched` (all clients, batches of one question), `batched`
+(all clients), `queue full` (a queue of 4), `terminated` (SIGTERM under load).
+"""
+
+import argparse
+import asyncio
+import json
+import platform
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load import Probe, Tally, load, serving
+from neuromas.network.forward import Network
+from neuromas.train.loop import load_run
+
+
+def make_probes(run: Path, questions: int) -> list[Probe]:
+    """Requests in turn greedy, greedy and streamed, sampled with a seed; each with its offline answer, asked alone."""
+    network, task, _ = load_run(run)
+    assert isinstance(network, Network)
+    probes: list[Probe] = []
+    own = network.decoding.temperature
+    for k, item in enumerate(task.questions("test")[:questions]):
+        asked = replace(item, id="asked", answer="", metadata={})
+        sampled = k % 3 == 2
+        n = 1 + (k % 2 if sampled else 0)
+        traces = network.answer([asked], greedy=not sampled, seed=k, rollouts=n)
+        body: dict[str, Any] = {"model": run.name, "messages": [{"role": "user", "content": item.text}]}
+        body |= {"temperature": own, "seed": k, "n": n} if sampled else {"temperature": 0, "stream": k % 3 == 1}
+        probes.append(Probe(body, [trace.answer for trace in traces]))
+    return probes
+
+
+def phase(
+    args: argparse.Namespace, name: str, probes: list[Probe], clients: int, seconds: float, *options: str
+) -> Tally:
+    """One server, one load, one line."""
+    with serving(str(args.run), "--threads", str(args.threads), *options) as server:
+        asyncio.run(load(server.port, probes, clients, min(2.0, seconds)))  # warm up
+        memory: list[float] = []
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(2.0):
+                memory.append(server.metric("process_resident_memory_bytes") / 2**20)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        start = time.perf_counter()
+        if name == "terminated":
+            threading.Timer(seconds / 2, server.process.terminate).start()
+            stop.set()
+        tally = asyncio.run(load(server.port, probes, clients, seconds))
+        took = time.perf_counter() - start
+        stop.set()
+        watcher.join()
+        farewell = server.terminate() if server.process.poll() is None else server.process.communicate()[0].strip()
+    line = {"phase": name, "run": args.run.name, "clients": clients, "seconds": round(took, 1), **tally.facts()}
+    line["answers_a_second"] = round(len(tally.seconds) / took, 1)
+    if memory:
+        third = max(1, len(memory) // 3)
+        line["rss_mib"] = {"first_third": round(max(memory[:third]), 1), "last_third": round(max(memory[-third:]), 1)}
+    line |= {"farewell": farewell.splitlines()[-1], "threads": args.threads, "machine": platform.machine()}
+    line["at"] = datetime.now(UTC).isoformat(timespec="seconds")
+    print(json.dumps(line), flush=True)
+    if args.out:
+        with args.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    return tally
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=120.0, help="of the phase `batched`; others take a quarter")
+    parser.add_argument("--questions", type=int, default=384)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--phases", nargs="+", default=["one at a time", "unbatched", "batched", "queue full", "terminated"]
+    )
+    parser.add_argument("--out", type=Path, help="append the JSON lines to this file too")
+    args = parser.parse_args()
+    probes = make_probes(args.run, args.questions)
+    short = args.seconds / 4
+    plans: dict[str, tuple[int, float, tuple[str, ...]]] = {
+        "one at a time": (1, short, ()),
+        "unbatched": (args.clients, short, ("--batch-rows", "1")),
+        "batched": (args.clients, args.seconds, ()),
+        "queue full": (args.clients, short, ("--queue", "4")),
+        "terminated": (args.clients, short, ()),
+    }
+    for name in args.phases:
+        clients, seconds, options = plans[name]
+        tally = phase(args, name, probes, clients, seconds, *options)
+        for probe, found in tally.wrong[:3]:
+            print(json.dumps({"wrong": found, "should_be": probe.answers, "body": probe.body}))
+
+
+if __name__ == "__main__":
+    main()

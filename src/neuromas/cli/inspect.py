@@ -1,0 +1,110 @@
+"""`neuromas inspect`: what each node of a run says, and what it is worth."""
+
+import json as json_module
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from neuromas.analysis.study import Watch
+    from neuromas.evaluate.render import Block
+
+
+def main(
+    run: Annotated[str, tyro.conf.Positional],
+    task: str | None = None,
+    split: Literal["train", "validation", "test"] = "test",
+    limit: int = 256,
+    checkpoint: Literal["best", "last"] = "best",
+    decoding: Literal["greedy", "sampled", "both"] = "both",
+    exact: int = 6,
+    orders: int = 4,
+    seed: int = 0,
+    out: Path | None = None,
+    json: Path | None = None,
+    threads: int | None = None,
+) -> None:
+    """What each node of a trained network says and is worth: interventions, values, distinctness, messages.
+
+    Args:
+        run: A run folder.
+        task: What to ask; by default the run's own task.
+        split: Which questions.
+        limit: The first so many questions.
+        checkpoint: Which state of the run: best on validation, or last.
+        decoding: How nodes write.
+        exact: Most hidden nodes for which Shapley values are exact (2^n passes).
+        orders: Random orders of joining for each question, in larger networks.
+        seed: Of sampling and of everything that is drawn at random.
+        out: Folder of the report, its drawings, figures and raw lines; by default RUN/inspect.
+        json: Write the figures to this file too.
+        threads: CPU threads; by default all cores.
+    """
+    from neuromas.analysis.report import content, write_report
+    from neuromas.analysis.study import Sizes, study
+    from neuromas.cli.show import console
+    from neuromas.cli.systems import load_system
+    from neuromas.errors import ConfigError
+    from neuromas.evaluate.baselines import BASELINES
+    from neuromas.files import write_json, write_text
+    from neuromas.network.forward import Network
+
+    for name, value in (("--limit", limit), ("--orders", orders)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}: must be 1 or more")
+    if run in BASELINES:
+        raise ConfigError(f"{run} is a baseline, whose calls are prompted by hand; inspect takes a trained run folder")
+    loaded = load_system(run, task, None, None, checkpoint, threads)
+    if not isinstance(loaded.system, Network):
+        raise ConfigError(f"{run} holds a team with fixed roles, not a network; inspect takes a network's run folder")
+    decodings = ("greedy", "sampled") if decoding == "both" else (decoding,)
+    sizes = Sizes(limit, exact, orders)
+    with _progress() as watch:
+        found = study(loaded.system, loaded.task, split, sizes, decodings=decodings, seed=seed, watch=watch)
+    folder = Path(run) / "inspect" if out is None else out
+    write_json(folder / "findings.json", found.record)
+    write_text(folder / "raw.jsonl", "".join(json_module.dumps(line) + "\n" for line in found.raw))
+    report = write_report(found.record, folder)
+    show(content(found.record))
+    console.print(f"\nreport: {report}; figures: findings.json and raw.jsonl beside it", markup=False)
+    if json is not None:
+        write_json(json, found.record)
+
+
+def show(blocks: "Sequence[Block]") -> None:
+    """A report in the terminal, without its last section, which only explains."""
+    from rich.markup import escape
+    from rich.table import Table as Grid
+
+    from neuromas.cli.show import console
+    from neuromas.evaluate.render import Heading, Table, Text, plain
+
+    for block in blocks:
+        if isinstance(block, Heading):
+            if block.text == "How to read it":
+                return
+            console.print(f"\n[bold]{escape(plain(block.text))}[/]")
+        elif isinstance(block, Text):
+            console.print(plain(block.text), markup=False)
+        elif isinstance(block, Table):
+            grid = Grid(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+            for i, name in enumerate(block.head):
+                grid.add_column(name, justify="left" if i in block.words else "right")
+            for row in block.rows:
+                grid.add_row(*(escape(plain(cell)) for cell in row))
+            console.print(grid)
+
+
+@contextmanager
+def _progress() -> "Iterator[Watch]":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from neuromas.cli.show import console
+
+    columns = (TextColumn("passes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)

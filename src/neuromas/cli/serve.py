@@ -1,0 +1,67 @@
+"""`neuromas serve`: a run as a server that speaks OpenAI's API."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def main(
+    system: Annotated[str, tyro.conf.Positional],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    name: str | None = None,
+    api_key: str | None = None,
+    checkpoint: Literal["best", "last"] = "best",
+    recipe: Path | None = None,
+    backbone: str | None = None,
+    options: tuple[str, ...] = (),
+    state: Path | None = None,
+    queue: int = 256,
+    batch_rows: int | None = None,
+    seconds: float = 120.0,
+    body_bytes: int = 1 << 20,
+    threads: int | None = None,
+) -> None:
+    """Serve a system: /v1/chat/completions and /v1/completions as OpenAI's clients call them.
+
+    Args:
+        system: A run folder, or a baseline (see `neuromas baselines`).
+        host: Where to listen; other than a loopback address only with a key.
+        port: 0 takes any that is free.
+        name: The model's id; by default the run folder's name.
+        api_key: What clients must send as bearer token. Better in NEUROMAS_API_KEY, which others cannot see.
+        checkpoint: Which state of the run: best on validation, or last.
+        recipe: Where a baseline takes task, backbone and sampling from.
+        backbone: The model of a baseline.
+        options: A baseline's own, as name=value.
+        state: What a fitted baseline learned, as `neuromas eval --state` wrote it.
+        queue: Questions that may wait; more are refused with 429.
+        batch_rows: Rows of one batch, about; by default the run's own.
+        seconds: Most time from a request to the end of its answer.
+        body_bytes: Largest body of a request.
+        threads: CPU threads; by default all cores.
+    """
+    from neuromas.cli.serving import check_address, engine_of, need_server, show_address
+
+    need_server()
+    key = api_key or os.environ.get("NEUROMAS_API_KEY") or None
+    check_address(host, key)
+    from neuromas.cli.systems import load_system
+    from neuromas.serve.app import Limits, create_app
+    from neuromas.serve.batcher import Room
+    from neuromas.serve.server import created_at, listen, run
+
+    bound = listen(host, port)
+    loaded = load_system(system, None, recipe, backbone, checkpoint, threads, options, state)
+    engine = engine_of(loaded, system, recipe)
+    rows = batch_rows or (engine.network.limits.batch_rows if engine.network else Room().rows)
+    limits = Limits(body_bytes, seconds, Room(queue, rows))
+    model = name or Path(system).resolve().name
+    app = create_app(
+        engine, model, created_at(Path(system) / checkpoint), key=key, local=key is None, limits=limits
+    )  # fmt: skip
+    show_address(bound, model, key)
+    run(app, bound)
+    print(app.state.metrics.farewell(), flush=True)

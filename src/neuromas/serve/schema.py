@@ -1,0 +1,235 @@
+"""What the API takes and gives: the part of OpenAI's API that a network can honour, and one extension, `neuromas`.
+
+A field that is not here is refused by name, never ignored, but for the few that change no answer (from `user` on).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from neuromas.serve.conversation import Role, question_text
+
+MAX_N, MAX_PROMPTS, MAX_STOP = 16, 64, 4
+
+
+class Strict(BaseModel):
+    """No unknown fields, no conversions: "1" is no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TextPart(Strict):
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Strict):
+    """One turn. `name` is not shown to the network; fields below it are null in answers, and clients send them back."""
+
+    role: Role
+    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    name: str | None = None
+    refusal: None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: None = None
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class Extension(Strict):
+    """What only a network has to tell."""
+
+    messages: bool = Field(False, description="What each node said; while streaming, token by token.")
+    details: bool = Field(False, description="Also each node's prompt, and its tokens with log-probabilities.")
+
+
+class StreamOptions(Strict):
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+Stop = str | Annotated[list[str], Field(max_length=MAX_STOP)]
+
+
+class Sampling(Strict):
+    """Fields that chat and completions share."""
+
+    model: str = Field(description="The id that /v1/models lists.")
+    temperature: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        description="0 is greedy. Absent: greedy too, unless top_p or n > 1 is given; then the run's own temperature.",
+    )
+    top_p: float | None = Field(None, gt=0, le=1, description="Absent: the run's own.")
+    n: int | None = Field(None, ge=1, le=MAX_N, description="Answers; 1 by default.")
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63, description="Absent: drawn, and told in `neuromas.seed`.")
+    max_tokens: int | None = Field(None, ge=1, description="Of the answer; the run's own limit holds in any case.")
+    stop: Stop | None = Field(None, description="The answer ends before the first of these.")
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    frequency_penalty: float | None = Field(None, ge=0, le=0, description="Penalties are not supported.")
+    presence_penalty: float | None = Field(None, ge=0, le=0, description="Penalties are not supported.")
+    user: str | None = Field(None, description="Ignored, as metadata, store, service_tier and safety_identifier.")
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    neuromas: Extension | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(text for text in given if text)
+
+    @property
+    def extension(self) -> Extension:
+        return self.neuromas or Extension()  # pyright: ignore[reportCallIssue]
+
+
+class ChatRequest(Sampling):
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1, description="Newer name of max_tokens.")
+    logprobs: bool | None = Field(None, description="Log-probabilities of the answer's tokens.")
+    top_logprobs: int | None = Field(None, ge=0, le=0, description="Not supported.")
+
+    @property
+    def question(self) -> str:
+        return question_text([(message.role, message.text) for message in self.messages])
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+
+class CompletionRequest(Sampling):
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+
+    @property
+    def prompts(self) -> list[str]:
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+
+# -- answers: what /openapi.json promises -----------------------------------------------------------------
+
+
+class Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    error: Error
+
+
+class TokenLogprob(BaseModel):
+    token: str
+    logprob: float
+    bytes: list[int] | None
+    top_logprobs: list[Any]
+
+
+class Logprobs(BaseModel):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class Reply(BaseModel):
+    role: Literal["assistant"]
+    content: str
+    refusal: None = None
+
+
+FinishReason = Literal["stop", "length"]
+
+
+class Token(BaseModel):
+    token: str
+    logprob: float = Field(description="Nats, of the distribution sampled from; untempered when greedy.")
+    entropy: float = Field(description="Nats.")
+
+
+class NodeTurn(BaseModel):
+    """What one node read and said."""
+
+    node: str
+    text: str
+    truncated: bool
+    prompt: str | None = None
+    tokens: list[Token] | None = None
+
+
+class NeuromasAnswer(BaseModel):
+    """The extension's answer."""
+
+    seed: int
+    traces: list[list[NodeTurn]] | None = Field(None, description="For each choice, its nodes in order.")
+
+
+class UsageDetails(BaseModel):
+    reasoning_tokens: int = Field(description="Tokens of the hidden nodes' messages.")
+
+
+class Usage(BaseModel):
+    """Of all nodes: what the network cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    completion_tokens_details: UsageDetails
+
+
+class ChatChoice(BaseModel):
+    index: int
+    message: Reply
+    finish_reason: FinishReason
+    logprobs: Logprobs | None
+
+
+class CompletionChoice(BaseModel):
+    index: int
+    text: str
+    finish_reason: FinishReason
+    logprobs: None
+
+
+class Completed(BaseModel):
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    usage: Usage
+    neuromas: NeuromasAnswer
+
+
+class ChatCompletion(Completed):
+    object: Literal["chat.completion"]
+    choices: list[ChatChoice]
+
+
+class Completion(Completed):
+    object: Literal["text_completion"]
+    choices: list[CompletionChoice]
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    model: str

@@ -1,0 +1,136 @@
+"""Who gets the credit: from the rewards of a step, and of branches of its rollouts, to an advantage for each node.
+
+Estimators that share one advantage among the nodes need the rewards alone. `critic` asks a regression over the
+question. `counterfactual` and `difference` go back to each hidden node and replay what follows
+(`network/branching.py`); the calls this takes are counted in the step's figures. No branch leaves at the output node,
+whose answer is what was graded: further rollouts tell more of it than further answers to the same messages. It, and
+hidden nodes whose turn it is not, have the leave-one-out advantage of the group; by `counterfactual` with the branches
+as further passes.
+
+Legend: P question, G rollout, N node, J node branched at in this step, K draw of a node's message (0: the rollout's),
+T pass of a tree (0: the rollout).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromas.config import BRANCHING, TrainConfig
+from neuromas.network.branching import Branch, Pass, alternatives, withheld
+from neuromas.network.forward import Network
+from neuromas.tasks.base import Task
+from neuromas.train import critic
+from neuromas.train.objectives import advantages, counterfactual, difference, leave_one_out, leave_tree_out
+from neuromas.train.objectives import critic as critic_advantages
+from neuromas.types import NodeCall
+
+
+@dataclass
+class Credit:
+    """What each node's tokens of a step are worth."""
+
+    advantages_PGN: Tensor
+    # further on-policy draws of a node, to be replayed beside the rollouts': (question, node) -> [(call, advantage)]
+    drawn: dict[tuple[int, int], list[tuple[NodeCall, float]]] = field(default_factory=dict[Any, Any])
+    calls: list[NodeCall] = field(default_factory=list[NodeCall])  # made beside the rollouts'
+    figures: dict[str, float] = field(default_factory=dict[str, float])  # of the step
+    node_figures: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """A step's rollouts, graded."""
+
+    network: Network
+    task: Task
+    made: Pass  # question-major
+    rewards_PG: Tensor
+
+    def branch_rewards(self, branches: Sequence[Branch]) -> Tensor:
+        """[P, G, branches of a trace]; only answers that differ from the trace's are graded."""
+        rewards = [self.rewards_PG.flatten()[b.row].item() for b in branches]
+        new = [i for i, b in enumerate(branches) if b.answer != self.made.traces[b.row].answer]
+        asked = [self.made.questions[branches[i].row] for i in new]
+        for i, grade in zip(new, self.task.grade_many(asked, [branches[i].answer for i in new]), strict=True):
+            rewards[i] = grade.reward
+        return torch.tensor(rewards, dtype=self.rewards_PG.dtype).view(*self.rewards_PG.shape, -1)
+
+
+def assign(rollouts: Rollouts, config: TrainConfig, estimator: str, baseline: float) -> Credit:
+    """The step's advantages by `estimator`. baseline: mean reward of earlier steps, for `running_mean`."""
+    topology = rollouts.network.topology
+    if estimator == "critic":
+        return _by_critic(rollouts)
+    if estimator not in BRANCHING:
+        return Credit(advantages(rollouts.rewards_PG, len(topology.nodes), estimator, baseline))
+    hidden = [node for node in topology.nodes if node != topology.output]
+    chosen = in_turn(hidden, config.credit_nodes, rollouts.made.step)
+    if not chosen:  # a single node
+        return Credit(leave_one_out(rollouts.rewards_PG)[..., None])
+    if estimator == "counterfactual":
+        return _by_alternatives(rollouts, chosen, config.alternatives)
+    return _by_difference(rollouts, chosen)
+
+
+def in_turn(nodes: Sequence[str], count: int | None, step: int) -> list[str]:
+    """The `count` nodes whose turn it is in `step` (from 1), all when None; a pure function, so a run resumes."""
+    count = len(nodes) if count is None else min(count, len(nodes))
+    first = (step - 1) * count
+    chosen = {nodes[(first + i) % len(nodes)] for i in range(count)}
+    return [node for node in nodes if node in chosen]
+
+
+def _by_critic(rollouts: Rollouts) -> Credit:
+    network, rewards_PG = rollouts.network, rollouts.rewards_PG
+    P, G = rewards_PG.shape
+    features_PF = critic.features(network, rollouts.made.traces[::G])
+    values_P = critic.values(network, features_PF)
+    critic.observe(network, features_PF, rewards_PG)
+    shared_PG = critic_advantages(rewards_PG, values_P)
+    loss = (values_P - rewards_PG.mean(1)).square().mean()
+    figures = {"value": values_P.mean().item(), "value_loss": loss.item()}
+    return Credit(shared_PG[..., None].expand(P, G, len(network.topology.nodes)), figures=figures)
+
+
+def _by_alternatives(rollouts: Rollouts, chosen: list[str], draws: int) -> Credit:
+    network, rewards_PG = rollouts.network, rollouts.rewards_PG
+    (P, G), nodes = rewards_PG.shape, network.topology.nodes
+    branches = alternatives(network, rollouts.made, chosen, draws)
+    other_PGT = rollouts.branch_rewards(branches)
+    rewards_PGT = torch.cat([rewards_PG[..., None], other_PGT], 2)
+    own_PGJ = rewards_PG[..., None, None].expand(P, G, len(chosen), 1)
+    rewards_PGJK = torch.cat([own_PGJ, other_PGT.view(P, G, len(chosen), draws)], 3)
+    at_node_PGJK, elsewhere_PGT = counterfactual(rewards_PGJK), leave_tree_out(rewards_PGT)
+
+    credit = Credit(elsewhere_PGT[..., :1].repeat(1, 1, len(nodes)), calls=[c for b in branches for c in b.calls])
+    for j, node in enumerate(chosen):
+        credit.advantages_PGN[..., nodes.index(node)] = at_node_PGJK[..., j, 0]
+        differ_PG = rewards_PGJK[..., j, :].amax(-1) != rewards_PGJK[..., j, :].amin(-1)
+        credit.node_figures[node] = {"decisive": differ_PG.double().mean().item()}
+    weights = zip(at_node_PGJK[..., 1:].flatten().tolist(), elsewhere_PGT[..., 1:].flatten().tolist(), strict=True)
+    for branch, (at_node, elsewhere) in zip(branches, weights, strict=True):
+        made = {call.node: call for call in branch.calls}
+        p, g = divmod(branch.row, G)
+        for n, node in enumerate(nodes):
+            if (node,) == branch.nodes or node not in chosen:
+                weight = at_node if (node,) == branch.nodes else elsewhere
+                if node in made:
+                    credit.drawn.setdefault((p, n), []).append((made[node], weight))
+                else:  # it said what it says in the rollout
+                    credit.advantages_PGN[p, g, n] += weight
+    return credit
+
+
+def _by_difference(rollouts: Rollouts, chosen: list[str]) -> Credit:
+    network, rewards_PG = rollouts.network, rollouts.rewards_PG
+    nodes = network.topology.nodes
+    branches = withheld(network, rollouts.made, [(node,) for node in chosen])
+    without_PGN = rewards_PG.new_zeros(*rewards_PG.shape, len(nodes))  # where it stays 0, nothing is taken off
+    without_PGN[..., [nodes.index(n) for n in chosen]] = rollouts.branch_rewards(branches)
+    credit = Credit(difference(rewards_PG, without_PGN), calls=[c for b in branches for c in b.calls])
+    value = lambda node: (rewards_PG - without_PGN[..., nodes.index(node)]).mean().item()
+    credit.node_figures = {node: {"value": value(node)} for node in chosen}
+    return credit

@@ -1,0 +1,45 @@
+"""A server of a small random network in a thread of the tests' own process."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from helpers import make_backbone, make_network
+from neuromas.network.forward import Network
+from neuromas.serve.app import Limits, create_app
+from neuromas.serve.batcher import Room
+from neuromas.serve.engine import Engine
+from neuromas.serve.server import listen
+from neuromas.types import Question
+
+PATTERN = Question("asked", "", "", instruction="Say it.", answer_prefix="So: ")
+
+
+def serving_network(tokens: int = 6, **changes: Any) -> Network:
+    return make_network("2-1", make_backbone(style="plain", **changes), tokens=tokens)
+
+
+def make_app(network: Network, *, queue: int = 256, rows: int = 64, seconds: float = 60.0, **options: Any) -> FastAPI:
+    limits = Limits(options.pop("body_bytes", 20_000), seconds, Room(queue, rows))
+    return create_app(Engine(network, network.backbone, PATTERN), "net", 7, limits=limits, **options)
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """The address of the app, which is shut down in order at the end."""
+    bound = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,219 @@
+"""The report of the capacity study, made of its points.jsonl alone: exponents, figure, table.
+
+usage: python tools/capacity_report.py DIR [TARGET]    TARGET: where report.md, figure and lines go; by default DIR
+
+Error is 1 - accuracy, sampled (what training lowers) and greedy. A family's exponent γ is the slope of a least-squares
+line of -log error over log q, q the trainable parameters, over every training run at its own rate (error ∝ q^-γ). Its
+interval is a bootstrap that draws seeds anew for each system, and test questions anew for all of them.
+"""
+
+import json
+import sys
+import textwrap
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capacity_study import SEEDS, SHAPES, chosen_rate
+from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
+from neuromas.evaluate.stats import wilson
+from neuromas.files import read_json_lines, write_json, write_text
+
+RESAMPLES = 2000
+ABOUT = {
+    "joint": "Trained from the final reward (modulo 10, whose single steps the backbone knows)",
+    "supervised": "Imitating right statements (modulo 7, new to the backbone)",
+    "longer": "Imitating right statements (modulo 7), four times as many questions",
+}
+NAMES = {"single": "one call", "scratchpad": "one adapter, three calls", "network": "a network"}
+COLOURS = {"single": "C7", "scratchpad": "C1", "network": "C0"}
+Point = dict[str, Any]
+
+
+def main(folder: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    lines: list[Point] = read_json_lines(folder / "points.jsonl")
+    every = {m: at_chosen_rates([line for line in lines if line["method"] == m], m) for m in ABOUT}
+    chosen = {m: runs for m, runs in every.items() if len(runs) == len(SEEDS) * len(SHAPES[m])}  # those complete
+    if not chosen:
+        sys.exit(f"no method is complete in {folder}; go on with: python tools/capacity_study.py {folder}")
+    fits = {m: {d: exponents(runs, d) for d in ("sampled", "greedy")} for m, runs in chosen.items()}
+    if target != folder:
+        kept = (json.dumps(line) + "\n" for line in lines if line["method"] in chosen)
+        write_text(target / "points.jsonl", "".join(kept))
+    write_json(target / "exponents.json", fits)
+    picture = draw(chosen, fits, target / "error_parameters.png")
+    write_text(target / "report.md", to_markdown(content(chosen, fits, picture)))
+    print(target / "report.md")
+
+
+def at_chosen_rates(lines: list[Point], method: str) -> list[Point]:
+    """The training runs of every system that has been trained with all seeds, at its rate."""
+    kept: list[Point] = []
+    for shape in SHAPES[method]:
+        mine = [p for p in lines if (p["topology"], p["rank"]) == (shape.topology, shape.rank)]
+        if mine:
+            rate = chosen_rate(lines, method, shape)
+            runs = [p for p in mine if p["rate"] == rate]
+            kept += runs if {p["seed"] for p in runs} == set(SEEDS) else []
+    return kept
+
+
+def exponents(points: list[Point], decoding: str) -> dict[str, Any]:
+    """γ of each family with its interval, and in which order families come, by how many resamples."""
+    rights = {id(p): np.array(list(map(int, p[f"{decoding}_rights"]))) for p in points}
+    systems: dict[str, dict[int, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    for p in points:
+        systems[p["family"]][p["trainable_parameters"]].append(p)
+    rng, n = np.random.default_rng(0), points[0]["n"]
+    spread: dict[str, list[float]] = defaultdict(list)
+    for _ in range(RESAMPLES):
+        asked = rng.integers(0, n, n)
+        for family, by_q in systems.items():
+            xs, ys = [], []
+            for q, runs in by_q.items():
+                for run in (runs[i] for i in rng.integers(0, len(runs), len(runs))):
+                    xs.append(np.log(q))
+                    ys.append(-np.log(error(rights[id(run)][asked])))
+            spread[family].append(slope(xs, ys))
+    out: dict[str, Any] = {}
+    for family, by_q in systems.items():
+        runs = [run for runs in by_q.values() for run in runs]
+        xs, ys = [np.log(p["trainable_parameters"]) for p in runs], [-np.log(error(rights[id(p)])) for p in runs]
+        low, high = np.quantile(spread[family], [0.025, 0.975])
+        out[family] = {"exponent": slope(xs, ys), "ci95": [float(low), float(high)], "runs": len(runs)}
+    for a, b in (("network", "single"), ("network", "scratchpad"), ("scratchpad", "single")):
+        apart = np.array(spread[a]) - np.array(spread[b])
+        low, high = np.quantile(apart, [0.025, 0.975])
+        difference = out[a]["exponent"] - out[b]["exponent"]
+        out[f"{a} - {b}"] = {"difference": difference, "ci95": [float(low), float(high)]}
+    return out
+
+
+def error(rights: Any) -> float:
+    """Share of wrong answers, pulled in by half an answer so that its logarithm exists."""
+    return (len(rights) - rights.sum() + 0.5) / (len(rights) + 1)
+
+
+def slope(xs: list[float], ys: list[float]) -> float:
+    x, y = np.asarray(xs) - np.mean(xs), np.asarray(ys) - np.mean(ys)
+    return float((x * y).sum() / (x * x).sum())
+
+
+def draw(chosen: dict[str, list[Point]], fits: dict[str, Any], path: Path) -> Path:
+    """Error over parameters: a row for each method, sampled and greedy side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.7 * len(chosen)), layout="constrained")
+    grid = figure.subplots(len(chosen), 2, squeeze=False)
+    for row, (method, points) in zip(grid, chosen.items(), strict=True):
+        for axes, decoding in zip(row, ("sampled", "greedy"), strict=True):
+            e_min = min(error(np.array(list(map(int, p[f"{decoding}_rights"])))) for p in points)
+            for family, colour in COLOURS.items():
+                mine = [p for p in points if p["family"] == family]
+                if not mine:
+                    continue
+                q = np.array([p["trainable_parameters"] for p in mine])
+                e = np.array([error(np.array(list(map(int, p[f"{decoding}_rights"])))) for p in mine])
+                fit = fits[method][decoding][family]
+                marks = {"2": "o", "2-2": "s"}
+                for topology in dict.fromkeys(p["topology"] for p in mine):
+                    here = np.array([p["topology"] == topology for p in mine])
+                    mark = marks.get(topology, "o")
+                    axes.plot(q[here], e[here], mark, color=colour, ms=4.5, alpha=0.7, mfc="none")
+                line = np.array([q.min(), q.max()])
+                height = np.exp(np.log(e).mean() + fit["exponent"] * (np.log(q).mean() - np.log(line)))
+                low, high = fit["ci95"]
+                label = f"{NAMES[family]}: γ = {fit['exponent']:.3f} [{low:.3f}, {high:.3f}]".replace("-", "−")
+                axes.plot(line, height, color=colour, lw=2, label=label)
+            floor = 1 - points[0]["floors"]["best_constant"]
+            axes.axhline(floor, color="0.5", ls="--", lw=1, label="best constant answer")
+            axes.set(xscale="log", yscale="log", xlabel="trainable parameters q", ylabel=f"error, {decoding}")
+            errors = [0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.9]
+            axes.set_yticks(errors, [f"{x:g}" for x in errors])
+            axes.set_yticks([], minor=True)
+            axes.set(ylim=(e_min / (20 if e_min < 0.05 else 2), 1.05))  # room for the legend
+            axes.set_title(textwrap.fill(ABOUT[method], 60), fontsize=8)
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(fontsize=7, loc="lower left")
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def content(chosen: dict[str, list[Point]], fits: dict[str, Any], picture: Path) -> list[Block]:
+    first = next(iter(chosen.values()))[0]
+    blocks: list[Block] = [
+        Heading("Error against trainable parameters: one policy and networks", 1),
+        Text(
+            "Nested arithmetic of 4 leaves, embedded backbone, LoRA on the query and value projections. "
+            f"n = {first['n']} test questions, seeds {', '.join(map(str, SEEDS))}; learning rates by sampled accuracy on "
+            "validation with the first seed. Error is 1 - accuracy. Exponents: least squares of log error on log q over "
+            "all runs of a family; intervals: bootstrap over seeds and questions. What the theory says, and why this is "
+            "no proof of it or against it, is in docs/theory.md."
+        ),
+        Picture(picture, "Error over trainable parameters; circles and squares are runs, lines are fits"),
+    ]
+    for method, points in chosen.items():
+        samples = sorted({p["samples"] for p in points})
+        floors = points[0]["floors"]
+        blocks += [
+            Heading(ABOUT[method]),
+            Text(
+                f"{', '.join(f'{s:,}' for s in samples)} samples in training, the same for all. Floors: chance "
+                f"{floors['chance']:.1%}, best constant {floors['best_constant']:.1%}."
+            ),
+            fitted(fits[method]),
+            measured(points),
+        ]
+    return blocks
+
+
+def fitted(of: dict[str, Any]) -> Table:
+    rows: list[list[str]] = []
+    for decoding, found in of.items():
+        for name, fit in found.items():
+            value, (low, high) = fit.get("exponent", fit.get("difference")), fit["ci95"]
+            runs = str(fit["runs"]) if "runs" in fit else ""
+            rows.append([decoding, NAMES.get(name, name), f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}", runs])
+    return Table(["error", "family, or difference of two", "exponent", "95 %", "runs"], rows, frozenset({0, 1}))
+
+
+def measured(points: list[Point]) -> Table:
+    """Every system: parameters, calls, rate, accuracies of the seeds."""
+    systems: dict[tuple[str, str, int], list[Point]] = defaultdict(list)
+    for p in points:
+        systems[p["family"], p["topology"], p["rank"]].append(p)
+    rows: list[list[str]] = []
+    for (family, topology, rank), runs in systems.items():
+        row = [NAMES[family], topology, str(rank), f"{runs[0]['trainable_parameters']:,}", str(runs[0]["calls"])]
+        row.append(f"{runs[0]['rate']:g}")
+        for decoding in ("sampled", "greedy"):
+            mean = sum(p[decoding] for p in runs) / len(runs)
+            low, high = wilson(mean * runs[0]["n"], runs[0]["n"])
+            row += [
+                f"{mean:.1%} [{low * 100:.0f}, {high * 100:.0f}]",
+                " ".join(f"{p[decoding] * 100:.0f}" for p in runs),
+            ]
+        rows.append(row)
+    head = [
+        "system",
+        "topology",
+        "rank",
+        "trainable",
+        "calls",
+        "rate",
+        "sampled [95 %]",
+        "seeds",
+        "greedy [95 %]",
+        "seeds",
+    ]
+    return Table(head, rows, words=frozenset({0, 1}))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[-1]))
