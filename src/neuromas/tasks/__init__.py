@@ -66,7 +66,8 @@ def _unknown(name: str) -> TaskError:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     close = close or [known for known in names if name.lower() in known] or names
     return TaskError(
-        f"unknown task {name!r}; did you mean {' or '.join(close[:3])}? `neuromas tasks` lists them all; a table of your own is a file.toml"
+        f"unknown task {name!r}; did you mean {' or '.join(close[:3])}? `neuromas tasks` lists them all; "
+        "a table of your own is a task through a file that ends with .toml"
     )
 
 
