@@ -113,7 +113,9 @@ def test_the_shares_of_a_large_planted_network_are_estimated_from_random_orders(
 
 def test_the_report_says_in_short_what_was_planted(found, monkeypatch) -> None:
     (text,) = in_short(found)
-    assert "The answer rests on messages: with all of them blanked accuracy changes by −100.0 (−100.0 to −100.0)." in text
+    assert (
+        "The answer rests on messages: with all of them blanked accuracy changes by −100.0 (−100.0 to −100.0)." in text
+    )
     assert "Needed: 1.2. Replaceable: 1.3 (by 1.4), 1.4 (by 1.3). Idle: 1.1. Did" in text
     assert re.search(r"layer 1 specialise\? Yes: .* 1\.\d\d of 2\.00 bits; .* 0\.0\d at most .* it was 0\.00\.", text)
     deaf = planted(monkeypatch, "2", lambda speaker, _question, _heard: "9" if speaker == "out" else "same")

@@ -7,6 +7,7 @@ from neuromas.evaluate.report import difference, points
 
 Found = dict[str, Any]  # of one decoding
 
+
 def in_short(record: dict[str, Any]) -> list[str]:
     """One paragraph for each decoding."""
     nodes = len(record["topology"]["nodes"])
