@@ -37,7 +37,7 @@ def main(runs: list[Path]) -> None:
     text = [
         "# Results",
         "",
-        "Comparisons of many systems, each with its recipe, raw lines and plot (`python tools/publish_comparison.py`):",
+        "Studies, and comparisons of many systems, each with a report, raw lines and plots:",
         "",
         *(
             f"- [{report.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}]({report.parent.name}/report.md)"

@@ -1,6 +1,8 @@
 """Collapse is seen in the metrics, and only where it is; each warning says what was seen and what to try."""
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from helpers import FirstCharacter, make_network, questions
 from neuromas.train.health import collapse_warnings
 from neuromas.train.silence import silencing
 
+METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 SILENCED = {
     "n": 32,
     "all": {"cost": 0.5, "changed": 0.8},
@@ -21,7 +24,13 @@ def run(steps: int = 40, check_every: int = 10) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = [{"step": 0, "validation": {"accuracy": 0.3, "silenced": copy.deepcopy(SILENCED)}}]
     for step in range(1, steps + 1):
         node = {"entropy": 1.0 - 0.5 * step / steps}
-        line: dict[str, Any] = {"step": step, "equal_reward_groups": 0.3, "accuracy": 0.6, "parse_rate": 1.0}
+        line: dict[str, Any] = {
+            "step": step,
+            "equal_reward_groups": 0.3,
+            "reward": 0.6,
+            "accuracy": 0.6,
+            "parse_rate": 1.0,
+        }
         line |= {"top_answer": "7", "top_answer_share": 0.3, "nodes": {n: dict(node) for n in ("1.1", "1.2", "out")}}
         if step % check_every == 0:
             line["validation"] = {"accuracy": 0.6, "silenced": copy.deepcopy(SILENCED)}
@@ -46,51 +55,98 @@ def test_a_healthy_run_has_no_warning() -> None:
     assert collapse_warnings([]) == []
 
 
-def only(lines: list[dict[str, Any]], *parts: str) -> None:
-    (warning,) = collapse_warnings(lines)
+def with_entropy(value: float, since: int = -10, **changes: Any) -> list[dict[str, Any]]:
+    """Node 1.2's entropy is `value` from a line on; before that it is 1 and falls to 0.75."""
+    lines = run()
+    for line in lines[since:]:
+        line["nodes"]["1.2"]["entropy"] = value
+    return last(lines, 10, **changes)
+
+
+def all_silenced(checks: int, **figures: float) -> list[dict[str, Any]]:
+    lines = run()
+    for node in ("all", "1.1", "1.2"):
+        lines = with_silence(lines, checks, node, **figures)
+    return lines
+
+
+# the row of docs/metrics.md -> (lines that show the sign, what its warning says, lines that just do not show it)
+SIGNS: dict[str, tuple[Any, tuple[str, ...], list[Any]]] = {
+    "equal rewards": (
+        last(run(), 10, equal_reward_groups=0.82),
+        ("82% of the questions", "train.entropy", "train.kl", "train.balanced"),
+        [last(run(), 10, equal_reward_groups=0.79), last(run(), 10, equal_reward_groups=1.0, accuracy=0.96)],
+    ),
+    "constant answer": (
+        last(run(), 10, top_answer_share=0.92),
+        ("'7' makes up 92%", "earlier checkpoint", "lower learning rate"),
+        [
+            last(run(), 10, top_answer_share=0.89),
+            last(last(run(), 10, top_answer_share=0.92), 1, top_answer="8"),
+            last(run(), 10, top_answer_share=0.92, top_answer=None),
+        ],
+    ),
+    "unreadable": (
+        last(run(), 10, parse_rate=0.78),
+        ("78% of the answers could be read", "sampling.answer_tokens"),
+        [last(run(), 10, parse_rate=0.81), last(run(), 1, parse_rate=0.0)],
+    ),
+    "fallen entropy": (
+        with_entropy(0.045),
+        ("node 1.2 fell from 0.96 to 0.045 nats", "60%", "train.entropy", "earlier checkpoint"),
+        [
+            with_entropy(0.05),
+            with_entropy(0.01, accuracy=0.96),
+            with_entropy(0.01, since=1),  # it never had more
+            with_entropy(0.01, since=-9),
+            with_entropy(0.001)[:1] + with_entropy(0.001)[-19:],
+        ],
+    ),
+    "messages ignored": (
+        all_silenced(2, changed=0.0, cost=0.0),
+        ("withholding all of them changed none of 32", "@first", "use one node"),
+        [all_silenced(1, changed=0.0, cost=0.0)],
+    ),
+    "node ignored": (
+        with_silence(run(), 2, "1.1", changed=0.0, cost=0.0),
+        ("node 1.1 is ignored", "none of 32", "counterfactual", "leave the node out"),
+        [with_silence(run(), 1, "1.1", changed=0.0, cost=0.0), with_silence(run(), 2, "1.1", changed=0.03)],
+    ),
+    "dead weight": (
+        with_silence(run(), 2, "1.2", changed=0.25, cost=0.0),
+        ("node 1.2 is dead weight", "25% of them", "counterfactual", "leave the node out"),
+        [with_silence(run(), 1, "1.2", cost=-0.03), with_silence(run(), 2, "1.2", cost=0.01)],
+    ),
+}
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_each_sign_of_collapse_gives_one_warning_that_says_what_to_try_and_only_beyond_its_threshold(sign: str) -> None:
+    seen, parts, unseen = SIGNS[sign]
+    (warning,) = collapse_warnings(seen)
     for part in parts:
         assert part in warning, warning
+    for lines in unseen:
+        assert collapse_warnings(lines) == []
 
 
-def test_constant_unreadable_and_equally_rewarded_answers_are_reported() -> None:
-    only(last(run(), 10, top_answer_share=0.95), "'7' makes up 95%", "earlier checkpoint")
-    only(last(run(), 10, parse_rate=0.5), "50% of the answers could be read", "sampling.answer_tokens")
-    only(last(run(), 10, equal_reward_groups=0.9), "90% of the questions", "train.entropy")
-    assert collapse_warnings(last(run(), 10, equal_reward_groups=1.0, accuracy=1.0)) == []
+def test_the_documented_warnings_are_these() -> None:
+    text = METRICS.read_text(encoding="utf-8").split("### Warnings of a collapse")[1].split("\n## ")[0]
+    assert re.findall(r"^\| ([a-z ]+) \|", text, re.MULTILINE) == ["warning", *SIGNS]
 
 
-def test_a_node_whose_entropy_has_collapsed_is_named_unless_the_task_is_solved() -> None:
-    lines = run()
-    for line in lines[-10:]:
-        line["nodes"]["1.2"]["entropy"] = 0.01
-    only(lines, "node 1.2 fell from 0.96 to 0.010 nats", "60%", "train.entropy")
-    assert collapse_warnings(last(lines, 10, accuracy=0.97)) == []
-    for line in lines[1:]:
-        line["nodes"]["1.2"]["entropy"] = 0.01  # it never had more
-    assert collapse_warnings(lines) == []
+def test_warnings_are_printed_at_each_validation_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    from neuromas.cli.show import TrainingView
 
-
-def test_messages_that_nobody_heeds_are_reported_once_for_all() -> None:
-    nothing = {"changed": 0.0, "cost": 0.0}
-    lines = with_silence(
-        with_silence(with_silence(run(), 2, "all", **nothing), 2, "1.1", **nothing), 2, "1.2", **nothing
-    )
-    only(lines, "withholding all of them changed none of 32", "@first")
-
-
-def test_a_node_that_is_ignored_is_told_from_one_that_does_no_good() -> None:
-    only(with_silence(run(), 2, "1.1", changed=0.0, cost=0.0), "node 1.1 is ignored", "none of 32", "counterfactual")
-    only(
-        with_silence(run(), 2, "1.2", changed=0.25, cost=-0.03),
-        "node 1.2 is dead weight",
-        "25% of them",
-        "leave the node out",
-    )
-
-
-@pytest.mark.parametrize("figures", [{"changed": 0.0, "cost": 0.0}, {"cost": 0.0}])
-def test_one_validation_is_not_enough_to_call_a_node_dead(figures: dict[str, float]) -> None:
-    assert collapse_warnings(with_silence(run(), 1, "1.1", **figures)) == []
+    seen, *_ = SIGNS["dead weight"]
+    with TrainingView(40) as progress:
+        for line in seen:
+            if "validation" in line:
+                line["validation"] |= {"ci95": [0.4, 0.8], "n": 128}
+            progress(line)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("warning:") == 1  # at the second of the two validations
+    assert "warning: node 1.2 is dead weight" in shown
 
 
 def test_lines_of_methods_without_nodes_or_silencing_are_understood() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from neuromas.analysis.short import all_blanked, in_short
 from neuromas.analysis.study import specialised
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
 from neuromas.evaluate.report import difference, interval, points
@@ -49,7 +50,9 @@ def write_report(record: dict[str, Any], folder: Path) -> Path:
 def content(record: dict[str, Any], folder: Path | None = None) -> list[Block]:
     """All blocks; with drawings where they lie in `folder`."""
     blocks: list[Block] = [Heading(f"What the nodes of {record['system']} say, and what it is worth", 1)]
-    blocks += [Text(_about(record)), *summary(record), Text(f"{floors_line(record)}.")]
+    floors = floors_line(record)
+    blocks += [Text(_about(record)), *summary(record), Text(f"{floors[0].upper()}{floors[1:]}.")]
+    blocks += [Heading("In short"), *map(Text, in_short(record))]
     for decoding, found in record["decodings"].items():
         blocks += [Heading(f"{decoding.capitalize()} decoding")]
         if folder is not None:
@@ -76,15 +79,10 @@ def summary(record: dict[str, Any]) -> list[Block]:
         plain = found["undisturbed"]
         cost = [f"{plain['parse_rate']:.1%}", f"{plain['calls']:g}", f"{plain['generated_tokens']:.1f}"]
         rows.append([f"{decoding}, as sent", *_accuracy(plain), *cost])
-        silent = next(r for r in found["interventions"] if r["kind"] == "blanked" and _everything(r, record))
+        silent = all_blanked(found, len(record["topology"]["nodes"]))
         rows.append([f"{decoding}, every message blanked", *_accuracy(silent), "", "", ""])
         rows.append([f"{decoding}, untrained", *_accuracy(found["untrained"]), "", "", ""])
     return [Table(["", "accuracy", "95 %", "parsed", "calls", "tokens"], rows)]
-
-
-def _everything(row: dict[str, Any], record: dict[str, Any]) -> bool:
-    """Whether an intervention touches every hidden node: the row of all messages may be that of a layer or a node."""
-    return len(row["units"]) == len(record["topology"]["nodes"]) - 1 and row["scope"] != "edge"
 
 
 def _accuracy(row: dict[str, Any]) -> list[str]:
