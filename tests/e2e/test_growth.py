@@ -326,6 +326,6 @@ def test_grow_and_train_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert [s["topology"] for s in final["config"]["stages"]] == [None, "1-2"]
     assert "stage 1 begins" in capsys.readouterr().out
     with pytest.raises(SystemExit) as caught:
-        cli.main(["grow", parent, "--topology", "1", "--out", str(tmp_path / "other")])
+        cli.main(["grow", parent, "--topology", "2", "--out", str(tmp_path / "other")])
     assert caught.value.code == 2
     assert "name a larger one" in capsys.readouterr().err
