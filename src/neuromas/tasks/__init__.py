@@ -44,9 +44,13 @@ def load_task(name: str, **options: Any) -> Task:
     options of that reasoning-gym data set; `reasoning-gym/<a>+<b>` a table of them for each data set, e.g.
     `load_task("reasoning-gym/chain_sum+products", chain_sum={"max_digits": 1}, train_size=500)`.
 
+    A name that ends with `.toml` is the file of a task of one's own (`tasks/own.py`); options override what it says.
+
     Raises TaskError for an unknown name or option.
     """
-    if name.startswith(_REASONING) and name not in _TASKS:
+    if name.endswith(".toml"):  # a table of one's own
+        module, factory, positional = "own", "OwnTask", (name,)
+    elif name.startswith(_REASONING) and name not in _TASKS:
         module, factory, positional = "reasoning", "build", (name.removeprefix(_REASONING),)
     elif name in _TASKS:
         module, factory, positional, _ = _TASKS[name]
@@ -61,7 +65,10 @@ def _unknown(name: str) -> TaskError:
     names = [*_TASKS, f"{_REASONING}<dataset>"]
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     close = close or [known for known in names if name.lower() in known] or names
-    return TaskError(f"unknown task {name!r}; did you mean {' or '.join(close[:3])}? `neuromas tasks` lists them all")
+    return TaskError(
+        f"unknown task {name!r}; did you mean {' or '.join(close[:3])}? `neuromas tasks` lists them all; "
+        "a table of your own is a task through a file that ends with .toml"
+    )
 
 
 def _check_options(name: str, make: Callable[..., Task], positional: int, options: dict[str, Any]) -> None:

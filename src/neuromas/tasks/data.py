@@ -41,7 +41,8 @@ def from_folder() -> bool:
 
 def read(source: Source) -> list[Row]:
     """All rows of a table; raises TaskError when it cannot be had or lacks a column."""
-    rows = _read_file(source) if from_folder() else _read_hub(source)
+    remedy = f"or set {VARIABLE} to a folder that holds {source.file}.jsonl"
+    rows = _read_file(source) if from_folder() else read_hub(source.path, source.config, source.split, remedy)
     if not rows:
         raise TaskError(f"{_place(source)} has no rows; replace it with a complete copy of {source.path}")
     for number, row in enumerate(rows, 1):
@@ -72,9 +73,9 @@ def _read_file(source: Source) -> list[Row]:
     lines, table = folder / f"{source.file}.jsonl", folder / f"{source.file}.parquet"
     try:
         if lines.is_file():
-            return _parse_lines(lines)
+            return parse_lines(lines)
         if table.is_file():
-            return _parquet(table)
+            return parquet(table)
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"cannot read {source.file} in {VARIABLE}={folder}: {error}; replace the file") from error
     raise TaskError(
@@ -83,7 +84,7 @@ def _read_file(source: Source) -> list[Row]:
     )
 
 
-def _parse_lines(file: Path) -> list[Row]:
+def parse_lines(file: Path) -> list[Row]:
     rows: list[Row] = []
     for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
@@ -98,7 +99,7 @@ def _parse_lines(file: Path) -> list[Row]:
     return rows
 
 
-def _parquet(file: Path) -> list[Row]:
+def parquet(file: Path) -> list[Row]:
     try:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
@@ -111,20 +112,18 @@ def _parquet(file: Path) -> list[Row]:
         raise TaskError(f"{file} is no readable parquet file ({error}); replace it") from error
 
 
-def _read_hub(source: Source) -> list[Row]:
-    remedy = f"or set {VARIABLE} to a folder that holds {source.file}.jsonl"
+def read_hub(path: str, config: str | None, split: str, remedy: str) -> list[Row]:
+    """Rows of a data set on the hub. Raises TaskError where it cannot be had; `remedy` ends its text."""
     try:
         datasets: Any = importlib.import_module("datasets")
     except ImportError as error:
-        raise TaskError(
-            f"loading {source.path} needs the package datasets; run `pip install datasets`, {remedy}"
-        ) from error
+        raise TaskError(f"loading {path} needs the package datasets; run `pip install datasets`, {remedy}") from error
     try:
-        return [dict(row) for row in datasets.load_dataset(source.path, source.config, split=source.split)]
+        return [dict(row) for row in datasets.load_dataset(path, config, split=split)]
     except Exception as error:  # whatever the network, the hub or the cache came up with
         raise TaskError(
-            f"cannot load {_place(source)} from the hub ({type(error).__name__}: {str(error)[:200]}); "
-            f"check the network, {remedy}"
+            f"cannot load data set {path} ({config}, {split}) from the hub ({type(error).__name__}: "
+            f"{str(error)[:200]}); check the network, {remedy}"
         ) from error
 
 

@@ -21,11 +21,9 @@ def extend(
 ) -> Progress:
     """Make the run folder `out`: `run` up to a checkpoint, grown, to be trained for `steps` more steps.
 
-    stage: what `StageConfig` says of the further stage.
-
-    It is what a run would be whose recipe had that stage, so `train` continues it with resume=True. `which`: the "last"
-    checkpoint, or the "best" on validation. `out` is made whole or not at all. Raises `TopologyError` where the
-    stage's topology does not contain the run's.
+    It is what a run would be whose recipe had one more stage, so `train` continues it with resume=True. stage: its
+    settings, as `StageConfig` has them. which: the "last" checkpoint, or the "best" on validation. `out` is made whole
+    or not at all. Raises `TopologyError` where the stage's topology does not contain the run's.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} exists and is not empty; choose another --out")

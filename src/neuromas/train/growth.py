@@ -10,12 +10,12 @@ and edges, gives the parent back. Pure functions; the adapters are carried over 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, count, islice
+from itertools import count, islice
 
 from neuromas.errors import TopologyError
 from neuromas.network.topology import QUESTION, Topology, Unit
 
-_TRIES = 2000  # ways to place the parent's layers that are looked at
+_TRIES = 200  # ways to place the parent's layers that are looked at
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def insert(topology: Topology, after: int, width: int = 1) -> Topology:
         )
     before, following = hidden[after - 1] if after else (), topology.layers[after]
     major = 1 + max((int(n.split(".")[0]) for n in topology.nodes if n.split(".")[0].isdigit()), default=0)
-    sees = after == 0 or any(map(topology.sees_question, following))
+    sees = any(map(topology.sees_question, following))
     candidates: list[Topology] = []
     for replaced in (before, ()):
         upstream = _upstream(topology)
@@ -96,7 +96,7 @@ def between(parent: Topology, target: Topology) -> Growth:
     target in order, as early as possible, its nodes at the first places of each; they keep their ids, and a new node
     whose id is taken gets a fresh one.
     """
-    for mapping in islice(_mappings(parent, target), _TRIES):
+    for mapping in _mappings(parent, target):
         topology = _renamed(target, mapping)
         units = _added(parent, topology)
         if units is not None:
@@ -110,12 +110,19 @@ def between(parent: Topology, target: Topology) -> Growth:
 def _mappings(parent: Topology, target: Topology) -> Iterator[dict[str, str]]:
     if set(parent.nodes) <= set(target.nodes):
         yield {n: n for n in parent.nodes}
-    hidden = target.layers[:-1]
-    for places in combinations(range(len(hidden)), len(parent.layers) - 1):
-        rows = [(old, hidden[place]) for old, place in zip(parent.layers, places, strict=False)]
-        if all(len(old) <= len(row) for old, row in rows):
-            pairs = [pair for old, row in rows for pair in zip(old, row, strict=False)]
-            yield dict(pairs) | {parent.output: target.output}
+    for rows in islice(_placed(parent.layers[:-1], target.layers[:-1]), _TRIES):
+        pairs = [pair for old, row in zip(parent.layers, rows, strict=False) for pair in zip(old, row, strict=False)]
+        yield dict(pairs) | {parent.output: target.output}
+
+
+def _placed(old: Sequence[tuple[str, ...]], layers: Sequence[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """For each old layer one of `layers` that is at least as wide, in order; the earliest first."""
+    if not old:
+        yield []
+    for place, row in enumerate(layers if old else ()):
+        rest = iter(layers[place + 1 :])
+        if len(old[0]) <= len(row) and all(any(len(o) <= len(r) for r in rest) for o in old[1:]):
+            yield from ([row, *more] for more in _placed(old[1:], layers[place + 1 :]))
 
 
 def _renamed(target: Topology, mapping: Mapping[str, str]) -> Topology:
@@ -134,10 +141,9 @@ def _added(parent: Topology, topology: Topology) -> frozenset[Unit] | None:
     new: set[Unit] = {n for n in topology.nodes if n not in parent.nodes}
     try:
         nodes_out = topology.without(new)
-        more = set(_all_edges(nodes_out)) - set(_all_edges(parent))
-        units = frozenset(new | more)
-        return units if more <= set(_all_edges(topology)) and topology.without(units) == parent else None
-    except TopologyError:  # what would remain is no network
+        units = frozenset(new | (set(_all_edges(nodes_out)) - set(_all_edges(parent))))
+        return units if topology.without(units) == parent else None
+    except TopologyError:  # what would remain is no network, or an edge comes from a bypass
         return None
 
 
