@@ -60,10 +60,9 @@ def spread(line: Line, nodes: str) -> Any:
 
 
 def ratio(mine: Any, base: Any) -> Ratio:
-    """Of means, with a bootstrap interval over draws."""
-    rng = np.random.default_rng(0)
-    drawn = [x[rng.integers(0, len(x), (RESAMPLES, len(x)))].mean(1) for x in (mine, base)]
-    low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
+    """Of means, with a bootstrap interval over draws; paired, for the same draw of two kinds has the same random numbers."""
+    drawn = np.random.default_rng(0).integers(0, len(mine), (RESAMPLES, len(mine)))
+    low, high = np.quantile(mine[drawn].mean(1) / base[drawn].mean(1), [0.025, 0.975])
     return float(mine.mean() / base.mean()), float(low), float(high)
 
 
@@ -101,7 +100,7 @@ def content(
         Heading("Variance of the gradient at fixed weights"),
         Text(
             f"{variance[0]['draws']} gradients of the same 8 questions, at the weights after so many steps of the shared "
-            "advantage. Noise: variance over the squared length of the mean gradient (bias-corrected). Relative: variance × "
+            "advantage. Variance: summed over the parameters of the hidden nodes, and of the output. Relative: variance × "
             f"tokens over that of {BASE}, with a bootstrap interval over draws; below 1 is less noise for the same tokens."
         ),
         spreads(variance, ratios),
@@ -124,13 +123,20 @@ def spreads(variance: list[Line], ratios: dict[tuple[int, str, str], Ratio]) -> 
     for line in variance:
         row = [str(line["trained"]), line["kind"], f"{line['reward']:.2f}", f"{line['tokens']:,.0f}"]
         for nodes in ("hidden", "out"):
-            squared = sum(x for node, x in line["mean_squared"].items() if (node == "out") == (nodes == "out"))
-            noise = spread(line, nodes).mean() / squared
             relative, low, high = ratios[line["trained"], line["kind"], nodes]
             shown = f"{relative:.2f} [{low:.2f}, {high:.2f}]" if line["kind"] != BASE else "1"
-            row += [f"{noise:.1f}" if squared > 0 else "no mean", shown]
+            row += [f"{spread(line, nodes).mean():.4f}", shown]
         rows.append(row)
-    head = ["steps", "estimator", "reward", "tokens", "noise, hidden", "relative, hidden", "noise, out", "relative, out"]
+    head = [
+        "steps",
+        "estimator",
+        "reward",
+        "tokens",
+        "noise, hidden",
+        "relative, hidden",
+        "noise, out",
+        "relative, out",
+    ]
     return Table(head, rows, words=frozenset({1}))
 
 
@@ -138,7 +144,13 @@ def learned(runs: dict[str, list[Line]], tokens: int) -> Table:
     rows: list[list[str]] = []
     for kind, found in runs.items():
         mean = lambda key, found=found: sum(run[key] for run in found) / len(found)
-        row = [kind, str(found[0]["rollouts"]), f"{found[0]['rate']:g}", f"{mean('tokens'):,.0f}", f"{mean('calls'):,.0f}"]
+        row = [
+            kind,
+            str(found[0]["rollouts"]),
+            f"{found[0]['rate']:g}",
+            f"{mean('tokens'):,.0f}",
+            f"{mean('calls'):,.0f}",
+        ]
         row += [at_end([run["curve"][-1]["validation"] for run in found], found[0]["validation_n"])]
         row += [at_end([run["sampled"]["accuracy"] for run in found], found[0]["sampled"]["n"])]
         row += [f"{sum(run['sampled']['parse_rate'] for run in found) / len(found):.1%}"]
@@ -177,14 +189,18 @@ def draw(path: Path, ratios: dict[tuple[int, str, str], Ratio], runs: dict[str, 
             left.errorbar(x, y, yerr=[y - low, high - y], fmt="os^Dv"[k], color=f"C{k}", ms=5, label=kind)
     left.axhline(1, color="C0", lw=1.5, label=BASE)
     left.set_xticks(list(places.values()), [f"{nodes},\n{steps} steps" for steps, nodes in places])
-    left.set(yscale="log", ylabel="variance × tokens, relative", title="Gradient noise at equal tokens (below 1 is better)")
+    left.set(
+        yscale="log", ylabel="variance × tokens, relative", title="Gradient noise at equal tokens (below 1 is better)"
+    )
     left.legend(fontsize=8)
     for k, (kind, found) in enumerate(runs.items()):
         checks = [[(0, run["untrained"])] + [(p["tokens"], p["validation"]) for p in run["curve"] if "validation" in p]
                   for run in found]  # fmt: skip
         x, y = np.array(checks, float).transpose(2, 0, 1)
         style = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))[k]
-        right.plot(x.mean(0) / 1000, y.mean(0), color=f"C{k}", ls=style, lw=2, label=f"{kind} (rate {found[0]['rate']:g})")
+        right.plot(
+            x.mean(0) / 1000, y.mean(0), color=f"C{k}", ls=style, lw=2, label=f"{kind} (rate {found[0]['rate']:g})"
+        )
         right.fill_between(x.mean(0) / 1000, y.min(0), y.max(0), color=f"C{k}", alpha=0.1)
     right.set(ylim=(0, 1.02), xlabel="generated tokens in training, thousands", ylabel="validation accuracy, greedy",
               title=f"Learning: mean and range of {len(SEEDS)} seeds")  # fmt: skip

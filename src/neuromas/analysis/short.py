@@ -22,12 +22,20 @@ def all_blanked(found: Found, nodes: int) -> dict[str, Any]:
 
 
 def messages(found: Found, nodes: int) -> str:
+    """What blanking costs: all messages, and where there are several layers each of them."""
     blank = all_blanked(found, nodes)
     low, high = blank["difference_ci95"]
     what = "Messages mislead" if low > 0 else "Messages make no difference that can be told from none"
     what = "The answer rests on messages" if high < 0 else what
     change = f"{points(blank['difference'])} ({difference([low, high])})"
-    return f"{what}: with all of them blanked accuracy changes by {change}."
+    said = f"{what}: with all of them blanked accuracy changes by {change}."
+    layers = [r for r in found["interventions"] if r["kind"] == "blanked" and r["scope"] == "layer"]
+    if len(layers) > 1:
+        alone = "; ".join(
+            f"{r['target']} {points(r['difference'])} ({difference(r['difference_ci95'])})" for r in layers
+        )
+        said += f" One layer blanked: {alone}."
+    return said
 
 
 def verdicts(found: Found) -> str:
