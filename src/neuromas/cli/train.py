@@ -8,6 +8,7 @@ import tyro
 
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
+    from neuromas.train.folder import Watch
 
 
 def main(
@@ -69,12 +70,7 @@ def main(
     print(f"run folder: {folder}")
     board = None if wandb is None else WandbBoard(wandb, folder, config)
     with TrainingView(config.train.steps) as view:
-
-        def watch(line: dict[str, Any]) -> None:
-            view(line)
-            if board is not None:
-                board(line)
-
+        watch = view if board is None else _both(view, board)
         network, loaded = train(config, folder, resume=resume, watch=watch)
     final = finish(folder, network, loaded, test_limit)
     if board is not None:
@@ -82,6 +78,14 @@ def main(
     print_final(final)
     if json is not None:
         write_json(json, final)
+
+
+def _both(first: "Watch", second: "Watch") -> "Watch":
+    def watch(line: dict[str, Any]) -> None:
+        first(line)
+        second(line)
+
+    return watch
 
 
 def _config(recipe: Path | None, changes: dict[str, Any], resumed: Path | None) -> "RunConfig":
