@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from credit_study import KINDS, RATES, SEEDS, TRAINED, chosen_rate, over_tokens
+from credit_study import KINDS, LEARNED, RATES, SEEDS, TRAINED, chosen_rate, over_tokens
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
 from neuromas.evaluate.stats import wilson
 from neuromas.files import read_json_lines, write_text
@@ -22,7 +22,7 @@ Line = dict[str, Any]
 
 def main(folder: Path) -> None:
     variance, lines = (read_json_lines(folder / f"{name}.jsonl") for name in ("variance", "learning"))
-    runs = {kind: at_chosen_rate(lines, kind) for kind in KINDS}
+    runs = {kind: at_chosen_rate(lines, kind) for kind in LEARNED}
     lacking = [kind for kind, found in runs.items() if len(found) < len(SEEDS)]
     if lacking:
         sys.exit(f"{folder} lacks runs of {', '.join(lacking)}; go on with: python tools/credit_study.py {folder}")
@@ -172,7 +172,7 @@ def at_end(accuracies: list[float], n: int) -> str:
 def rates(lines: list[Line]) -> Table:
     of = {(line["kind"], line["rate"]): line for line in lines if line["seed"] == SEEDS[0]}
     cells = lambda line: f"{over_tokens(line):.1%}; {line['sampled']['accuracy']:.0%}"
-    rows = [[kind, *(cells(of[kind, rate]) for rate in RATES)] for kind in KINDS]
+    rows = [[kind, *(cells(of[kind, rate]) for rate in RATES)] for kind in LEARNED]
     return Table(["over the run; sampled at the end", *(f"{rate:g}" for rate in RATES)], rows)
 
 
