@@ -37,7 +37,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "counterfactual, K = 3": {"estimator": "counterfactual", "alternatives": 3, "rollouts": 2},
 }
 LEARNED = tuple(KINDS)[:4]  # those that are trained with, for time
-RATES, SEEDS = (1e-3, 3e-3), (0, 1, 2)
+RATES, SEEDS = (2e-3,), (0, 1, 2)
 TRAINED = (0, 20)  # steps of training after which variance is measured
 
 
@@ -123,9 +123,11 @@ def chosen_rate(lines: list[dict[str, Any]], kind: str) -> float:
     return max(tried, key=lambda line: (over_tokens(line), -line["rate"]))["rate"]
 
 
-def over_tokens(run: dict[str, Any], tokens: float | None = None) -> float:
-    """Mean greedy validation accuracy over the run, up to so many generated tokens (all): how early it learned."""
-    checks = [(0, run["untrained"]), *((p["tokens"], p["validation"]) for p in run["curve"] if "validation" in p)]
+def over_tokens(run: dict[str, Any], tokens: float | None = None, key: str = "validation") -> float:
+    """Mean over the run up to so many generated tokens (all): how early it learned. key: `validation`, the greedy
+    accuracy; or `reward`, that of the step's own rollouts, which is sampled."""
+    checks = [(p["tokens"], p[key]) for p in run["curve"] if key in p]
+    checks = [(0, run["untrained"]), *checks] if key == "validation" else checks
     xs, ys = np.array(checks, float).T
     grid = np.linspace(0, xs[-1] if tokens is None else tokens, 1001)
     return float(np.interp(grid, xs, ys).mean())
