@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from credit_study import KINDS, RATES, SEEDS, TRAINED, chosen_rate, over_tokens
+from credit_study import KINDS, LEARNED, RATES, SEEDS, TRAINED, chosen_rate, over_tokens
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
 from neuromas.evaluate.stats import wilson
 from neuromas.files import read_json_lines, write_text
@@ -22,7 +22,7 @@ Line = dict[str, Any]
 
 def main(folder: Path) -> None:
     variance, lines = (read_json_lines(folder / f"{name}.jsonl") for name in ("variance", "learning"))
-    runs = {kind: at_chosen_rate(lines, kind) for kind in KINDS}
+    runs = {kind: at_chosen_rate(lines, kind) for kind in LEARNED}
     lacking = [kind for kind, found in runs.items() if len(found) < len(SEEDS)]
     if lacking:
         sys.exit(f"{folder} lacks runs of {', '.join(lacking)}; go on with: python tools/credit_study.py {folder}")
@@ -66,10 +66,10 @@ def ratio(mine: Any, base: Any) -> Ratio:
     return float(mine.mean() / base.mean()), float(low), float(high)
 
 
-def paired(runs: list[Line], base: list[Line], tokens: float) -> Ratio:
+def paired(runs: list[Line], base: list[Line], tokens: float, key: str) -> Ratio:
     """Difference of `over_tokens`, seed by seed, with Student's interval over seeds."""
-    of = {run["seed"]: over_tokens(run, tokens) for run in base}
-    apart = np.array([over_tokens(run, tokens) - of[run["seed"]] for run in runs])
+    of = {run["seed"]: over_tokens(run, tokens, key) for run in base}
+    apart = np.array([over_tokens(run, tokens, key) - of[run["seed"]] for run in runs])
     half = T_95[len(apart) - 1] * apart.std(ddof=1) / len(apart) ** 0.5
     return float(apart.mean()), float(apart.mean() - half), float(apart.mean() + half)
 
@@ -87,6 +87,10 @@ def content(
 ) -> list[Block]:
     first = runs[BASE][0]
     floors, n = first["sampled"]["floors"], first["sampled"]["n"]
+    chosen = f"learning rate {RATES[0]:g} for all"
+    if len(RATES) > 1:
+        listed = ", ".join(f"{rate:g}" for rate in RATES)
+        chosen = f"rates from {listed} by mean validation accuracy over the run, first seed"
     return [
         Heading("Estimators of credit at equal generated tokens", 1),
         Text(
@@ -106,15 +110,14 @@ def content(
         spreads(variance, ratios),
         Heading("Learning"),
         Text(
-            f"40 steps, seeds {', '.join(map(str, SEEDS))}. Rates from {', '.join(f'{r:g}' for r in RATES)} by mean "
-            "validation accuracy over the run, first seed. Accuracy at the end: greedy on "
+            f"{len(first['curve'])} steps, seeds {', '.join(map(str, SEEDS))}, {chosen}. Accuracy at the end: greedy on "
             f"{first['validation_n']} and sampled on {n} validation questions, mean over seeds with Wilson's interval at "
-            f"n. Over the run: mean greedy accuracy up to {tokens:,} generated tokens, the most that all runs have; its "
-            f"difference to {BASE} is paired by seed, with Student's interval over the {len(SEEDS)} seeds."
+            f"n. Over the run: means up to {tokens:,} generated tokens, the most that all runs have, of greedy validation "
+            f"accuracy and of the training reward, which is sampled; each one's difference to {BASE} is paired by seed, with "
+            f"Student's interval over the {len(SEEDS)} seeds."
         ),
         learned(runs, tokens),
-        Heading("Every rate, first seed", 3),
-        rates(lines),
+        *([Heading("Every rate, first seed", 3), rates(lines)] if len(RATES) > 1 else []),
     ]
 
 
@@ -132,9 +135,9 @@ def spreads(variance: list[Line], ratios: dict[tuple[int, str, str], Ratio]) -> 
         "estimator",
         "reward",
         "tokens",
-        "noise, hidden",
+        "variance, hidden",
         "relative, hidden",
-        "noise, out",
+        "variance, out",
         "relative, out",
     ]
     return Table(head, rows, words=frozenset({1}))
@@ -154,13 +157,15 @@ def learned(runs: dict[str, list[Line]], tokens: int) -> Table:
         row += [at_end([run["curve"][-1]["validation"] for run in found], found[0]["validation_n"])]
         row += [at_end([run["sampled"]["accuracy"] for run in found], found[0]["sampled"]["n"])]
         row += [f"{sum(run['sampled']['parse_rate'] for run in found) / len(found):.1%}"]
-        areas = [over_tokens(run, tokens) for run in found]
-        row += [f"{100 * sum(areas) / len(areas):.1f}% ({' '.join(f'{100 * x:.0f}' for x in areas)})"]
-        apart, low, high = (100 * x for x in paired(found, runs[BASE], tokens))
-        row += [f"{apart:+.1f} [{low:+.1f}, {high:+.1f}]" if kind != BASE else ""]
+        for key in ("validation", "reward"):
+            areas = [over_tokens(run, tokens, key) for run in found]
+            row += [f"{100 * sum(areas) / len(areas):.1f}% ({' '.join(f'{100 * x:.0f}' for x in areas)})"]
+            apart, low, high = (100 * x for x in paired(found, runs[BASE], tokens, key))
+            row += [f"{apart:+.1f} [{low:+.1f}, {high:+.1f}]" if kind != BASE else ""]
         rows.append(row)
     head = ["estimator", "rollouts", "rate", "tokens", "calls", "greedy at the end", "sampled at the end", "parsed"]
-    return Table([*head, "over the run", f"minus {BASE}"], rows)
+    against = f"minus {BASE}"
+    return Table([*head, "greedy over the run", against, "reward over the run", against], rows)
 
 
 def at_end(accuracies: list[float], n: int) -> str:
@@ -172,44 +177,59 @@ def at_end(accuracies: list[float], n: int) -> str:
 def rates(lines: list[Line]) -> Table:
     of = {(line["kind"], line["rate"]): line for line in lines if line["seed"] == SEEDS[0]}
     cells = lambda line: f"{over_tokens(line):.1%}; {line['sampled']['accuracy']:.0%}"
-    rows = [[kind, *(cells(of[kind, rate]) for rate in RATES)] for kind in KINDS]
+    rows = [[kind, *(cells(of[kind, rate]) for rate in RATES)] for kind in LEARNED]
     return Table(["over the run; sampled at the end", *(f"{rate:g}" for rate in RATES)], rows)
 
 
 def draw(path: Path, ratios: dict[tuple[int, str, str], Ratio], runs: dict[str, list[Line]]) -> Path:
+    """Relative variance; greedy validation accuracy and sampled reward over generated tokens."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    left, *right = figure.subplots(1, 3)
+    _variances(left, ratios)
+    for axes, key in zip(right, ("validation", "reward"), strict=True):
+        for k, (kind, found) in enumerate(runs.items()):
+            x, y = curves(found, key)
+            style = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))[k]
+            axes.plot(x, y.mean(0), color=f"C{k}", ls=style, lw=2, label=kind)
+            axes.fill_between(x, y.min(0), y.max(0), color=f"C{k}", alpha=0.1)
+        axes.set(ylim=(0, 1.02), xlabel="generated tokens in training, thousands")
+    right[0].set(title=f"Greedy validation accuracy, {len(SEEDS)} seeds (mean, range)")
+    right[1].set(title="Training reward, sampled (mean of 5 steps)")
+    right[1].legend(fontsize=8, loc="lower right")
+    for axes in (left, *right):
+        axes.grid(alpha=0.3)
+        axes.title.set_fontsize(10)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def curves(runs: list[Line], key: str) -> tuple[Any, Any]:
+    """Thousands of tokens [X] (mean of the runs) and values [run, X]; rewards as the mean of five steps."""
+    points = [[(p["tokens"], p[key]) for p in run["curve"] if key in p] for run in runs]
+    if key == "validation":
+        points = [[(0, run["untrained"]), *mine] for run, mine in zip(runs, points, strict=True)]
+    x, y = np.array(points, float).transpose(2, 0, 1)
+    if key == "reward":
+        x, y = (np.stack([np.convolve(row, np.ones(5) / 5, "valid") for row in of]) for of in (x, y))
+    return x.mean(0) / 1000, y
+
+
+def _variances(axes: Any, ratios: dict[tuple[int, str, str], Ratio]) -> None:
     places = {(steps, nodes): 2 * s + n for s, steps in enumerate(TRAINED) for n, nodes in enumerate(("hidden", "out"))}
     for k, kind in enumerate(KINDS):
         if kind != BASE:
             x = np.array(list(places.values())) + (k - 2.5) * 0.16
             y, low, high = np.array([ratios[steps, kind, nodes] for steps, nodes in places]).T
-            left.errorbar(x, y, yerr=[y - low, high - y], fmt="os^Dv"[k], color=f"C{k}", ms=5, label=kind)
-    left.axhline(1, color="C0", lw=1.5, label=BASE)
-    left.set_xticks(list(places.values()), [f"{nodes},\n{steps} steps" for steps, nodes in places])
-    left.set(
-        yscale="log", ylabel="variance × tokens, relative", title="Gradient noise at equal tokens (below 1 is better)"
+            axes.errorbar(x, y, yerr=[y - low, high - y], fmt="os^Dv"[k], color=f"C{k}", ms=5, label=kind)
+    axes.axhline(1, color="C0", lw=1.5, label=BASE)
+    axes.set_xticks(list(places.values()), [f"{nodes},\n{steps} steps" for steps, nodes in places])
+    axes.set(
+        yscale="log", ylabel="relative variance × tokens", title="Gradient noise at equal tokens (lower is better)"
     )
-    left.legend(fontsize=8)
-    for k, (kind, found) in enumerate(runs.items()):
-        checks = [[(0, run["untrained"])] + [(p["tokens"], p["validation"]) for p in run["curve"] if "validation" in p]
-                  for run in found]  # fmt: skip
-        x, y = np.array(checks, float).transpose(2, 0, 1)
-        style = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))[k]
-        right.plot(
-            x.mean(0) / 1000, y.mean(0), color=f"C{k}", ls=style, lw=2, label=f"{kind} (rate {found[0]['rate']:g})"
-        )
-        right.fill_between(x.mean(0) / 1000, y.min(0), y.max(0), color=f"C{k}", alpha=0.1)
-    right.set(ylim=(0, 1.02), xlabel="generated tokens in training, thousands", ylabel="validation accuracy, greedy",
-              title=f"Learning: mean and range of {len(SEEDS)} seeds")  # fmt: skip
-    right.legend(fontsize=8, loc="lower right")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
-    return path
+    axes.legend(fontsize=7)
 
 
 if __name__ == "__main__":
