@@ -1,6 +1,6 @@
 """Does growth keep what was learned, and does it reach what training from scratch does not? Two studies on `tiny`.
 
-usage: python tools/study_growth.py OUT [keep] [paths] [--seeds N] [--report]    started again, it goes on
+usage: python tools/growth_study.py OUT [keep] [paths] [--seeds N] [--report]    started again, it goes on
 
 - keep: a trained network of three nodes grows by a layer or a node, each initialisation, with
   recipes/tiny_compositional_growth.toml: validation accuracy before, on the way and at the end. A line of OUT/keep.jsonl
