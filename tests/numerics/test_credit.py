@@ -263,6 +263,24 @@ def test_counterfactual_is_less_noisy_for_hidden_nodes_at_equal_calls(toy: TwoLa
     assert noise(silenced, silenced_calls) > noise(shared, shared_calls)
 
 
+def test_counterfactual_is_noisier_where_the_better_message_depends_on_what_a_sibling_happened_to_say() -> None:
+    """The answer is right when the two messages differ, and neither node leans to one: three times the noise of the
+    shared advantage at equal calls, for both numbers of alternatives; when they have come to differ it is not twice."""
+    noise: dict[tuple[float, str, int], float] = {}
+    for lean in (0.0, 2.0):
+        toy = TwoLayers()
+        right, wrong = [3.0, 0.0, 0.0], [0.0, 0.0, 3.0]
+        hidden = [lean / 2, -lean / 2, -lean / 2, lean / 2]
+        toy.theta = torch.tensor([*hidden, *wrong, *right, *right, *wrong], dtype=F64).requires_grad_()
+        for name, G, K in (("leave_one_out", 8, 0), ("counterfactual", 2, 1), ("counterfactual", 2, 2)):
+            _, variance, calls = moments(toy, name, G, K)
+            noise[lean, name, K] = variance[:4].sum().item() * calls
+    relative = lambda lean, K: noise[lean, "counterfactual", K] / noise[lean, "leave_one_out", 0]
+    assert relative(0.0, 1) == pytest.approx(3.07, abs=0.01)
+    assert relative(0.0, 2) == pytest.approx(3.07, abs=0.01)
+    assert relative(2.0, 1) == pytest.approx(1.66, abs=0.01)
+
+
 def test_golden_advantages_of_trees() -> None:
     rewards = torch.tensor([[[[1.0, 0.0, 0.5], [1.0, 1.0, 1.0]]]], dtype=F64)  # one rollout, two nodes, three draws
     expected = torch.tensor([[[[0.25, -0.25, 0.0], [0.0, 0.0, 0.0]]]], dtype=F64)

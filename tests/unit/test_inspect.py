@@ -173,6 +173,7 @@ def test_the_edges_that_carry_the_answer_are_found(monkeypatch, tmp_path: Path) 
     costs = edge_costs(of["decodings"]["greedy"], network.topology)
     assert {edge for edge, cost in costs.items() if cost > 0.5} == {("1.1", "2.1"), ("2.1", "out")}
     assert costs.keys() == set(network.topology.edges)
+    assert re.search(r"One layer blanked: layer 1 −100\.0 \(.*\); layer 2 −100\.0 \(", in_short(of)[0])
     for kind in ("silenced", "blanked", "shuffled"):
         assert row(of, kind, "1.1 → 2.1")["accuracy"] < 0.3
         assert row(of, kind, "1.1 → 2.2")["accuracy"] == 1
@@ -284,7 +285,8 @@ def test_the_report_names_every_figure_and_survives_hostile_messages(monkeypatch
     again = json.loads(json.dumps(of))
     text = write_report(again, tmp_path).read_text(encoding="utf-8")
     assert "<b>" not in text and "\x1b" not in text
-    for needed in ("n = 20", "best constant", "Wilson", "idle", "random labels"):
+    assert "−0.0" not in text
+    for needed in ("n = 20", "best constant", "Wilson", "Idle", "random labels", "In short"):
         assert needed in text
     heads = {head for block in content(again) if isinstance(block, Table) for head in block.head}
     assert {"Shapley value", "follows", "untrained", "cut off"} <= heads

@@ -20,10 +20,11 @@ HOW = (
     "run is looked into: nothing here tells how another would have come out."
 )
 KINDS = (
-    "silenced: the nodes (or the edge) do not exist, and the others are told so. blanked: they speak, and empty "
-    "messages arrive. shuffled: the messages of the undisturbed pass are dealt out anew among the questions, each "
-    "sender's on its own. another's: messages come from one other question that has another answer; follows is the "
-    "share of answers that are right for that question. swapped: two nodes use each other's adapters."
+    "silenced: the nodes (or the edge) do not exist, and the others are told so; where a whole layer is gone, its "
+    "readers read the layer before it. blanked: they speak, and empty messages arrive. shuffled: the messages of the "
+    "undisturbed pass are dealt out anew among the questions, each sender's on its own. another's: messages come from "
+    "one other question that has another answer; follows is the share of answers that are right for that question. "
+    "swapped: two nodes use each other's adapters."
 )
 VERDICTS = (
     "needed: silencing it costs accuracy. replaceable: silencing it costs nothing that can be told from 0, but its "
@@ -228,7 +229,7 @@ def draw(record: dict[str, Any], decoding: str, path: Path) -> Path:
     labels = {n: points(-v["cost"]) for n, v in nodes.items()}
     labels[topology.output] = f"{found['undisturbed']['accuracy']:.1%}"
     widths = {edge: 0.6 + 6 * max(0.0, cost) for edge, cost in edge_costs(found, topology).items()}
-    title = f"points lost when silenced ({decoding})"
+    title = f"change of accuracy when silenced, points ({decoding})"
     path.parent.mkdir(parents=True, exist_ok=True)
     return save(
         topology, path, labels=labels, values={n: v["cost"] for n, v in nodes.items()}, edge_widths=widths, title=title

@@ -11,10 +11,8 @@ Found = dict[str, Any]  # of one decoding
 def in_short(record: dict[str, Any]) -> list[str]:
     """One paragraph for each decoding."""
     nodes = len(record["topology"]["nodes"])
-    return [
-        f"{decoding.capitalize()}. " + " ".join([messages(found, nodes), verdicts(found), *siblings(found), *parts(found)])
-        for decoding, found in record["decodings"].items()
-    ]  # fmt: skip
+    told = lambda found: [messages(found, nodes), verdicts(found), *siblings(found), *parts(found)]
+    return [f"{decoding.capitalize()}. {' '.join(told(found))}" for decoding, found in record["decodings"].items()]
 
 
 def all_blanked(found: Found, nodes: int) -> dict[str, Any]:
@@ -24,11 +22,20 @@ def all_blanked(found: Found, nodes: int) -> dict[str, Any]:
 
 
 def messages(found: Found, nodes: int) -> str:
+    """What blanking costs: all messages, and where there are several layers each of them."""
     blank = all_blanked(found, nodes)
     low, high = blank["difference_ci95"]
     what = "Messages mislead" if low > 0 else "Messages make no difference that can be told from none"
     what = "The answer rests on messages" if high < 0 else what
-    return f"{what}: with all of them blanked accuracy changes by {points(blank['difference'])} ({difference([low, high])})."
+    change = f"{points(blank['difference'])} ({difference([low, high])})"
+    said = f"{what}: with all of them blanked accuracy changes by {change}."
+    layers = [r for r in found["interventions"] if r["kind"] == "blanked" and r["scope"] == "layer"]
+    if len(layers) > 1:
+        alone = "; ".join(
+            f"{r['target']} {points(r['difference'])} ({difference(r['difference_ci95'])})" for r in layers
+        )
+        said += f" One layer blanked: {alone}."
+    return said
 
 
 def verdicts(found: Found) -> str:
@@ -43,8 +50,8 @@ def verdicts(found: Found) -> str:
 def siblings(found: Found) -> list[str]:
     """Whether each layer's nodes came to differ, with both null distributions."""
     return [
-        f"Did the nodes of layer {mine['layer']} specialise? {specialised(mine, before).capitalize()}: what they write tells "
-        f"the writer with {bits(mine['bits'])} of {mine['most']:.2f} bits; with random labels it would be "
+        f"Did the nodes of layer {mine['layer']} specialise? {specialised(mine, before).capitalize()}: what they write "
+        f"tells the writer with {bits(mine['bits'])} of {mine['most']:.2f} bits; with random labels it would be "
         f"{bits(mine['null_95'])} at most (95th percentile), and before training it was {bits(before['bits'])}."
         for mine, before in zip(found["distinctness"], found["untrained"]["distinctness"], strict=True)
     ]

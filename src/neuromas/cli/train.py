@@ -8,6 +8,7 @@ import tyro
 
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
+    from neuromas.train.folder import Watch
 
 
 def main(
@@ -24,6 +25,7 @@ def main(
     json: Path | None = None,
     test_limit: int | None = None,
     threads: int | None = None,
+    wandb: str | None = None,
 ) -> None:
     """Train a network of language-model nodes from its final reward, then measure it on the test split.
 
@@ -41,8 +43,9 @@ def main(
         json: Write the final figures to this file too (they are always in OUT/final.json).
         test_limit: Measure on the first so many test questions only.
         threads: CPU threads; by default all cores.
+        wandb: Send every line to this project of Weights & Biases too.
     """
-    from neuromas.cli.show import TrainingView, print_final
+    from neuromas.cli.show import print_final
     from neuromas.files import write_json
 
     changes: dict[str, Any] = {
@@ -56,20 +59,41 @@ def main(
     }
     config = _config(recipe, changes, out if resume else None)
     folder = out or Path("runs") / _name(config, recipe)
+    print(f"run folder: {folder}")
+    final = _train(config, folder, resume, threads, test_limit, wandb)
+    print_final(final)
+    if json is not None:
+        write_json(json, final)
+
+
+def _train(
+    config: "RunConfig", folder: Path, resume: bool, threads: int | None, test_limit: int | None, wandb: str | None
+) -> dict[str, Any]:
     import torch
 
     if threads:
         torch.set_num_threads(threads)
+    from neuromas.cli.show import TrainingView
     from neuromas.train.finish import finish
     from neuromas.train.loop import train
+    from neuromas.train.wandb import WandbBoard
 
-    print(f"run folder: {folder}")
+    board = None if wandb is None else WandbBoard(wandb, folder, config)
     with TrainingView(config.train.steps) as view:
-        network, loaded = train(config, folder, resume=resume, watch=view)
+        watch = view if board is None else _both(view, board)
+        network, loaded = train(config, folder, resume=resume, watch=watch)
     final = finish(folder, network, loaded, test_limit)
-    print_final(final)
-    if json is not None:
-        write_json(json, final)
+    if board is not None:
+        board.finish(final)
+    return final
+
+
+def _both(first: "Watch", second: "Watch") -> "Watch":
+    def watch(line: dict[str, Any]) -> None:
+        first(line)
+        second(line)
+
+    return watch
 
 
 def _config(recipe: Path | None, changes: dict[str, Any], resumed: Path | None) -> "RunConfig":

@@ -99,7 +99,7 @@ def interval(ci95: list[float]) -> str:
 
 def points(share: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return f"{share * 100:+.1f}".replace("-", "−")
+    return f"{round(share * 100, 1) + 0.0:+.1f}".replace("-", "−")  # + 0.0: no minus before nought
 
 
 def difference(ci95: list[float]) -> str:

@@ -1,0 +1,236 @@
+"""The report of the study of credit, made of its raw lines alone: variance of gradients, and learning, at equal tokens.
+
+usage: python tools/credit_report.py DIR    writes DIR/report.md and DIR/credit.png
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from credit_study import KINDS, LEARNED, RATES, SEEDS, TRAINED, chosen_rate, over_tokens
+from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
+from neuromas.evaluate.stats import wilson
+from neuromas.files import read_json_lines, write_text
+
+RESAMPLES = 2000
+BASE = "leave_one_out"
+T_95 = {2: 4.303, 3: 3.182, 4: 2.776}  # Student's, two-sided, by degrees of freedom
+Line = dict[str, Any]
+
+
+def main(folder: Path) -> None:
+    variance, lines = (read_json_lines(folder / f"{name}.jsonl") for name in ("variance", "learning"))
+    runs = {kind: at_chosen_rate(lines, kind) for kind in LEARNED}
+    lacking = [kind for kind, found in runs.items() if len(found) < len(SEEDS)]
+    if lacking:
+        sys.exit(f"{folder} lacks runs of {', '.join(lacking)}; go on with: python tools/credit_study.py {folder}")
+    ratios = noises(variance)
+    tokens = min(run["tokens"] for found in runs.values() for run in found)
+    picture = draw(folder / "credit.png", ratios, runs)
+    write_text(folder / "report.md", to_markdown(content(variance, ratios, runs, lines, tokens, picture)))
+    print(folder / "report.md")
+
+
+def at_chosen_rate(lines: list[Line], kind: str) -> list[Line]:
+    rate = chosen_rate(lines, kind)
+    return [line for line in lines if line["kind"] == kind and line["rate"] == rate]
+
+
+# -- figures ------------------------------------------------------------------------------------------------
+
+Ratio = tuple[float, float, float]  # with the ends of its interval
+
+
+def noises(variance: list[Line]) -> dict[tuple[int, str, str], Ratio]:
+    """(steps, kind, nodes) → variance × tokens relative to the shared advantage; nodes: `hidden` together, or `out`."""
+    found: dict[tuple[int, str, str], Ratio] = {}
+    for line in variance:
+        base = next(x for x in variance if x["kind"] == BASE and x["trained"] == line["trained"])
+        for nodes in ("hidden", "out"):
+            pair = (spread(line, nodes) * line["tokens"], spread(base, nodes) * base["tokens"])
+            found[line["trained"], line["kind"], nodes] = ratio(*pair)
+    return found
+
+
+def spread(line: Line, nodes: str) -> Any:
+    """Each draw's share of the variance, summed over the output's parameters or those of all others."""
+    return np.sum([x for node, x in line["spread"].items() if (node == "out") == (nodes == "out")], axis=0)
+
+
+def ratio(mine: Any, base: Any) -> Ratio:
+    """Of means, with a bootstrap interval over draws; paired, for the same draw of two kinds has the same random numbers."""
+    drawn = np.random.default_rng(0).integers(0, len(mine), (RESAMPLES, len(mine)))
+    low, high = np.quantile(mine[drawn].mean(1) / base[drawn].mean(1), [0.025, 0.975])
+    return float(mine.mean() / base.mean()), float(low), float(high)
+
+
+def paired(runs: list[Line], base: list[Line], tokens: float, key: str) -> Ratio:
+    """Difference of `over_tokens`, seed by seed, with Student's interval over seeds."""
+    of = {run["seed"]: over_tokens(run, tokens, key) for run in base}
+    apart = np.array([over_tokens(run, tokens, key) - of[run["seed"]] for run in runs])
+    half = T_95[len(apart) - 1] * apart.std(ddof=1) / len(apart) ** 0.5
+    return float(apart.mean()), float(apart.mean() - half), float(apart.mean() + half)
+
+
+# -- report -------------------------------------------------------------------------------------------------
+
+
+def content(
+    variance: list[Line],
+    ratios: dict[tuple[int, str, str], Ratio],
+    runs: dict[str, list[Line]],
+    lines: list[Line],
+    tokens: int,
+    picture: Path,
+) -> list[Block]:
+    first = runs[BASE][0]
+    floors, n = first["sampled"]["floors"], first["sampled"]["n"]
+    chosen = f"learning rate {RATES[0]:g} for all"
+    if len(RATES) > 1:
+        listed = ", ".join(f"{rate:g}" for rate in RATES)
+        chosen = f"rates from {listed} by mean validation accuracy over the run, first seed"
+    return [
+        Heading("Estimators of credit at equal generated tokens", 1),
+        Text(
+            "A network of three nodes on nested arithmetic of 4 leaves, embedded backbone "
+            f"({first['trainable_parameters']:,} trainable parameters, recipe.toml). Estimators that branch get as "
+            "many fewer rollouts as their branches cost, so a step generates about as many tokens for all. Training and "
+            f"validation questions only. Floors on {n} validation questions: chance {floors['chance']:.1%}, best "
+            f"constant {floors['best_constant']:.1%}. What the estimators are: docs/estimators.md."
+        ),
+        Picture(picture, "Left: variance at equal tokens. Right: validation accuracy over generated tokens"),
+        Heading("Variance of the gradient at fixed weights"),
+        Text(
+            f"{variance[0]['draws']} gradients of the same 8 questions, at the weights after so many steps of the shared "
+            "advantage. Variance: summed over the parameters of the hidden nodes, and of the output. Relative: variance × "
+            f"tokens over that of {BASE}, with a bootstrap interval over draws; below 1 is less noise for the same tokens."
+        ),
+        spreads(variance, ratios),
+        Heading("Learning"),
+        Text(
+            f"{len(first['curve'])} steps, seeds {', '.join(map(str, SEEDS))}, {chosen}. Accuracy at the end: greedy on "
+            f"{first['validation_n']} and sampled on {n} validation questions, mean over seeds with Wilson's interval at "
+            f"n. Over the run: means up to {tokens:,} generated tokens, the most that all runs have, of greedy validation "
+            f"accuracy and of the training reward, which is sampled; each one's difference to {BASE} is paired by seed, with "
+            f"Student's interval over the {len(SEEDS)} seeds."
+        ),
+        learned(runs, tokens),
+        *([Heading("Every rate, first seed", 3), rates(lines)] if len(RATES) > 1 else []),
+    ]
+
+
+def spreads(variance: list[Line], ratios: dict[tuple[int, str, str], Ratio]) -> Table:
+    rows: list[list[str]] = []
+    for line in variance:
+        row = [str(line["trained"]), line["kind"], f"{line['reward']:.2f}", f"{line['tokens']:,.0f}"]
+        for nodes in ("hidden", "out"):
+            relative, low, high = ratios[line["trained"], line["kind"], nodes]
+            shown = f"{relative:.2f} [{low:.2f}, {high:.2f}]" if line["kind"] != BASE else "1"
+            row += [f"{spread(line, nodes).mean():.4f}", shown]
+        rows.append(row)
+    head = [
+        "steps",
+        "estimator",
+        "reward",
+        "tokens",
+        "variance, hidden",
+        "relative, hidden",
+        "variance, out",
+        "relative, out",
+    ]
+    return Table(head, rows, words=frozenset({1}))
+
+
+def learned(runs: dict[str, list[Line]], tokens: int) -> Table:
+    rows: list[list[str]] = []
+    for kind, found in runs.items():
+        mean = lambda key, found=found: sum(run[key] for run in found) / len(found)
+        row = [
+            kind,
+            str(found[0]["rollouts"]),
+            f"{found[0]['rate']:g}",
+            f"{mean('tokens'):,.0f}",
+            f"{mean('calls'):,.0f}",
+        ]
+        row += [at_end([run["curve"][-1]["validation"] for run in found], found[0]["validation_n"])]
+        row += [at_end([run["sampled"]["accuracy"] for run in found], found[0]["sampled"]["n"])]
+        row += [f"{sum(run['sampled']['parse_rate'] for run in found) / len(found):.1%}"]
+        for key in ("validation", "reward"):
+            areas = [over_tokens(run, tokens, key) for run in found]
+            row += [f"{100 * sum(areas) / len(areas):.1f}% ({' '.join(f'{100 * x:.0f}' for x in areas)})"]
+            apart, low, high = (100 * x for x in paired(found, runs[BASE], tokens, key))
+            row += [f"{apart:+.1f} [{low:+.1f}, {high:+.1f}]" if kind != BASE else ""]
+        rows.append(row)
+    head = ["estimator", "rollouts", "rate", "tokens", "calls", "greedy at the end", "sampled at the end", "parsed"]
+    against = f"minus {BASE}"
+    return Table([*head, "greedy over the run", against, "reward over the run", against], rows)
+
+
+def at_end(accuracies: list[float], n: int) -> str:
+    mean = sum(accuracies) / len(accuracies)
+    low, high = wilson(mean * n, n)
+    return f"{mean:.1%} [{low * 100:.0f}, {high * 100:.0f}] ({' '.join(f'{100 * x:.0f}' for x in accuracies)})"
+
+
+def rates(lines: list[Line]) -> Table:
+    of = {(line["kind"], line["rate"]): line for line in lines if line["seed"] == SEEDS[0]}
+    cells = lambda line: f"{over_tokens(line):.1%}; {line['sampled']['accuracy']:.0%}"
+    rows = [[kind, *(cells(of[kind, rate]) for rate in RATES)] for kind in LEARNED]
+    return Table(["over the run; sampled at the end", *(f"{rate:g}" for rate in RATES)], rows)
+
+
+def draw(path: Path, ratios: dict[tuple[int, str, str], Ratio], runs: dict[str, list[Line]]) -> Path:
+    """Relative variance; greedy validation accuracy and sampled reward over generated tokens."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    left, *right = figure.subplots(1, 3)
+    _variances(left, ratios)
+    for axes, key in zip(right, ("validation", "reward"), strict=True):
+        for k, (kind, found) in enumerate(runs.items()):
+            x, y = curves(found, key)
+            style = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))[k]
+            axes.plot(x, y.mean(0), color=f"C{k}", ls=style, lw=2, label=kind)
+            axes.fill_between(x, y.min(0), y.max(0), color=f"C{k}", alpha=0.1)
+        axes.set(ylim=(0, 1.02), xlabel="generated tokens in training, thousands")
+    right[0].set(title=f"Greedy validation accuracy, {len(SEEDS)} seeds (mean, range)")
+    right[1].set(title="Training reward, sampled (mean of 5 steps)")
+    right[1].legend(fontsize=8, loc="lower right")
+    for axes in (left, *right):
+        axes.grid(alpha=0.3)
+        axes.title.set_fontsize(10)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def curves(runs: list[Line], key: str) -> tuple[Any, Any]:
+    """Thousands of tokens [X] (mean of the runs) and values [run, X]; rewards as the mean of five steps."""
+    points = [[(p["tokens"], p[key]) for p in run["curve"] if key in p] for run in runs]
+    if key == "validation":
+        points = [[(0, run["untrained"]), *mine] for run, mine in zip(runs, points, strict=True)]
+    x, y = np.array(points, float).transpose(2, 0, 1)
+    if key == "reward":
+        x, y = (np.stack([np.convolve(row, np.ones(5) / 5, "valid") for row in of]) for of in (x, y))
+    return x.mean(0) / 1000, y
+
+
+def _variances(axes: Any, ratios: dict[tuple[int, str, str], Ratio]) -> None:
+    places = {(steps, nodes): 2 * s + n for s, steps in enumerate(TRAINED) for n, nodes in enumerate(("hidden", "out"))}
+    for k, kind in enumerate(KINDS):
+        if kind != BASE:
+            x = np.array(list(places.values())) + (k - 2.5) * 0.16
+            y, low, high = np.array([ratios[steps, kind, nodes] for steps, nodes in places]).T
+            axes.errorbar(x, y, yerr=[y - low, high - y], fmt="os^Dv"[k], color=f"C{k}", ms=5, label=kind)
+    axes.axhline(1, color="C0", lw=1.5, label=BASE)
+    axes.set_xticks(list(places.values()), [f"{nodes},\n{steps} steps" for steps, nodes in places])
+    axes.set(
+        yscale="log", ylabel="relative variance × tokens", title="Gradient noise at equal tokens (lower is better)"
+    )
+    axes.legend(fontsize=7)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
