@@ -57,7 +57,7 @@ def keep(out: Path, seeds: range, backbone: Backbone) -> None:
         for seed in seeds:
             cell = {"target": target, "init": init, "seed": seed}
             if not done(out / "keep.jsonl", cell):
-                data = recipe("tiny_compositional_growth") | {"seed": seed}
+                data: dict[str, Any] = recipe("tiny_compositional_growth") | {"seed": seed}
                 data["stages"][1] |= {"topology": target, "init": init}
                 _, metrics = trained(data, out / "runs" / f"keep_{target}_{init}_s{seed}", backbone)
                 checks = [(m["step"], m["validation"]["accuracy"]) for m in metrics if "validation" in m]
@@ -96,7 +96,7 @@ def paths(out: Path, seeds: range, backbone: Backbone) -> None:
         for way, size in CELLS:
             cell = {"way": way, "nodes": size, "seed": seed}
             if not done(out / "paths.jsonl", cell):
-                data = recipe("tiny_compositional_paths") | {"seed": seed}
+                data: dict[str, Any] = recipe("tiny_compositional_paths") | {"seed": seed}
                 topology, parts = stages(way, size, data["train"]["steps"])
                 folder = out / "runs" / f"paths_{way}_{size}_s{seed}"
                 network, metrics = trained(data | {"topology": topology, "stages": parts}, folder, backbone)
