@@ -99,7 +99,7 @@ def draw(lines: list[Line], target: float, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(6, 3.8))
+    figure, axis = plt.subplots(figsize=(7.5, 3.8))
     runs: dict[tuple[str, float, int], list[Line]] = {}
     for line in lines:
         if "accuracy" in line:
@@ -117,7 +117,7 @@ def draw(lines: list[Line], target: float, path: Path) -> None:
     axis.set_xscale("log")
     axis.set_xlabel("seconds of training")
     axis.set_ylabel("validation accuracy")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
     axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=120)

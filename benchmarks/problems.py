@@ -43,7 +43,7 @@ PROBLEMS = {
             0.7,
             {"depth": 2},
             targets=ALL_LINEAR,
-            questions=2,  # few questions a step learn soonest here (docs/LOG.md); the peer was not tried with so few
+            questions=2,  # few questions a step learn soonest here (docs/LOG.md), for both libraries
             steps=80,
         ),
         Problem(

@@ -171,12 +171,6 @@ class RunConfig(Section):
         self._check_stages()
 
     def _check_stages(self) -> None:
-        t = self.train
-        if t.estimator in BRANCHING and (t.node_dropout or any(stage.init == "fade" for stage in self.stages[1:])):
-            raise ConfigError(
-                f"estimator {t.estimator!r} asks every node again in its place, but train.node_dropout or a stage with "
-                "init 'fade' lets nodes be absent from rollouts; leave one of the two out"
-            )
         for number, stage in enumerate(self.stages):
             if self.adapter.tied and (stage.freeze or stage.old_scale != 1 or stage.init in ("copy", "noise")):
                 raise ConfigError(

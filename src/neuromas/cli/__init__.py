@@ -20,6 +20,7 @@ COMMANDS = {  # name → one line of help; the module has the same name
     "inspect": "what each node of a run says, and what it is worth",
     "ask": "ask a run one question and see the whole trace",
     "serve": "a run behind OpenAI's API",
+    "export": "a run as a folder to share: PEFT adapters and a model card, on disk or on the hub",
     "tasks": "what can be trained and measured on",
     "baselines": "what a network can be compared with",
     "backbones": "which language models can be used",

@@ -8,6 +8,7 @@ import tyro
 
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
+    from neuromas.train.folder import Watch
 
 
 def main(
@@ -24,6 +25,7 @@ def main(
     json: Path | None = None,
     test_limit: int | None = None,
     threads: int | None = None,
+    wandb: str | None = None,
 ) -> None:
     """Train a network of language-model nodes from its final reward, then measure it on the test split.
 
@@ -41,6 +43,7 @@ def main(
         json: Write the final figures to this file too (they are always in OUT/final.json).
         test_limit: Measure on the first so many test questions only.
         threads: CPU threads; by default all cores.
+        wandb: Send every line to this project of Weights & Biases too.
     """
     from neuromas.cli.show import TrainingView, print_final
     from neuromas.files import write_json
@@ -62,14 +65,27 @@ def main(
         torch.set_num_threads(threads)
     from neuromas.train.finish import finish
     from neuromas.train.loop import train
+    from neuromas.train.wandb import WandbBoard
 
     print(f"run folder: {folder}")
+    board = None if wandb is None else WandbBoard(wandb, folder, config)
     with TrainingView(config.train.steps) as view:
-        network, loaded = train(config, folder, resume=resume, watch=view)
+        watch = view if board is None else _both(view, board)
+        network, loaded = train(config, folder, resume=resume, watch=watch)
     final = finish(folder, network, loaded, test_limit)
+    if board is not None:
+        board.finish(final)
     print_final(final)
     if json is not None:
         write_json(json, final)
+
+
+def _both(first: "Watch", second: "Watch") -> "Watch":
+    def watch(line: dict[str, Any]) -> None:
+        first(line)
+        second(line)
+
+    return watch
 
 
 def _config(recipe: Path | None, changes: dict[str, Any], resumed: Path | None) -> "RunConfig":

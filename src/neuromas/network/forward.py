@@ -137,7 +137,7 @@ class Network:
         start = time.perf_counter()
         rows = [(ask, g) for ask in asks for g in ask.rollouts]
         of = [number for number, ask in enumerate(asks) for _ in ask.rollouts]  # the ask of each row
-        shapes = self._shapes(rows, absent)
+        shapes = self.shapes([(ask.question.id, g) for ask, g in rows], absent)
         heard: list[dict[str, str]] = [{} for _ in rows]  # what each row's nodes have said so far
         calls: list[dict[str, NodeCall]] = [{} for _ in rows]
         longest = [0] * len(rows)  # tokens generated one after the other
@@ -192,10 +192,10 @@ class Network:
             for row, ((ask, g), shape) in enumerate(zip(rows, shapes, strict=True))
         ]
 
-    def _shapes(self, rows: Sequence[tuple[Ask, int]], absent: Absent) -> list[Topology]:
-        """The effective topology of each row."""
+    def shapes(self, rollouts: Sequence[tuple[str, int]], absent: Absent) -> list[Topology]:
+        """The effective topology of each (question id, rollout)."""
         missing = absent if callable(absent) else lambda _question, _rollout: absent
-        return [self._without(frozenset(missing(ask.question.id, g))) for ask, g in rows]
+        return [self._without(frozenset(missing(*rollout))) for rollout in rollouts]
 
     def _turns(
         self, shapes: Sequence[Topology], layer: int, deepest: int, of: Sequence[int]

@@ -86,7 +86,7 @@ def in_turn(nodes: Sequence[str], count: int | None, step: int) -> list[str]:
 def _by_critic(rollouts: Rollouts) -> Credit:
     network, rewards_PG = rollouts.network, rollouts.rewards_PG
     P, G = rewards_PG.shape
-    features_PF = critic.features(network, rollouts.made.traces[::G])
+    features_PF = critic.features(network, rollouts.made.questions[::G])
     values_P = critic.values(network, features_PF)
     critic.observe(network, features_PF, rewards_PG)
     shared_PG = critic_advantages(rewards_PG, values_P)

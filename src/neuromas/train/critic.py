@@ -15,7 +15,7 @@ from torch.nn import Parameter
 
 from neuromas.network.forward import Network
 from neuromas.network.generate import mean_states
-from neuromas.types import Trace
+from neuromas.types import Question
 
 _MOMENTS, _TARGETS = "critic.moments", "critic.targets"
 _DECAY = 0.95  # weight of a step in the next one's eyes: the policy moves on, and with it what is to be expected
@@ -29,11 +29,10 @@ def attach(network: Network) -> None:
     network.extras |= {_MOMENTS: empty(F, F), _TARGETS: empty(F)}
 
 
-def features(network: Network, traces: Sequence[Trace]) -> Tensor:
-    """[P, F] of the questions that the traces asked, float64 on the CPU; the prompt is that of the first node that
-    reads the question, without messages."""
-    node = network.topology.question[0]
-    prompts = [next(c.prefix_ids for c in trace.calls if c.node == node) for trace in traces]
+def features(network: Network, questions: Sequence[Question]) -> Tensor:
+    """[P, F] of questions, float64 on the CPU; the prompt is that of the first node, which reads no messages."""
+    first = network.topology.position(network.topology.nodes[0])
+    prompts = [network.backbone.template.render(first, question, [], reserve=1).prefix_ids for question in questions]
     states_PE = mean_states(network.backbone, prompts).double().cpu()
     return torch.cat([states_PE, states_PE.new_ones(len(prompts), 1)], 1)
 

@@ -78,7 +78,7 @@ class Logger:
     def log(self, line: dict[str, Any]) -> None:
         append_json_line(self._file, line)
         if self._board is not None:
-            for name, value in _flat(line).items():
+            for name, value in flat(line).items():
                 self._board.add_scalar(name, value, line["step"])
         if self._watch is not None:
             self._watch(line)
@@ -88,11 +88,12 @@ class Logger:
             self._board.close()
 
 
-def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, float]:
+def flat(record: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of a nested record by their path, "nodes/1.1/entropy"."""
     out: dict[str, float] = {}
     for key, value in record.items():
         if isinstance(value, dict):
-            out |= _flat(value, f"{prefix}{key}/")
+            out |= flat(value, f"{prefix}{key}/")
         elif isinstance(value, int | float):
             out[prefix + key] = float(value)
     return out

@@ -84,7 +84,8 @@ def train_step(
     rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(P, G)
     clock.lap("grade")
     estimator = "self_distillation" if step <= config.warm_start else config.estimator
-    made = Pass(asked, traces, seed, step, policy)
+    shapes = network.shapes([(trace.question_id, trace.rollout) for trace in traces], absent)
+    made = Pass(asked, traces, seed, step, policy, shapes)
     credit = assign(Rollouts(network, task, made, rewards_PG), config, estimator, baseline)
     clock.lap("credit")
 

@@ -1,0 +1,45 @@
+"""`neuromas export`: a run as a folder to share, on disk or on the Hugging Face hub."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def main(
+    run: Annotated[Path, tyro.conf.Positional],
+    out: Path,
+    checkpoint: Literal["best", "last"] = "best",
+    base_model: str | None = None,
+    push: str | None = None,
+    private: bool = True,
+    dry_run: bool = False,
+) -> None:
+    """Write adapters as PEFT and vLLM load them, what the network needs to run, and a model card.
+
+    Args:
+        run: A run folder.
+        out: The new folder; `neuromas ask`, `eval` and `serve` take it like a run.
+        checkpoint: Which state of the run: best on validation, or last.
+        base_model: What the adapters name as their base: a hub id or a folder. By default the backbone's name.
+        push: Upload to this repository of the hub ("owner/name") as well.
+        private: Whether a repository that is made is private.
+        dry_run: With --push: list what would be uploaded, and upload nothing.
+    """
+    from neuromas.errors import ConfigError
+    from neuromas.train import export
+
+    if dry_run and push is None:
+        raise ConfigError("--dry-run tells what --push OWNER/NAME would upload; give that too, or leave it out")
+    folder = export.export(run, out, checkpoint, base_model)
+    files = export.contents(folder)
+    size = sum(size for _, size in files) / 1e6
+    print(f"{folder}: {len(files)} files, {size:.1f} MB; the card is {folder / export.CARD}")
+    if push is None:
+        return
+    if dry_run:
+        print(f"would be uploaded to {push} ({'private' if private else 'public'} if it is made):")
+        for name, size in files:
+            print(f"  {size:>12,}  {name}")
+        return
+    print(f"uploaded: {export.push(folder, push, private)}")

@@ -1,0 +1,132 @@
+"""An exported run answers as the run does, and a node of it is an adapter that PEFT loads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import huggingface_hub
+import pytest
+
+from neuromas import cli
+from neuromas.errors import CheckpointError
+from neuromas.network.builtin import TINY_FOLDER
+from neuromas.train import export
+from neuromas.train.loop import load_run
+
+RECIPE = """
+topology = "1-1"
+[task]
+name = "compositional"
+[train]
+steps = 2
+questions = 2
+rollouts = 8
+validation_questions = 8
+learning_rate = 0.01
+"""
+
+PEFT = """
+import json, sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base, calls = sys.argv[1], json.loads(sys.argv[2])
+for node, ids, count in calls:
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), node)
+    ids = torch.tensor([ids])
+    out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count)
+    print(json.dumps(out[0, ids.shape[1]:].tolist()))
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "short.toml").write_text(RECIPE)
+    out = folder / "short"
+    cli.main(["train", str(folder / "short.toml"), "--test-limit", "8", "--out", str(out)])
+    return out
+
+
+def test_an_export_answers_as_its_run_and_leaves_the_optimiser_behind(run, tmp_path) -> None:
+    folder = export.export(run, tmp_path / "shared")
+    (mine, task, _), (theirs, _, _) = load_run(folder), load_run(run)
+    asked = task.questions("test")[:4]
+    assert [t.to_dict() | {"seconds": 0} for t in mine.answer(asked)] == [
+        t.to_dict() | {"seconds": 0} for t in theirs.answer(asked)
+    ]
+    names = [name for name, _ in export.contents(folder)]
+    assert not any("optimizer" in name or "metrics" in name for name in names)
+    assert {"README.md", "config.json", "final.json", "best/nodes/1.1/adapter_model.safetensors"} <= set(names)
+
+
+def test_a_node_loaded_by_peft_in_a_fresh_process_writes_what_it_writes_in_the_network(run, tmp_path) -> None:
+    folder = export.export(run, tmp_path / "shared", base_model=str(TINY_FOLDER))
+    network, task, _ = load_run(run)
+    made = network.answer(task.questions("test")[:1])[0].calls
+    folders = [folder / "best" / "nodes" / call.node for call in made]
+    for node in folders:
+        assert json.loads((node / "adapter_config.json").read_text())["base_model_name_or_path"] == str(TINY_FOLDER)
+    told = [
+        (str(node), [*c.prefix_ids, *c.own_ids], len(c.completion_ids)) for node, c in zip(folders, made, strict=True)
+    ]
+    command = [sys.executable, "-c", PEFT, str(TINY_FOLDER), json.dumps(told)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [json.loads(line) for line in done.stdout.splitlines()[-3:]] == [call.completion_ids for call in made]
+
+
+def test_the_card_holds_the_figures_of_the_run_and_how_to_use_it(run, tmp_path) -> None:
+    folder = export.export(run, tmp_path / "shared")
+    text, final = (folder / "README.md").read_text(), json.loads((run / "final.json").read_text())
+    assert text.startswith('---\nbase_model: "tiny"\nlibrary_name: peft\n')
+    for row in final["results"]:
+        assert f"| {row['checkpoint']} | {row['decoding']} | {row['delivery']} | {row['accuracy']:.1%} |" in text
+    assert f"best constant {final['results'][0]['floors']['best_constant']:.1%}" in text
+    assert "neuromas serve shared" in text and '"shared/best/nodes/1.1"' in text
+
+
+class Hub:
+    """What HfApi would be asked to do."""
+
+    asked: ClassVar[list[tuple]] = []
+
+    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> None:
+        self.asked.append(("create", name, private, exist_ok))
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path) -> None:
+        self.asked.append(("upload", repo_id, sorted(name for name, _ in export.contents(folder_path))))
+
+
+def test_a_push_uploads_just_what_the_dry_run_lists(run, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(Hub, "asked", [])
+    command = ["export", str(run), "--push", "someone/net", "--out"]
+    cli.main([*command, str(tmp_path / "a"), "--dry-run"])
+    listed = sorted(line.split()[-1] for line in capsys.readouterr().out.splitlines() if line.startswith("  "))
+    assert Hub.asked == [] and "README.md" in listed
+    cli.main([*command, str(tmp_path / "b")])
+    assert Hub.asked == [("create", "someone/net", True, True), ("upload", "someone/net", listed)]
+    assert "https://huggingface.co/someone/net" in capsys.readouterr().out
+
+
+def test_what_the_hub_refuses_is_told_and_the_export_stays(run, tmp_path, monkeypatch) -> None:
+    class Refusing(Hub):
+        def create_repo(self, name: str, **_: object) -> None:
+            raise OSError("no network\nmore")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
+    folder = export.export(run, tmp_path / "a")
+    with pytest.raises(CheckpointError, match=r"someone/net could not be written \(no network\)"):
+        export.push(folder, "someone/net", True)
+    assert (folder / "README.md").is_file()
+
+
+def test_neither_a_folder_that_exists_nor_one_without_a_run_is_touched(run, tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(CheckpointError, match="exists"):
+        export.export(run, tmp_path / "mine")
+    with pytest.raises(CheckpointError, match="holds no run"):
+        export.export(tmp_path, tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]

@@ -1,0 +1,155 @@
+"""Does growth keep what was learned, and does it reach what training from scratch does not? Two studies on `tiny`.
+
+usage: python tools/growth_study.py OUT [keep] [paths] [--seeds N] [--report]    started again, it goes on
+
+- keep: a trained network of three nodes grows by a layer or a node, each initialisation, with
+  recipes/tiny_compositional_growth.toml: validation accuracy before, on the way and at the end. A line of OUT/keep.jsonl
+  a run.
+- paths: networks of 1 to 15 nodes on expressions of 8 leaves with recipes/tiny_compositional_paths.toml, at equal samples.
+  A line of OUT/paths.jsonl a run. Ways:
+  scratch   the whole network from the start, on full instances;
+  easy      the same, with 60 % half-trivial instances in the first 60 % of the steps;
+  staged    the same, on the data of the grown networks: what the data alone do;
+  fade, copy, zero, noise   grown through the smaller sizes, promoted on reward, new nodes beginning so.
+
+Cells are done in order of what they tell, seed by seed, so that a study cut short says something already.
+`--report` prints the tables that docs/LOG.md quotes and draws keep.png and paths.png from the lines alone.
+"""
+
+import argparse
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuromas.config import RunConfig
+from neuromas.evaluate.run import evaluate
+from neuromas.files import append_json_line, read_json_lines
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Network
+from neuromas.train.loop import load_run, train
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+INITS = ("fade", "copy", "zero", "noise")
+TARGETS = ("2-2", "3")
+SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-4-2"}  # each contains those before it
+TEST = 256  # test questions for each of best and last, greedy and sampled
+
+CELLS = [  # (way, nodes), in order of what they tell; up to 3 nodes nothing grows
+    *((way, 7) for way in ("fade", "easy", "staged", "scratch")),
+    *((way, 3) for way in ("staged", "easy", "scratch")),
+    *((way, 5) for way in ("fade", "easy", "scratch")),
+    *((way, 7) for way in ("zero", "copy", "noise")),
+    *((way, 1) for way in ("staged", "easy", "scratch")),
+    *((way, 15) for way in ("fade", "easy", "staged", "scratch", "zero", "copy", "noise")),
+    *((way, 5) for way in ("staged", "zero", "copy", "noise")),
+]
+
+
+# -- does growth keep what was learned? ------------------------------------------------------------------------
+
+
+def keep(out: Path, seeds: range, backbone: Backbone) -> None:
+    for target, init in ((t, i) for i in INITS for t in TARGETS):
+        for seed in seeds:
+            cell = {"target": target, "init": init, "seed": seed}
+            if not done(out / "keep.jsonl", cell):
+                data = recipe("tiny_compositional_growth") | {"seed": seed}
+                data["stages"][1] |= {"topology": target, "init": init}
+                _, metrics = trained(data, out / "runs" / f"keep_{target}_{init}_s{seed}", backbone)
+                checks = [(m["step"], m["validation"]["accuracy"]) for m in metrics if "validation" in m]
+                before = max(m["step"] for m in metrics if m.get("stage", 0) == 0)
+                rewards = [(m["step"], m["reward"]) for m in metrics if m["step"]]
+                line = cell | {"grown_after": before, "n": metrics[0]["validation"]["n"], "validation": checks}
+                append_json_line(out / "keep.jsonl", line | {"reward": rewards})
+                print(cell, before, checks, flush=True)
+
+
+# -- from scratch against grown ----------------------------------------------------------------------------------
+
+
+def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
+    """The topology that a run begins with, and its stages."""
+    final = SHAPES[size]
+    easy, full = {"half_trivial": 0.6}, {}
+    if way == "scratch":
+        return final, []
+    if way == "easy":
+        return final, [{"steps": round(0.6 * steps), "options": easy}, {"options": full}]
+    grown = way in INITS
+    shape = [(SHAPES[min(k, size)] if grown else final) for k in (3, 5, 7, 15)]
+    gate = {"window": 5, "steps": round(0.3 * steps)}
+    more = {"init": way, "anneal": 8, "old_scale": 0.3} if grown else {}
+    return shape[0], [
+        {"options": {"depth": 2}, "promote": 0.9, **gate},
+        {"topology": shape[1], "options": {"half_trivial": 1.0}, "promote": 0.88, **gate, **more},
+        {"topology": shape[2], "options": easy, "promote": 0.88, **gate, **more},
+        {"topology": shape[3], "options": full, **more},
+    ]
+
+
+def paths(out: Path, seeds: range, backbone: Backbone) -> None:
+    for seed in seeds:
+        for way, size in CELLS:
+            cell = {"way": way, "nodes": size, "seed": seed}
+            if not done(out / "paths.jsonl", cell):
+                data = recipe("tiny_compositional_paths") | {"seed": seed}
+                topology, parts = stages(way, size, data["train"]["steps"])
+                folder = out / "runs" / f"paths_{way}_{size}_s{seed}"
+                network, metrics = trained(data | {"topology": topology, "stages": parts}, folder, backbone)
+                append_json_line(out / "paths.jsonl", cell | measured(folder, network, metrics, backbone))
+                shutil.rmtree(folder)
+
+
+def measured(run: Path, network: Network, metrics: list[dict[str, Any]], backbone: Backbone) -> dict[str, Any]:
+    """What a run has reached and what it cost: test accuracy of its best and its last state, curves, stages."""
+    steps = metrics[1:]
+    line: dict[str, Any] = {"n": TEST, "trainable_parameters": network.trainable_parameters}
+    line |= {name: sum(m[name] for m in steps) for name in ("rollouts", "calls", "generated_tokens", "prompt_tokens")}
+    line["stages"] = [sum(m.get("stage", 0) == s for m in steps) for s in range(1 + steps[-1].get("stage", 0))]
+    line["reward"] = [round(m["reward"], 4) for m in steps]
+    line["validation"] = [(m["step"], m["validation"]["accuracy"]) for m in metrics if "validation" in m]
+    for which in ("best", "last"):
+        system, task, _ = load_run(run, which, backbone)
+        for greedy in (True, False):
+            found = evaluate(system, task, "test", TEST, greedy=greedy, seed=1).result
+            line[f"{which}_{'greedy' if greedy else 'sampled'}"] = found["accuracy"]
+            line |= {"floors": found["floors"], "parse_rate": found["parse_rate"]}
+            line |= {"sequential_calls": found["sequential_calls"], "sequential_tokens": found["sequential_tokens"]}
+    return line
+
+
+# -- both ----------------------------------------------------------------------------------------------------------
+
+
+def recipe(name: str) -> dict[str, Any]:
+    return tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def done(file: Path, cell: dict[str, Any]) -> bool:
+    return any(all(line[k] == v for k, v in cell.items()) for line in read_json_lines(file))
+
+
+def trained(data: dict[str, Any], run: Path, backbone: Backbone) -> tuple[Network, list[dict[str, Any]]]:
+    network, _ = train(RunConfig.make(data), run, resume=run.exists(), backbone=backbone)
+    assert isinstance(network, Network)
+    return network, read_json_lines(run / "metrics.jsonl")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("studies", nargs="*", choices=["keep", "paths"], default=["keep", "paths"])
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    backbone = Backbone.load("tiny", device="cpu", dtype="float32")
+    for name in args.studies:
+        {"keep": keep, "paths": paths}[name](args.out, range(args.seeds), backbone)
+
+
+if __name__ == "__main__":
+    main()
