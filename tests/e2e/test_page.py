@@ -18,7 +18,7 @@ from neuromas.train.loop import train
 from neuromas.types import Question
 from served import PATTERN, make_app, running, serving_network
 
-NETWORK = serving_network()
+NETWORK = serving_network(max_position_embeddings=2048)
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 360, "height": 740}}
 EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 
@@ -73,11 +73,13 @@ def address(run: Path) -> Iterator[str]:
 
 def messages(text: str) -> dict[str, str]:
     question = Question("asked", text, "", instruction=PATTERN.instruction, answer_prefix=PATTERN.answer_prefix)
-    return {call.node: call.text for call in NETWORK.forward([question], decoding=Decoding(greedy=True))[0].calls}
+    return {
+        call.node: call.text
+        for call in NETWORK.forward([question], rollouts=1, seed=0, decoding=Decoding(greedy=True))[0].calls
+    }
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size, scheme", [("desktop", "light"), ("phone", "dark")])
 def test_a_question_shows_every_nodes_message_without_errors_or_faults_of_access(
     browser: Any, address: str, size: str, scheme: str
 ) -> None:
@@ -171,7 +173,7 @@ def test_nodes_are_reached_and_chosen_by_keyboard(browser: Any, address: str) ->
 def test_an_answer_that_fails_is_told_and_the_next_question_works(browser: Any, address: str) -> None:
     watched = Watched(browser, address)
     page = watched.page
-    page.get_by_role("textbox", name="Question").fill("1" * 700)
+    page.get_by_role("textbox", name="Question").fill("1" * 2100)
     page.get_by_role("button", name="Ask").click()
     page.get_by_text("context window").wait_for()
     page.get_by_role("textbox", name="Question").fill("1+1")

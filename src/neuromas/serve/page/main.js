@@ -79,7 +79,10 @@ function said(turn) {
 
 function answers(text) {
   byId("answer").textContent = text;
-  if (run.shape) graph.writes(run.shape.output, text);
+  if (!run.shape) return;
+  const turn = turns.get(run.shape.output); // the last of the text may come after its turn
+  if (turn) graph.done(turn.node, text, turn.truncated);
+  else graph.writes(run.shape.output, text);
 }
 
 /** Show a node in the panel. */

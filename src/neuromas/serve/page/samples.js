@@ -1,6 +1,6 @@
 // What nodes said at each validation: of the same questions every time, or of the training step's own.
 
-import { byId, el, short, table } from "./dom.js";
+import { byId, el, short, table, wide } from "./dom.js";
 
 const TRAINING = "rollouts of training";
 
@@ -42,7 +42,7 @@ export class Samples {
     const rows = shown.map((s) => [String(s.step), ...(training ? [s.question] : []),
       ...nodes.map((id) => says(s.turns.filter((turn) => turn.node === id))), el("code", {}, s.answer), short(s.reward)]);
     const caption = training ? "Rollouts of training, sampled; the question changes" : "Greedy, one question over training time";
-    byId("sample-table").replaceChildren(table(caption, heads, rows));
+    byId("sample-table").replaceChildren(wide(table(caption, heads, rows)));
   }
 }
 
