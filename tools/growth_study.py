@@ -1,19 +1,20 @@
 """Does growth keep what was learned, and does it reach what training from scratch does not? Two studies on `tiny`.
 
-usage: python tools/growth_study.py OUT [keep] [paths] [--seeds N] [--report]    started again, it goes on
+usage: python tools/growth_study.py DIR [keep] [paths] [--seeds N]    both by default; started again, it goes on
 
-- keep: a trained network of three nodes grows by a layer or a node, each initialisation, with
-  recipes/tiny_compositional_growth.toml: validation accuracy before, on the way and at the end. A line of OUT/keep.jsonl
-  a run.
-- paths: networks of 1 to 15 nodes on expressions of 8 leaves with recipes/tiny_compositional_paths.toml, at equal samples.
-  A line of OUT/paths.jsonl a run. Ways:
+- keep: a trained network of three nodes grows by a layer, or by a node, new nodes beginning in each way, with
+  recipes/tiny_compositional_growth.toml: validation accuracy before, on the way and at the end. A line of DIR/keep.jsonl
+  for each run.
+- paths: networks of 1 to 15 nodes on expressions of 8 leaves with recipes/tiny_compositional_paths.toml, all with as many
+  samples. A line of DIR/paths.jsonl for each run. Ways:
   scratch   the whole network from the start, on full instances;
-  easy      the same, with 60 % half-trivial instances in the first 60 % of the steps;
-  staged    the same, on the data of the grown networks: what the data alone do;
-  fade, copy, zero, noise   grown through the smaller sizes, promoted on reward, new nodes beginning so.
+  easy      the same, but 60 % half-trivial instances in the first 60 % of the steps;
+  staged    the same, on the questions that grown networks get, promoted alike: what the questions alone do;
+  fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin.
+  Everything else is equal: rate, batch, steps. None of it was tuned for any way.
 
-Cells are done in order of what they tell, seed by seed, so that a study cut short says something already.
-`--report` prints the tables that docs/LOG.md quotes and draws keep.png and paths.png from the lines alone.
+Cells are done in order of what they tell, seed by seed, so that a study cut short says something.
+`tools/growth_report.py DIR` makes tables and figures of these lines alone.
 """
 
 import argparse
@@ -141,13 +142,15 @@ def trained(data: dict[str, Any], run: Path, backbone: Backbone) -> tuple[Networ
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("studies", nargs="*", choices=["keep", "paths"], default=["keep", "paths"])
+    parser.add_argument("studies", nargs="*")
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
+    if unknown := set(args.studies) - {"keep", "paths"}:
+        parser.error(f"there is no study {', '.join(sorted(unknown))}; choose keep, paths or both")
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     backbone = Backbone.load("tiny", device="cpu", dtype="float32")
-    for name in args.studies:
+    for name in args.studies or ["keep", "paths"]:
         {"keep": keep, "paths": paths}[name](args.out, range(args.seeds), backbone)
 
 

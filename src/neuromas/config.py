@@ -89,14 +89,14 @@ class TrainConfig(Section):
 
 
 class StageConfig(Section):
-    """One part of a run that grows. What is None stays as it was in the stage before, or as the run says."""
+    """One part of a run that grows."""
 
-    topology: str | list[int] | dict[str, Any] | None = None
-    options: dict[str, Any] = Field(default_factory=dict)  # of the task, for the questions of training, over its own
+    topology: str | list[int] | dict[str, Any] | None = None  # None: as in the stage before, or as the run says
+    options: dict[str, Any] = Field(default_factory=dict)  # of the task, over the run's own, for training alone
     steps: int | None = Field(default=None, ge=1)  # most steps; None: until it is promoted, or the run ends
     promote: float | None = Field(default=None, gt=0, le=1)  # ends at this mean reward over `window` whole steps
     window: int = Field(default=10, ge=1)  # steps, all with every node present
-    learning_rate: float | None = Field(default=None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)  # None: the run's
     init: Literal["fade", "copy", "zero", "noise"] = "fade"  # of new nodes
     anneal: int = Field(default=20, ge=0)  # steps over which they fade in
     freeze: int = Field(default=0, ge=0)  # first steps that do not change old nodes

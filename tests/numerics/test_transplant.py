@@ -67,6 +67,20 @@ def test_at_alpha_0_every_trace_of_a_grown_network_equals_its_parents(operator: 
     assert list(map(exact, mine)) != list(map(exact, child.answer(questions(4), **ask))), "alpha 1 says the same"
 
 
+@pytest.mark.parametrize("style", ["compact", "plain"])
+@pytest.mark.parametrize("greedy", [True, False])
+def test_a_network_that_grew_twice_still_holds_both_that_it_was(greedy: bool, style: Any) -> None:
+    """1-1 → 2-2 → 2-2-2."""
+    first = make_network("1-1", make_backbone(style=style))
+    second, once = grown(first, "2-2")
+    third, twice = grown(second, "2-2-2", "noise")
+    exact = lambda t: t.to_dict() | {"seconds": 0}
+    said = lambda n, **how: [exact(t) for t in n.answer(questions(4), greedy=greedy, rollouts=2, seed=5, **how)]
+    assert said(third, absent=closed(twice)) == said(second)
+    assert said(third, absent=twice.units | once.units) == said(first)
+    assert said(third) != said(second) != said(first)
+
+
 @pytest.mark.parametrize("operator", GROWN)
 def test_at_alpha_0_a_step_trains_old_nodes_as_in_the_parent_and_new_ones_not_at_all(operator: str) -> None:
     parent = make_network(PARENT)

@@ -38,6 +38,10 @@ def main(
 
     stage = {"topology": topology, "init": init, "anneal": anneal, "freeze": freeze, "old_scale": old_scale}
     stage |= {"learning_rate": learning_rate}
-    further = steps or max((line["step"] for line in read_json_lines(run / "metrics.jsonl")), default=0)
+    further = (
+        steps
+        if steps is not None
+        else max((line["step"] for line in read_json_lines(run / "metrics.jsonl")), default=0)
+    )
     progress = extend(run, stage, out, steps=further, which=checkpoint)
     print_growth(progress.lineage[-1], f"neuromas train --resume --out {out}", further)

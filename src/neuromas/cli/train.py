@@ -45,7 +45,7 @@ def main(
         threads: CPU threads; by default all cores.
         wandb: Send every line to this project of Weights & Biases too.
     """
-    from neuromas.cli.show import TrainingView, print_final
+    from neuromas.cli.show import print_final
     from neuromas.files import write_json
 
     changes: dict[str, Any] = {
@@ -59,15 +59,25 @@ def main(
     }
     config = _config(recipe, changes, out if resume else None)
     folder = out or Path("runs") / _name(config, recipe)
+    print(f"run folder: {folder}")
+    final = _train(config, folder, resume, threads, test_limit, wandb)
+    print_final(final)
+    if json is not None:
+        write_json(json, final)
+
+
+def _train(
+    config: "RunConfig", folder: Path, resume: bool, threads: int | None, test_limit: int | None, wandb: str | None
+) -> dict[str, Any]:
     import torch
 
     if threads:
         torch.set_num_threads(threads)
+    from neuromas.cli.show import TrainingView
     from neuromas.train.finish import finish
     from neuromas.train.loop import train
     from neuromas.train.wandb import WandbBoard
 
-    print(f"run folder: {folder}")
     board = None if wandb is None else WandbBoard(wandb, folder, config)
     with TrainingView(config.train.steps) as view:
         watch = view if board is None else _both(view, board)
@@ -75,9 +85,7 @@ def main(
     final = finish(folder, network, loaded, test_limit)
     if board is not None:
         board.finish(final)
-    print_final(final)
-    if json is not None:
-        write_json(json, final)
+    return final
 
 
 def _both(first: "Watch", second: "Watch") -> "Watch":

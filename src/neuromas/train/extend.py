@@ -28,6 +28,8 @@ def extend(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} exists and is not empty; choose another --out")
     parent = saved_config(run)
+    if parent.method != "neuromas":
+        raise ConfigError(f"the run was trained by method {parent.method!r}, whose roles are fixed; only networks grow")
     source = run / "best" if which == "best" else checkpoint.newest(run / "checkpoints")
     if source is None or not source.exists():
         raise CheckpointError(f"{run} holds no checkpoint yet; wait for its first step")
@@ -57,11 +59,14 @@ def extend(
 
 def extended(parent: RunConfig, progress: Progress, stage: dict[str, Any], steps: int) -> RunConfig:
     """The settings of a run that is as `parent` up to `progress`, then has one more stage of `steps` steps."""
-    if parent.method != "neuromas":
-        raise ConfigError(f"the run was trained by method {parent.method!r}, whose roles are fixed; only networks grow")
     done = progress.step - progress.stage_start
     if done == 0:
-        raise ConfigError("the run has no step in its present stage yet; train it first, or give the larger topology")
+        raise ConfigError(
+            f"the run's checkpoint of step {progress.step} holds no step of its stage, so there is nothing to keep; "
+            "train it first, choose its other checkpoint (--checkpoint), or train the larger topology from the start"
+        )
+    if steps < 1:
+        raise ConfigError(f"{steps} further steps: the grown network must be trained; choose 1 or more")
     before = [*(parent.stages or [StageConfig()])][: progress.stage + 1]
     before[-1] = before[-1].model_copy(update={"steps": done})
     length = {"train.steps": progress.step + steps, "stages": [*(s.model_dump() for s in before), stage]}

@@ -1,0 +1,216 @@
+"""The report of the studies of growth, made of their lines alone: tables and figures.
+
+usage: python tools/growth_report.py DIR [TARGET]    TARGET: where report.md, figures and lines go; by default DIR
+
+An interval over seeds is Student's t over their means; with fewer than three seeds there is none.
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+
+from growth_study import CELLS, INITS, SHAPES, TARGETS
+from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
+from neuromas.files import read_json_lines, write_text
+
+Run = dict[str, Any]
+SEEDS = 5
+ABOUT = {
+    "scratch": "from scratch, full instances",
+    "easy": "from scratch, easy instances first",
+    "staged": "from scratch, questions of the grown ones",
+    "fade": "grown, new nodes fade in",
+    "copy": "grown, copies of siblings",
+    "zero": "grown, bare backbone",
+    "noise": "grown, noise",
+}
+COLOURS = {"scratch": "0.3", "easy": "C7", "staged": "C1", "fade": "C0", "copy": "C2", "zero": "C4", "noise": "C5"}
+MEASURES = ("last_greedy", "last_sampled", "best_greedy", "best_sampled")
+
+
+def main(folder: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    blocks: list[Block] = [Heading("Growth on the embedded backbone", 1)]
+    for name, content in (("keep", kept), ("paths", grown)):
+        runs: list[Run] = read_json_lines(folder / f"{name}.jsonl")
+        if runs:
+            blocks += content(runs, target)
+            if folder != target:
+                shutil.copyfile(folder / f"{name}.jsonl", target / f"{name}.jsonl")
+    write_text(target / "report.md", to_markdown(blocks))
+    print(target / "report.md")
+
+
+# -- does growth keep what was learned? ------------------------------------------------------------------------
+
+
+def kept(runs: list[Run], target: Path) -> list[Block]:
+    n = runs[0]["n"]
+    return [
+        Heading("Does a grown network end below its parent?"),
+        Text(
+            "recipes/tiny_compositional_growth.toml: a network of three nodes until its sampled reward is 95 % (mean of 5 "
+            f"steps), then 40 steps as the larger one. Greedy accuracy of the whole network on {n} validation questions "
+            "(task seed 4): the parent's, the lowest after growing, at the end. Best constant: about 27 %. The noise of one "
+            "such accuracy is 1.3 points at 90 % and 0.6 at 98 %."
+        ),
+        Picture(draw_kept(runs, target / "keep.png"), "Validation accuracy before and after growing, every seed"),
+        kept_table(runs),
+    ]
+
+
+def kept_table(runs: list[Run]) -> Table:
+    rows: list[list[str]] = []
+    for growth, init in ((g, i) for g in TARGETS for i in INITS):
+        mine = [r for r in runs if (r["target"], r["init"]) == (growth, init)]
+        if mine:
+            parts = [split(r) for r in mine]
+            before, after = [b[-1][1] for b, _ in parts], [a[-1][1] for _, a in parts]
+            lowest = [min(y for _, y in a) for _, a in parts]
+            rewards = [np.mean([y for _, y in r["reward"][-5:]]) for r in mine]
+            gain = [100 * (a - b) for a, b in zip(after, before, strict=True)]
+            row = [f"2 → {growth}", init, str(len(mine)), each(before), each(lowest), each(after)]
+            rows.append([*row, f"{np.mean(gain):+.1f}{interval(gain)}", each(rewards)])
+    head = [
+        "growth",
+        "new nodes",
+        "seeds",
+        "parent %",
+        "lowest %",
+        "end %",
+        "end − parent, points [95 %]",
+        "sampled reward %",
+    ]
+    return Table(head, rows, words=frozenset({0, 1}))
+
+
+def split(run: Run) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """Validations before and after growing, steps counted from the growth."""
+    start = run["grown_after"]
+    checks = [(step - start, accuracy) for step, accuracy in run["validation"]]
+    return [c for c in checks if c[0] <= 0], [c for c in checks if c[0] > 0]
+
+
+def draw_kept(runs: list[Run], path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    shown = [g for g in TARGETS if any(r["target"] == g for r in runs)]
+    figure = Figure(figsize=(5.2 * len(shown), 3.8), layout="constrained")
+    for axes, growth in zip(np.atleast_1d(figure.subplots(1, len(shown), sharey=True)), shown, strict=True):
+        labelled: set[str] = set()
+        for run in (r for r in runs if r["target"] == growth):
+            before, after = split(run)
+            label = None if run["init"] in labelled else ABOUT[run["init"]].removeprefix("grown, ")
+            labelled.add(run["init"])
+            xs, ys = zip(*[*before[-2:], *after], strict=True)
+            axes.plot(xs, ys, "o-", ms=3, lw=1.2, alpha=0.8, color=COLOURS[run["init"]], label=label)
+        axes.axvline(0.5, color="0.4", lw=1, ls=":")
+        axes.set(ylim=(0, 1.02), xlabel="steps since the network grew", title=f"2 → {growth}")
+        axes.legend(fontsize=8, loc="lower right")
+        finish(axes)
+    figure.axes[0].set_ylabel("greedy validation accuracy, whole network")
+    figure.savefig(path, dpi=120)
+    return path
+
+
+# -- from scratch against grown ----------------------------------------------------------------------------------
+
+
+def grown(runs: list[Run], target: Path) -> list[Block]:
+    first, wanted = runs[0], SEEDS * len(CELLS)
+    missing = "" if len(runs) >= wanted else (
+        f" Incomplete: {len(runs)} of {wanted} runs; `python tools/growth_study.py DIR paths` with the lines in DIR goes on."
+    )  # fmt: skip
+    floors = first["floors"]
+    return [
+        Heading("From scratch against grown"),
+        Text(
+            f"recipes/tiny_compositional_paths.toml: expressions of 8 leaves, {first['rollouts']:,} rollouts in training for "
+            f"every network, n = {first['n']} test questions. Floors: chance {floors['chance']:.1%}, best constant "
+            f"{floors['best_constant']:.1%}. Peak: the best checkpoint on validation; final: the last step.{missing}"
+        ),
+        Picture(draw_paths(runs, target / "paths.png"), "Test accuracy against size; bands from the worst to the best seed"),
+        paths_table(runs),
+    ]  # fmt: skip
+
+
+def of(runs: list[Run], way: str, size: int) -> list[Run]:
+    return [r for r in runs if (r["way"], r["nodes"]) == (way, size)]
+
+
+def paths_table(runs: list[Run]) -> Table:
+    rows: list[list[str]] = []
+    for size in SHAPES:
+        for way in ABOUT:
+            if mine := of(runs, way, size):
+                mean = lambda key, mine=mine: float(np.mean([r[key] for r in mine]))
+                accuracies = [each([r[m] for r in mine]) for m in MEASURES]
+                stages = "; ".join("+".join(map(str, r["stages"])) for r in mine)
+                cost = [
+                    f"{mean('generated_tokens') / 1e6:.2f}",
+                    f"{mean('sequential_calls'):g}",
+                    f"{mean('sequential_tokens'):.0f}",
+                ]
+                row = [f"{size} ({SHAPES[size]})", ABOUT[way], str(len(mine)), *accuracies, *cost]
+                rows.append([*row, f"{mine[0]['trainable_parameters']:,}", stages])
+    head = ["nodes", "way", "seeds", "final greedy %", "final sampled %", "peak greedy %", "peak sampled %"]
+    head += ["million tokens trained on", "calls in a row", "tokens in a row", "trainable", "steps of the stages"]
+    return Table(head, rows, words=frozenset({0, 1, 11}))
+
+
+def draw_paths(runs: list[Run], path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    sizes = list(SHAPES)
+    for axes, decoding in zip(figure.subplots(1, 2, sharey=True), ("greedy", "sampled"), strict=True):
+        for way, colour in COLOURS.items():
+            there = [s for s in sizes if of(runs, way, s)]
+            if not there:
+                continue
+            x = [sizes.index(s) for s in there]
+            final = [[r[f"last_{decoding}"] for r in of(runs, way, s)] for s in there]
+            peak = [np.mean([r[f"best_{decoding}"] for r in of(runs, way, s)]) for s in there]
+            axes.plot(x, [np.mean(y) for y in final], "o-", color=colour, lw=2, ms=5, label=ABOUT[way])
+            axes.plot(x, peak, "^:", color=colour, lw=1, ms=5, mfc="none")
+            axes.fill_between(x, [min(y) for y in final], [max(y) for y in final], color=colour, alpha=0.12)
+        axes.axhline(runs[0]["floors"]["best_constant"], color="0.5", ls="--", lw=1, label="best constant")
+        axes.set_xticks(range(len(sizes)), [f"{s}\n{shape}" for s, shape in SHAPES.items()])
+        axes.set(ylim=(0, 1.02), xlabel="nodes, topology", title=f"{decoding}: final (filled), peak (hollow)")
+        finish(axes)
+    figure.axes[0].set_ylabel("test accuracy, 8 leaves")
+    figure.axes[0].legend(fontsize=8, loc="upper left")
+    figure.savefig(path, dpi=120)
+    return path
+
+
+# -- both ----------------------------------------------------------------------------------------------------------
+
+
+def each(values: Sequence[Any]) -> str:
+    """Mean in percent, and every seed's."""
+    return f"{100 * np.mean(values):.1f} ({' '.join(f'{100 * v:.0f}' for v in values)})"
+
+
+def interval(values: Sequence[float]) -> str:
+    """95 % of the mean over seeds; nothing where there are too few."""
+    if len(values) < 3:
+        return ""
+    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+    return f" [{np.mean(values) - half:+.1f}, {np.mean(values) + half:+.1f}]"
+
+
+def finish(axes: Any) -> None:
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[-1]))
