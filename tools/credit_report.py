@@ -101,7 +101,8 @@ def content(
             f"({first['trainable_parameters']:,} trainable parameters, recipe.toml). Estimators that branch get as "
             "many fewer rollouts as their branches cost, so a step generates about as many tokens for all. Training and "
             f"validation questions only. Floors on {n} validation questions: chance {floors['chance']:.1%}, best "
-            f"constant {floors['best_constant']:.1%}. What the estimators are: docs/estimators.md."
+            f"constant {floors['best_constant']:.1%}. What the estimators are: "
+            "docs/estimators.md. Made by: python tools/credit_study.py DIR; python tools/credit_report.py DIR."
         ),
         Picture(picture, "Left: variance at equal tokens. Right: validation accuracy over generated tokens"),
         Heading("Variance of the gradient at fixed weights"),
