@@ -131,8 +131,8 @@ def test_the_runs_curves_samples_growth_worth_and_comparison_are_shown(browser: 
         assert f"{node} {float(format(figures['entropy'], '.3g')):g}" in slider.get_attribute("aria-valuetext")
     assert page.get_by_role("slider", name="Length").get_attribute("aria-valuenow") == "3", "one cursor for all charts"
     box = slider.bounding_box()
-    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + 60)
-    assert slider.get_attribute("aria-valuenow") == "6"
+    slider.hover(position={"x": box["width"] - 2, "y": 60})
+    page.wait_for_function("e => e.getAttribute('aria-valuenow') === '6'", arg=slider.element_handle())
 
     page.locator(".node[data-id='1.2']").click()
     assert page.get_by_label("Node", exact=True).input_value() == "1.2"

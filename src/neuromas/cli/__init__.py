@@ -22,6 +22,7 @@ COMMANDS = {  # name → one line of help; the module has the same name
     "serve": "a run behind OpenAI's API, and as a page",
     "watch": "the page of a run that is still training",
     "export": "a run as a folder to share: PEFT adapters and a model card, on disk or on the hub",
+    "harness": "a run on the tasks of lm-evaluation-harness",
     "tasks": "what can be trained and measured on",
     "baselines": "what a network can be compared with",
     "backbones": "which language models can be used",

@@ -24,6 +24,7 @@ from neuromas.serve.site import page_routes
 
 log = logging.getLogger("neuromas.serve")
 _STREAM = "Server-sent events: chunks of the answer, then [DONE]."
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _asked(answer: type[schema.Completed]) -> dict[int | str, dict[str, Any]]:
         200: {
             "description": "The answer; with stream, " + _STREAM,
             "model": answer,
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"itemSchema": _EVENT}},
         },
         400: _fault("The request is wrong; the message says where, and what to do."),
         413: _fault("The body is too large."),
