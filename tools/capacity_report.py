@@ -152,7 +152,8 @@ def content(chosen: dict[str, list[Point]], fits: dict[str, Any], picture: Path)
             f"n = {first['n']} test questions, seeds {', '.join(map(str, SEEDS))}; learning rates by sampled accuracy on "
             "validation with the first seed. Error is 1 - accuracy. Exponents: least squares of log error on log q over "
             "all runs of a family; intervals: bootstrap over seeds and questions. What the theory says, and why this is "
-            "no proof of it or against it, is in docs/theory.md."
+            "no proof of it or against it, is in docs/theory.md. Made by: python tools/capacity_study.py DIR joint supervised; "
+            "python tools/capacity_report.py DIR (setting: recipes/tiny_compositional_capacity.toml)."
         ),
         Picture(picture, "Error over trainable parameters; circles and squares are runs, lines are fits"),
     ]

@@ -16,20 +16,22 @@ from neuromas.files import read_json_lines, write_text
 
 RESAMPLES = 2000
 BASE = "leave_one_out"
-T_95 = {2: 4.303, 3: 3.182, 4: 2.776}  # Student's, two-sided, by degrees of freedom
+T_95 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776}  # Student's, two-sided, by degrees of freedom
 Line = dict[str, Any]
 
 
 def main(folder: Path) -> None:
     variance, lines = (read_json_lines(folder / f"{name}.jsonl") for name in ("variance", "learning"))
+    of = lambda steps: [line for line in variance if line["trained"] == steps]
+    variance = [line for steps in TRAINED if len(of(steps)) == len(KINDS) for line in of(steps)]
     runs = {kind: at_chosen_rate(lines, kind) for kind in LEARNED}
-    lacking = [kind for kind, found in runs.items() if len(found) < len(SEEDS)]
-    if lacking:
-        sys.exit(f"{folder} lacks runs of {', '.join(lacking)}; go on with: python tools/credit_study.py {folder}")
+    whole = [s for s in SEEDS if all(s in {run["seed"] for run in found} for found in runs.values())]
+    if not variance or len(whole) < 2:
+        sys.exit(f"{folder} holds too little yet; go on with: python tools/credit_study.py {folder}")
+    runs = {kind: [run for run in found if run["seed"] in whole] for kind, found in runs.items()}
     ratios = noises(variance)
-    tokens = min(run["tokens"] for found in runs.values() for run in found)
     picture = draw(folder / "credit.png", ratios, runs)
-    write_text(folder / "report.md", to_markdown(content(variance, ratios, runs, lines, tokens, picture)))
+    write_text(folder / "report.md", to_markdown(content(variance, ratios, runs, lines, picture)))
     print(folder / "report.md")
 
 
@@ -82,10 +84,11 @@ def content(
     ratios: dict[tuple[int, str, str], Ratio],
     runs: dict[str, list[Line]],
     lines: list[Line],
-    tokens: int,
     picture: Path,
 ) -> list[Block]:
     first = runs[BASE][0]
+    tokens = min(run["tokens"] for found in runs.values() for run in found)
+    seeds = ", ".join(str(run["seed"]) for run in runs[BASE])
     floors, n = first["sampled"]["floors"], first["sampled"]["n"]
     chosen = f"learning rate {RATES[0]:g} for all"
     if len(RATES) > 1:
@@ -98,7 +101,8 @@ def content(
             f"({first['trainable_parameters']:,} trainable parameters, recipe.toml). Estimators that branch get as "
             "many fewer rollouts as their branches cost, so a step generates about as many tokens for all. Training and "
             f"validation questions only. Floors on {n} validation questions: chance {floors['chance']:.1%}, best "
-            f"constant {floors['best_constant']:.1%}. What the estimators are: docs/estimators.md."
+            f"constant {floors['best_constant']:.1%}. What the estimators are: "
+            "docs/estimators.md. Made by: python tools/credit_study.py DIR; python tools/credit_report.py DIR."
         ),
         Picture(picture, "Left: variance at equal tokens. Right: validation accuracy over generated tokens"),
         Heading("Variance of the gradient at fixed weights"),
@@ -110,11 +114,11 @@ def content(
         spreads(variance, ratios),
         Heading("Learning"),
         Text(
-            f"{len(first['curve'])} steps, seeds {', '.join(map(str, SEEDS))}, {chosen}. Accuracy at the end: greedy on "
+            f"{len(first['curve'])} steps, seeds {seeds}, {chosen}. Accuracy at the end: greedy on "
             f"{first['validation_n']} and sampled on {n} validation questions, mean over seeds with Wilson's interval at "
             f"n. Over the run: means up to {tokens:,} generated tokens, the most that all runs have, of greedy validation "
             f"accuracy and of the training reward, which is sampled; each one's difference to {BASE} is paired by seed, with "
-            f"Student's interval over the {len(SEEDS)} seeds."
+            f"Student's interval over the {len(runs[BASE])} seeds."
         ),
         learned(runs, tokens),
         *([Heading("Every rate, first seed", 3), rates(lines)] if len(RATES) > 1 else []),
@@ -195,7 +199,7 @@ def draw(path: Path, ratios: dict[tuple[int, str, str], Ratio], runs: dict[str, 
             axes.plot(x, y.mean(0), color=f"C{k}", ls=style, lw=2, label=kind)
             axes.fill_between(x, y.min(0), y.max(0), color=f"C{k}", alpha=0.1)
         axes.set(ylim=(0, 1.02), xlabel="generated tokens in training, thousands")
-    right[0].set(title=f"Greedy validation accuracy, {len(SEEDS)} seeds (mean, range)")
+    right[0].set(title=f"Greedy validation accuracy, {len(runs[BASE])} seeds (mean, range)")
     right[1].set(title="Training reward, sampled (mean of 5 steps)")
     right[1].legend(fontsize=8, loc="lower right")
     for axes in (left, *right):
@@ -218,7 +222,7 @@ def curves(runs: list[Line], key: str) -> tuple[Any, Any]:
 
 
 def _variances(axes: Any, ratios: dict[tuple[int, str, str], Ratio]) -> None:
-    places = {(steps, nodes): 2 * s + n for s, steps in enumerate(TRAINED) for n, nodes in enumerate(("hidden", "out"))}
+    places = {place: x for x, place in enumerate(dict.fromkeys((steps, nodes) for steps, _, nodes in ratios))}
     for k, kind in enumerate(KINDS):
         if kind != BASE:
             x = np.array(list(places.values())) + (k - 2.5) * 0.16
@@ -226,10 +230,10 @@ def _variances(axes: Any, ratios: dict[tuple[int, str, str], Ratio]) -> None:
             axes.errorbar(x, y, yerr=[y - low, high - y], fmt="os^Dv"[k], color=f"C{k}", ms=5, label=kind)
     axes.axhline(1, color="C0", lw=1.5, label=BASE)
     axes.set_xticks(list(places.values()), [f"{nodes},\n{steps} steps" for steps, nodes in places])
-    axes.set(
-        yscale="log", ylabel="relative variance × tokens", title="Gradient noise at equal tokens (lower is better)"
-    )
-    axes.legend(fontsize=7)
+    axes.set(yscale="log", ylim=(0.2, 12), ylabel="variance × tokens, relative", title="Gradient noise at equal tokens")
+    axes.set_yticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "1", "2", "4"])
+    axes.set_yticks([], minor=True)
+    axes.legend(fontsize=7, ncols=2, loc="upper left")
 
 
 if __name__ == "__main__":

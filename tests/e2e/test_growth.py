@@ -150,7 +150,7 @@ def test_the_best_checkpoint_may_be_the_parents_and_is_loaded_as_such(backbone, 
 
     def fake(*_: Any, **__: Any) -> Any:
         found = {"accuracy": next(scores), "ci95": [0, 1], "n": 1, "parse_rate": 1.0, "top_answer": {}}
-        return type("E", (), {"result": found, "traces": []})
+        return type("E", (), {"result": found, "traces": [], "records": []})
 
     monkeypatch.setattr("neuromas.train.loop.evaluate", fake)
     train(config(train__keep_checkpoints=1), tmp_path / "run", backbone=backbone)

@@ -55,7 +55,10 @@ def test_a_run_leaves_one_line_a_step_its_configuration_and_its_newest_and_best_
     best = (undisturbed / "best").resolve().name if (undisturbed / "best").exists() else "step-000006"
     assert kept == {"step-000005", "step-000006", best}
     assert json.loads((undisturbed / "config.json").read_text()) == run_config().model_dump(mode="json")
-    assert {s["step"] for s in read_json_lines(undisturbed / "samples.jsonl")} == {2, 4, 6}
+    samples = read_json_lines(undisturbed / "samples.jsonl")
+    assert [s["step"] for s in samples if s["split"] == "train"] == [2, 2, 4, 4, 6, 6]
+    validated = [(s["step"], s["question"]) for s in samples if s["split"] == "validation"]
+    assert validated == [(step, text) for step in (0, 2, 4, 6) for _, text in validated[:2]]
     assert not list(undisturbed.rglob("*.tmp")) + list(undisturbed.rglob(".saving*"))
 
 
@@ -72,7 +75,7 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_validation(backbone, tm
 
     def fake(*_, **__):
         found = {"accuracy": next(scores), "ci95": [0, 1], "n": 1, "parse_rate": 1.0, "top_answer": {}}
-        return type("E", (), {"result": found, "traces": []})
+        return type("E", (), {"result": found, "traces": [], "records": []})
 
     monkeypatch.setattr(loop, "evaluate", fake)
     network, _ = train(run_config(train__keep_checkpoints=1), tmp_path / "run", backbone=backbone)
@@ -194,7 +197,13 @@ def rising(network, task, *_, **__):
     """Stands in for evaluation: better as long as the weights grow, which they do."""
     size = sum(p.detach().square().sum().item() for p in network.adapters.B.values())
     return type(
-        "E", (), {"result": dict.fromkeys(("ci95", "n", "parse_rate", "top_answer")) | {"accuracy": size}, "traces": []}
+        "E",
+        (),
+        {
+            "result": dict.fromkeys(("ci95", "n", "parse_rate", "top_answer")) | {"accuracy": size},
+            "traces": [],
+            "records": [],
+        },
     )
 
 

@@ -112,18 +112,18 @@ def test_the_shares_of_a_large_planted_network_are_estimated_from_random_orders(
 
 
 def test_the_report_says_in_short_what_was_planted(found, monkeypatch) -> None:
-    (text,) = in_short(found)
+    text = "\n".join(in_short(found))
     assert (
         "The answer rests on messages: with all of them blanked accuracy changes by −100.0 (−100.0 to −100.0)." in text
     )
-    assert "Needed: 1.2. Replaceable: 1.3 (by 1.4), 1.4 (by 1.3). Idle: 1.1. Did" in text
+    assert "Needed: 1.2. Replaceable: 1.3 (by 1.4), 1.4 (by 1.3). Idle: 1.1.\nDid" in text
     assert re.search(r"layer 1 specialise\? Yes: .* 1\.\d\d of 2\.00 bits; .* 0\.0\d at most .* it was 0\.00\.", text)
     deaf = planted(monkeypatch, "2", lambda speaker, _question, _heard: "9" if speaker == "out" else "same")
-    (text,) = in_short(study(deaf, Sums(), sizes=Sizes(60), decodings=["greedy"]).record)
+    text = " ".join(in_short(study(deaf, Sums(), sizes=Sizes(60), decodings=["greedy"]).record))
     assert "Messages make no difference that can be told from none" in text and "Idle: 1.1, 1.2." in text
     assert "layer 1 specialise? No" in text
     misled = planted(monkeypatch, "2", lambda _who, _question, heard: "?" if heard.get("1.1") else "9")
-    (text,) = in_short(study(misled, Sums(), sizes=Sizes(100), decodings=["greedy"]).record)
+    text = in_short(study(misled, Sums(), sizes=Sizes(100), decodings=["greedy"]).record)[0]
     assert "Messages mislead: with all of them blanked accuracy changes by +10.0" in text
 
 

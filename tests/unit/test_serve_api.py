@@ -108,6 +108,12 @@ def test_max_tokens_and_stop_cut_the_answer(client: openai.OpenAI) -> None:
     assert stopped.message.content == "So: " + whole.removeprefix("So: ").split(mark)[0]
 
 
+def test_a_whole_number_may_be_written_as_a_float(address: str) -> None:
+    status, body, _ = post(address, ask("1+1", n=2.0, seed=11.0, temperature=1))
+    assert status == 200
+    assert [c["message"]["content"] for c in body["choices"]] == offline("1+1", 2, 11, Decoding())
+
+
 def test_models_are_listed(client: openai.OpenAI) -> None:
     assert [m.id for m in client.models.list()] == ["net"]
     assert client.models.retrieve("net").created == 7
@@ -123,6 +129,9 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ({"temperature": "1"}, "temperature", "number"),
         ({"top_p": 0}, "top_p", "greater than 0"),
         ({"n": 17}, "n", "16"),
+        ({"n": 1.5}, "n", "integer"),
+        ({"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation", "only false"),
+        ({"stream_options": {"include_obfuscation": 0}}, "stream_options.include_obfuscation", "boolean"),
         ({"max_tokens": 0}, "max_tokens", "greater"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "0"),
         ({"messages": []}, "messages", "at least 1"),

@@ -9,10 +9,12 @@ Found = dict[str, Any]  # of one decoding
 
 
 def in_short(record: dict[str, Any]) -> list[str]:
-    """One paragraph for each decoding."""
-    nodes = len(record["topology"]["nodes"])
-    told = lambda found: [messages(found, nodes), verdicts(found), *siblings(found), *parts(found)]
-    return [f"{decoding.capitalize()}. {' '.join(told(found))}" for decoding, found in record["decodings"].items()]
+    """Short paragraphs; the first of each decoding names it."""
+    nodes, told = len(record["topology"]["nodes"]), list[str]()
+    for decoding, found in record["decodings"].items():
+        told.append(f"{decoding.capitalize()}. {messages(found, nodes)} {verdicts(found)}")
+        told += [*siblings(found), *parts(found)]
+    return told
 
 
 def all_blanked(found: Found, nodes: int) -> dict[str, Any]:

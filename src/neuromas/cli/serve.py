@@ -24,7 +24,7 @@ def main(
     body_bytes: int = 1 << 20,
     threads: int | None = None,
 ) -> None:
-    """Serve a system: /v1/chat/completions and /v1/completions as OpenAI's clients call them.
+    """Serve a system: OpenAI's API under /v1, and a page at / that shows it think.
 
     Args:
         system: A run folder, or a baseline (see `neuromas baselines`).
@@ -43,7 +43,7 @@ def main(
         body_bytes: Largest body of a request.
         threads: CPU threads; by default all cores.
     """
-    from neuromas.cli.serving import check_address, engine_of, need_server, show_address
+    from neuromas.cli.serving import check_address, engine_of, need_server, record_of, show_address
 
     need_server()
     key = api_key or os.environ.get("NEUROMAS_API_KEY") or None
@@ -59,9 +59,9 @@ def main(
     rows = batch_rows or (engine.network.limits.batch_rows if engine.network else Room().rows)
     limits = Limits(body_bytes, seconds, Room(queue, rows))
     model = name or Path(system).resolve().name
-    app = create_app(
-        engine, model, created_at(Path(system) / checkpoint), key=key, local=key is None, limits=limits
-    )  # fmt: skip
+    record = record_of(loaded, system, model, engine)
+    created = created_at(Path(system) / checkpoint)
+    app = create_app(engine, model, created, record=record, key=key, local=key is None, limits=limits)
     show_address(bound, model, key)
     run(app, bound)
     print(app.state.metrics.farewell(), flush=True)

@@ -2,6 +2,8 @@
 
 import importlib.util
 import socket
+import threading
+import webbrowser
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +14,10 @@ from neuromas.types import Question
 if TYPE_CHECKING:
     from neuromas.cli.systems import Loaded
     from neuromas.serve.engine import Engine
+    from neuromas.serve.record import Record
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_EXAMPLES = 8  # questions that the page offers
 
 
 def need_server() -> None:
@@ -48,12 +52,39 @@ def engine_of(loaded: "Loaded", system: str, recipe: Path | None) -> "Engine":
     return Engine(loaded.system, loaded.backbone, pattern)
 
 
+def record_of(loaded: "Loaded", system: str, model: str, engine: "Engine") -> "Record":
+    """What the page tells of the system."""
+    from neuromas.evaluate.baselines import BASELINES
+    from neuromas.serve.record import Record
+
+    folder = None if system in BASELINES else Path(system)
+    examples = [question.text for question in loaded.task.questions("test")[:_EXAMPLES]]
+    topology = engine.network.topology if engine.network else None
+    return Record(model, folder, model, topology, examples)
+
+
 def show_address(bound: socket.socket, model: str, key: str | None) -> None:
     """Where the server is, once it can be reached."""
-    host, port = bound.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    locked = "a key is needed" if key else "no key is needed"
     print(
-        f"{model}: http://{shown}:{port}/v1 (OpenAI's API; {locked}). Ctrl-C ends it.",
-        flush=True,
+        f"{model}: {_url(bound)}/ (page), {_url(bound)}/v1 (OpenAI's API); {_locked(key)}. Ctrl-C ends it.", flush=True
     )
+
+
+def show_page(bound: socket.socket, run: str, key: str | None) -> str:
+    """Where the page is, once it can be reached; its address."""
+    print(f"{run}: {_url(bound)}/ (page); {_locked(key)}. Ctrl-C ends it.", flush=True)
+    return _url(bound) + "/"
+
+
+def open_page(page: str) -> None:
+    """Show it in the person's browser, where there is one; late enough that the server answers."""
+    threading.Timer(0.5, webbrowser.open, (page,)).start()
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _locked(key: str | None) -> str:
+    return "a key is needed" if key else "no key is needed"

@@ -72,7 +72,7 @@ def percent(result: dict[str, Any]) -> str:
 
 def results_table(rows: list[dict[str, Any]], title: str) -> Table:
     """Results as a table: nothing is shown without n, interval, seeds, parse rate, calls, tokens and parameters."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("system", min_width=16)
     for name in ("accuracy [95 %]", "n×seeds", "parsed", "calls", "tokens", "trainable"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -18,10 +18,13 @@ from neuromas.serve.exchange import open_exchange
 from neuromas.serve.faults import Fault, of_validation
 from neuromas.serve.guard import Guard, Rules
 from neuromas.serve.metrics import Metrics
+from neuromas.serve.record import Record
 from neuromas.serve.render import Kind
+from neuromas.serve.site import page_routes
 
 log = logging.getLogger("neuromas.serve")
 _STREAM = "Server-sent events: chunks of the answer, then [DONE]."
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,15 @@ def create_app(
     model: str,
     created: int,
     *,
+    record: Record | None = None,
     key: str | None = None,
     local: bool = True,
     limits: Limits | None = None,
 ) -> FastAPI:
-    """The server of one system. model: its id. created: Unix time of its weights. local: see `guard.Rules`."""
+    """The server of one system. model: its id. created: Unix time of its weights. local: see `guard.Rules`.
+
+    record: what the page tells of it.
+    """
     limits, metrics = limits or Limits(), Metrics()
     batcher = Batcher(engine, limits.room, metrics)
     engine.backbone.template.cached_tokens = 100_000
@@ -59,9 +66,22 @@ def create_app(
     )  # fmt: skip
     app.state.batcher, app.state.metrics = batcher, metrics
     app.include_router(_api(engine, batcher, metrics, model, created, limits))
+    told = record or Record(model, None, model, engine.network and engine.network.topology)
+    return _finished(app, told, metrics, Rules(key, local, limits.body_bytes))
+
+
+def watch_app(record: Record, *, key: str | None = None, local: bool = True) -> FastAPI:
+    """The page alone, of a run that nobody can ask."""
+    app = FastAPI(title="neuromas", version="1", docs_url=None, redoc_url=None)
+    return _finished(app, record, Metrics(), Rules(key, local, 1 << 20))
+
+
+def _finished(app: FastAPI, record: Record, metrics: Metrics, rules: Rules) -> FastAPI:
+    """With the page, faults in the API's shape, a true schema, and the guard."""
+    app.include_router(page_routes(record, _FAULTS))
     answer_faults(app)
-    _tell_truth(app, model, key is not None)
-    app.add_middleware(Guard, rules=Rules(key, local, limits.body_bytes), metrics=metrics)
+    _tell_truth(app, record.model, rules.key is not None)
+    app.add_middleware(Guard, rules=rules, metrics=metrics)
     return app
 
 
@@ -167,7 +187,7 @@ def _asked(answer: type[schema.Completed]) -> dict[int | str, dict[str, Any]]:
         200: {
             "description": "The answer; with stream, " + _STREAM,
             "model": answer,
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"itemSchema": _EVENT}},
         },
         400: _fault("The request is wrong; the message says where, and what to do."),
         413: _fault("The body is too large."),
@@ -175,7 +195,7 @@ def _asked(answer: type[schema.Completed]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _tell_truth(app: FastAPI, model: str, locked: bool) -> None:
+def _tell_truth(app: FastAPI, model: str | None, locked: bool) -> None:
     """Make /openapi.json say what this server takes: its model, no 422, and the key where one is needed."""
     made = FastAPI.openapi
 
@@ -188,7 +208,7 @@ def _tell_truth(app: FastAPI, model: str, locked: bool) -> None:
             parts = spec["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
                 parts.pop(name, None)
-            for name in ("ChatRequest", "CompletionRequest"):
+            for name in ("ChatRequest", "CompletionRequest") if model is not None else ():
                 parts[name]["properties"]["model"] |= {"enum": [model]}
             if locked:
                 spec["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}

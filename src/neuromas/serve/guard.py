@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 OPEN = ("/", "/healthz", "/openapi.json", "/page/")  # need no key: nothing of the run is told
-COUNTED = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/healthz", "/metrics", "/")  # others: "other"
+COUNTED = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/healthz", "/metrics", "/", "/run")  # or "other"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _TOO_LARGE = "the body is larger than {} bytes, which is the limit here; send less"
 _HEADERS = {

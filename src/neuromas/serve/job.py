@@ -126,6 +126,9 @@ class Job:
         self.tokens = sum(t.prompt_tokens for t in traces), sum(t.generated_tokens for t in traces)
         if self.wish.stream:
             for rollout, answer in enumerate(answers):
+                if self.wish.messages and not self._over:  # a system that told nothing on the way
+                    for call in traces[rollout].calls:
+                        self.post(NodeDone(self.first + rollout, self.turn(call)))
                 self._tell(rollout, self.output, answer.text)
         self.over = True
         self.post(Done(self.first, answers))

@@ -5,7 +5,7 @@ A field that is not here is refused by name, never ignored, but for the few that
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from neuromas.serve.conversation import Role, question_text
 
@@ -47,9 +47,26 @@ class Extension(Strict):
     details: bool = Field(False, description="Also each node's prompt, and its tokens with log-probabilities.")
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_WHOLE = BeforeValidator(_whole)  # 1.0 is an integer in JSON
+Count = Annotated[int, Field(ge=1), _WHOLE]
+
+
+def _no(value: bool) -> bool:
+    if value:
+        raise ValueError("only false is supported")
+    return value
+
+
+No = Annotated[bool, AfterValidator(_no), Field(json_schema_extra={"const": False})]  # Literal[False] would take 0
+
+
 class StreamOptions(Strict):
     include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: No | None = None
 
 
 Stop = str | Annotated[list[str], Field(max_length=MAX_STOP)]
@@ -66,9 +83,9 @@ class Sampling(Strict):
         description="0 is greedy. Absent: greedy too, unless top_p or n > 1 is given; then the run's own temperature.",
     )
     top_p: float | None = Field(None, gt=0, le=1, description="Absent: the run's own.")
-    n: int | None = Field(None, ge=1, le=MAX_N, description="Answers; 1 by default.")
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63, description="Absent: drawn, and told in `neuromas.seed`.")
-    max_tokens: int | None = Field(None, ge=1, description="Of the answer; the run's own limit holds in any case.")
+    n: Annotated[int, Field(ge=1, le=MAX_N), _WHOLE] | None = Field(None, description="Answers; 1 by default.")
+    seed: Annotated[int, _WHOLE] | None = Field(None, description="Absent: drawn, and told in `neuromas.seed`.")
+    max_tokens: Count | None = Field(None, description="Of the answer; the run's own limit holds in any case.")
     stop: Stop | None = Field(None, description="The answer ends before the first of these.")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -93,9 +110,9 @@ class Sampling(Strict):
 
 class ChatRequest(Sampling):
     messages: list[ChatMessage] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(None, ge=1, description="Newer name of max_tokens.")
+    max_completion_tokens: Count | None = Field(None, description="Newer name of max_tokens.")
     logprobs: bool | None = Field(None, description="Log-probabilities of the answer's tokens.")
-    top_logprobs: int | None = Field(None, ge=0, le=0, description="Not supported.")
+    top_logprobs: Annotated[int, Field(ge=0, le=0), _WHOLE] | None = Field(None, description="Not supported.")
 
     @property
     def question(self) -> str:

@@ -1,20 +1,22 @@
 """What a run leaves in its folder besides checkpoints: settings, lines of figures, sampled traces, failed batches."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
+from neuromas.evaluate.run import Evaluation
 from neuromas.files import append_json_line, write_json
 from neuromas.train import checkpoint
 from neuromas.train.step import StepResult
+from neuromas.types import Question
 
 Watch = Callable[[dict[str, Any]], None]  # called with every line of metrics.jsonl
 
 LOGS = ("metrics.jsonl", "samples.jsonl", "trees.jsonl")  # one record or more a step
-_SAMPLES = 2  # traces kept each time a validation is made
+_SAMPLES = 2  # traces of the step, and of the validation, kept each time a validation is made
 
 
 def saved_config(run: Path) -> RunConfig:
@@ -60,7 +62,15 @@ def saved(error: DivergenceError, out: Path, step: int) -> DivergenceError:
 def keep_samples(out: Path, step: int, result: StepResult) -> None:
     """Append the first traces of a step to samples.jsonl."""
     for trace, grade in list(zip(result.traces, result.grades, strict=True))[:_SAMPLES]:
-        append_json_line(out / "samples.jsonl", {"step": step, "reward": grade.reward, "trace": trace.to_dict()})
+        record = {"step": step, "split": "train", "reward": grade.reward, "trace": trace.to_dict()}
+        append_json_line(out / "samples.jsonl", record)
+
+
+def keep_validated(out: Path, step: int, asked: Sequence[Question], evaluation: Evaluation) -> None:
+    """Append the first traces of a validation to samples.jsonl: of the same questions each time."""
+    for question, graded, trace in list(zip(asked, evaluation.records, evaluation.traces, strict=False))[:_SAMPLES]:
+        record = {"step": step, "split": "validation", "question": question.text, "reward": graded["reward"]}
+        append_json_line(out / "samples.jsonl", record | {"trace": trace.to_dict()})
 
 
 class Logger:

@@ -22,7 +22,7 @@ from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
 from neuromas.train import checkpoint, critic
 from neuromas.train.checkpoint import Progress, Trained
-from neuromas.train.folder import LOGS, Logger, Watch, check_same, keep_samples, saved, saved_config
+from neuromas.train.folder import LOGS, Logger, Watch, check_same, keep_samples, keep_validated, saved, saved_config
 from neuromas.train.methods.collm import Collm, CollmTraining
 from neuromas.train.methods.malt import Malt, MaltTraining
 from neuromas.train.optimizer import NodeAdamW
@@ -236,12 +236,13 @@ class Run:
         return {"step": step, "learning_rate": rate, **staged, **result.metrics}, result
 
     def validate(self) -> dict[str, Any]:
-        """Greedy accuracy on the validation split, for the step's line; remembers the best."""
+        """Greedy accuracy on the validation split, for the step's line; remembers the best, keeps the first traces."""
         t = self.config.train
         evaluation = evaluate(self.network, self.task, "validation", t.validation_questions)
         found = evaluation.result
         if found["accuracy"] >= self.progress.best_validation:  # of equals the later: it has learned longer
             self.progress.best_validation, self.progress.best_step = found["accuracy"], self.progress.step
+        keep_validated(self.out, self.progress.step, self.task.questions("validation"), evaluation)
         line = {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}
         if isinstance(self.network, Network) and t.silence_questions:
             traces = evaluation.traces[: t.silence_questions]

@@ -1,0 +1,49 @@
+"""`neuromas harness`: a run on the tasks of EleutherAI's lm-evaluation-harness."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def main(
+    run: Annotated[Path, tyro.conf.Positional],
+    tasks: tuple[str, ...],
+    include: Path | None = None,
+    limit: int | None = None,
+    checkpoint: Literal["best", "last"] = "best",
+    seed: int = 0,
+    json: Path | None = None,
+    threads: int | None = None,
+) -> None:
+    """Run tasks of the harness that generate text (output_type generate_until), and print its table.
+
+    Args:
+        run: A run folder.
+        tasks: Their names in the harness.
+        include: A folder of further task files (YAML).
+        limit: The first so many items of each task.
+        checkpoint: Which state of the run: best on validation, or last.
+        seed: Of tasks that sample.
+        json: Write the harness's results and samples here.
+        threads: CPU threads; by default all cores.
+    """
+    import torch
+
+    from neuromas.errors import ConfigError
+    from neuromas.evaluate.harness import evaluate
+    from neuromas.files import write_json
+    from neuromas.network.forward import Network
+    from neuromas.train.loop import load_run
+
+    if threads:
+        torch.set_num_threads(threads)
+    network, _, _ = load_run(run, checkpoint)
+    if not isinstance(network, Network):
+        raise ConfigError(f"{run} holds a trained baseline; the harness runs networks")
+    found = evaluate(network, tasks, include=include, limit=limit, seed=seed)
+    print(import_module("lm_eval.utils").make_table(found))
+    if json is not None:
+        kept = {key: found[key] for key in ("results", "n-samples", "versions", "configs", "samples") if key in found}
+        write_json(json, kept)

@@ -1,0 +1,227 @@
+"""The page in a real browser: a question and every node's message, the run's curves, hostile texts, accessibility."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import Watched, chromium
+from helpers import binary_backbone, run_config
+from neuromas.network.sampling import Decoding
+from neuromas.network.topology import Topology
+from neuromas.serve.app import watch_app
+from neuromas.serve.record import Record
+from neuromas.train.loop import train
+from neuromas.types import Question
+from served import PATTERN, make_app, running, serving_network
+
+NETWORK = serving_network(max_position_embeddings=2048)
+SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 360, "height": 740}}
+EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run of the network's shape, with a report of inspect, test figures, growth, in a comparison."""
+    folder = tmp_path_factory.mktemp("comparison") / "runs" / "net"
+    train(run_config(topology="2-1", train__silence_questions=2), folder, backbone=binary_backbone())
+    worth = {"cost": 0.5, "cost_ci95": [0.4, 0.6], "shapley": 0.3, "shapley_ci95": [0.2, 0.4], "verdict": "needed"}
+    values = {"nobody": 0.1, "nodes": {"1.1": worth, "1.2": worth | {"cost": -0.25, "verdict": "harmful"}}}
+    findings = {"split": "test", "n": 9, "decodings": {"greedy": {"accuracy": 0.75, "values": values}}}
+    (folder / "inspect").mkdir()
+    write(folder / "inspect/findings.json", findings)
+    result = {
+        "n": 9,
+        "accuracy": 0.75,
+        "ci95": [0.4, 0.9],
+        "calls": 4.0,
+        "floors": {"chance": 0.1, "best_constant": 0.3},
+    }
+    tested = result | {"checkpoint": "best", "decoding": "greedy", "parse_rate": 1.0, "generated_tokens": 20.0}
+    write(folder / "final.json", {"steps": 6, "results": [tested], "warnings": [EVIL]})
+    row = result | {"system": EVIL, "task": "compositional", "seeds": 3, "trainable_parameters": 7}
+    write(
+        folder.parent.parent / "summary.json", [row | {"comparison": "All"}, row | {"system": "net", "reference": True}]
+    )
+    (folder.parent.parent / "cells.jsonl").touch()
+    state = next((folder / "checkpoints").glob("step-000006/state.json"))
+    found = json.loads(state.read_text())
+    found["progress"]["lineage"] = [{"step": 3, "operators": ["widen layer 1 by 1"], "new": ["1.2"], "init": "fade"}]
+    write(state, found)
+    return folder
+
+
+def write(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data))
+
+
+@pytest.fixture(scope="module")
+def address(run: Path) -> Iterator[str]:
+    record = Record("net", run, "net", NETWORK.topology, ["1+1", "2+2"])
+    with running(make_app(NETWORK, record=record)) as found:
+        yield found
+
+
+def messages(text: str) -> dict[str, str]:
+    question = Question("asked", text, "", instruction=PATTERN.instruction, answer_prefix=PATTERN.answer_prefix)
+    return {
+        call.node: call.text
+        for call in NETWORK.forward([question], rollouts=1, seed=0, decoding=Decoding(greedy=True))[0].calls
+    }
+
+
+@pytest.mark.parametrize("size, scheme", [("desktop", "light"), ("phone", "dark")])
+def test_a_question_shows_every_nodes_message_without_errors_or_faults_of_access(
+    browser: Any, address: str, size: str, scheme: str
+) -> None:
+    watched = Watched(browser, address, viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce")
+    page = watched.page
+    page.get_by_role("button", name="Example").click()
+    assert page.get_by_role("textbox", name="Question").input_value() == "1+1"
+    page.get_by_role("textbox", name="Question").press("Enter")
+    page.locator(".node.done[data-id='out']").wait_for()
+    shown = {n.locator(".id").inner_text(): n.locator(".text").text_content() for n in page.locator(".node").all()}
+    expected = messages("1+1")
+    assert shown == expected | {"out": PATTERN.answer_prefix + expected["out"]}
+    assert page.locator("#answer").text_content() == PATTERN.answer_prefix + expected["out"]
+    assert page.locator(".edges path").count() == page.locator(".edges path.sent").count() == 2 + 2 + 1
+
+    page.locator(".node[data-id='1.2']").click()
+    panel = page.locator("#node")
+    assert "1+1" in panel.locator("pre[aria-label=Prompt]").text_content()
+    assert panel.locator("pre.message").text_content() == expected["1.2"]
+    assert panel.locator(".tokens span").count() > 0
+    assert "harmful" in panel.inner_text() and "−25.0" in panel.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    assert serious(page) == []
+    assert watched.errors == []
+    watched.context.close()
+
+
+def serious(page: Any) -> list[str]:
+    """What axe finds, of all but the least impact."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    found = axe.Axe().run(page).response["violations"]
+    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] != "minor"]
+
+
+def test_the_runs_curves_samples_growth_worth_and_comparison_are_shown(browser: Any, address: str) -> None:
+    watched = Watched(browser, address, viewport=SIZES["desktop"])
+    page = watched.page
+    page.get_by_role("heading", name="Comparison").wait_for()
+    titles = page.locator(".chart:visible figcaption b").all_inner_texts()
+    assert titles == ["Reward and accuracy", "Gradient norm", "Entropy", "Length", "Cost of silencing"]
+    slider = page.get_by_role("slider", name="Entropy")
+    slider.press("Home")
+    slider.press("ArrowRight")
+    slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuenow") == "3"
+    line = json.loads(page.request.get(f"{address}/run/metrics?after=2").text())["lines"][0]
+    assert line["step"] == 3
+    for node, figures in line["nodes"].items():
+        assert f"{node} {float(format(figures['entropy'], '.3g')):g}" in slider.get_attribute("aria-valuetext")
+    assert page.get_by_role("slider", name="Length").get_attribute("aria-valuenow") == "3", "one cursor for all charts"
+    box = slider.bounding_box()
+    slider.hover(position={"x": box["width"] - 2, "y": 60})
+    page.wait_for_function("e => e.getAttribute('aria-valuenow') === '6'", arg=slider.element_handle())
+
+    page.locator(".node[data-id='1.2']").click()
+    assert page.get_by_label("Node", exact=True).input_value() == "1.2"
+    rows = page.locator("#sample-table tbody tr").all_inner_texts()
+    assert [row.split()[0] for row in rows] == ["0", "2", "4", "6"]
+    assert "after step 3: widen layer 1 by 1 · new: 1.2" in page.locator("#lineage").inner_text()
+    assert "net (reference)" in page.locator("#comparison").inner_text()
+    assert watched.errors == []
+    watched.context.close()
+
+
+def test_texts_from_outside_are_text(browser: Any, address: str) -> None:
+    watched = Watched(browser, address)
+    page = watched.page
+    page.get_by_role("textbox", name="Question").fill(EVIL)
+    page.get_by_role("button", name="Ask").click()
+    page.locator(".node.done[data-id='out']").wait_for()
+    page.locator(".node[data-id='1.1']").click()
+    assert EVIL in page.locator("pre[aria-label=Prompt]").text_content()
+    assert EVIL in page.locator("#warnings").text_content() and EVIL in page.locator("#comparison").text_content()
+    assert page.title() == "net · neuromas" and page.locator("img, main script").count() == 0
+    assert watched.errors == []
+    watched.context.close()
+
+
+def test_nodes_are_reached_and_chosen_by_keyboard(browser: Any, address: str) -> None:
+    watched = Watched(browser, address, viewport=SIZES["desktop"])
+    page = watched.page
+    page.locator(".node").first.focus()
+    for key, node in (("ArrowDown", "1.2"), ("ArrowRight", "2.1"), ("ArrowRight", "out"), ("ArrowLeft", "2.1")):
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.querySelector('.id').textContent") == node
+    page.keyboard.press("Enter")
+    assert page.locator("#node-title").inner_text() == "Node 2.1"
+    watched.context.close()
+
+
+def test_an_answer_that_fails_is_told_and_the_next_question_works(browser: Any, address: str) -> None:
+    watched = Watched(browser, address)
+    page = watched.page
+    page.get_by_role("textbox", name="Question").fill("1" * 2100)
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_text("context window").wait_for()
+    page.get_by_role("textbox", name="Question").fill("1+1")
+    page.get_by_role("button", name="Ask").click()
+    page.locator(".node.done[data-id='out']").wait_for()
+    assert page.locator("#ask-error").inner_text() == ""
+    watched.context.close()
+
+
+def test_a_locked_server_shows_nothing_before_it_is_given_its_key(browser: Any, run: Path) -> None:
+    with running(
+        make_app(NETWORK, record=Record("net", run, "net", NETWORK.topology), key="secret", local=False)
+    ) as at:
+        watched = Watched(browser, at)
+        page = watched.page
+        field = page.get_by_label("This server needs its key")
+        field.fill("wrong")
+        page.get_by_role("button", name="Unlock").click()
+        page.get_by_text("That key is wrong.").wait_for()
+        assert page.locator(".node").count() == 0
+        field.fill("secret")
+        page.get_by_role("button", name="Unlock").click()
+        page.get_by_role("textbox", name="Question").fill("1+1")
+        page.get_by_role("button", name="Ask").click()
+        page.locator(".node.done[data-id='out']").wait_for()
+        watched.context.close()
+
+
+def test_watching_follows_a_run_that_goes_on_and_grows(browser: Any, run: Path, tmp_path: Path) -> None:
+    young = tmp_path / "young"
+    shutil.copytree(run, young, symlinks=True)
+    lines = (young / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (young / "metrics.jsonl").write_text("".join(lines[:3]))
+    for name in ("final.json", "best", "checkpoints"):
+        shutil.rmtree(young / name) if (young / name).is_dir() and name != "best" else (young / name).unlink()
+    with running(watch_app(Record("young", young))) as at:
+        watched = Watched(browser, at)
+        page = watched.page
+        page.get_by_text("step 2 of 6").wait_for()
+        assert page.locator("#ask").is_hidden(), "nobody answers here"
+        assert page.locator(".node .id").all_inner_texts() == ["1.1", "1.2", "2.1", "out"]
+        with (young / "metrics.jsonl").open("a") as file:
+            file.writelines(lines[3:])
+        grown = young / "checkpoints/step-000006"
+        grown.mkdir(parents=True)
+        write(grown / "topology.json", Topology.parse("3-1").to_dict())
+        page.get_by_text("trained, 6 steps").wait_for(timeout=10_000)
+        assert page.locator(".node .id").all_inner_texts() == ["1.1", "1.2", "1.3", "2.1", "out"]
+        assert page.get_by_role("slider", name="Entropy").get_attribute("aria-valuemax") == "6"
+        assert watched.errors == []
+        watched.context.close()

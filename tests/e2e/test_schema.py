@@ -1,0 +1,29 @@
+"""The server keeps to its own OpenAPI schema, whatever schemathesis thinks of sending."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers import binary_backbone, run_config
+from neuromas.serve.record import Record
+from neuromas.train.loop import train
+from served import make_app, running, serving_network
+
+
+def test_schemathesis_finds_no_failure_and_no_undocumented_answer(tmp_path: Path) -> None:
+    """As a program of its own: its pytest plugin does not go with this pytest."""
+    train(run_config(train__steps=2), tmp_path / "run", backbone=binary_backbone())
+    network = serving_network(tokens=3, max_position_embeddings=8192)
+    app = make_app(network, record=Record("net", tmp_path / "run", "net", network.topology))
+    with running(app) as address:
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json",
+                "--phases", "coverage,fuzzing", "--max-examples", "3", "--seed", "1", "--no-color",
+            ],
+            capture_output=True, text=True, timeout=240, cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "Tested: 9" in done.stdout and "generated" in done.stdout, done.stdout[-2000:]
+    answered = {s.labels["status"] for m in app.state.metrics.requests.collect() for s in m.samples}
+    assert {"200", "400"} <= answered and not any(status.startswith("5") for status in answered)
