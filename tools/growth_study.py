@@ -1,6 +1,6 @@
 """Does growth keep what was learned, and does it reach what training from scratch does not? Two studies on `tiny`.
 
-usage: python tools/growth_study.py DIR [keep] [paths] [--seeds N]    both by default; started again, it goes on
+usage: python tools/growth_study.py DIR [keep] [paths] [--seeds 0 1 ...]    both by default; started again, it goes on
 
 - keep: a trained network of three nodes grows by a layer, or by a node, new nodes beginning in each way, with
   recipes/tiny_compositional_growth.toml: validation accuracy before, on the way and at the end. A line of DIR/keep.jsonl
@@ -13,13 +13,14 @@ usage: python tools/growth_study.py DIR [keep] [paths] [--seeds N]    both by de
   fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin.
   Everything else is equal: rate, batch, steps. None of it was tuned for any way.
 
-Cells are done in order of what they tell, seed by seed, so that a study cut short says something.
+Cells are done in order of what they tell, so that a study cut short says something.
 `tools/growth_report.py DIR` makes tables and figures of these lines alone.
 """
 
 import argparse
 import shutil
 import tomllib
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +39,20 @@ TARGETS = ("2-2", "3")
 SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-4-2"}  # each contains those before it
 TEST = 256  # test questions for each of best and last, greedy and sampled
 
-CELLS = [  # (way, nodes), in order of what they tell; up to 3 nodes nothing grows
-    *((way, 7) for way in ("fade", "easy", "staged", "scratch")),
-    *((way, 3) for way in ("staged", "easy", "scratch")),
-    *((way, 5) for way in ("fade", "easy", "scratch")),
-    *((way, 7) for way in ("zero", "copy", "noise")),
-    *((way, 1) for way in ("staged", "easy", "scratch")),
-    *((way, 15) for way in ("fade", "easy", "staged", "scratch", "zero", "copy", "noise")),
-    *((way, 5) for way in ("staged", "zero", "copy", "noise")),
+CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds before the next; up to 3 nodes nothing grows
+    [(way, size) for size in (7, 5) for way in ("fade", "scratch")] + [("scratch", 3), ("staged", 3), ("scratch", 1)],
+    [(way, 15) for way in ("fade", "scratch")],
+    [(way, 7) for way in ("staged", "easy", "zero", "copy", "noise")],
+    [("staged", 1)] + [(way, 15) for way in ("staged", "easy", "zero", "copy", "noise")],
+    [("easy", 1), ("easy", 3)] + [(way, 5) for way in ("staged", "easy", "zero", "copy", "noise")],
 ]
 
 
 # -- does growth keep what was learned? ------------------------------------------------------------------------
 
 
-def keep(out: Path, seeds: range, backbone: Backbone) -> None:
-    for target, init in ((t, i) for i in INITS for t in TARGETS):
+def keep(out: Path, seeds: list[int], backbone: Backbone) -> None:
+    for init, target in product(INITS, TARGETS):
         for seed in seeds:
             cell = {"target": target, "init": init, "seed": seed}
             if not done(out / "keep.jsonl", cell):
@@ -91,9 +90,9 @@ def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     ]
 
 
-def paths(out: Path, seeds: range, backbone: Backbone) -> None:
-    for seed in seeds:
-        for way, size in CELLS:
+def paths(out: Path, seeds: list[int], backbone: Backbone) -> None:
+    for group, seed in product(CELLS, seeds):
+        for way, size in group:
             cell = {"way": way, "nodes": size, "seed": seed}
             if not done(out / "paths.jsonl", cell):
                 data: dict[str, Any] = recipe("tiny_compositional_paths") | {"seed": seed}
@@ -143,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("studies", nargs="*")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     args = parser.parse_args()
     if unknown := set(args.studies) - {"keep", "paths"}:
         parser.error(f"there is no study {', '.join(sorted(unknown))}; choose keep, paths or both")
@@ -151,7 +150,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     backbone = Backbone.load("tiny", device="cpu", dtype="float32")
     for name in args.studies or ["keep", "paths"]:
-        {"keep": keep, "paths": paths}[name](args.out, range(args.seeds), backbone)
+        {"keep": keep, "paths": paths}[name](args.out, args.seeds, backbone)
 
 
 if __name__ == "__main__":
