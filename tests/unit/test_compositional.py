@@ -140,31 +140,32 @@ def test_floors_are_those_of_the_answers() -> None:
 
 HALF_TRIVIAL = [{"depth": d, "half_trivial": s} for d, s in ((3, 0.6), (3, 1.0), (4, 0.5), (2, 0.25))]
 HALF_TRIVIAL += [{"kind": "boolean", "depth": 3, "operators": "&|^", "half_trivial": 1.0}]
+HALF_TRIVIAL += [{"depth": 3, "operators": "*", "half_trivial": 1.0}]
 HALF_TRIVIAL += [{"depth": 3, "modulus": 7, "operators": "-+", "half_trivial": 0.5}]
 MINI = {"train_size": 2000, "validation_size": 50, "test_size": 100}
 
 
-def right_half_is_its_first_leaf(question: Question) -> bool:
-    """Whether the right half has the value of its first leaf whatever that leaf is, by Python's own arithmetic."""
+def right_half_changes_nothing(question: Question) -> bool:
+    """Whether the value is that of the left half, and the right one is all of one digit."""
     text = re.sub("[a-r]", "", question.text)[1:-1]
     depths = [text[: i + 1].count("(") - text[: i + 1].count(")") for i in range(len(text))]
-    half = text[depths.index(0) + 2 :]  # after the left half and the root's operator
-    first = re.search("[0-9]", half)
-    assert first is not None
-    values = (eval(half[: first.start()] + str(leaf) + half[first.end() :]) for leaf in (0, 1))
-    return list(values) == [0, 1]
+    left, right = text[: depths.index(0) + 1], text[depths.index(0) + 2 :]
+    modulus = 2 if question.id.startswith("boolean") else int(question.id.split(":")[0].split("mod")[1])
+    return len(set(re.findall("[0-9]", right))) == 1 and str(by_hand(left, modulus)) == question.answer
 
 
 @pytest.mark.parametrize("options", HALF_TRIVIAL, ids=str)
 def test_the_share_asked_for_of_the_training_questions_is_half_trivial(options: dict) -> None:
     plain = {k: v for k, v in options.items() if k != "half_trivial"}
     share, usual = (
-        sum(map(right_half_is_its_first_leaf, asked)) / len(asked)
+        sum(map(right_half_changes_nothing, asked)) / len(asked)
         for asked in (Compositional(**o, **MINI).questions("train") for o in (options, plain))
     )
     mine = options["half_trivial"]
     assert share == pytest.approx(mine + (1 - mine) * usual, abs=0.01)
     assert usual < 0.3
+    if mine == 1:
+        assert share == 1
 
 
 @pytest.mark.parametrize("options", HALF_TRIVIAL, ids=str)
@@ -183,7 +184,7 @@ def test_easy_questions_are_true_distinct_and_in_the_train_split_alone(options: 
 
 def test_easy_and_other_questions_are_mixed() -> None:
     asked = Compositional(depth=3, half_trivial=0.5, **MINI).questions("train")
-    assert sum(map(right_half_is_its_first_leaf, asked[:500])) == pytest.approx(250, abs=60)
+    assert sum(map(right_half_changes_nothing, asked[:500])) == pytest.approx(250, abs=60)
 
 
 @pytest.mark.parametrize(

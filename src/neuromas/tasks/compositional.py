@@ -76,19 +76,16 @@ class Space:
     def sample(self, n: int, rng: np.random.Generator, half_trivial: bool = False) -> Expressions:
         """n expressions, uniformly, with repetition, from all splits.
 
-        half_trivial: those whose right half has the value of its first leaf, since every right operand in it changes
-        nothing, as in `(e(a(3+5)*b(2*7))+f(c(4*1)+d(0+0)))`. Only the left half has to be worked out.
+        half_trivial: those whose right half changes nothing, so that only the left one has to be worked out: the root
+        adds (or ORs) a half in which everything is 0, as in `(e(a(3+5)*b(2*7))+f(c(0*0)*d(0+0)))`. Where operators
+        offer no such root, all is 1 and the root multiplies.
         """
         leaves = rng.integers(0, self.modulus, (n, self.leaves))
         choice = rng.integers(0, len(self.operators), (n, self.leaves - 1))
         if half_trivial:
-            identity = np.array([IDENTITY[o] for o in self.operators])
-            first = 0  # number of the level's first part
-            for level in range(self.depth - 1):  # below the root
-                parts = 2 ** (self.depth - 1 - level)
-                for i in range(parts // 2, parts):
-                    leaves[:, (2 * i + 1) * 2**level] = identity[choice[:, first + i]]
-                first += parts
+            zero = [i for i, o in enumerate(self.operators) if IDENTITY[o] == 0]
+            leaves[:, self.leaves // 2 :] = 0 if zero else 1
+            choice[:, -1] = rng.choice(zero or len(self.operators), n)
         return self._build(leaves, choice)
 
     def everything(self) -> Expressions:
