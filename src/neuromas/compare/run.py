@@ -192,7 +192,12 @@ def about(row: Row) -> str:
         return f"baseline {source.baseline}" + (f" ({options})" if options else "")
     topology, adapter = source.settings.get("topology", ""), source.settings["adapter"]
     shape = topology if isinstance(topology, str) else Topology.parse(topology).name
-    shape = f" {shape}" if shape else ""
+    grown = [stage["topology"] for stage in source.settings.get("stages", ()) if "topology" in stage]
+    shape = (
+        " " + " → ".join([shape, *(t if isinstance(t, str) else Topology.parse(t).name for t in grown)])
+        if shape
+        else ""
+    )
     rank = f", rank {adapter['rank']}" if "rank" in adapter else ""
     return f"trained {source.kind}{shape}{rank}" + (", one adapter" if adapter.get("tied") else "")
 
