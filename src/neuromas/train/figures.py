@@ -74,7 +74,9 @@ def join(tallies: Sequence[Tally]) -> Tally:
 def step_figures(tally: Tally, nodes: Iterable[str], gradient_norms: Mapping[str, float]) -> dict[str, Any]:
     """The figures of a step, and of each of `nodes` that spoke. gradient_norms: of each node's adapter."""
     per_node = {
-        node: _node_figures(tally.nodes[node]) | {"gradient_norm": gradient_norms[node]} | tally.node_means.get(node, {})
+        node: _node_figures(tally.nodes[node])
+        | {"gradient_norm": gradient_norms[node]}
+        | tally.node_means.get(node, {})
         for node in nodes
         if node in tally.nodes  # else it was absent from every rollout
     }

@@ -188,9 +188,7 @@ def _size(group: list[_Row]) -> int:
     return len(group[0].call.prefix_ids) + sum(map(_Row.own_tokens, group))
 
 
-def _micro_loss(
-    network: Network, batch: list[list[_Row]], config: TrainConfig, rollouts: int, tally: Tally
-) -> Tensor:
+def _micro_loss(network: Network, batch: list[list[_Row]], config: TrainConfig, rollouts: int, tally: Tally) -> Tensor:
     """The loss of one micro-batch, scaled so that micro-batches add up to the mean over `rollouts` rollouts."""
     batch = sorted(batch, key=lambda rows: network.adapters.index[rows[0].call.node])
     rows = [row for group in batch for row in group]
