@@ -15,8 +15,8 @@ def silencing(
     network: Network, task: Task, questions: Sequence[Question], traces: Sequence[Trace], workers: Workers = ALONE
 ) -> dict[str, Any]:
     """Of each hidden node (`nodes`), and of `all` together: `changed`, the share of questions whose answer becomes
-    another one, and `cost`, the accuracy lost. traces: one greedy answer to each question; replayed from the node on, by
-    each of `workers` for its share.
+    another one, and `cost`, the accuracy lost. traces: one greedy answer to each question; replayed from the node on,
+    by each of `workers` for its share.
 
     Empty for a network without hidden nodes, and where nothing was asked.
     """
