@@ -52,6 +52,16 @@ def check_same(config: RunConfig, out: Path) -> None:
     write_json(out / "config.json", mine)
 
 
+def continued(config: RunConfig, out: Path, resume: bool) -> Path | None:
+    """The checkpoint to go on from. Raises `CheckpointError` where `out` holds what may not be continued."""
+    newest = checkpoint.newest(out / "checkpoints")
+    if newest is not None and not resume:
+        raise CheckpointError(f"{out} already holds a run; continue it with --resume, or choose another --out")
+    if newest is not None:
+        check_same(config, out)
+    return newest
+
+
 def prepare(config: RunConfig, out: Path, progress: Progress, newest: Path | None) -> None:
     """Make the folder ready for a run that goes on from its checkpoint `newest`, or for a new one."""
     if newest is None:  # new, or killed before its first step was saved

@@ -22,7 +22,7 @@ from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
 from neuromas.train import checkpoint, critic
 from neuromas.train.checkpoint import Progress, Trained
-from neuromas.train.folder import Logger, Watch, check_same, keep_samples, keep_validated, prepare, saved, saved_config
+from neuromas.train.folder import Logger, Watch, continued, keep_samples, keep_validated, prepare, saved, saved_config
 from neuromas.train.methods.collm import Collm, CollmTraining
 from neuromas.train.methods.malt import Malt, MaltTraining
 from neuromas.train.optimizer import NodeAdamW
@@ -188,7 +188,7 @@ class Run:
         """Prepare the run folder, or restore from it."""
         config.check_workers(workers.size)
         config = without_files(config)
-        newest = workers.from_first(lambda: _newest(config, out, resume))
+        newest = workers.from_first(lambda: continued(config, out, resume))
         with workers.together():
             stages = stages_of(config)
             progress = Progress() if newest is None else checkpoint.progress_of(newest, len(stages))
@@ -267,16 +267,6 @@ class Run:
         if self.progress.is_best:
             checkpoint.mark_best(self.out, written)
         checkpoint.prune(folder, self.config.train.keep_checkpoints, self.out / "best")
-
-
-def _newest(config: RunConfig, out: Path, resume: bool) -> Path | None:
-    """The checkpoint to go on from. Raises `CheckpointError` where `out` holds what may not be continued."""
-    newest = checkpoint.newest(out / "checkpoints")
-    if newest is not None and not resume:
-        raise CheckpointError(f"{out} already holds a run; continue it with --resume, or choose another --out")
-    if newest is not None:
-        check_same(config, out)
-    return newest
 
 
 def _optimizer(config: RunConfig, network: Trained) -> NodeAdamW:

@@ -1,0 +1,45 @@
+"""A Ray cluster to work on: the one at an address, or one of this machine's own that ends with the command."""
+
+import importlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from neuromas.errors import ClusterError, ConfigError
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers unless told not to
+
+
+@contextmanager
+def cluster(address: str | None, cpus: int) -> Iterator[Any]:
+    """The module `ray`, connected. address: as `ray.init` takes it; None: a cluster of `cpus` slots on this machine."""
+    try:
+        ray: Any = importlib.import_module("ray")
+        importlib.import_module("ray.train")
+    except ImportError as error:
+        raise ConfigError(f"several workers need Ray ({error}); run `pip install 'neuromas[ray]'`") from error
+    own = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address=address or "local", logging_level=logging.ERROR, **own)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"the Ray cluster at {address or 'this machine'} cannot be used ({str(error).strip().splitlines()[0]}); "
+            "check --address, or leave it out to work on this machine alone"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def check_room(ray: Any, workers: int, threads: int, gpus: int) -> None:
+    """Raises `ClusterError` where the cluster could never run so many workers at once: Ray would wait for ever."""
+    has = ray.cluster_resources()
+    for kind, needed in (("CPU", workers * threads), ("GPU", gpus)):
+        if has.get(kind, 0) < needed:
+            raise ClusterError(
+                f"{workers} workers need {needed} {kind}s together, and the cluster has {has.get(kind, 0):g}; "
+                "lower --workers or --threads, or add machines to the cluster"
+            )
