@@ -70,7 +70,7 @@ def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any]) -> dict[
         _work,
         train_loop_config=work,
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-        scaling_config=ScalingConfig(crew.workers, use_gpu=gpu, resources_per_worker={"CPU": crew.threads}),
+        scaling_config=ScalingConfig(num_workers=crew.workers, use_gpu=gpu, resources_per_worker={"CPU": crew.threads}),
         run_config=RunConfig(storage_path=notes, failure_config=FailureConfig(max_failures=crew.restarts)),
     )
     try:
