@@ -20,7 +20,11 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
         importlib.import_module("ray.train")
     except ImportError as error:
         raise ConfigError(f"several workers need Ray ({error}); run `pip install 'neuromas[ray]'`") from error
-    own = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
+    own: dict[str, Any] = {}
+    if address is None:
+        # Other programs may fill this machine's memory, and then Ray would kill our processes for it
+        os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+        own = {"num_cpus": cpus, "include_dashboard": False}
     try:
         ray.init(address=address or "local", logging_level=logging.ERROR, **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
