@@ -131,7 +131,7 @@ def test_ten_kills_of_workers_at_random_moments_change_nothing(tmp_path: Path) -
         print(f"kill {kill + 1}: worker {victim}, newest checkpoint of step {newest_step(out)}")
         assert newest_step(out) < steps, "killed too late to tell; raise the number of steps"
         os.kill(victim, signal.SIGKILL)
-        killed += workers  # the other one is replaced too
+        killed.extend(workers)  # the other one is replaced too
     assert process.wait(1800) == 0
     same_run(out, undisturbed(path, tmp_path / "whole"))
 

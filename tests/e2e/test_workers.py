@@ -25,7 +25,8 @@ from neuromas.workers import ALONE, Workers
 from parallel import together
 
 HALF = "".join(map(chr, range(64)))
-ROUNDING = 1e-5  # of the largest entry of a tensor, and of a figure: sums are formed in another order
+ROUNDING = 1e-5  # of the largest entry of a gradient: sums are formed in another order
+DRIFT = 1e-4  # of the largest entry of a tensor, and of a figure, after some steps of AdamW, which divides by gradients
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +51,10 @@ def same_up_to_rounding(one: Path, other: Path) -> None:
     mine, theirs = tensors(one), tensors(other)
     assert mine.keys() == theirs.keys()
     for key, value in theirs.items():
-        assert (mine[key] - value).abs().max() <= ROUNDING * value.abs().max(), key
+        assert (mine[key] - value).abs().max() <= DRIFT * value.abs().max(), key
     assert len(figures(one)) == len(figures(other))
     for line, expected in zip(figures(one), figures(other), strict=True):
-        assert line == pytest.approx(expected, rel=ROUNDING, abs=ROUNDING)
+        assert line == pytest.approx(expected, rel=DRIFT, abs=DRIFT)
     samples = [[r["trace"]["answer"] for r in read_json_lines(run / "samples.jsonl")] for run in (one, other)]
     assert samples[0] == samples[1]
 
@@ -97,10 +98,10 @@ def same_up_to_rounding_but_for_validations(one: Path, other: Path) -> None:
     """Each of the shorter runs validated at its own end."""
     mine, theirs = tensors(one), tensors(other)
     for key, value in theirs.items():
-        assert (mine[key] - value).abs().max() <= ROUNDING * value.abs().max(), key
+        assert (mine[key] - value).abs().max() <= DRIFT * value.abs().max(), key
     plain = lambda run: [{k: v for k, v in line.items() if "validation" not in k} for line in figures(run)]
     for line, expected in zip(plain(one), plain(other), strict=True):
-        assert line == pytest.approx(expected, rel=ROUNDING, abs=ROUNDING)
+        assert line == pytest.approx(expected, rel=DRIFT, abs=DRIFT)
 
 
 def test_the_test_figures_of_workers_are_those_of_one_process(backbone: Backbone, tmp_path: Path) -> None:
@@ -127,38 +128,41 @@ def test_only_the_first_worker_writes(backbone: Backbone, tmp_path: Path) -> Non
 # -- one step ----------------------------------------------------------------------------------------------
 
 
-def a_step(workers: Workers, good: str = HALF, task: Any = None, **settings: Any) -> Any:
+class Alternating(FirstCharacter):
+    """Rewards 1, 0, 1, 0 … for the rollouts of the questions `ids`, 1 for all others."""
+
+    def __init__(self, *ids: str) -> None:
+        super().__init__("")
+        self.ids, self.graded = ids, 0
+
+    def grade(self, question, text):
+        self.graded += question.id in self.ids
+        return Grade(float(question.id not in self.ids or self.graded % 2), text[:1])
+
+
+def a_step(workers: Workers, *ids: str, **settings: Any) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
+    """Adapters after a step of AdamW, and the clipped gradients it was made of."""
     network = make_network("2")
     optimizer = torch.optim.AdamW(network.adapters.stacks(), lr=1e-3)
     config = TrainConfig(**({"questions": 4, "rollouts": 4} | settings))
-    task = task or FirstCharacter(good)
-    done = train_step(network, optimizer, task, questions(4), config, step=1, seed=0, workers=workers)
-    return [p.detach() for p in network.adapters.stacks()], done.metrics, len(optimizer.state)
+    train_step(network, optimizer, Alternating(*ids), questions(4), config, step=1, seed=0, workers=workers)
+    return [p.detach() for p in network.adapters.stacks()], [p.grad for p in network.adapters.stacks()]
 
 
-class OneQuestion(FirstCharacter):
-    """Only the last question's answers differ in worth, so all gradient comes from the last worker."""
-
-    def grade(self, question, text):
-        return super().grade(question, text) if question.id == "q3" else Grade(1.0, text[:1])
-
-
-def test_a_worker_that_has_no_gradient_makes_the_update_of_the_others() -> None:
-    alone, metrics, _ = a_step(ALONE, task=OneQuestion(HALF))
-    assert metrics["equal_reward_groups"] == 0.75, "the last question must have something to teach"
-    for updated, *_ in together(2, lambda workers: a_step(workers, task=OneQuestion(HALF))):
-        for mine, expected in zip(updated, alone, strict=True):
-            assert torch.allclose(mine, expected, rtol=ROUNDING, atol=ROUNDING * 1e-3)
+@pytest.mark.parametrize("ids", [("q0", "q1", "q2", "q3"), ("q3",)], ids=["both learn", "one worker learns"])
+def test_the_update_of_workers_is_that_of_one_process_also_where_one_has_no_gradient(ids: tuple[str, ...]) -> None:
+    _, alone = a_step(ALONE, *ids)
+    (one, gradients), (two, _) = together(2, lambda workers: a_step(workers, *ids))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True)), "workers must hold the same bits"
+    for mine, expected in zip(gradients, alone, strict=True):
+        assert mine is not None
+        assert expected is not None
+        assert (mine - expected).abs().max() <= ROUNDING * expected.abs().max()
+        assert expected.abs().max() > 0
 
 
-def test_where_nobody_has_a_gradient_the_optimiser_is_left_alone() -> None:
-    assert a_step(ALONE, good="")[2] == 0
-    assert [state for *_, state in together(2, lambda workers: a_step(workers, good=""))] == [0, 0]
-
-
-def test_all_workers_hold_the_same_bits_after_a_step() -> None:
-    one, two = (updated for updated, *_ in together(2, a_step))
-    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+def test_where_nobody_has_a_gradient_no_adapter_gets_one() -> None:
+    assert all(g is None for _, gradients in [a_step(ALONE), *together(2, a_step)] for g in gradients)
 
 
 def test_a_question_asked_twice_gets_the_rollouts_it_gets_from_one_process() -> None:
@@ -180,7 +184,7 @@ def test_what_workers_send_is_one_buffer_of_the_adapters_and_figures_that_do_not
         reduce, gather = distributed.all_reduce, distributed.all_gather_object
         distributed.all_reduce = lambda x, *a, **k: (sums.append(x.numel() * x.element_size()), reduce(x, *a, **k))[1]
         distributed.all_gather_object = lambda to, x: (objects.append(len(pickle.dumps(x))), gather(to, x))[1]
-        a_step(workers, rollouts=rollouts)
+        a_step(workers, "q0", rollouts=rollouts)
         distributed.all_reduce, distributed.all_gather_object = reduce, gather
         return sums, sum(objects)
 
