@@ -20,6 +20,8 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
         importlib.import_module("ray.train")
     except ImportError as error:
         raise ConfigError(f"several workers need Ray ({error}); run `pip install 'neuromas[ray]'`") from error
+    # Loading a large model can take longer than the minute that Ray grants a worker to come up
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     own: dict[str, Any] = {}
     if address is None:
         # Other programs may fill this machine's memory, and then Ray would kill our processes for it
