@@ -12,6 +12,7 @@ from typing import Any
 
 from neuromas.compare.run import HandOut, Job, do
 from neuromas.compare.work import enlist
+from neuromas.errors import ClusterError
 from neuromas.scale.cluster import check_room, cluster
 
 _RETRIES = 3  # of a task whose process or machine has died
@@ -31,9 +32,17 @@ def tasks(out: Path, address: str, workers: int, threads: int) -> Iterator[HandO
                 while left and len(running) < workers:
                     running[task.remote(left[0], out, threads)] = left.pop(0)
                 ready, _ = ray.wait(list(running), num_returns=1)
-                yield running.pop(ready[0]), ray.get(ready[0])
+                yield running.pop(ready[0]), _result(ray, ready[0])
 
         yield hand_out
+
+
+def _result(ray: Any, reference: Any) -> Any:
+    """What came of a task; an error to be told once the others are done where its processes kept dying."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.WorkerCrashedError as error:
+        return ClusterError(f"a job's process died {_RETRIES + 1} times ({error}); see Ray's logs, then start again")
 
 
 def _task(job: Job, out: Path, threads: int) -> Any:
