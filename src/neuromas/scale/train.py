@@ -58,20 +58,21 @@ def train(
 
 
 def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any]) -> dict[str, Any]:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, ScalingConfig
+    from ray.train import RunConfig as RayRun
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     device = config.backbone.device
     gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= crew.workers)
     check_room(ray, crew.workers, crew.threads, crew.workers if gpu else 0)
-    notes = tempfile.mkdtemp(prefix=".ray-", dir=_made(Path(work["out"])))  # what Ray writes about its own work
+    notes = _notes(Path(work["out"]))
     trainer = TorchTrainer(
         _work,
         train_loop_config=work,
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=crew.workers, use_gpu=gpu, resources_per_worker={"CPU": crew.threads}),
-        run_config=RunConfig(storage_path=notes, failure_config=FailureConfig(max_failures=crew.restarts)),
+        run_config=RayRun(storage_path=notes, failure_config=FailureConfig(max_failures=crew.restarts)),
     )
     try:
         found = trainer.fit().return_value
@@ -110,9 +111,12 @@ def _reason(error: Exception) -> str:
     return str(next(iter(failures.values()))).strip().splitlines()[-1]
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _notes(out: Path) -> str:
+    """A folder for what Ray writes about its own work; those of starts that were killed are removed."""
+    out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(".ray-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=".ray-", dir=out)
 
 
 @contextmanager

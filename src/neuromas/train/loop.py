@@ -235,7 +235,9 @@ class Run:
         try:
             result = self.method.step(self.optimizer, step, progress.baseline)
         except DivergenceError as error:
-            raise (saved(error, self.out, step) if self.workers.first else error) from error
+            if not self.workers.first:
+                raise
+            raise saved(error, self.out, step) from error
         progress.step = step
         if "reward" in result.metrics:
             progress.take(result.metrics["reward"], self.stage.settings.window)
