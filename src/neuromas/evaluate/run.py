@@ -63,7 +63,8 @@ def evaluate(
         return traces, task.grade_many(mine, [trace.answer for trace in traces])
 
     shares = workers.each(lambda: ask(list(workers.share(asked))))
-    traces, grades = ([item for share in shares for item in share[k]] for k in (0, 1))
+    traces = [trace for share, _ in shares for trace in share]
+    grades = [grade for _, share in shares for grade in share]
     result: dict[str, Any] = {"task": task.name, "task_version": task.version, "split": split, "seed": seed}
     result |= {"decoding": decoding_name(system, greedy)}
     if (cost := getattr(system, "fit_cost", None)) is not None:

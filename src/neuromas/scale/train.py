@@ -85,6 +85,7 @@ def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any]) -> dict[
         shutil.rmtree(notes, ignore_errors=True)
     if isinstance(found, NeuromasError):
         raise found
+    assert found is not None, "what the first worker returns"
     return found
 
 
