@@ -170,6 +170,16 @@ class RunConfig(Section):
                 )
         self._check_stages()
 
+    def check_workers(self, workers: int) -> None:
+        """Raises `ConfigError` where so many processes cannot share this run."""
+        if workers > 1 and self.method != "neuromas":
+            raise ConfigError(f"--workers is {workers}, but method {self.method!r} trains in one process; leave it out")
+        if not 1 <= workers <= self.train.questions:
+            raise ConfigError(
+                f"--workers is {workers}, but workers share the questions of a step, and train.questions is "
+                f"{self.train.questions}; choose 1 to {self.train.questions}, or raise train.questions"
+            )
+
     def _check_stages(self) -> None:
         for number, stage in enumerate(self.stages):
             if self.adapter.tied and (stage.freeze or stage.old_scale != 1 or stage.init in ("copy", "noise")):

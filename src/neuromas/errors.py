@@ -32,6 +32,10 @@ class CheckpointError(NeuromasError):
     """A checkpoint that is missing, damaged, or made for something else."""
 
 
+class ClusterError(NeuromasError):
+    """A cluster that cannot be reached, is too small, or whose workers keep dying."""
+
+
 class DivergenceError(NeuromasError):
     """Training produced a NaN or an infinity; the run stopped and kept its last good state."""
 
