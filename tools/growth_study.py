@@ -10,7 +10,7 @@ usage: python tools/growth_study.py DIR [keep] [sizes] [paths] [--seeds 0 1 ...]
 - paths: networks of 1 to 15 nodes on expressions of 8 leaves with recipes/tiny_compositional_paths.toml, all with as many
   samples. A line of DIR/paths.jsonl for each run. Ways:
   scratch   the whole network from the start, on full instances;
-  easy      the same, but 60 % half-trivial instances in the first 60 % of the steps;
+  easy      the same, but 60 % easy instances in the first 60 % of the steps, of two parts, then of three;
   staged    the same, on the questions that grown networks get, promoted alike: what the questions alone do;
   fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin.
   Everything else is equal: rate, batch, steps. None of it was tuned for any way.
@@ -39,7 +39,11 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 INITS = ("fade", "copy", "zero", "noise")
 TARGETS = ("2-2", "3")
 SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-4-2"}
-GROWN = {5: ("2", "2-1", "2-2", "2-2"), 7: ("2", "2-1", "4-2", "4-2"), 15: ("2", "2-1", "4-2", "8-4-2")}  # by stage
+GROWN = {  # on 8 leaves, by stage: as many nodes more as there are parts more that count
+    5: ("2", "2-1", "2-2", "2-2", "2-2"),
+    7: ("2", "2-1", "3-2", "4-2", "4-2"),
+    15: ("2", "2-1", "3-2", "4-2", "8-4-2"),
+}
 TEST = 256  # test questions for each of best and last, greedy and sampled
 
 CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds before the next; up to 3 nodes nothing grows
@@ -79,20 +83,22 @@ def keep(out: Path, seeds: list[int], backbone: Backbone) -> None:
 def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     """The topology that a run begins with, and its stages."""
     final = SHAPES[size]
-    easy, full = {"half_trivial": 0.6}, {}
+    two, three, some = {"easy": 1.0}, {"easy": 1.0, "live_parts": 3}, {"easy": 0.5, "live_parts": 3}
     if way == "scratch":
         return final, []
     if way == "easy":
-        return final, [{"steps": round(0.6 * steps), "options": easy}, {"options": full}]
+        half = {"steps": round(0.3 * steps)}
+        return final, [{"options": {"easy": 0.6}, **half}, {"options": {"easy": 0.6, "live_parts": 3}, **half}, {}]
     grown = way in INITS
-    shape = GROWN[size] if grown else (final,) * 4
-    gate = {"window": 5, "steps": round(0.3 * steps)}
+    shape = GROWN[size] if grown else (final,) * 5
+    gate = {"window": 5, "steps": round(0.25 * steps)}
     more = {"init": way, "anneal": 8, "old_scale": 0.3} if grown else {}
     return shape[0], [
         {"options": {"depth": 2}, "promote": 0.9, **gate},
-        {"topology": shape[1], "options": {"half_trivial": 1.0}, "promote": 0.88, **gate, **more},
-        {"topology": shape[2], "options": easy, "promote": 0.88, **gate, **more},
-        {"topology": shape[3], "options": full, **more},
+        {"topology": shape[1], "options": two, "promote": 0.88, **gate, **more},
+        {"topology": shape[2], "options": three, "promote": 0.88, **gate, **more},
+        {"topology": shape[3], "options": some, "promote": 0.88, **gate, **more},
+        {"topology": shape[4], **more},
     ]
 
 

@@ -73,19 +73,20 @@ class Space:
     def size(self) -> int:
         return self.modulus**self.leaves * len(self.operators) ** (self.leaves - 1)
 
-    def sample(self, n: int, rng: np.random.Generator, half_trivial: bool = False) -> Expressions:
+    def sample(self, n: int, rng: np.random.Generator, live: int | None = None) -> Expressions:
         """n expressions, uniformly, with repetition, from all splits.
 
-        half_trivial: those whose right half changes nothing, so that only the left one has to be worked out: the root
-        adds (or ORs) a half in which everything is 0, as in `(e(a(3+5)*b(2*7))+f(c(0*0)*d(0+0)))`. Where operators
-        offer no such root, all is 1 and the root multiplies.
+        live: only the first so many parts of the bottom level count. The other leaves are 0, and what joins them to a
+        live part adds (or ORs), so that they change nothing, as in `(e(a(3+5)*b(2*7))+f(c(0*0)*d(0+0)))` with 2. Where
+        the operators offer no such join, the leaves are 1 and it multiplies.
         """
         leaves = rng.integers(0, self.modulus, (n, self.leaves))
         choice = rng.integers(0, len(self.operators), (n, self.leaves - 1))
-        if half_trivial:
+        if live is not None:
             zero = [i for i, o in enumerate(self.operators) if IDENTITY[o] == 0]
-            leaves[:, self.leaves // 2 :] = 0 if zero else 1
-            choice[:, -1] = rng.choice(zero or len(self.operators), n)
+            leaves[:, 2 * live :] = 0 if zero else 1
+            for part in _joins(self.depth, live):
+                choice[:, part] = rng.choice(zero or len(self.operators), n)
         return self._build(leaves, choice)
 
     def everything(self) -> Expressions:
@@ -127,6 +128,17 @@ class Space:
         return np.select([op == ord("+"), op == ord("*")], [x + y, x * y], x - y) % self.modulus
 
 
+def _joins(depth: int, live: int) -> Iterator[int]:
+    """Numbers of the parts whose left side holds one of the first `live` bottom parts, and whose right side none."""
+    number = 2 ** (depth - 1)  # of the first part above the bottom level
+    for level in range(1, depth):
+        width = 2**level  # bottom parts under each part of this level
+        for first in range(0, 2 ** (depth - 1), width):
+            if first < live <= first + width // 2:
+                yield number
+            number += 1
+
+
 def splits_of(text: Bytes) -> npt.NDArray[np.int64]:
     """Which split each expression [n, C] belongs to, as an index into `SPLITS` [n]: FNV-1a hash of the text."""
     state = np.full(len(text), 0xCBF29CE484222325, np.uint64)
@@ -160,7 +172,8 @@ class Compositional(Task):
         depth: int = 2,
         modulus: int | None = None,
         operators: str | None = None,
-        half_trivial: float = 0.0,
+        easy: float = 0.0,
+        live_parts: int | None = None,
         train_size: int = 20_000,
         validation_size: int = 512,
         test_size: int = 2048,
@@ -168,16 +181,17 @@ class Compositional(Task):
     ) -> None:
         """Sizes are upper limits: a space that has fewer expressions gives all it has.
 
-        half_trivial: share of easy expressions in the train split (see `Space.sample`); other splits are as ever.
+        easy: share of expressions in the train split of which only the first `live_parts` bottom parts (half of them by
+        default) count, see `Space.sample`; the other splits are as ever.
         """
-        _check(kind, depth, modulus, operators, half_trivial)
+        _check(kind, depth, modulus, operators, easy, live_parts)
         modulus = 2 if kind == "boolean" else modulus or 10
         self.space = Space(kind, depth, modulus, operators or DEFAULT_OPERATORS[kind])
         self.answer_choices = tuple(map(str, range(modulus)))
         self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}
         if min(self.sizes.values()) < 0:
             raise TaskError(f"task 'compositional': sizes cannot be negative, got {self.sizes}; use 0 for none")
-        self.half_trivial, self.seed = half_trivial, seed
+        self.easy, self.live_parts, self.seed = easy, live_parts or max(1, 2**depth // 4), seed
         self._questions: dict[Split, list[Question]] = {}
 
     def questions(self, split: Split) -> list[Question]:
@@ -207,20 +221,20 @@ class Compositional(Task):
             _, first = np.unique(pool.text, axis=0, return_index=True)
             pool = pool[np.sort(first)]
         pool = pool[np.flatnonzero(splits_of(pool.text) == SPLITS.index(split))[:wanted]]
-        return self._with_easy(pool, rng) if split == "train" and self.half_trivial else pool
+        return self._with_easy(pool, rng) if split == "train" and self.easy else pool
 
     def _with_easy(self, pool: Expressions, rng: np.random.Generator) -> Expressions:
-        """Distinct training expressions in a new order, of which the share asked for is half trivial.
+        """Distinct training expressions in a new order, of which the share asked for is easy.
 
         Fewer than `pool` holds where there are not enough easy ones.
         """
-        wanted = round(self.half_trivial * len(pool))
-        easy = self.space.sample(wanted * 3 + 1000, rng, half_trivial=True)
+        wanted = round(self.easy * len(pool))
+        easy = self.space.sample(wanted * 3 + 1000, rng, self.live_parts)
         easy = easy[np.flatnonzero(splits_of(easy.text) == SPLITS.index("train"))]
         _, first = np.unique(easy.text, axis=0, return_index=True)
         easy = easy[np.sort(first)[:wanted]]
         hard = pool[np.flatnonzero(~np.isin(_rows(pool.text), _rows(easy.text)))]
-        hard = hard[: round(len(easy) * (1 / self.half_trivial - 1))]
+        hard = hard[: round(len(easy) * (1 / self.easy - 1))]
         both = Expressions(*(np.concatenate([getattr(x, f.name) for x in (easy, hard)]) for f in fields(Expressions)))
         return both[rng.permutation(len(both))]
 
@@ -256,7 +270,9 @@ def _rows(text: Bytes) -> npt.NDArray[np.bytes_]:
     return np.ascontiguousarray(text).view(f"S{text.shape[1]}")[:, 0]
 
 
-def _check(kind: str, depth: int, modulus: int | None, operators: str | None, half_trivial: float) -> None:
+def _check(
+    kind: str, depth: int, modulus: int | None, operators: str | None, easy: float, live_parts: int | None
+) -> None:
     """Raises TaskError for options that describe no expressions."""
 
     def problems() -> Iterator[str]:
@@ -267,8 +283,10 @@ def _check(kind: str, depth: int, modulus: int | None, operators: str | None, ha
             yield f"depth {depth} is out of range; choose 1 to 4 (2 to 16 leaves)"
         if modulus is not None and (kind == "boolean" or not 2 <= modulus <= 10):
             yield f"modulus {modulus} cannot be used; arithmetic takes 2 to 10, booleans none"
-        if not 0 <= half_trivial <= 1 or (half_trivial and depth == 1):
-            yield f"half_trivial {half_trivial} cannot be used; choose a share from 0 to 1, and a depth of 2 or more"
+        if not 0 <= easy <= 1 or (easy and depth == 1):
+            yield f"easy {easy} cannot be used; choose a share from 0 to 1, and a depth of 2 or more"
+        if live_parts is not None and not 1 <= live_parts < max(2, 2 ** (depth - 1)):
+            yield f"live_parts {live_parts} is out of range; choose 1 or more, and fewer than all {2 ** (depth - 1)}"
         allowed = ALLOWED_OPERATORS[kind]
         if operators is not None and (
             not operators or len(set(operators)) < len(operators) or not set(operators) <= set(allowed)
