@@ -29,7 +29,7 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
         own = {"num_cpus": cpus, "include_dashboard": False}
     try:
         ray.init(address=address or "local", logging_level=logging.ERROR, **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises all kinds, some of no class of their own
         raise ClusterError(
             f"the Ray cluster at {address or 'this machine'} cannot be used ({str(error).strip().splitlines()[0]}); "
             "check --address, or leave it out to work on this machine alone"
