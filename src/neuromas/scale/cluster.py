@@ -26,6 +26,7 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
     if address is None:
         # Other programs may fill this machine's memory, and then Ray would kill our processes for it
         os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # what was asked for is not to wait behind all else
         own = {"num_cpus": cpus, "include_dashboard": False}
     try:
         ray.init(address=address or "local", logging_level=logging.ERROR, **own)
