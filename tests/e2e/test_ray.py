@@ -82,7 +82,7 @@ def workers_of(process: "subprocess.Popen[bytes]") -> list[int]:
     return sorted(pid for pid in parents if below(pid) and b"RayTrainWorker" in title(pid))
 
 
-def wait_for(what: Callable[[], Any], process: "subprocess.Popen[bytes]", seconds: float = 300) -> Any:
+def wait_for(what: Callable[[], Any], process: "subprocess.Popen[bytes]", seconds: float = 600) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert process.poll() is None, "the run ended too early"

@@ -26,10 +26,11 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
     if address is None:
         # Other programs may fill this machine's memory, and then Ray would kill our processes for it
         os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # what was asked for is not to wait behind all else
         own = {"num_cpus": cpus, "include_dashboard": False}
     try:
         ray.init(address=address or "local", logging_level=logging.ERROR, **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises all kinds, some of no class of their own
         raise ClusterError(
             f"the Ray cluster at {address or 'this machine'} cannot be used ({str(error).strip().splitlines()[0]}); "
             "check --address, or leave it out to work on this machine alone"
