@@ -22,6 +22,7 @@ from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
 from neuromas.train import checkpoint, critic
 from neuromas.train.checkpoint import Progress, Trained
+from neuromas.train.engine import engaged
 from neuromas.train.folder import LOGS, Logger, Watch, check_same, keep_samples, keep_validated, saved, saved_config
 from neuromas.train.methods.collm import Collm, CollmTraining
 from neuromas.train.methods.malt import Malt, MaltTraining
@@ -131,7 +132,12 @@ def train(
     under way is lost. Raises `CheckpointError` when `out` holds another run, `DivergenceError` on NaN or infinity.
     """
     run = Run.open(config, out, resume, backbone)
-    progress, t = run.progress, config.train
+    with engaged(run):
+        return _train(run, watch)
+
+
+def _train(run: "Run", watch: Watch | None) -> tuple[Trained, Task]:
+    out, progress, t = run.out, run.progress, run.config.train
     logger = Logger(out, watch)
     if progress.step == 0 and not read_json_lines(out / "metrics.jsonl"):
         logger.log({"step": 0} | run.validate())

@@ -8,7 +8,6 @@ Legend: P question, G rollout, N node, L sampled token (all rows of a micro-batc
 
 import math
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,7 +25,9 @@ from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
 from neuromas.train.clock import Clock
 from neuromas.train.credit import Credit, Rollouts, assign
-from neuromas.train.objectives import equal_reward_groups, kl_penalty, kl_to_base, policy_gradient_loss
+from neuromas.train.figures import add_costs, answer_figures
+from neuromas.train.mismatch import Mismatch
+from neuromas.train.objectives import kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.types import Grade, NodeCall, Question, Trace
 
 
@@ -92,10 +93,11 @@ def train_step(
     # 3. Replay the sampled token ids: one forward and one backward for all nodes, in as many parts as memory asks for.
     optimizer.zero_grad(set_to_none=True)
     tallies = {node: _Tally() for node in nodes}
+    mismatch = Mismatch(None if network.engine is None else config.ratio_cap)
     silent = config.kl == 0 and config.entropy == 0  # then rows of zero advantage have no gradient at all
     groups = list(_row_groups(network, traces, credit, config.micro_tokens, skip_zero=silent))
     for batch in micro_batches(groups, _size, config.micro_tokens):
-        loss = _micro_loss(network, batch, config, P * G, tallies)
+        loss = _micro_loss(network, batch, config, P * G, tallies, mismatch)
         if not torch.isfinite(loss):
             raise DivergenceError(
                 f"step {step}: the loss is {loss.item()}; lower train.learning_rate or train.clip", traces
@@ -103,7 +105,14 @@ def train_step(
         loss.backward()
     clock.lap("backward")
 
-    # 4. Clip each node on its own, then step.
+    # 4. How far each node has drifted from the backbone, where no penalty needed it: on one question a step.
+    if config.kl == 0:
+        p = step % P
+        _measure_drift(network, traces[p * G : (p + 1) * G], tallies, mismatch)
+        clock.lap("kl")
+    mismatch.check(config.max_mismatch, step)
+
+    # 5. Clip each node on its own, then step.
     norms_N = network.adapters.gradient_norms()
     if not bool(torch.isfinite(norms_N).all()):
         bad = [n for n, x in zip(network.adapters.names, norms_N.tolist(), strict=True) if not math.isfinite(x)]
@@ -115,13 +124,7 @@ def train_step(
     optimizer.step()
     clock.lap("update")
 
-    # 5. How far each node has drifted from the backbone: where no penalty needed it, on one question a step.
-    if config.kl == 0:
-        p = step % P
-        _measure_kl(network, traces[p * G : (p + 1) * G], tallies)
-        clock.lap("kl")
-
-    metrics = _metrics(network, traces, grades, rewards_PG, norms_N, tallies, credit)
+    metrics = _metrics(network, traces, grades, rewards_PG, norms_N, tallies, credit, mismatch)
     metrics |= {"estimator": estimator, "seconds": clock.laps}
     return StepResult(metrics, traces, grades)
 
@@ -171,7 +174,12 @@ def _size(group: list[_Row]) -> int:
 
 
 def _micro_loss(
-    network: Network, batch: list[list[_Row]], config: TrainConfig, rollouts: int, tallies: dict[str, "_Tally"]
+    network: Network,
+    batch: list[list[_Row]],
+    config: TrainConfig,
+    rollouts: int,
+    tallies: dict[str, "_Tally"],
+    mismatch: Mismatch,
 ) -> Tensor:
     """The loss of one micro-batch, scaled so that micro-batches add up to the mean over `rollouts` rollouts."""
     batch = sorted(batch, key=lambda rows: network.adapters.index[rows[0].call.node])
@@ -181,7 +189,9 @@ def _micro_loss(
     logprobs_L, entropies_L = replay(network.backbone, bank, groups, ids, temperature, config.entropy != 0)
     lengths = torch.tensor([len(i) for i in ids])
     spread = lambda values: torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(logprobs_L.device)
-    loss = policy_gradient_loss(logprobs_L, spread([row.advantage for row in rows]), rollouts)
+    sampled_L = torch.tensor([x for row in rows for x in row.call.logprobs], device=logprobs_L.device)
+    weights_L = mismatch.weights(logprobs_L.detach(), sampled_L)
+    loss = policy_gradient_loss(logprobs_L, weights_L * spread([row.advantage for row in rows]), rollouts)
     own_L = spread([not row.extra for row in rows])
 
     if config.kl:
@@ -192,12 +202,6 @@ def _micro_loss(
         _add_kl(tallies, [row.call for row in rows], kl_L)
     if config.entropy:
         loss = loss - config.entropy * (own_L * entropies_L).sum() / rollouts
-
-    sampled_L = torch.tensor([x for row in rows for x in row.call.logprobs])
-    gap_L = (logprobs_L.detach().cpu() - sampled_L).abs()
-    for row, value in zip(rows, gap_L.split(lengths.tolist()), strict=True):
-        tally = tallies[row.call.node]
-        tally.gap = max(tally.gap, value.max().item())
     return loss
 
 
@@ -209,8 +213,9 @@ def _packed(network: Network, batch: list[list[NodeCall]]) -> tuple[list[Group],
 
 
 @torch.no_grad()
-def _measure_kl(network: Network, traces: list[Trace], tallies: dict[str, "_Tally"]) -> None:
-    """KL of the rollouts of one question to the bare backbone: one pass with the adapters off."""
+def _measure_drift(network: Network, traces: list[Trace], tallies: dict[str, "_Tally"], mismatch: Mismatch) -> None:
+    """KL of the rollouts of one question to the bare backbone: one pass with the adapters off; and where nothing had to
+    be replayed in this step, one with them on, for an engine's mismatch."""
     unread_PGN = torch.zeros(1, len(traces), len(network.topology.nodes))
     groups = _row_groups(network, traces, Credit(unread_PGN), sys.maxsize, skip_zero=False)
     batch = [[row.call for row in rows] for rows in groups]
@@ -220,6 +225,9 @@ def _measure_kl(network: Network, traces: list[Trace], tallies: dict[str, "_Tall
     base_L, _ = replay(network.backbone, None, groups, ids, network.decoding.temperature)
     sampled_L = torch.tensor([x for call in calls for x in call.logprobs], device=base_L.device)
     _add_kl(tallies, calls, kl_to_base(sampled_L, base_L))
+    if network.engine is not None and mismatch.tokens == 0:
+        own_L, _ = replay(network.backbone, network.adapters, groups, ids, network.decoding.temperature)
+        mismatch.weights(own_L, sampled_L)
 
 
 def _add_kl(tallies: dict[str, "_Tally"], calls: list[NodeCall], kl_L: Tensor) -> None:
@@ -234,7 +242,6 @@ class _Tally:
 
     kl: float = 0.0
     kl_tokens: int = 0
-    gap: float = 0.0  # largest |replayed - sampled| log-probability
 
 
 def _metrics(
@@ -245,6 +252,7 @@ def _metrics(
     norms_N: Tensor,
     tallies: dict[str, _Tally],
     credit: Credit,
+    mismatch: Mismatch,
 ) -> dict[str, Any]:
     norm = dict(zip(network.adapters.names, norms_N.tolist(), strict=True))
     per_node: dict[str, dict[str, float]] = {}
@@ -258,42 +266,11 @@ def _metrics(
         tally = tallies[node]
         per_node[node] = {
             "gradient_norm": norm[network.adapters.nodes[node]],
-            "entropy": sum(sum(c.entropies) for c in calls) / tokens,
+            "entropy": sum(c.entropy for c in calls) / tokens,
             "length": tokens / len(calls),
             "truncated": sum(c.truncated for c in calls) / len(calls),
             "dropped": sum(c.dropped_tokens for c in calls) / len(calls),
             "kl": tally.kl / max(1, tally.kl_tokens),
         } | credit.node_figures.get(node, {})
-    gap = max(t.gap for t in tallies.values())
-    figures = answer_figures(traces, grades, rewards_PG) | credit.figures | {"logprob_gap": gap, "nodes": per_node}
+    figures = answer_figures(traces, grades, rewards_PG) | credit.figures | mismatch.figures() | {"nodes": per_node}
     return add_costs(figures, credit.calls)
-
-
-def add_costs(figures: dict[str, Any], calls: list[NodeCall]) -> dict[str, Any]:
-    """The step's figures with the cost of calls beside the rollouts', where there were any."""
-    if calls:
-        tokens = sum(len(c.completion_ids) for c in calls)
-        figures["prompt_tokens"] += sum(c.prompt_tokens for c in calls)
-        figures["calls"] += len(calls)
-        figures["generated_tokens"] += tokens
-        figures |= {"branch_calls": len(calls), "branch_tokens": tokens}
-    return figures
-
-
-def answer_figures(traces: list[Trace], grades: list[Grade], rewards_PG: Tensor) -> dict[str, Any]:
-    """What any way of training reports of the traces it sampled, and what sampling them cost."""
-    answers = Counter(g.parsed for g in grades)  # None: unreadable
-    top, count = answers.most_common(1)[0]
-    return {
-        "reward": rewards_PG.mean().item(),
-        "accuracy": sum(g.reward == 1 for g in grades) / len(grades),
-        "parse_rate": sum(g.parsed is not None for g in grades) / len(grades),
-        "equal_reward_groups": equal_reward_groups(rewards_PG).double().mean().item(),
-        "top_answer": top,
-        "top_answer_share": count / len(grades),
-        "distinct_answers": len(answers),
-        "rollouts": len(grades),
-        "calls": sum(len(t.calls) for t in traces),
-        "prompt_tokens": sum(t.prompt_tokens for t in traces),
-        "generated_tokens": sum(t.generated_tokens for t in traces),
-    }
