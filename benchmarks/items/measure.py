@@ -67,9 +67,10 @@ def options() -> argparse.Namespace:
     return args
 
 
-def peak_bytes() -> int:
-    """Peak resident memory of this process. Not ru_maxrss where /proc exists: that one counts the parent's too."""
-    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_bytes(pid: int | None = None) -> int:
+    """Peak resident memory of a process, by default this one (also where /proc is missing). Not ru_maxrss where it
+    exists: that one counts the parent's too."""
+    return _status("VmHWM", pid) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def resident_bytes() -> int | None:
@@ -79,8 +80,8 @@ def resident_bytes() -> int | None:
     return trim and (trim(0), _status("VmRSS"))[1]
 
 
-def _status(field: str) -> int | None:
-    file = Path("/proc/self/status")
+def _status(field: str, pid: int | None = None) -> int | None:
+    file = Path(f"/proc/{pid or 'self'}/status")
     lines = file.read_text().splitlines() if file.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), None)
 

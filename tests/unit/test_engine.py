@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from helpers import make_network, questions
 from neuromas.errors import ConfigError, EngineError
 from neuromas.network.forward import Network
 from neuromas.network.packed import Group
@@ -21,7 +22,6 @@ from neuromas.network.sampling import Decoding
 from neuromas.network.vllm import engine as engine_module
 from neuromas.network.vllm.engine import Settings, VllmEngine, python
 from neuromas.network.vllm.handover import Handover
-from tests.helpers import make_network, questions
 
 FAKE = Path(__file__).parents[1] / "fake_engine.py"
 SETTINGS = Settings(adapters=3, at_once=2, rank=3, start_seconds=60, call_seconds=60)
@@ -140,7 +140,7 @@ def test_the_death_of_the_child_is_told_with_its_cause_and_last_words() -> None:
 def test_a_child_that_died_between_two_calls_is_told_too() -> None:
     network = make_network("1")
     with opened(network, "echo") as engine:
-        os.kill(engine._child.pid, signal.SIGTERM)
+        os.kill(engine.pid, signal.SIGTERM)
         with pytest.raises(EngineError, match="SIGTERM"):
             ask(engine, network)
         with pytest.raises(EngineError, match="has ended"):
@@ -155,7 +155,7 @@ def test_a_child_that_does_not_answer_in_time_is_stopped_and_told() -> None:
         with pytest.raises(EngineError, match=r"within 0.5 seconds.*vllm.call_seconds"):
             ask(engine, network)
         assert time.monotonic() - start < 50
-        assert not alive(engine._child.pid)
+        assert not alive(engine.pid)
 
 
 def test_an_error_of_the_child_is_passed_on_and_the_child_lives_on() -> None:
@@ -164,7 +164,7 @@ def test_an_error_of_the_child_is_passed_on_and_the_child_lives_on() -> None:
         for _ in range(2):
             with pytest.raises(EngineError, match="RuntimeError: no such adapter"):
                 ask(engine, network)
-        assert alive(engine._child.pid)
+        assert alive(engine.pid)
 
 
 def test_a_child_that_cannot_start_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
@@ -181,12 +181,12 @@ def test_a_child_that_cannot_start_leaves_nothing_behind(tmp_path, monkeypatch) 
 def test_closing_ends_the_process_and_so_does_forgetting_it() -> None:
     network = make_network("1")
     with opened(network, "echo") as engine:
-        pid = engine._child.pid
+        pid = engine.pid
         assert alive(pid)
     assert not alive(pid)
     engine.close()  # again
     forgotten = VllmEngine(network.backbone, SETTINGS, command=(sys.executable, str(FAKE), "echo"), model="x")
-    pid = forgotten._child.pid
+    pid = forgotten.pid
     del forgotten
     gc.collect()
     assert not alive(pid)

@@ -109,6 +109,11 @@ class VllmEngine:
         )
         return [Completion(row["ids"], row["logprobs"], [], row["truncated"]) for row in done]
 
+    @property
+    def pid(self) -> int:
+        """Of the process, e.g. to look at its memory."""
+        return self._child.pid
+
     def close(self) -> None:
         """End the process and remove the adapters' files. May be called again."""
         self._child.close()
