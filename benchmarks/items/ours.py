@@ -100,7 +100,8 @@ def engaged(args: Any, work: Work, net: Network) -> Network:
 def run_layer(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network, torch.optim.Optimizer]:
     net = engaged(args, work, network(spec, work.dtype))
     optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
-    layer, laps = Layer(work, net, optimizer, args), measure.Laps()
+    engine = net.engine if isinstance(net.engine, VllmEngine) else None
+    layer, laps = Layer(work, net, optimizer, args), measure.Laps(engine and engine.pid)
     for _ in range(args.warmup + args.repeats):
         done = laps.timed("rollout", layer.rollout)
         assert all(len(c.ids) == work.nodes[0].tokens for c in done)
