@@ -52,7 +52,9 @@ def main() -> None:
         stack.data.copy_(torch.randn(stack.shape, generator=generator) * args.noise)
     asked = load_task(args.task).questions("train")[: args.questions]
     layers, nodes = network.topology.layers, network.topology.nodes
-    engine = VllmEngine(backbone, Settings(len(nodes), max(map(len, layers)), args.rank, context=1024))
+    engine = VllmEngine(
+        backbone, Settings(len(nodes), max(map(len, layers)), args.rank, 1024, start_seconds=3600, call_seconds=7200)
+    )
 
     found: dict[str, Any] = {**vars(args), "out": None, **engine.versions, "trainer_torch": torch.__version__}
     own, own_seconds = timed(network, asked, True, engine.pid)
