@@ -83,7 +83,7 @@ class TrainConfig(Section):
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = Field(default=1.0, gt=0)  # largest gradient norm of each node
     ratio_cap: float = Field(default=2.0, ge=1)  # of importance ratios, where another engine samples
-    max_mismatch: float = Field(default=0.02, gt=0)  # such an engine's KL from the trainer above which a run stops
+    max_mismatch: float | None = Field(default=None, gt=0)  # KL of such an engine above which a run stops; None: usual
     estimator: Estimator = "leave_one_out"
     alternatives: int = Field(default=1, ge=1)  # of "counterfactual": messages drawn besides the rollout's own
     credit_nodes: int | None = Field(default=None, ge=1)  # hidden nodes branched at in a step, in turn; None: all

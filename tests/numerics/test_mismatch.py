@@ -134,10 +134,12 @@ def test_gradients_are_weighed_by_the_ratios_up_to_the_cap() -> None:
         assert result.metrics["engine"]["capped"] == float(cap < 3)
 
 
-def test_an_engine_with_other_weights_is_refused_before_anything_changes() -> None:
+@pytest.mark.parametrize("tilt", [0.2, 0.01])
+def test_an_engine_with_other_weights_is_refused_before_anything_changes(tilt: float) -> None:
+    """0.01 is a few steps of AdamW at the default learning rate."""
     network = make_network("1")
     before = [stack.detach().clone() for stack in network.adapters.stacks()]
-    network.engine = Tilted(network, tilt=0.2)
+    network.engine = Tilted(network, tilt=tilt)
     task = FirstCharacter("".join(map(chr, range(32, 80))), size=4)
     optimizer = NodeAdamW(network.adapters, lr=1e-3)
     with pytest.raises(EngineError, match="step 1: the engine sampled from another policy"):

@@ -26,7 +26,7 @@ from neuromas.train.batching import micro_batches
 from neuromas.train.clock import Clock
 from neuromas.train.credit import Credit, Rollouts, assign
 from neuromas.train.figures import add_costs, answer_figures
-from neuromas.train.mismatch import Mismatch
+from neuromas.train.mismatch import Mismatch, usual_bound
 from neuromas.train.objectives import kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.types import Grade, NodeCall, Question, Trace
 
@@ -110,7 +110,7 @@ def train_step(
         p = step % P
         _measure_drift(network, traces[p * G : (p + 1) * G], tallies, mismatch)
         clock.lap("kl")
-    mismatch.check(config.max_mismatch, step)
+    mismatch.check(config.max_mismatch or usual_bound(network.backbone.dtype), step)
 
     # 5. Clip each node on its own, then step.
     norms_N = network.adapters.gradient_norms()

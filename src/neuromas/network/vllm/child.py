@@ -34,7 +34,7 @@ class Vllm:
         """Load the model. Settings: those of `network.vllm.engine.Settings`."""
         settle(request)
         import torch
-        import vllm
+        import vllm  # pyright: ignore[reportMissingImports]
 
         self._engine = vllm.LLM(
             model=request["model"],
@@ -61,8 +61,8 @@ class Vllm:
         adapters: [name, id, folder] of each. A row: `ids` of its prompt, number of its `adapter`, `seed`, `greedy`,
         `temperature`, `top_p`. Tokens of `stop` end a row and are part of it.
         """
-        from vllm import SamplingParams
-        from vllm.lora.request import LoRARequest
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+        from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
 
         adapters = [LoRARequest(name, number, folder) for name, number, folder in request["adapters"]]
         rows = request["rows"]
