@@ -18,8 +18,8 @@ from neuromas.train.objectives import kl_to_base, truncated_ratios
 
 
 def usual_bound(dtype: torch.dtype) -> float:
-    """KL in nats a token that rounding stays below: in float32 it gives about 1e-10 and an update 1e-5 or more, so that an
-    adapter of the step before is found; in 16 bits rounding alone may hide one."""
+    """KL in nats a token that rounding stays below: in float32 it gives about 1e-10 and an update 1e-5 or more, so that
+    an adapter of the step before is found; in 16 bits rounding alone may hide one."""
     return 1e-6 if dtype == torch.float32 else 0.02
 
 
