@@ -9,6 +9,7 @@ parent is gone. `Vllm` below says what each request holds.
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,7 @@ class Vllm:
     def open(self, request: dict[str, Any]) -> dict[str, Any]:
         """Load the model. Settings: those of `network.vllm.engine.Settings`."""
         settle(request)
-        import torch
-        import vllm  # pyright: ignore[reportMissingImports]
-
+        vllm: Any = import_module("vllm")  # after `settle`; by name, since whoever checks this file need not have it
         self._engine = vllm.LLM(
             model=request["model"],
             dtype=request["dtype"],
@@ -53,7 +52,7 @@ class Vllm:
             logprobs_mode="processed_logprobs",  # of the distribution that is sampled: after the temperature
             seed=0,
         )
-        return {"vllm": vllm.__version__, "torch": torch.__version__}
+        return {"vllm": vllm.__version__, "torch": import_module("torch").__version__}
 
     def generate(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """A completion of each row: ids, log-probabilities, and whether the limit ended it.
@@ -61,13 +60,12 @@ class Vllm:
         adapters: [name, id, folder] of each. A row: `ids` of its prompt, number of its `adapter`, `seed`, `greedy`,
         `temperature`, `top_p`. Tokens of `stop` end a row and are part of it.
         """
-        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
-        from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
-
-        adapters = [LoRARequest(name, number, folder) for name, number, folder in request["adapters"]]
+        how: Any = import_module("vllm").SamplingParams
+        lora: Any = import_module("vllm.lora.request").LoRARequest
+        adapters = [lora(name, number, folder) for name, number, folder in request["adapters"]]
         rows = request["rows"]
         ways = [
-            SamplingParams(
+            how(
                 max_tokens=request["max_tokens"],
                 temperature=0.0 if row["greedy"] else row["temperature"],
                 top_p=1.0 if row["greedy"] else row["top_p"],
