@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from neuromas.train import export
 from neuromas.train.loop import load_run, train
 from neuromas.types import Trace
 
+SECONDS = 3600.0  # for a start, on a machine that may be busy
 PYTHON = os.environ.get("NEUROMAS_VLLM_PYTHON")
 pytestmark = [
     pytest.mark.slow,
@@ -49,7 +51,7 @@ os._exit(0)
 def network() -> Iterator[Network]:
     backbone = Backbone.load("tiny", device="cpu", dtype="float32")
     made = Network.create("2-1", backbone, limits=Limits(8, 6))
-    made.engine = VllmEngine(backbone, Settings(adapters=4, at_once=2, rank=8))
+    made.engine = VllmEngine(backbone, Settings(adapters=4, at_once=2, rank=8, start_seconds=SECONDS))
     disturb(made)
     yield made
     made.engine.close()
@@ -90,7 +92,13 @@ def test_sampled_tokens_depend_on_their_address_and_not_on_the_batch(network: Ne
 
 
 def test_training_logs_a_mismatch_of_rounding_alone_and_an_exported_node_says_the_same_in_vllm(tmp_path) -> None:
-    options = {"topology": "1-1", "backbone__name": "tiny", "sampling__engine": "vllm", "adapter__rank": 8}
+    options: dict[str, Any] = {
+        "topology": "1-1",
+        "backbone__name": "tiny",
+        "sampling__engine": "vllm",
+        "adapter__rank": 8,
+    }
+    options["vllm__start_seconds"] = SECONDS
     config = run_config(**options, train__steps=3, sampling__message_tokens=8, sampling__answer_tokens=6)
     train(config, tmp_path / "run")
     lines = read_json_lines(tmp_path / "run" / "metrics.jsonl")[1:]
