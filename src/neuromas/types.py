@@ -48,7 +48,8 @@ class NodeCall:
 
     `completion_ids`, `logprobs` and `entropies` are aligned and have one entry for every sampled token,
     the end-of-sequence token included. `logprobs` (nats) are those of the distribution sampled from
-    (temperature applied), or of the untempered one when decoding greedily.
+    (temperature applied), or of the untempered one when decoding greedily. Where another engine sampled, its own
+    `logprobs`, and no `entropies`.
     """
 
     node: str
@@ -64,6 +65,11 @@ class NodeCall:
     @property
     def prompt_tokens(self) -> int:
         return len(self.prefix_ids) + len(self.own_ids)
+
+    @property
+    def entropy(self) -> float:
+        """Sum over the tokens; where entropies are not told, of -logprob, the unbiased estimate from one sample."""
+        return sum(self.entropies) if self.entropies else -sum(self.logprobs)
 
 
 @dataclass

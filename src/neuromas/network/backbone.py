@@ -80,7 +80,7 @@ class Backbone:
         if where.type == "cpu":
             _fast_cpu_products()
         kind = _pick_dtype(dtype, where)
-        source = _locate(name)
+        source = locate(name)
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
@@ -221,7 +221,8 @@ def _fast_cpu_products() -> None:
         torch.set_float32_matmul_precision("medium")
 
 
-def _locate(name: str) -> str:
+def locate(name: str) -> str:
+    """The folder, or the hub id, that a backbone's name stands for."""
     if name == "tiny":
         return str(TINY_FOLDER)
     if name == "smollm2-135m":

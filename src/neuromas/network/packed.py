@@ -138,8 +138,8 @@ class PackedPass:
             prefix_v, own_v = (as_computed(x)[..., 0, :, :] for x in self._slots.spread(v_MKD, K))
             prefix_k = prefix_k.transpose(-1, -2)
             if self.room:  # a prefix's keys lie as they will be multiplied, own ones as they are written
-                cached = (prefix_k.contiguous(), prefix_v, self._grown(own_k), self._grown(own_v))
-                self._cache[layer] = tuple(x.to(dtype) for x in cached)
+                keys, values = prefix_k.contiguous().to(dtype), prefix_v.to(dtype)
+                self._cache[layer] = keys, values, self._grown(own_k).to(dtype), self._grown(own_v).to(dtype)
             prefix_out = self._attend_prefix(prefix_q, prefix_k, prefix_v, window)
         else:
             prefix_out, (prefix_k, prefix_v, own_k, own_v) = prefix_q, self._cache[layer]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuromas.train.mismatch import Mismatch
 from neuromas.train.objectives import equal_reward_groups
 from neuromas.types import Grade, NodeCall, Trace
 
@@ -26,7 +27,7 @@ class Tally:
     right: int = 0
     costs: Counts = field(default_factory=Counts)
     nodes: dict[str, Counts] = field(default_factory=dict[str, Counts])
-    gap: float = 0.0  # largest |replayed - sampled| log-probability
+    mismatch: Mismatch = field(default_factory=Mismatch)  # of sampled with replayed log-probabilities
     learned: bool = False  # whether there is a gradient
     means: Counts = field(default_factory=Counts)  # figures that are means over the questions
     node_means: dict[str, Counts] = field(default_factory=dict[str, Counts])
@@ -58,7 +59,8 @@ def join(tallies: Sequence[Tally]) -> Tally:
     for tally in tallies:
         whole.answers.update(tally.answers)
         whole.right += tally.right
-        whole.gap, whole.learned = max(whole.gap, tally.gap), whole.learned or tally.learned
+        whole.learned = whole.learned or tally.learned
+        whole.mismatch.add(tally.mismatch)
         _add(whole.costs, tally.costs)
         share = len(tally.rewards_PG) / len(whole.rewards_PG)
         _add(whole.means, tally.means, share)
@@ -80,7 +82,7 @@ def step_figures(tally: Tally, nodes: Iterable[str], gradient_norms: Mapping[str
         for node in nodes
         if node in tally.nodes  # else it was absent from every rollout
     }
-    return figures(tally) | tally.means | {"logprob_gap": tally.gap, "nodes": per_node}
+    return figures(tally) | tally.means | tally.mismatch.figures() | {"nodes": per_node}
 
 
 def figures(tally: Tally) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def _said(call: NodeCall) -> Counts:
     return {
         "calls": 1,
         "tokens": len(call.completion_ids),
-        "entropy": sum(call.entropies),
+        "entropy": call.entropy,
         "truncated": call.truncated,
         "dropped": call.dropped_tokens,
     }

@@ -22,6 +22,7 @@ from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
 from neuromas.train import checkpoint, critic
 from neuromas.train.checkpoint import Progress, Trained
+from neuromas.train.engine import engaged
 from neuromas.train.folder import Logger, Watch, continued, keep_samples, keep_validated, prepare, saved, saved_config
 from neuromas.train.methods.collm import Collm, CollmTraining
 from neuromas.train.methods.malt import Malt, MaltTraining
@@ -142,7 +143,12 @@ def train(
     or infinity.
     """
     run = Run.open(config, out, resume, backbone, workers)
-    progress, t = run.progress, config.train
+    with engaged(run):
+        return _train(run, watch)
+
+
+def _train(run: "Run", watch: Watch | None) -> tuple[Trained, Task]:
+    out, progress, t, workers = run.out, run.progress, run.config.train, run.workers
     logger = Logger(out, watch, silent=not workers.first)
     lines = workers.from_first(lambda: read_json_lines(out / "metrics.jsonl"))
     if progress.step == 0 and not lines:

@@ -28,6 +28,7 @@ from neuromas.train.batching import micro_batches
 from neuromas.train.clock import Clock
 from neuromas.train.credit import Credit, Rollouts, assign
 from neuromas.train.figures import Tally, join, step_figures
+from neuromas.train.mismatch import usual_bound
 from neuromas.train.objectives import kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.types import Grade, NodeCall, Question, Trace
 from neuromas.workers import ALONE, Workers
@@ -98,6 +99,7 @@ def train_step(
         made = Pass(asked, traces, seed, step, policy, shapes)
         credit = assign(Rollouts(network, task, made, rewards_PG), config, estimator, baseline)
         tally = credit.counted(Tally.of(traces, grades, rewards_PG))
+        tally.mismatch.cap = None if network.engine is None else config.ratio_cap
         clock.lap("credit")
 
         # 3. Replay the sampled ids: one forward and one backward for all nodes, in as many parts as memory asks for.
@@ -115,7 +117,7 @@ def train_step(
         # 4. How far each node has drifted from the backbone: where no penalty needed it, on one question a step.
         if config.kl == 0 and step % P in mine:
             p = mine.index(step % P)
-            _measure_kl(network, traces[p * G : (p + 1) * G], tally)
+            _measure_drift(network, traces[p * G : (p + 1) * G], tally)
             clock.lap("kl")
 
     # 5. From here on all workers hold the same: the figures of all questions, and the sum of the gradients.
@@ -124,6 +126,7 @@ def train_step(
         workers.add_gradients(network.adapters.stacks())
     if workers.size > 1:
         clock.lap("exchange")
+    tally.mismatch.check(config.max_mismatch or usual_bound(network.backbone.dtype), step)
 
     # 6. Clip each node on its own, then step.
     norms_N = network.adapters.gradient_norms()
@@ -197,7 +200,9 @@ def _micro_loss(network: Network, batch: list[list[_Row]], config: TrainConfig, 
     logprobs_L, entropies_L = replay(network.backbone, bank, groups, ids, temperature, config.entropy != 0)
     lengths = torch.tensor([len(i) for i in ids])
     spread = lambda values: torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(logprobs_L.device)
-    loss = policy_gradient_loss(logprobs_L, spread([row.advantage for row in rows]), rollouts)
+    sampled_L = torch.tensor([x for row in rows for x in row.call.logprobs], device=logprobs_L.device)
+    weights_L = tally.mismatch.weights(logprobs_L.detach(), sampled_L)
+    loss = policy_gradient_loss(logprobs_L, weights_L * spread([row.advantage for row in rows]), rollouts)
     own_L = spread([not row.extra for row in rows])
 
     if config.kl:
@@ -208,10 +213,7 @@ def _micro_loss(network: Network, batch: list[list[_Row]], config: TrainConfig, 
         _add_kl(tally, [row.call for row in rows], kl_L)
     if config.entropy:
         loss = loss - config.entropy * (own_L * entropies_L).sum() / rollouts
-
-    sampled_L = torch.tensor([x for row in rows for x in row.call.logprobs])
-    gap_L = (logprobs_L.detach().cpu() - sampled_L).abs()
-    tally.gap, tally.learned = max(tally.gap, gap_L.max().item()), True
+    tally.learned = True
     return loss
 
 
@@ -223,8 +225,9 @@ def _packed(network: Network, batch: list[list[NodeCall]]) -> tuple[list[Group],
 
 
 @torch.no_grad()
-def _measure_kl(network: Network, traces: list[Trace], tally: Tally) -> None:
-    """KL of the rollouts of one question to the bare backbone: one pass with the adapters off."""
+def _measure_drift(network: Network, traces: list[Trace], tally: Tally) -> None:
+    """KL of the rollouts of one question to the bare backbone: one pass with the adapters off; and where nothing had to
+    be replayed in this step, one with them on, for an engine's mismatch."""
     unread_PGN = torch.zeros(1, len(traces), len(network.topology.nodes))
     groups = _row_groups(network, traces, Credit(unread_PGN), sys.maxsize, skip_zero=False)
     batch = [[row.call for row in rows] for rows in groups]
@@ -234,6 +237,9 @@ def _measure_kl(network: Network, traces: list[Trace], tally: Tally) -> None:
     base_L, _ = replay(network.backbone, None, groups, ids, network.decoding.temperature)
     sampled_L = torch.tensor([x for call in calls for x in call.logprobs], device=base_L.device)
     _add_kl(tally, calls, kl_to_base(sampled_L, base_L))
+    if network.engine is not None and tally.mismatch.tokens == 0:
+        own_L, _ = replay(network.backbone, network.adapters, groups, ids, network.decoding.temperature)
+        tally.mismatch.weights(own_L, sampled_L)
 
 
 def _add_kl(tally: Tally, calls: list[NodeCall], kl_L: Tensor) -> None:
