@@ -44,6 +44,7 @@ def main(
     from neuromas.errors import ConfigError
     from neuromas.evaluate.baselines import BASELINES
     from neuromas.files import write_json
+    from neuromas.network.backbone import Backbone
     from neuromas.network.forward import Network
     from neuromas.types import Question
 
@@ -62,7 +63,12 @@ def main(
     if system not in BASELINES or recipe is not None:  # ask as the task does that the network was trained on
         pattern = loaded.task.questions("test")[0]
         asked = replace(pattern, id="asked", text=question, answer="", metadata={})
+    decode = None
+    if prompts:
+        if not isinstance(loaded.backbone, Backbone):
+            raise ConfigError("--prompts decodes the prompts' tokens, and an endpoint tells none; leave it out")
+        decode = loaded.backbone.tokenizer.decode
     trace = subject.answer([asked], greedy=not sampled, seed=seed, **silent)[0]
-    print_trace(asked, trace, decode=loaded.backbone.tokenizer.decode if prompts else None)
+    print_trace(asked, trace, decode=decode)
     if json is not None:
         write_json(json, trace.to_dict())

@@ -37,8 +37,8 @@ _REGISTERED: dict[str, tuple[Callable[..., Task], str]] = {}  # tasks of one's o
 def register(name: str, factory: Callable[..., Task], about: str = "") -> None:
     """Make a task of one's own known as `name` to this process: to `load_task`, to recipes, and to the commands.
 
-    factory: a `Task` class, or a function that makes one; its keyword parameters are the task's options. about: one line
-    for `neuromas tasks`. Raises TaskError where the name means something else already.
+    factory: a `Task` class, or a function that makes one; its keyword parameters are the task's options. about: one
+    line for `neuromas tasks`. Raises TaskError where the name means something else already.
     """
     if not name or name in _TASKS or name.endswith(".toml") or name.startswith(_REASONING):
         raise TaskError(f"task name {name!r} means something else already; choose another one for your task")
