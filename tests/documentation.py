@@ -9,12 +9,15 @@ Numbers are made small before anything runs, by replacements that must each be f
 """
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from neuromas.cli import main
 
@@ -88,9 +91,9 @@ class Reader:
             main(words[1:])
         else:
             assert words[0] == "python", f"{place}: only neuromas and python are run, not {words[0]!r}"
-            done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=120)
-            print(done.stdout)
-            assert done.returncode == 0, f"{place}: {line}\n{done.stderr}"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "argv", words[1:])
+                runpy.run_path(words[1], run_name="__main__")
 
     def _serve(self, words: list[str]) -> None:
         """Start a server and wait until it says its address."""

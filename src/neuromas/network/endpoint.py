@@ -96,7 +96,7 @@ class Endpoint:
         return cls(name, key=os.environ.get(KEY) or None)
 
     def complete(self, calls: Sequence[Call]) -> list[Reply]:
-        """A reply for each call, in order. Raises `BackboneError` for the first that fails for good; the rest is dropped."""
+        """A reply for each call, in order. `BackboneError` for the first that fails for good; the rest is dropped."""
         with ThreadPoolExecutor(self.at_once) as pool:
             pending = [pool.submit(self._one, call) for call in calls]
             try:
