@@ -24,7 +24,7 @@ from neuromas.cli import main
 DOCS = Path(__file__).parents[1] / "docs"
 _BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SKIP = re.compile(r"<!-- not run: \S.* -->\n\Z")
-_SHOWN = ("text", "mermaid")  # what only shows
+_SHOWN = ("text",)  # what only shows
 
 
 @dataclass(frozen=True)
