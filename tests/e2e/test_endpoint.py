@@ -61,7 +61,8 @@ def test_the_commands_take_an_endpoint(tmp_path: Path, capsys: pytest.CaptureFix
         main(["eval", "untrained", "--task", "compositional", "--limit", "3", "--json", str(file), *how])
         figures = json.loads(file.read_text(encoding="utf-8"))
         assert len(fake.asked) == 3 * 5 == 3 * figures["calls"]
-        main(["ask", "untrained", "1+1?", *how])
+        main(["ask", "untrained", "1+1?", "--options", "topology=1", "--backbone", name])
+        assert len(fake.asked) == 15 + 2
     assert (figures["parse_rate"], figures["generated_tokens"], figures["prompt_tokens"]) == (1.0, 15.0, 55.0)
     assert name in figures["system"] and figures["trainable_parameters"] == 0
     shown = capsys.readouterr().out

@@ -64,9 +64,10 @@ def direct(chat: Chat) -> System:
     return _bare(chat, Topology.parse("single"), "direct")
 
 
-def untrained(chat: Chat, topology: str = "2") -> System:
-    """Likewise, of any shape."""
-    return _bare(chat, Topology.parse(topology), f"untrained {topology}")
+def untrained(chat: Chat, topology: str | int | list[int] = "2") -> System:
+    """Likewise, of any shape; a lone width may come as a number, as options of a command do."""
+    shape = Topology.parse(str(topology) if isinstance(topology, int) else topology)
+    return _bare(chat, shape, f"untrained {shape.name}")
 
 
 def _bare(chat: Chat, topology: Topology, title: str) -> System:
