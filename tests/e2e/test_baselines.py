@@ -25,7 +25,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gptswarm": {"agents": 3},
 }
 CALLS = {  # of a question, (at least, at most)
-    "direct": (1, 1), "untrained": (5, 5), "logit": (1, 1), "self-consistency": (3, 3), "self-refine": (5, 5), "self-check": (3, 3),
+    "direct": (1, 1), "untrained": (5, 5), "logit": (1, 1), "self-consistency": (3, 3), "self-refine": (5, 5),
+    "self-check": (3, 3),
     "self-check-steps": (4, 2 * (2 + 4 * 2)), "moa": (5, 5), "goa": (6, 11), "agentnet": (2, 5), "gptswarm": (4, 4),
 }  # fmt: skip
 FIT: dict[str, dict[str, Any]] = {"agentnet": {"questions": 12}, "gptswarm": {"iterations": 3}}
