@@ -70,7 +70,7 @@ def test_a_refusal_is_told_with_the_remedy_and_never_with_the_key() -> None:
         ((200, {"choices": []}, {}), "choices, usage"),
         ((200, {"choices": [{"message": {"content": 3}}], "usage": None}, {}), "usage"),
         (completion("2", completion_tokens=-1), "usage.completion_tokens"),
-        ((404, {"error": {"message": "no model"}}, {}), "'org/model'"),
+        ((404, {"error": {"message": "no model"}}, {}), "check the address and the model's name ('org/model')"),
         ((400, {"error": {"message": "context length is 5"}}, {}), "context length is 5"),
         ((500, "boom", {"X-Should-Retry": "false"}), "try again later"),
     ],
