@@ -66,7 +66,11 @@ def nothing() -> None: ...
         (
             "own_data.md",
             capitals,
-            {"--out runs/capitals": "--out runs/capitals --steps 1 --test-limit 4"},
+            {
+                "--out runs/capitals": "--out runs/capitals --steps 1 --test-limit 4",
+                "test_size = 50": "test_size = 50\nvalidation_size = 4",
+                "eval runs/capitals": "eval runs/capitals --limit 4",
+            },
             "runs/capitals/final.json",
         ),
         (
