@@ -107,4 +107,4 @@ class Reader:
         for server in self.servers:
             server.terminate()
         for server in self.servers:
-            server.communicate(timeout=30)
+            server.communicate(timeout=120)

@@ -12,6 +12,7 @@ from neuromas.evaluate.baselines import BASELINES, load_baseline
 from neuromas.evaluate.baselines.chat import Chat
 from neuromas.evaluate.baselines.direct import Spoken, untrained
 from neuromas.evaluate.baselines.endpoint import EndpointChat
+from neuromas.evaluate.baselines.moa import MixtureOfAgents
 from neuromas.network.backbone import Backbone, load_frozen
 from neuromas.network.endpoint import Endpoint
 from neuromas.network.forward import Limits, Network
@@ -80,6 +81,13 @@ def test_each_sample_has_a_seed_of_its_own_and_the_same_one_again() -> None:
     seeds = [a["seed"] for a in fake.asked]
     assert len(set(seeds)) == 4 and sorted(seeds[:4]) == sorted(seeds[4:]) and max(seeds) < 2**31
     assert {(a["temperature"], a["top_p"]) for a in fake.asked} == {(0.7, 0.9)}
+
+
+def test_proposals_are_sampled_in_greedy_evaluation_and_the_synthesis_is_not() -> None:
+    with faking(lambda asked, before: completion("2")) as (fake, name):
+        MixtureOfAgents(EndpointChat(Endpoint(name)), agents=3).answer([QUESTION])
+    assert [a["temperature"] for a in fake.asked] == [1.0, 1.0, 1.0, 0.0]
+    assert len({a["seed"] for a in fake.asked[:3]}) == 3
 
 
 @pytest.mark.parametrize("name", [n for n, e in BASELINES.items() if not e.listed])
