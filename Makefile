@@ -2,12 +2,13 @@
 # make test       the tests (under five minutes)
 # make test-slow  those that take minutes or need a large model
 # make check      lint, format, types: what pre-commit runs
+# make docs       the documentation as a site, in build/site
 # make clean      remove the virtual environment and caches
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check format docs clean
 
 demo: .venv/.run
 	$(BIN)/neuromas demo
@@ -27,6 +28,10 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open build/site/index.html"
+
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
 
@@ -43,6 +48,10 @@ $(BIN)/python:
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing neuromas and its development tools into .venv"
 	$(PIP) -e '.[dev]'
+	@touch $@ .venv/.run
+
+.venv/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[docs]'
 	@touch $@ .venv/.run
 
 .venv/.smollm2: pyproject.toml constraints.txt | .venv/.dev

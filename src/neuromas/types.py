@@ -61,10 +61,15 @@ class NodeCall:
     text: str  # the completion, decoded without special tokens
     truncated: bool  # the token limit ended it, not an end-of-sequence token
     dropped_tokens: int = 0  # upstream message tokens that did not fit into the context window and were left out
+    counted: tuple[int, int] | None = None  # prompt and generated tokens as an endpoint counts them, which tells no ids
 
     @property
     def prompt_tokens(self) -> int:
-        return len(self.prefix_ids) + len(self.own_ids)
+        return self.counted[0] if self.counted else len(self.prefix_ids) + len(self.own_ids)
+
+    @property
+    def generated_tokens(self) -> int:
+        return self.counted[1] if self.counted else len(self.completion_ids)
 
     @property
     def entropy(self) -> float:
@@ -89,7 +94,7 @@ class Trace:
 
     @property
     def generated_tokens(self) -> int:
-        return sum(len(call.completion_ids) for call in self.calls)
+        return sum(call.generated_tokens for call in self.calls)
 
     @property
     def prompt_tokens(self) -> int:

@@ -17,6 +17,7 @@ from neuromas.tasks.base import Task
 from neuromas.types import System, Trace
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "untrained": {"topology": "2-2"},
     "self-consistency": {"votes": 3},
     "self-refine": {"rounds": 2, "fused": False},
     "self-check-steps": {"samples": 2, "steps": 2},
@@ -24,7 +25,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gptswarm": {"agents": 3},
 }
 CALLS = {  # of a question, (at least, at most)
-    "direct": (1, 1), "logit": (1, 1), "self-consistency": (3, 3), "self-refine": (5, 5), "self-check": (3, 3),
+    "direct": (1, 1), "untrained": (5, 5), "logit": (1, 1), "self-consistency": (3, 3), "self-refine": (5, 5),
+    "self-check": (3, 3),
     "self-check-steps": (4, 2 * (2 + 4 * 2)), "moa": (5, 5), "goa": (6, 11), "agentnet": (2, 5), "gptswarm": (4, 4),
 }  # fmt: skip
 FIT: dict[str, dict[str, Any]] = {"agentnet": {"questions": 12}, "gptswarm": {"iterations": 3}}
@@ -114,7 +116,7 @@ def test_what_was_learned_is_kept_in_a_file_and_its_cost_told(name: str, tmp_pat
         (["eval", "moa", "--options", "people=3"], "'moa' has no option 'people'; its options: rounds, agents"),
         (["eval", "moa", "--blank"], "--blank silences the nodes of a network, and moa (tiny) is none"),
         (["eval", "moa", "--state", "x.json"], "learns nothing before it answers; leave out --state"),
-        (["eval", "mao"], "the baselines are: direct, logit, self-consistency"),
+        (["eval", "mao"], "the baselines are: direct, untrained, logit, self-consistency"),
         (["ask", "gptswarm", "1+1"], "is not fitted; fit it with `neuromas eval"),
         (["baselines", "mao"], "'mao' is no baseline"),
     ],

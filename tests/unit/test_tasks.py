@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from neuromas import tasks
 from neuromas.errors import TaskError
-from neuromas.tasks import SPLITS, Task, list_tasks, load_task, parsing
+from neuromas.tasks import SPLITS, Task, list_tasks, load_task, parsing, register
+from neuromas.tasks.compositional import Compositional
 from neuromas.tasks.data import normalise
 
 PUBLISHED = [name for name in list_tasks() if name == "bbh/navigate" or name.startswith(("arc", "mmlu"))]
@@ -599,3 +601,23 @@ def test_every_listed_task_shows_a_sample_and_a_line_about_it() -> None:
         task = load_task(name)
         assert task.name == name and task.version >= 1 and line
         assert "sample" in (type(task).__doc__ or "") and "answer" in (type(task).__doc__ or "")
+
+
+def test_a_task_in_python_is_known_by_its_name_with_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_REGISTERED", {})
+    register("mine", Compositional, "my own")
+    assert list_tasks()["mine"] == "my own"
+    found = load_task("mine", depth=3, train_size=4)
+    assert isinstance(found, Compositional) and len(found.questions("train")) == 4
+    with pytest.raises(TaskError, match="has no option 'width'"):
+        load_task("mine", width=3)
+    with pytest.raises(TaskError, match="did you mean mine"):
+        load_task("mines")
+
+
+@pytest.mark.parametrize("name", ["compositional", "bbh/navigate", "x.toml", "reasoning-gym/mine", ""])
+def test_a_name_that_means_something_else_cannot_be_registered(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_REGISTERED", {})
+    with pytest.raises(TaskError, match="means something else"):
+        register(name, Compositional)
+    assert name not in tasks._REGISTERED

@@ -1,10 +1,14 @@
 """`neuromas ask`: one question to a run, and everything its nodes say on the way."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from neuromas.cli.systems import Loaded
 
 
 def main(
@@ -62,7 +66,18 @@ def main(
     if system not in BASELINES or recipe is not None:  # ask as the task does that the network was trained on
         pattern = loaded.task.questions("test")[0]
         asked = replace(pattern, id="asked", text=question, answer="", metadata={})
+    decode = _decoder(loaded) if prompts else None
     trace = subject.answer([asked], greedy=not sampled, seed=seed, **silent)[0]
-    print_trace(asked, trace, decode=loaded.backbone.tokenizer.decode if prompts else None)
+    print_trace(asked, trace, decode=decode)
     if json is not None:
         write_json(json, trace.to_dict())
+
+
+def _decoder(loaded: "Loaded") -> Callable[[list[int]], str]:
+    """Turns a prompt's ids into text."""
+    from neuromas.errors import ConfigError
+    from neuromas.network.backbone import Backbone
+
+    if not isinstance(loaded.backbone, Backbone):
+        raise ConfigError("--prompts decodes the prompts' tokens, and an endpoint tells none; leave it out")
+    return loaded.backbone.tokenizer.decode

@@ -28,6 +28,7 @@ def main(json: Path | None = None) -> None:
         table.add_row(name, text, states[name])
     table.add_row("FOLDER", "any Hugging Face causal language model in a local folder", "")
     table.add_row("ORGANISATION/MODEL", "any causal language model of the Hugging Face hub", "downloaded on first use")
+    table.add_row("openai:URL#MODEL", "a model behind an OpenAI-compatible endpoint", "for baselines only")
     Console().print(table)
     if json is not None:
         write_json(json, [{"name": n, "description": t, "state": states[n]} for n, t in BUILT_IN.items()])

@@ -42,10 +42,16 @@ def check_address(host: str, key: str | None) -> None:
 def engine_of(loaded: "Loaded", system: str, recipe: Path | None) -> "Engine":
     """The system as the server asks it: as `neuromas ask` does."""
     from neuromas.evaluate.baselines import BASELINES
+    from neuromas.network.backbone import Backbone
     from neuromas.serve.engine import Engine
 
     if system == "logit":
         raise ConfigError("logit scores a task's options and writes nothing; serve `direct` or a run folder")
+    if not isinstance(loaded.backbone, Backbone):
+        raise ConfigError(
+            f"the backbone of {loaded.system.name} is an endpoint, whose context window and tokens a server here does "
+            "not know; ask it with `neuromas ask`, or ask the endpoint itself"
+        )
     pattern = Question("asked", "", "")
     if system not in BASELINES or recipe is not None:
         pattern = replace(loaded.task.questions("test")[0], id="asked", text="", answer="", metadata={})

@@ -125,7 +125,8 @@ def print_trace(
             cut += f" [yellow]({call.dropped_tokens} tokens of what it should have read did not fit)[/]"
         if decode is not None:
             console.print(f"[dim]{escape(decode(call.prefix_ids + call.own_ids))}[/]")
-        count = f"[dim]{len(call.completion_ids)} tokens, log-prob {sum(call.logprobs):.2f}[/]"
+        likely = "" if call.counted else f", log-prob {sum(call.logprobs):.2f}"
+        count = f"[dim]{call.generated_tokens} tokens{likely}[/]"
         console.print(f"  [cyan]{escape(call.node):>5}[/] {escape(call.text) or '[dim](nothing)[/]'}{cut}  {count}")
     verdict = ""
     if grade is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from neuromas.config import RunConfig, override
 from neuromas.errors import ConfigError
 from neuromas.evaluate.baselines import BASELINES, load_baseline, options_of
-from neuromas.network.backbone import Backbone
+from neuromas.network.backbone import Frozen, load_frozen
 from neuromas.tasks.base import Task
 from neuromas.types import System
 
@@ -22,7 +22,7 @@ class Loaded:
 
     system: System
     task: Task
-    backbone: Backbone
+    backbone: Frozen
 
 
 def load_system(
@@ -88,7 +88,7 @@ def _baseline(
     from neuromas.tasks import load_task
 
     task, b, s = load_task(config.task.name, **config.task.options), config.backbone, config.sampling
-    loaded = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
+    loaded = load_frozen(b.name, device=b.device, dtype=b.dtype, style=b.style)
     limits = Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows)
     _, of_fit = options_of(name)
     how = {key: options.pop(key) for key in list(options) if key in of_fit}

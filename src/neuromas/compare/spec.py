@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError
 from neuromas.compare.kinds import KINDS
 from neuromas.config import BackboneConfig, Section, StageConfig, explain
 from neuromas.errors import ConfigError, TopologyError
-from neuromas.evaluate.baselines import BASELINES, options_of
+from neuromas.evaluate.baselines import BASELINES, check_endpoint, options_of
+from neuromas.network.endpoint import is_endpoint
 from neuromas.network.topology import Topology
 from neuromas.tasks.base import Split
 
@@ -114,9 +115,14 @@ class Spec(Section):
         labels = [task.title for task in self.tasks]
         if len(set(labels)) < len(labels):
             raise ConfigError(f"tasks are called {labels}: one name stands there twice; give each a label of its own")
+        remote = self.backbone.name if is_endpoint(self.backbone.name) else None
         for name, entry in self.systems.items():
             if isinstance(entry, BaselineEntry):
                 _check_baseline(name, entry)
+                if remote:
+                    check_endpoint(entry.baseline, remote)
+            elif remote:
+                raise ConfigError(f"systems.{name} is trained, and the endpoint {remote!r} cannot be; leave it out")
             else:
                 _check_trained(name, entry, self.train)
 

@@ -21,7 +21,7 @@ from neuromas.evaluate.baselines.fitted import Fitted
 from neuromas.evaluate.baselines.vote import Vote
 from neuromas.evaluate.run import decoding_name, record
 from neuromas.files import write_json
-from neuromas.network.backbone import Backbone
+from neuromas.network.backbone import Backbone, Frozen, load_frozen
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
 from neuromas.tasks import load_task
@@ -69,10 +69,9 @@ class Chunk:
 
 def prepare(run: Run) -> None:
     """Train, or fit, what must be before it answers; continues what a kill left of a training."""
-    config = run.source.config(run.task, run.seed, run.rate)
-    backbone = _backbone(config.backbone)
     if run.source.trained:
-        training = KINDS[run.source.kind].train(config, run.folder, backbone)
+        config = run.source.config(run.task, run.seed, run.rate)
+        training = KINDS[run.source.kind].train(config, run.folder, _trainable(config.backbone))
     else:
         system, training = _baseline(run), Training(0.0)
         assert isinstance(system, Fitted)
@@ -136,8 +135,7 @@ def _system(run: Run) -> System:
         _ready.clear()
         if run.source.trained:
             config = run.source.config(run.task, run.seed, run.rate)
-            backbone = _backbone(config.backbone)
-            system = KINDS[run.source.kind].load(config, run.folder, backbone)
+            system = KINDS[run.source.kind].load(config, run.folder, _trainable(config.backbone))
         else:
             system = _baseline(run)
             if isinstance(system, Fitted):
@@ -154,14 +152,20 @@ def _baseline(run: Run) -> System:
     return load_baseline(run.source.baseline, _backbone(config.backbone), task, limits, decoding, **run.source.options)
 
 
-def _backbone(config: BackboneConfig) -> Backbone:
+def _trainable(config: BackboneConfig) -> Backbone:
+    backbone = _backbone(config)
+    assert isinstance(backbone, Backbone), "the spec trains nothing on an endpoint"
+    return backbone
+
+
+def _backbone(config: BackboneConfig) -> Frozen:
     return _load_backbone(config.model_dump_json())
 
 
 @lru_cache(maxsize=1)
-def _load_backbone(settings: str) -> Backbone:
+def _load_backbone(settings: str) -> Frozen:
     config = BackboneConfig.model_validate_json(settings)
-    return Backbone.load(config.name, device=config.device, dtype=config.dtype, style=config.style)
+    return load_frozen(config.name, device=config.device, dtype=config.dtype, style=config.style)
 
 
 def _task(entry: TaskEntry) -> Task:

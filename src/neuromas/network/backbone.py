@@ -22,6 +22,7 @@ from neuromas.errors import BackboneError, ConfigError
 from neuromas.network import packed
 from neuromas.network.adapters import ATTENTION_TARGETS, Route, Router, install
 from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, smollm2_folder
+from neuromas.network.endpoint import Endpoint, is_endpoint
 from neuromas.network.head import token_logprobs
 from neuromas.network.prompt import PromptTemplate, Style
 
@@ -76,6 +77,11 @@ class Backbone:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
+        if is_endpoint(name):
+            raise BackboneError(
+                f"backbone {name!r} is an endpoint, which can neither be trained nor score text or tell "
+                "log-probabilities; use it for baselines and for `untrained`, or name a folder or a hub id"
+            )
         where = pick_device(device)
         if where.type == "cpu":
             _fast_cpu_products()
@@ -183,6 +189,18 @@ class Backbone:
             softcap=self.final_softcap,
             entropy_gradient=entropy_gradient,
         )
+
+
+Frozen = Backbone | Endpoint  # what baselines run on
+
+
+def load_frozen(name: str, *, device: str = "auto", dtype: str = "auto", style: Style | None = None) -> Frozen:
+    """A backbone, or the endpoint that `name` means, which has no device, dtype or style."""
+    if not is_endpoint(name):
+        return Backbone.load(name, device=device, dtype=dtype, style=style)
+    if (device, dtype, style) != ("auto", "auto", None):
+        raise ConfigError(f"backbone {name!r} is an endpoint and has no device, dtype or style; leave them out")
+    return Endpoint.load(name)
 
 
 @torch.no_grad()

@@ -185,6 +185,17 @@ class PromptTemplate:
             )
 
 
+def words(at: Position, question: Question, notes: Sequence[tuple[str, str]]) -> str:
+    """The user's words of a chat prompt, as text: for models that take no token ids. The answer prefix is left out.
+
+    notes: (label, text) of what the node reads besides the question.
+    """
+    parts = [question.text] if at.sees_question else []
+    if at.is_output and question.instruction:
+        parts.append(question.instruction)
+    return "\n".join(parts) + "".join(f"\n{label}: {text}" for label, text in notes)
+
+
 def structure(at: Position) -> str:
     """What a node is told about itself, in words: where it stands, whom it reads, who reads it. No role."""
     if at.depth == 1:

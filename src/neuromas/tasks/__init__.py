@@ -10,7 +10,7 @@ from neuromas.errors import TaskError
 from neuromas.tasks.base import SPLITS, Split, Task
 from neuromas.tasks.mmlu import SUBJECTS
 
-__all__ = ["SPLITS", "Split", "Task", "list_tasks", "load_task"]
+__all__ = ["SPLITS", "Split", "Task", "list_tasks", "load_task", "register"]
 
 _REASONING = "reasoning-gym/"
 
@@ -31,10 +31,23 @@ _TASKS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     ),
 }
 
+_REGISTERED: dict[str, tuple[Callable[..., Task], str]] = {}  # tasks of one's own in Python → (factory, line about it)
+
+
+def register(name: str, factory: Callable[..., Task], about: str = "") -> None:
+    """Make a task of one's own known as `name` to this process: to `load_task`, to recipes, and to the commands.
+
+    factory: a `Task` class, or a function that makes one; its keyword parameters are the task's options. about: one
+    line for `neuromas tasks`. Raises TaskError where the name means something else already.
+    """
+    if not name or name in _TASKS or name.endswith(".toml") or name.startswith(_REASONING):
+        raise TaskError(f"task name {name!r} means something else already; choose another one for your task")
+    _REGISTERED[name] = factory, about
+
 
 def list_tasks() -> dict[str, str]:
     """Name → one line about it, for every task that `load_task` knows by itself. Reads no data, imports nothing."""
-    return {name: entry[3] for name, entry in _TASKS.items()}
+    return {name: entry[3] for name, entry in _TASKS.items()} | {n: about for n, (_, about) in _REGISTERED.items()}
 
 
 def load_task(name: str, **options: Any) -> Task:
@@ -45,9 +58,14 @@ def load_task(name: str, **options: Any) -> Task:
     `load_task("reasoning-gym/chain_sum+products", chain_sum={"max_digits": 1}, train_size=500)`.
 
     A name that ends with `.toml` is the file of a task of one's own (`tasks/own.py`); options override what it says.
+    One written in Python is known by the name that `register` gave it.
 
     Raises TaskError for an unknown name or option.
     """
+    if name in _REGISTERED:
+        make, _ = _REGISTERED[name]
+        _check_options(name, make, 0, options)
+        return make(**options)
     if name.endswith(".toml"):  # a table of one's own
         module, factory, positional = "own", "OwnTask", (name,)
     elif name.startswith(_REASONING) and name not in _TASKS:
@@ -56,13 +74,13 @@ def load_task(name: str, **options: Any) -> Task:
         module, factory, positional, _ = _TASKS[name]
     else:
         raise _unknown(name)
-    make: Callable[..., Task] = getattr(importlib.import_module(f"neuromas.tasks.{module}"), factory)
+    make = getattr(importlib.import_module(f"neuromas.tasks.{module}"), factory)
     _check_options(name, make, len(positional), options)
     return make(*positional, **options)
 
 
 def _unknown(name: str) -> TaskError:
-    names = [*_TASKS, f"{_REASONING}<dataset>"]
+    names = [*_TASKS, *_REGISTERED, f"{_REASONING}<dataset>"]
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     close = close or [known for known in names if name.lower() in known] or names
     return TaskError(

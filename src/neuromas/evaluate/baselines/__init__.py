@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from neuromas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from neuromas.network.backbone import Backbone
+    from neuromas.network.backbone import Frozen
     from neuromas.network.forward import Limits
     from neuromas.network.sampling import Decoding
     from neuromas.tasks.base import Task
@@ -33,6 +33,9 @@ class Entry:
 
 BASELINES: dict[str, Entry] = {
     "direct": Entry("direct", "direct", "the bare backbone", "1", "-", repeats=True),
+    "untrained": Entry(
+        "direct", "untrained", "a network before any training", "the topology's (3)", "arXiv 2605.16757", repeats=True
+    ),
     "logit": Entry(
         "logit",
         "logit",
@@ -105,7 +108,7 @@ def options_of(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def load_baseline(
     name: str,
-    backbone: "Backbone",
+    backbone: "Frozen",
     task: "Task",
     limits: "Limits",
     decoding: "Decoding | None" = None,
@@ -113,9 +116,11 @@ def load_baseline(
 ) -> "System":
     """The baseline called `name` on `backbone`, unfitted. The task serves to read answers where a baseline votes.
 
-    Raises ConfigError for an unknown name or option.
+    Raises ConfigError for an unknown name or option, and for `logit` on an endpoint.
     """
     from neuromas.evaluate.baselines.chat import Chat
+    from neuromas.evaluate.baselines.endpoint import EndpointChat
+    from neuromas.network.endpoint import Endpoint
 
     if name not in BASELINES:
         close = difflib.get_close_matches(name, BASELINES, n=1)
@@ -130,7 +135,19 @@ def load_baseline(
         options["parse"] = lambda question, text: task.grade(question, text).parsed
     if "choices" in inspect.signature(make).parameters:
         options["choices"] = task.choices
-    return make(Chat(backbone, limits, decoding), **options)
+    if not isinstance(backbone, Endpoint):
+        return make(Chat(backbone, limits, decoding), **options)
+    check_endpoint(name, backbone.name)
+    return make(EndpointChat(backbone, limits, decoding), **options)
+
+
+def check_endpoint(name: str, backbone: str) -> None:
+    """Raises ConfigError where the baseline `name` needs more of a model than that it writes."""
+    if BASELINES[name].listed:
+        raise ConfigError(
+            f"{name} needs the log-probabilities of given text, which the endpoint {backbone!r} does not tell; name a "
+            "folder or a hub id, or choose another baseline"
+        )
 
 
 def _factory(name: str) -> Any:

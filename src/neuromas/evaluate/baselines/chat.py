@@ -91,7 +91,7 @@ class Chat:
         generate: Generate = generating.generate,
         bank: AdapterBank | None = None,
     ) -> None:
-        self.backbone, self.limits = backbone, limits or Limits()
+        self.name, self.backbone, self.limits = backbone.name, backbone, limits or Limits()
         self.decoding, self._generate, self.bank = decoding or Decoding(), generate, bank
 
     def ask(self, asked: Sequence[Asked], *, greedy: bool, seed: int) -> list[NodeCall]:
@@ -104,7 +104,7 @@ class Chat:
         speaker = [0 if self.bank is None else self.bank.index[a.request.role] for a in asked]
         alike: dict[tuple[int, bool], list[int]] = defaultdict(list)  # one pass has one limit and one way to decode
         for i, (_, _, request) in enumerate(asked):
-            alike[self._limit(request), greedy and not request.sampled].append(i)
+            alike[self.limit(request), greedy and not request.sampled].append(i)
         calls: dict[int, NodeCall] = {}
         for (limit, most_likely), members in alike.items():
             members.sort(key=lambda i: (speaker[i], len(prompts[i].prefix_ids), prompts[i].prefix_ids))
@@ -123,31 +123,41 @@ class Chat:
                     calls[i] = node_call(self.backbone.template, asked[i].request.stage, prompts[i], reply)
         return [calls[i] for i in range(len(asked))]
 
-    def _limit(self, request: Request) -> int:
+    def heard(self, question: Question, request: Request, call: NodeCall) -> str:
+        """What the dialogue is told of a call: an answer begins with the words put into its mouth."""
+        return question.answer_prefix * request.answering + call.text
+
+    def limit(self, request: Request) -> int:
+        """Tokens that a call may write."""
         limit = self.limits.answer_tokens if request.answering else self.limits.message_tokens
         return limit + request.extra_tokens
 
     def _render(self, asked: Asked) -> Prompt:
         """The request as the prompt of a node that reads its notes as messages (all that `compact` can express)."""
         question, _, request = asked
-        upstream = tuple(f"1.{i}" for i in range(1, len(request.notes) + 1))
-        layer = 2 if upstream else 1
-        at = Position(
-            id="out" if request.answering else f"{layer}.1",
-            layer=layer,
-            index=1,
-            width=1,
-            depth=layer if request.answering else layer + 1,
-            upstream=upstream,
-            downstream=() if request.answering else ("out",),
-            sees_question=request.sees_question,
-        )
-        messages = [Message(sender, text) for sender, (_, text) in zip(upstream, request.notes, strict=True)]
+        at = place(request)
+        messages = [Message(sender, text) for sender, (_, text) in zip(at.upstream, request.notes, strict=True)]
         wording = Wording(request.ask, tuple(label for label, _ in request.notes))
         try:
-            return self.backbone.template.render(at, question, messages, self._limit(request), wording)
+            return self.backbone.template.render(at, question, messages, self.limit(request), wording)
         except PromptError as error:
             raise PromptError(f"stage {request.stage!r}: {error}") from error
+
+
+def place(request: Request) -> Position:
+    """Where a node would stand that reads the request's notes as messages."""
+    upstream = tuple(f"1.{i}" for i in range(1, len(request.notes) + 1))
+    layer = 2 if upstream else 1
+    return Position(
+        id="out" if request.answering else f"{layer}.1",
+        layer=layer,
+        index=1,
+        width=1,
+        depth=layer if request.answering else layer + 1,
+        upstream=upstream,
+        downstream=() if request.answering else ("out",),
+        sees_question=request.sees_question,
+    )
 
 
 def converse(
@@ -167,8 +177,8 @@ def converse(
             new = [next(made) for _ in requests]
             calls[row] += new
             depth[row] += 1
-            longest[row] += max((len(call.completion_ids) for call in new), default=0)
-            heard = [question.answer_prefix * r.answering + c.text for r, c in zip(requests, new, strict=True)]
+            longest[row] += max((call.generated_tokens for call in new), default=0)
+            heard = [chat.heard(question, r, c) for r, c in zip(requests, new, strict=True)]
             try:
                 pending[row] = dialogue.send(heard)
             except StopIteration as end:
@@ -195,7 +205,7 @@ class Baseline(ABC):
 
     @property
     def name(self) -> str:
-        return f"{self.title} ({self.chat.backbone.name})"
+        return f"{self.title} ({self.chat.name})"
 
     @abstractmethod
     def dialogue(self, question: Question) -> Dialogue:

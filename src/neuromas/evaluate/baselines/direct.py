@@ -1,25 +1,76 @@
-"""Direct: the bare backbone, one call. The adapter is the untrained one (B = 0), which changes nothing."""
+"""A network without training, and its smallest case: one call to the bare backbone.
 
-from neuromas.evaluate.baselines.chat import Chat
+Adapters are the untrained ones (B = 0), which change nothing. Behind an endpoint the same calls are a dialogue.
+"""
+
+from neuromas.evaluate.baselines.chat import Baseline, Chat, Dialogue, Request
+from neuromas.evaluate.baselines.endpoint import EndpointChat
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
+from neuromas.network.prompt import structure
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
+from neuromas.types import Question, System
 
 
 class Direct(Network):
-    """One call to the frozen backbone, with the prompt that every single-node system gets."""
+    """The frozen backbone at every node; by default one call, with the prompt that every single-node system gets."""
 
-    def __init__(self, backbone: Backbone, limits: Limits, decoding: Decoding | None = None) -> None:
-        bank = Network.create("single", backbone, rank=1).adapters
-        name = f"direct ({backbone.name})"
-        super().__init__(Topology.parse("single"), backbone, bank, limits, decoding, name)
+    def __init__(
+        self,
+        backbone: Backbone,
+        limits: Limits,
+        decoding: Decoding | None = None,
+        topology: Topology | None = None,
+        title: str = "direct",
+    ) -> None:
+        shape = topology or Topology.parse("single")
+        bank = Network.create(shape, backbone, rank=1).adapters
+        super().__init__(shape, backbone, bank, limits, decoding, f"{title} ({backbone.name})")
 
     @property
     def trainable_parameters(self) -> int:
         return 0
 
 
-def direct(chat: Chat) -> Direct:
+class Spoken(Baseline):
+    """The same as a dialogue: a stage is a layer, and a request tells its node where it stands."""
+
+    title = "direct"
+
+    def __init__(self, chat: Chat, topology: Topology, title: str = "direct") -> None:
+        super().__init__(chat)
+        self.topology, self._title = topology, title
+
+    @property
+    def name(self) -> str:
+        return f"{self._title} ({self.chat.name})"
+
+    def dialogue(self, question: Question) -> Dialogue:
+        said: dict[str, str] = {}
+        for layer in self.topology.layers:
+            replies = yield [self._request(node, said) for node in layer]
+            said |= zip(layer, replies, strict=True)
+        return said[self.topology.output]
+
+    def _request(self, node: str, said: dict[str, str]) -> Request:
+        at = self.topology.position(node)
+        notes = tuple((f"Message from node {u}", said[u]) for u in at.upstream)
+        return Request(node, structure(at), notes, answering=at.is_output, sees_question=at.sees_question)
+
+
+def direct(chat: Chat) -> System:
     """The baseline as `load_baseline` makes it."""
-    return Direct(chat.backbone, chat.limits, chat.decoding)
+    return _bare(chat, Topology.parse("single"), "direct")
+
+
+def untrained(chat: Chat, topology: str | int | list[int] = "2") -> System:
+    """Likewise, of any shape; a lone width may come as a number, as options of a command do."""
+    shape = Topology.parse(str(topology) if isinstance(topology, int) else topology)
+    return _bare(chat, shape, f"untrained {shape.name}")
+
+
+def _bare(chat: Chat, topology: Topology, title: str) -> System:
+    if isinstance(chat, EndpointChat):
+        return Spoken(chat, topology, title)
+    return Direct(chat.backbone, chat.limits, chat.decoding, topology, title)

@@ -69,7 +69,7 @@ class Fitted(Baseline):
 
     def save(self, path: Path) -> None:
         """Write the state and what it cost, whole or not at all."""
-        identity = {"format": FORMAT, "baseline": self.title, "backbone": self.chat.backbone.name}
+        identity = {"format": FORMAT, "baseline": self.title, "backbone": self.chat.name}
         write_json(path, identity | {"task": self.fit_task, "cost": asdict(self.fit_cost), "state": self.state()})
 
     def load(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class Fitted(Baseline):
             found = {key: saved[key] for key in ("format", "baseline", "backbone", "task", "cost", "state")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{damaged} ({error!r})") from error
-        for key, value in {"format": FORMAT, "baseline": self.title, "backbone": self.chat.backbone.name}.items():
+        for key, value in {"format": FORMAT, "baseline": self.title, "backbone": self.chat.name}.items():
             if found[key] != value:
                 raise CheckpointError(
                     f"state {str(path)!r} has {key} {found[key]!r}, not {value!r}; give another file or fit again"

@@ -1,0 +1,162 @@
+"""A frozen model behind an OpenAI-compatible endpoint: it writes, and that is all that it can be asked for.
+
+Named `openai:http://host:port/v1#model`. Baselines and untrained networks run on it; there are no weights to train,
+no log-probabilities of given text, and no word can be put into its mouth. Needs no torch.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, ValidationError
+
+from neuromas.errors import BackboneError
+
+PREFIX = "openai:"
+KEY = "NEUROMAS_ENDPOINT_KEY"  # the only place a key is read from; names are written into files, so none holds one
+_FORM = f"write {PREFIX}http://host:port/v1#model"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One completion that is asked for."""
+
+    system: str
+    user: str
+    tokens: int  # the most that may be written
+    temperature: float  # 0 for the most likely text
+    top_p: float
+    seed: int  # not negative; an endpoint may honour it
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back, with the tokens as the endpoint counts them."""
+
+    text: str
+    prompt_tokens: int
+    generated_tokens: int
+    truncated: bool  # the limit ended it
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+
+
+class _Completion(BaseModel):
+    """The part of a chat completion that is read; an endpoint is not trusted to send one."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage
+
+
+def is_endpoint(name: str) -> bool:
+    """Whether a backbone's name means an endpoint."""
+    return name.startswith(PREFIX)
+
+
+class Endpoint:
+    """The model at an address. Calls of one `complete` run side by side, `at_once` at a time.
+
+    A call that meets 408, 409, 429, 5xx, a timeout or a broken connection is tried again up to `retries` times, after
+    half a second, then twice as long each time up to 8, or after what `Retry-After` says; the client does that.
+    """
+
+    def __init__(
+        self, name: str, *, key: str | None = None, at_once: int = 16, retries: int = 6, seconds: float = 120.0
+    ) -> None:
+        """seconds: most time of one try. Raises `BackboneError` for a name that is no endpoint's."""
+        address, self.model = _parts(name)
+        self.name, self.at_once, self._key = name, at_once, key or ""
+        try:
+            from openai import OpenAI
+        except ImportError as error:
+            raise BackboneError(
+                f"backbone {name!r} needs the package openai; install with: pip install 'neuromas[endpoint]'"
+            ) from error
+        # without a key of its own the client would take one that is meant for another address
+        self._client = OpenAI(base_url=address, api_key=key or "none", max_retries=retries, timeout=seconds)
+
+    @classmethod
+    def load(cls, name: str) -> "Endpoint":
+        """The endpoint called `name`, with the key from the environment, where there is one."""
+        return cls(name, key=os.environ.get(KEY) or None)
+
+    def complete(self, calls: Sequence[Call]) -> list[Reply]:
+        """A reply for each call, in order. `BackboneError` for the first that fails for good; the rest is dropped."""
+        with ThreadPoolExecutor(self.at_once) as pool:
+            pending = [pool.submit(self._one, call) for call in calls]
+            try:
+                return [reply.result() for reply in pending]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _one(self, call: Call) -> Reply:
+        from openai import OpenAIError
+
+        how: dict[str, Any] = {"temperature": call.temperature}
+        if call.temperature > 0:
+            how |= {"seed": call.seed} | ({"top_p": call.top_p} if call.top_p < 1 else {})
+        try:
+            raw = self._client.chat.completions.with_raw_response.create(
+                model=self.model,
+                messages=[{"role": "system", "content": call.system}, {"role": "user", "content": call.user}],
+                max_tokens=call.tokens,
+                **how,
+            )
+            found = _Completion.model_validate_json(raw.content)
+        except OpenAIError as error:
+            raise BackboneError(f"backbone {self.name!r} did not answer: {self._say(error)}") from None
+        except ValidationError as error:
+            wrong = ", ".join(sorted({".".join(map(str, item["loc"])) or "the whole" for item in error.errors()}))
+            raise BackboneError(
+                f"backbone {self.name!r} sent no chat completion that can be read (wrong: {wrong}); check that the "
+                "address is that of an OpenAI-compatible API, with /v1 where it needs it, and that it reports usage"
+            ) from None
+        first = found.choices[0]
+        used = found.usage
+        return Reply(
+            first.message.content or "", used.prompt_tokens, used.completion_tokens, first.finish_reason == "length"
+        )
+
+    def _say(self, error: Exception) -> str:
+        """What went wrong and what to do, in one line, without the key, whatever the endpoint said."""
+        said = " ".join(str(error).split())
+        said = said.replace(self._key, "[key]") if self._key else said
+        said = "".join(c for c in said if c.isprintable())[:300]
+        status = getattr(error, "status_code", None)
+        if status in (401, 403):
+            return f"{said}; set {KEY} to a key that it takes"
+        if status == 404:
+            return f"{said}; check the address and the model's name ({self.model!r})"
+        if status is None:
+            return f"{said}; check that it is running and can be reached"
+        return f"{said}; it was asked for {self.model!r}" if status < 500 else f"{said}; it failed, try again later"
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Address and model of an endpoint's name."""
+    try:
+        at = urlsplit(name.removeprefix(PREFIX))
+        at.port  # noqa: B018  raises where it is no number
+    except ValueError as error:
+        raise BackboneError(f"backbone {name!r}: {error}; {_FORM}") from error
+    if at.username is not None or at.password is not None or at.query:
+        raise BackboneError(f"a backbone's name holds no key, since it is written into files; set {KEY}, and {_FORM}")
+    if not is_endpoint(name) or at.scheme not in ("http", "https") or not at.hostname or not at.fragment:
+        raise BackboneError(f"backbone {name!r} is no address with a model; {_FORM}")
+    return f"{at.scheme}://{at.netloc}{at.path}", at.fragment

@@ -1,0 +1,117 @@
+"""Baselines and untrained networks on an endpoint: what it is asked, and who may not use one."""
+
+from typing import Any
+
+import pytest
+
+from endpoints import Answer, completion, faking
+from helpers import CHATML, byte_tokenizer, make_backbone
+from neuromas.compare.spec import Spec
+from neuromas.errors import BackboneError, ConfigError
+from neuromas.evaluate.baselines import BASELINES, load_baseline
+from neuromas.evaluate.baselines.chat import Chat
+from neuromas.evaluate.baselines.direct import Spoken, untrained
+from neuromas.evaluate.baselines.endpoint import EndpointChat
+from neuromas.evaluate.baselines.moa import MixtureOfAgents
+from neuromas.network.backbone import Backbone, load_frozen
+from neuromas.network.endpoint import Endpoint
+from neuromas.network.forward import Limits, Network
+from neuromas.network.prompt import PromptTemplate, structure, words
+from neuromas.network.sampling import Decoding
+from neuromas.network.topology import Topology
+from neuromas.tasks import load_task
+from neuromas.types import Message, Question
+
+QUESTION = Question("q", "What is 1+1?", "2", instruction="Reply with a number.", answer_prefix="It is ")
+
+
+def test_the_words_of_a_call_are_those_of_a_local_chat_prompt() -> None:
+    tokenizer = byte_tokenizer(CHATML)
+    template = PromptTemplate(tokenizer, "chat", 4096)
+    topology = Topology.parse("2-1@first")
+    for node in topology.nodes:
+        at = topology.position(node)
+        said = [(f"Message from node {u}", f"I am {u}") for u in at.upstream]
+        prompt = template.render(
+            at, QUESTION, [Message(u, text) for u, (_, text) in zip(at.upstream, said, strict=True)], 8
+        )
+        read = tokenizer.decode(prompt.prefix_ids + prompt.own_ids)
+        turns = [f"system\n{structure(at)}", f"user\n{words(at, QUESTION, said)}"]
+        begun = QUESTION.answer_prefix if at.is_output else ""
+        assert read == "".join(f"<|im_start|>{turn}<|im_end|>\n" for turn in turns) + "<|im_start|>assistant\n" + begun
+
+
+def test_an_untrained_network_as_a_dialogue_is_the_network() -> None:
+    backbone, limits, how = make_backbone(style="plain"), Limits(5, 5), Decoding(temperature=0.9)
+    topology = Topology.parse("2-1+skip")
+    network = Network.create(topology, backbone, limits=limits, decoding=how)
+    for greedy in (True, False):
+        (mine,) = Spoken(Chat(backbone, limits, how), topology).answer([QUESTION], greedy=greedy, seed=3)
+        (theirs,) = network.answer([QUESTION], greedy=greedy, seed=3)
+        assert mine.answer == theirs.answer and mine.sequential_calls == theirs.sequential_calls == 3
+        assert [(c.node, c.text) for c in mine.calls] == [(c.node, c.text) for c in theirs.calls]
+
+
+def test_messages_go_along_the_edges_and_tokens_are_the_endpoints_own() -> None:
+    def script(asked: dict[str, Any], before: int) -> Answer:
+        system = asked["messages"][0]["content"]
+        return completion("two" if "final answer" in system else f"heard {system[13:16]}", completion_tokens=before + 1)
+
+    with faking(script) as (fake, name):
+        chat = EndpointChat(Endpoint(name), Limits(7, 9))
+        (trace,) = untrained(chat, "2").answer([QUESTION])
+    assert [c.node for c in trace.calls] == ["1.1", "1.2", "out"]
+    system, user = fake.texts[2]
+    assert system.startswith("You are node out") and user == (
+        "What is 1+1?\nReply with a number.\nMessage from node 1.1: heard 1.1\nMessage from node 1.2: heard 1.2"
+    )
+    assert all("number" not in user for _, user in fake.texts[:2]), "the instruction is the answering node's alone"
+    assert trace.answer == "two", "no prefix is put before what the model did not begin with it"
+    assert (trace.prompt_tokens, trace.generated_tokens) == (33, 1 + 2 + 3)
+    assert trace.sequential_tokens == 2 + 3 and trace.sequential_calls == 2
+    assert [a["max_tokens"] for a in fake.asked] == [7, 7, 9]
+    assert {a["model"] for a in fake.asked} == {"org/model"} and {a["temperature"] for a in fake.asked} == {0.0}
+
+
+def test_each_sample_has_a_seed_of_its_own_and_the_same_one_again() -> None:
+    with faking(lambda asked, before: completion("2")) as (fake, name):
+        chat = EndpointChat(Endpoint(name), Limits(7, 9), Decoding(temperature=0.7, top_p=0.9))
+        for _ in range(2):
+            untrained(chat, "1").answer([QUESTION], greedy=False, seed=1, rollouts=2)
+    seeds = [a["seed"] for a in fake.asked]
+    assert len(set(seeds)) == 4 and sorted(seeds[:4]) == sorted(seeds[4:]) and max(seeds) < 2**31
+    assert {(a["temperature"], a["top_p"]) for a in fake.asked} == {(0.7, 0.9)}
+
+
+def test_proposals_are_sampled_in_greedy_evaluation_and_the_synthesis_is_not() -> None:
+    with faking(lambda asked, before: completion("2")) as (fake, name):
+        MixtureOfAgents(EndpointChat(Endpoint(name)), agents=3).answer([QUESTION])
+    assert [a["temperature"] for a in fake.asked] == [1.0, 1.0, 1.0, 0.0]
+    assert len({a["seed"] for a in fake.asked[:3]}) == 3
+
+
+@pytest.mark.parametrize("name", [n for n, e in BASELINES.items() if not e.listed])
+def test_every_baseline_that_only_writes_runs_on_an_endpoint(name: str) -> None:
+    task = load_task("compositional", train_size=20, validation_size=10, test_size=10)
+    with faking(lambda asked, before: completion("1: 2. The answer is 3")) as (fake, backbone):
+        system = load_baseline(name, load_frozen(backbone), task, Limits(20, 20))
+        traces = system.answer(task.questions("test")[:2])
+    assert len(traces) == 2 and sum(len(t.calls) for t in traces) == len(fake.asked)
+    assert all(t.generated_tokens == 3 * len(t.calls) for t in traces) and backbone in system.name
+
+
+def test_what_needs_weights_or_log_probabilities_says_so() -> None:
+    name = "openai:http://127.0.0.1:1/v1#m"
+    with pytest.raises(BackboneError, match="neither be trained nor score text"):
+        Backbone.load(name)
+    task = load_task("compositional", train_size=20, validation_size=10, test_size=10)
+    with pytest.raises(ConfigError, match="log-probabilities"):
+        load_baseline("logit", load_frozen(name), task, Limits())
+    with pytest.raises(ConfigError, match="no device, dtype or style"):
+        load_frozen(name, device="cpu")
+    shared = {"backbone": {"name": name}, "tasks": [{"name": "compositional"}]}
+    with pytest.raises(ConfigError, match=r"systems\.net is trained"):
+        Spec.make({**shared, "systems": {"net": {"topology": "2"}}})
+    with pytest.raises(ConfigError, match="log-probabilities"):
+        Spec.make({**shared, "systems": {"logit": {}}})
+    assert Spec.make({**shared, "systems": {"moa": {}}}).backbone.name == name

@@ -1,0 +1,36 @@
+"""MkDocs hook: pages of the site that stand outside docs/, with links that lead where they lead in the repository."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+PAGES = {"index.md": "README.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
+PAGES |= {"benchmarks/README.md": "benchmarks/README.md"}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add those pages, and the plots that they show."""
+    for name, source in PAGES.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, name, content=without_folder(text, "docs/")))
+    for plot in sorted((ROOT / "benchmarks" / "results").glob("*.png")):
+        name = plot.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, name, content=plot.read_bytes()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Links out of docs/ lead to the pages added above; a link to a folder leads to its figures."""
+    if "/" not in page.file.src_uri:
+        markdown = without_folder(markdown, "../")
+    if page.file.src_uri == "results/README.md":
+        markdown = re.sub(r"\]\((\w[\w-]*)\)", r"](\1/final.json)", markdown)
+    return markdown
+
+
+def without_folder(text: str, folder: str) -> str:
+    """Markdown whose links and pictures no longer begin with `folder`."""
+    return re.sub(rf'(\]\(|src="){re.escape(folder)}', r"\1", text)
