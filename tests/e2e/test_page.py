@@ -157,9 +157,8 @@ def test_long_messages_push_no_node_out_of_sight(browser: Any) -> None:
         page.get_by_role("button", name="Ask").click()
         page.locator(".node.done[data-id='out']").wait_for()
         right = page.locator("#graph").evaluate("e => e.getBoundingClientRect().right")
-        assert all(
-            box["x"] + box["width"] <= right for box in map(lambda n: n.bounding_box(), page.locator(".node").all())
-        )
+        boxes = [node.bounding_box() for node in page.locator(".node").all()]
+        assert all(box["x"] + box["width"] <= right for box in boxes)
         watched.context.close()
 
 
