@@ -235,11 +235,22 @@ def test_watching_follows_a_run_that_goes_on_and_grows(browser: Any, run: Path, 
         assert page.locator(".node .id").all_inner_texts() == ["1.1", "1.2", "2.1", "out"]
         with (young / "metrics.jsonl").open("a") as file:
             file.writelines(lines[3:])
+        call = {"node": "1.3", "text": "new", "truncated": False}
+        sample = {
+            "step": 7,
+            "split": "validation",
+            "question": "q",
+            "reward": 1.0,
+            "trace": {"answer": "", "calls": [call]},
+        }
+        with (young / "samples.jsonl").open("a") as file:
+            file.write(json.dumps(sample) + "\n")
         grown = young / "checkpoints/step-000006"
         grown.mkdir(parents=True)
         write(grown / "topology.json", Topology.parse("3-1").to_dict())
         page.get_by_text("trained, 6 steps").wait_for(timeout=10_000)
         assert page.locator(".node .id").all_inner_texts() == ["1.1", "1.2", "1.3", "2.1", "out"]
         assert page.get_by_role("slider", name="Entropy").get_attribute("aria-valuemax") == "6"
+        assert page.locator("#sample-node option").all_inner_texts() == ["all nodes", "1.1", "1.2", "1.3", "2.1", "out"]
         assert watched.errors == []
         watched.context.close()

@@ -22,6 +22,9 @@ function fill(element, attributes, children) {
 
 export const byId = (id) => document.getElementById(id);
 
+/** Names of nodes as one counts: 1.1, 1.2, 2.1, 10.1, out. */
+export const inOrder = new Intl.Collator("en", { numeric: true }).compare;
+
 export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
 /** A change of accuracy, in points, with its sign. */
