@@ -285,7 +285,7 @@ def _optimizer(config: RunConfig, network: Trained) -> NodeAdamW:
 def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -> tuple[Trained, Task, RunConfig]:
     """The network, or team, of a finished or running run: "best" (on validation) or "last"."""
     config = saved_config(run)
-    folder = run / "best" if which == "best" and (run / "best").exists() else checkpoint.newest(run / "checkpoints")
+    folder = checkpoint.chosen(run, which)
     if folder is None:
         raise CheckpointError(f"{run} holds no checkpoint yet; wait for its first step")
     network, task = build(config, backbone, checkpoint.topology_of(folder) if config.method == "neuromas" else None)
