@@ -15,7 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Lower ranks know nothing of higher ones. Packages of one rank stand side by side, but for the pairs in BESIDE.
 RANKS = {"types": 0, "config": 0, "errors": 0, "files": 0, "network": 1, "tasks": 1}
-RANKS |= {"train": 2, "evaluate": 2, "analysis": 2, "compare": 3, "serve": 3, "cli": 4}
+RANKS |= {"train": 2, "evaluate": 2, "analysis": 2, "compare": 3, "plan": 3, "serve": 3, "cli": 4}
 BESIDE = {("config", "errors"), ("files", "errors"), ("train", "evaluate"), ("analysis", "evaluate")}
 
 MAX_FILE, MAX_FUNCTION, MAX_STORY = 300, 60, 100

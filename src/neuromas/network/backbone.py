@@ -80,7 +80,7 @@ class Backbone:
         if where.type == "cpu":
             _fast_cpu_products()
         kind = _pick_dtype(dtype, where)
-        source = _locate(name)
+        source = locate(name)
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
@@ -94,7 +94,7 @@ class Backbone:
         finally:
             if bars:
                 logging.enable_progress_bar()
-        return cls(name, model.to(where), tokenizer, style or _declared_style(source))
+        return cls(name, model.to(where), tokenizer, style or declared_style(source))
 
     @property
     def device(self) -> torch.device:
@@ -221,7 +221,7 @@ def _fast_cpu_products() -> None:
         torch.set_float32_matmul_precision("medium")
 
 
-def _locate(name: str) -> str:
+def locate(name: str) -> str:
     if name == "tiny":
         return str(TINY_FOLDER)
     if name == "smollm2-135m":
@@ -233,7 +233,7 @@ def _locate(name: str) -> str:
     return name
 
 
-def _declared_style(source: str) -> Style | None:
+def declared_style(source: str) -> Style | None:
     """A folder may say which prompt style its model was trained on."""
     file = Path(source) / "neuromas.json"
     return json.loads(file.read_text())["prompt_style"] if file.is_file() else None
