@@ -19,6 +19,7 @@ from neuromas.types import NodeCall, Question, Trace
 
 Clock = Callable[[], float]
 WARM = 40_000_000  # bytes that libraries take when they are first used, measured here
+_SLOW = 2.0  # seconds of the small measurement beyond which the larger one asks one question only
 _LARGE = 2048  # tokens replayed at most in the larger of two measurements
 
 
@@ -36,12 +37,13 @@ def calibrate(
 
     clock: of the measurement; `time.process_time` where other work disturbs.
     """
-    base = max(0, resident_bytes() - model.parameters * network.backbone.model.dtype.itemsize) + WARM
+    base = base_bytes(network, model)
     network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
     G = config.train.rollouts
-    network.forward(questions[:1], rollouts=1, seed=0, step=1)  # the first pass of a process costs more
+    network.forward(questions[:1], rollouts=1, seed=0)  # the first pass of a process costs more
     small = _measured(config, network, questions[:1], max(1, G // 4), clock)
-    large = _measured(config, network, questions[:2], G, clock)
+    more = questions[:2] if small.sample + small.update < _SLOW else questions[:1]
+    large = _measured(config, network, more, G, clock)
     sample = _line(
         (arithmetic.sample_passes(small.work), arithmetic.sample_flops(model, small.work), small.sample),
         (arithmetic.sample_passes(large.work), arithmetic.sample_flops(model, large.work), large.sample),
@@ -51,6 +53,11 @@ def calibrate(
         (1, arithmetic.update_flops(model, large.replayed), large.update),
     )
     return Calibration(Rates(*sample, *update), large.writes, base)
+
+
+def base_bytes(network: Network, model: Model) -> int:
+    """What this process holds beside the backbone's weights, once it has built a network and not yet used it."""
+    return max(0, resident_bytes() - model.parameters * network.backbone.dtype.itemsize) + WARM
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class _Measured:
 
 def _measured(config: RunConfig, network: Network, questions: Sequence[Question], G: int, clock: Clock) -> _Measured:
     start = clock()
-    traces = network.forward(questions, rollouts=G, seed=0, step=1)
+    traces = network.forward(questions, rollouts=G, seed=0)
     sampled = clock()
     turns = turns_of(network, traces)
     part = turns

@@ -25,7 +25,7 @@ from neuromas.plan.work import BYTES, Pass, Work
 
 STATE_BYTES = 16  # of a trainable parameter: itself, its gradient, two moments, float32
 DRAWN = 1 << 19  # logits drawn from at once on a CPU (network/sampling.py)
-HOLES = 1.5  # what a heap holds for each byte that autograd keeps; measured here, see docs/scale.md
+HOLES = 1.7  # bytes of heap for each byte that autograd keeps; 1.4 to 2.05 measured here, see docs/scale.md
 HOLES_ACCELERATOR = 1.1  # assumed: torch's caching allocator; not measured
 
 

@@ -17,8 +17,6 @@ from neuromas.tasks import load_task
 from neuromas.train.schedule import Schedule
 from neuromas.train.stages import stages_of
 
-QUESTIONS = 32  # whose prompts are measured
-
 
 @dataclass(frozen=True)
 class Report:
@@ -81,19 +79,17 @@ def plan(
     if config.method != "neuromas":
         raise ConfigError(f"method is {config.method!r}, but only networks can be planned (method 'neuromas')")
     model, topology, notes = model_of(config.backbone.name), stages_of(config)[-1].topology, [*_notes(config)]
-    dtype = config.backbone.dtype
-    dtype = dtype if dtype != "auto" else "float32" if device.kind == "cpu" else "bfloat16"
     limits = _limits(config, topology)
-    longest = _work(config, topology, device, dtype, limits, prompt_tokens, worst=True)
-    expected = _work(config, topology, device, dtype, limits, prompt_tokens, worst=False)
+    longest = _work(config, topology, device, limits, prompt_tokens, worst=True)
+    expected = _work(config, topology, device, limits, prompt_tokens, worst=False)
     base = RUNTIME_BYTES if device.kind == "cpu" else CONTEXT_BYTES
-    rates = stated_rates(model, device, dtype)
+    rates = stated_rates(model, device, longest.dtype)
     if device.kind == "cpu" and calibrated and prompt_tokens is None:
         try:
             network, task = build(config, topology=topology)
             found = calibrate(config, network, model, Schedule(task.questions("train"), config).questions(1))
             rates, base = found.rates, found.base
-            expected = _work(config, topology, device, dtype, found.writes, prompt_tokens, worst=False)
+            expected = expected_work(config, topology, device, found.writes)
         except BackboneError as error:
             notes.append(f"not calibrated: {error}")
     elif rates is None:
@@ -123,11 +119,15 @@ def _limits(config: RunConfig, topology: Topology) -> dict[str, float]:
     return {n: float(answer if n == topology.output else s.message_tokens) for n in topology.nodes}
 
 
+def expected_work(config: RunConfig, topology: Topology, device: Device, writes: dict[str, float]) -> Work:
+    """A step whose nodes write as many tokens as `writes` says, to the mean prompt of its first questions."""
+    return _work(config, topology, device, writes, None, worst=False)
+
+
 def _work(
     config: RunConfig,
     topology: Topology,
     device: Device,
-    dtype: str,
     writes: dict[str, float],
     prompt_tokens: int | None,
     worst: bool,
@@ -138,6 +138,8 @@ def _work(
         task = load_task(config.task.name, **config.task.options)
         asked = Schedule(task.questions("train"), config).questions(1)
         turns = rendered_turns(topology, _template(config), asked, writes, worst)
+    dtype = config.backbone.dtype
+    dtype = dtype if dtype != "auto" else "float32" if device.kind == "cpu" else "bfloat16"
     return work_of(config, topology, turns, dtype, device.kind)
 
 

@@ -179,7 +179,7 @@ class Run:
         progress = Progress() if newest is None else checkpoint.progress_of(newest, len(stages))
         network, task = build(config, backbone, stages[progress.stage].topology)
         network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
-        optimizer = _optimizer(config, network)
+        optimizer = optimizer_of(config, network)
         if newest is None:  # new, or killed before its first step was saved
             for old in LOGS:
                 (out / old).unlink(missing_ok=True)
@@ -212,7 +212,7 @@ class Run:
             assert isinstance(self.network, Network)
             init, state = self.stage.settings.init, self.optimizer.tensors()
             self.network = transplant(self.network, self.stage.growth, init, self.config.seed)
-            self.optimizer = _optimizer(self.config, self.network)
+            self.optimizer = optimizer_of(self.config, self.network)
             self.optimizer.fill(state)
             self.progress.lineage.append(lineage(self.stage, self.progress.step))
         start = self.progress.stage_start
@@ -259,7 +259,7 @@ class Run:
         checkpoint.prune(folder, self.config.train.keep_checkpoints, self.out / "best")
 
 
-def _optimizer(config: RunConfig, network: Trained) -> NodeAdamW:
+def optimizer_of(config: RunConfig, network: Trained) -> NodeAdamW:
     t = config.train
     return NodeAdamW(network.adapters, network.extras, betas=t.betas, weight_decay=t.weight_decay)
 
