@@ -43,7 +43,7 @@ def advise(model: Model, work: Work, base: int, limit: int) -> tuple[list[Change
 
     Where no list of changes suffices, the last peak is above the limit still.
     """
-    peak = lambda w: memory(model, w, base).peak
+    peak = lambda w: memory(model, w, base, most=True).peak
     changes: list[Change] = []
     for field in [*_COSTS, *_COSTS]:  # twice: a later change can make an earlier one worth it
         best = work
@@ -98,7 +98,7 @@ def room(model: Model, work: Work, base: int, limit: int) -> dict[str, int]:
         "tokens": (max(turn.writes for turn in work.turns), with_tokens),
         "micro_tokens": (work.micro_tokens, lambda n: replace(work, micro_tokens=n)),
     }
-    fits = lambda w: memory(model, w, base).peak <= limit
+    fits = lambda w: memory(model, w, base, most=True).peak <= limit
     return {name: _largest(now, lambda n, made=made: fits(made(n))) for name, (now, made) in settings.items()}
 
 

@@ -15,7 +15,8 @@ The first two are held throughout; of the others the largest counts. On a CPU at
 model's dtype. tests/unit/test_plan.py holds `kept` against what autograd really keeps.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 
 from neuromas.network.head import CHUNK
 from neuromas.network.packed import SHORT
@@ -54,10 +55,15 @@ class Memory:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"peak": self.peak, "phase": self.phase}
 
 
-def memory(model: Model, work: Work, base: int) -> Memory:
-    """What one step of `work` needs on its device."""
+def memory(model: Model, work: Work, base: int, *, most: bool = False) -> Memory:
+    """What one step of `work` needs on its device.
+
+    most: whatever rows the update leaves out. Rows of no advantage are skipped, so a group can have fewer rows, and batches
+    of smaller groups can hold more; then more rollouts never need less.
+    """
     on_cpu = work.device == "cpu"
-    replays = list(work.replays())
+    steps = [replace(work, rollouts=g) for g in group_sizes(work.rollouts)] if most else [work]
+    replays = {replay for step in steps for replay in step.replays()}
     return Memory(
         base=base,
         weights=model.parameters * work.value_bytes,
@@ -67,6 +73,16 @@ def memory(model: Model, work: Work, base: int) -> Memory:
         update=max(updating(model, work, replay) for replay in replays),
         measure=scratch(model, work, work.measured()) + head(model, work, work.measured().scored, gradient=False),
     )
+
+
+def group_sizes(rollouts: int) -> Iterator[int]:
+    """Sizes that stand for all up to `rollouts`: each to 16, then powers of two and the middles between them."""
+    size = 1
+    while True:
+        yield size
+        if size >= rollouts:
+            return
+        size += 1 if size < 16 else 1 << (size.bit_length() - 2)
 
 
 def sampling(model: Model, work: Work, layer: int) -> int:

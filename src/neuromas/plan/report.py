@@ -102,11 +102,11 @@ def plan(
         expected=expected,
         longest=longest,
         expected_memory=memory(model, expected, base),
-        longest_memory=memory(model, longest, base),
+        longest_memory=memory(model, longest, base, most=True),
         seconds=None if rates is None else seconds(model, expected, rates),
         rates=rates,
         changes=changes,
-        fits_changed=memory(model, changed, base).peak <= device.memory,
+        fits_changed=memory(model, changed, base, most=True).peak <= device.memory,
         room=room(model, longest, base, device.memory),
         notes=notes,
     )
