@@ -87,8 +87,7 @@ def measured(recipe: Path, settings: Line, steps: int, threads: int) -> Line:
         laps.append(lap | tokens | {"phases_wall": result.metrics["seconds"]})
     peak = peak_bytes()
 
-    questions = method.schedule.questions(1)
-    found = calibrate(config, network, model, questions, time.process_time)
+    found = calibrate(config, network, task, model, time.process_time)
     work = expected_work(config, network.topology, device_of(None), found.writes)
     predicted, taken = memory(model, work, base), seconds(model, work, found.rates)
     return {

@@ -76,7 +76,7 @@ def test_sampling_holds_keys_and_values_of_all_rows_and_their_logits() -> None:
     cache = 2 * 2 * 2 * (3 + 4 * 7) * 2 * 4
     slots, scores = 2 * (3 + 4 * 4), 2 * (9 + 16 * 7)
     scratch = 2 * 38 * 4 * 4 + max(3 * 38 * 8 * 4, 4 * (slots * (2 * 4 + 2 * 2) + 3 * 2 * scores))
-    assert sampling(MODEL, WORK, 1) == cache + max(scratch, 8 * 10 * 4 + 2 * 4 * 8 * 10)
+    assert sampling(MODEL, WORK, 1) == round(1.6 * (cache + max(scratch, 8 * 10 * 4 + 2 * 4 * 8 * 10)))
 
 
 def test_a_head_holds_one_chunk_of_logits_and_two_states_a_token() -> None:
@@ -175,7 +175,7 @@ def test_suggestions_make_it_fit(limit: float) -> None:
 def test_nothing_is_suggested_where_it_fits_and_all_where_nothing_helps() -> None:
     assert advise(SMOLLM2, NAVIGATE, 0, 10**12)[0] == []
     changes, work = advise(SMOLLM2, NAVIGATE, 0, 10**8)
-    assert {c.setting for c in changes} >= {"train.micro_tokens", "train.gradient_checkpointing", "backbone.dtype"}
+    assert {c.setting for c in changes} >= {"train.micro_tokens", "train.rollouts", "backbone.dtype"}
     assert memory(SMOLLM2, work, 0, most=True).peak > 10**8
 
 

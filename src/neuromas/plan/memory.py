@@ -26,8 +26,10 @@ from neuromas.plan.work import BYTES, Pass, Work
 
 STATE_BYTES = 16  # of a trainable parameter: itself, its gradient, two moments, float32
 DRAWN = 1 << 19  # logits drawn from at once on a CPU (network/sampling.py)
-HOLES = 1.7  # bytes of heap for each byte that autograd keeps; 1.4 to 2.05 measured here, see docs/scale.md
-HOLES_ACCELERATOR = 1.1  # assumed: torch's caching allocator; not measured
+# What an allocator holds for each byte in use at the peak. On a CPU the C library's heap, which temporary tensors leave with
+# holes, more of them where passes of different sizes follow each other: measured here, see docs/scale.md. On an accelerator
+# torch's caching allocator: assumed.
+HOLES = {"cpu": (1.6, 1.95), "cuda": (1.1, 1.2)}  # one pass an update; several
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,14 @@ def memory(model: Model, work: Work, base: int, *, most: bool = False) -> Memory
     """
     on_cpu = work.device == "cpu"
     steps = [replace(work, rollouts=g) for g in group_sizes(work.rollouts)] if most else [work]
-    replays = {replay for step in steps for replay in step.replays()}
+    replays = [(step, list(step.replays())) for step in steps]
     return Memory(
         base=base,
         weights=model.parameters * work.value_bytes,
         adapters=STATE_BYTES * work.adapters * model.adapter_parameters(work.targets, work.rank),
         load=model.parameters * BYTES[model.stored] if on_cpu and model.stored != work.dtype else 0,
         sample=max(sampling(model, work, n) for n in range(len(work.layers()))) + laid_out(model, work),
-        update=max(updating(model, work, replay) for replay in replays),
+        update=max(updating(model, step, replay, len(passes)) for step, passes in replays for replay in set(passes)),
         measure=scratch(model, work, work.measured()) + head(model, work, work.measured().scored, gradient=False),
     )
 
@@ -91,9 +93,10 @@ def sampling(model: Model, work: Work, layer: int) -> int:
     rows, longest = len(turns) * work.rows, max(turn.writes for turn in turns)
     own = first.rows * (first.own + longest)
     cache = 2 * model.layers * first.groups * (first.prefix + own) * _kv_width(model) * _attention_bytes(work)
+    slack = HOLES[work.device][0]
     drawn = min(rows * model.vocabulary, DRAWN) if work.device == "cpu" else rows * model.vocabulary
     logits = rows * model.vocabulary * work.value_bytes + 2 * 4 * drawn
-    return cache + max(scratch(model, work, first), logits)
+    return round(slack * (cache + max(scratch(model, work, first), logits)))
 
 
 def laid_out(model: Model, work: Work) -> int:
@@ -104,13 +107,13 @@ def laid_out(model: Model, work: Work) -> int:
     return (model.layers * model.layer_weights + model.head_weights) * work.value_bytes
 
 
-def updating(model: Model, work: Work, replay: Pass) -> int:
-    """Forward and backward of one micro-batch."""
+def updating(model: Model, work: Work, replay: Pass, passes: int) -> int:
+    """Forward and backward of one micro-batch, of `passes`."""
     layers = 1 if work.checkpointing else model.layers
     inputs = model.layers * replay.tokens * model.width * work.value_bytes if work.checkpointing else 0
     last = replay.tokens * model.width * 4
     held = layers * kept(model, work, replay) + inputs + last
-    slack = HOLES if work.device == "cpu" else HOLES_ACCELERATOR
+    slack = HOLES[work.device][passes > 1]
     return round(slack * held) + scratch(model, work, replay) + head(model, work, replay.scored, gradient=True)
 
 

@@ -87,8 +87,10 @@ def plan(
     if device.kind == "cpu" and calibrated and prompt_tokens is None:
         try:
             network, task = build(config, topology=topology)
-            found = calibrate(config, network, model, Schedule(task.questions("train"), config).questions(1))
+            found = calibrate(config, network, task, model)
             rates, base = found.rates, found.base
+            if found.disturbed:
+                notes.append(f"other work left {found.share:.0%} of a core while calibrating: an idle one is faster")
             expected = expected_work(config, topology, device, found.writes)
         except BackboneError as error:
             notes.append(f"not calibrated: {error}")
