@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from neuromas.errors import TaskError
-from neuromas.tasks.compositional import Compositional, Space, splits_of
+from neuromas.tasks.compositional import Compositional
+from neuromas.tasks.expressions import Space, splits_of
 from neuromas.types import Question
 
 SMALL = {"train_size": 300, "validation_size": 50, "test_size": 100}

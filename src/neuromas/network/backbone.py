@@ -100,7 +100,7 @@ class Backbone:
         finally:
             if bars:
                 logging.enable_progress_bar()
-        return cls(name, model.to(where), tokenizer, style or _declared_style(source))
+        return cls(name, model.to(where), tokenizer, style or declared_style(source))
 
     @property
     def device(self) -> torch.device:
@@ -252,7 +252,7 @@ def locate(name: str) -> str:
     return name
 
 
-def _declared_style(source: str) -> Style | None:
+def declared_style(source: str) -> Style | None:
     """A folder may say which prompt style its model was trained on."""
     file = Path(source) / "neuromas.json"
     return json.loads(file.read_text())["prompt_style"] if file.is_file() else None

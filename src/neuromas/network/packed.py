@@ -23,7 +23,7 @@ from transformers import AttentionInterface
 from neuromas.network.slots import Slots
 
 NAME = "neuromas_shared_prefix"
-_SHORT = 256  # prefix tokens up to which scores are written out
+SHORT = 256  # prefix tokens up to which scores are written out
 _GROWTH = 32  # own tokens that the cache has room for; when they are full, as many again
 
 
@@ -165,7 +165,7 @@ class PackedPass:
         """
         U, K, R, T, D = q.shape
         windowed = window is not None and T > window
-        if T > _SHORT:
+        if T > SHORT:
             mask = self._causal(window, torch.bool) if windowed else None
             q, k = q.flatten(1, 2), k.transpose(-1, -2)
             out = F.scaled_dot_product_attention(

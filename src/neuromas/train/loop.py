@@ -200,7 +200,7 @@ class Run:
             progress = Progress() if newest is None else checkpoint.progress_of(newest, len(stages))
             network, task = build(config, backbone, stages[progress.stage].topology)
             network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
-            optimizer = _optimizer(config, network)
+            optimizer = optimizer_of(config, network)
             if newest is not None:
                 checkpoint.load(newest, network, optimizer)
         workers.from_first(lambda: prepare(config, out, progress, newest))
@@ -225,7 +225,7 @@ class Run:
             assert isinstance(self.network, Network)
             init, state = self.stage.settings.init, self.optimizer.tensors()
             self.network = transplant(self.network, self.stage.growth, init, self.config.seed)
-            self.optimizer = _optimizer(self.config, self.network)
+            self.optimizer = optimizer_of(self.config, self.network)
             self.optimizer.fill(state)
             self.progress.lineage.append(lineage(self.stage, self.progress.step))
         start = self.progress.stage_start
@@ -277,7 +277,7 @@ class Run:
         checkpoint.prune(folder, self.config.train.keep_checkpoints, self.out / "best")
 
 
-def _optimizer(config: RunConfig, network: Trained) -> NodeAdamW:
+def optimizer_of(config: RunConfig, network: Trained) -> NodeAdamW:
     t = config.train
     return NodeAdamW(network.adapters, network.extras, betas=t.betas, weight_decay=t.weight_decay)
 
