@@ -181,7 +181,7 @@ def test_a_saved_swarm_answers_as_before_and_other_states_are_refused(tmp_path: 
     assert (other.fit_cost, other.fit_task) == (made.fit_cost, "only-training")
     with pytest.raises(CheckpointError, match="fitted with agents 2, not 3"):
         GPTSwarm(Script({}).chat(), parse, agents=3).load(tmp_path / "state.json")
-    other.chat.backbone.name = "another"
+    other.chat.name = "another"
     with pytest.raises(CheckpointError, match="backbone 'scripted', not 'another'"):
         other.load(tmp_path / "state.json")
     for damaged in ("", "[]", "{}", (tmp_path / "state.json").read_text()[:-40]):

@@ -125,7 +125,7 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path) -> None:
 
 def test_the_example_of_the_documentation_is_a_task(tmp_path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text()
-    (tmp_path / "capitals.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    (tmp_path / "capitals.toml").write_text(page.split('```toml title="capitals.toml"\n')[1].split("```")[0])
     rows = [{"country": f"Land {n}", "capital": f"City {n}"} for n in range(200)]
     (tmp_path / "capitals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     own = load_task(str(tmp_path / "capitals.toml"))

@@ -1,8 +1,8 @@
 """Nested expressions whose every part has a name: a task with a known hierarchy, and an endless supply of it.
 
-An expression is a full binary tree (`expressions.py`). Each inner part carries a letter, so that a node can say in a few
-characters which part it worked out: `a3+5=8` reads "part a is 3+5, which is 8". The exact value of every part comes
-with the question (`Question.metadata`), so what a network's nodes say can be checked against the truth.
+An expression is a full binary tree (`expressions.py`). Each inner part carries a letter, so that a node can say in a
+few characters which part it worked out: `a3+5=8` reads "part a is 3+5, which is 8". The exact value of every part
+comes with the question (`Question.metadata`), so what a network's nodes say can be checked against the truth.
 
 Which split an expression belongs to is decided by a hash of its text, never by chance: training, validation and
 test share no expression, whatever the seed, the sizes, or the other options are.
