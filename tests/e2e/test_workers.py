@@ -1,6 +1,7 @@
 """Several workers make one run: the same update, the same figures, errors in common, and nothing but gradients sent."""
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ from parallel import together
 HALF = "".join(map(chr, range(64)))
 ROUNDING = 1e-5  # of the largest entry of a gradient: sums are formed in another order
 DRIFT = 1e-3  # of the largest entry of a tensor, and of a figure, after some steps of AdamW, which divides by gradients
+
+
+@pytest.fixture(autouse=True, scope="module")
+def products_that_round_alike() -> Iterator[None]:
+    """oneDNN's products, which earlier tests may have chosen, round by the number of rows; AdamW magnifies that."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
 
 
 @pytest.fixture(scope="module")
