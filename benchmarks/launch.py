@@ -25,6 +25,7 @@ class Item:
 ITEMS = {
     "floor": Item("floor", note="matrix products that cannot be avoided, at the fastest rate seen"),
     "neuromas": Item("ours"),
+    "neuromas + vllm": Item("ours", "vllm", note="vLLM samples, this project updates"),
     "peft nodes": Item("peft", "nodes", note="one adapter after the other"),
     "peft trimmed": Item("peft", "trimmed", note="the same with logits_to_keep"),
     "peft mixed": Item("peft", "mixed", note="adapter_names; trains in eval mode"),
@@ -58,7 +59,8 @@ def environment(threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
     }
-    return found
+    vllm = peers_folder() / "vllm" / "bin" / "python"
+    return {"NEUROMAS_VLLM_PYTHON": str(vllm)} | found if vllm.exists() else found
 
 
 def run(command: list[str], threads: int) -> dict[str, Any]:

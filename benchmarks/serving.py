@@ -42,7 +42,7 @@ def phase(
 ) -> Tally:
     """One server, one load, one line."""
     with serving(str(args.run), "--threads", str(args.threads), *options) as server:
-        asyncio.run(load(server.port, probes, clients, min(2.0, seconds)))  # warm up
+        warm = asyncio.run(load(server.port, probes, clients, min(2.0, seconds)))
         memory: list[float] = []
         stop = threading.Event()
 
@@ -65,7 +65,10 @@ def phase(
     line["answers_a_second"] = round(len(tally.seconds) / took, 1)
     if memory:
         line["rss_mib"] = [round(x) for x in memory[:: max(1, len(memory) // 12)]]  # over the load, evenly
-    line |= {"farewell": farewell.splitlines()[-1], "threads": args.threads, "machine": platform.machine()}
+    farewell = farewell.splitlines()[-1]
+    accepted = int(farewell.split()[1])  # "questions: 12 accepted, …"
+    line["lost"] = accepted - sum(len(t.seconds) + len(t.wrong) for t in (warm, tally))  # no client got their answer
+    line |= {"farewell": farewell, "threads": args.threads, "machine": platform.machine()}
     line["at"] = datetime.now(UTC).isoformat(timespec="seconds")
     print(json.dumps(line), flush=True)
     if args.out:

@@ -1,14 +1,16 @@
-"""Does growth keep what was learned, and does it reach what training from scratch does not? Two studies on `tiny`.
+"""Does growth keep what was learned, and does it reach what training from scratch does not? Three studies on `tiny`.
 
-usage: python tools/growth_study.py DIR [keep] [paths] [--seeds 0 1 ...]    both by default; started again, it goes on
+usage: python tools/growth_study.py DIR [keep] [sizes] [paths] [--seeds 0 1 ...]   all by default; started again, it goes on
 
 - keep: a trained network of three nodes grows by a layer, or by a node, new nodes beginning in each way, with
   recipes/tiny_compositional_growth.toml: validation accuracy before, on the way and at the end. A line of DIR/keep.jsonl
   for each run.
+- sizes: networks of 3 to 15 nodes on expressions of 4 leaves with recipes/tiny_compositional_sizes.toml, from scratch and
+  grown by way of the smaller sizes, all with as many samples. A line of DIR/sizes.jsonl for each run.
 - paths: networks of 1 to 15 nodes on expressions of 8 leaves with recipes/tiny_compositional_paths.toml, all with as many
   samples. A line of DIR/paths.jsonl for each run. Ways:
   scratch   the whole network from the start, on full instances;
-  easy      the same, but 60 % half-trivial instances in the first 60 % of the steps;
+  easy      the same, but 60 % easy instances in the first 60 % of the steps, of two parts, then of three;
   staged    the same, on the questions that grown networks get, promoted alike: what the questions alone do;
   fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin.
   Everything else is equal: rate, batch, steps. None of it was tuned for any way.
@@ -36,7 +38,12 @@ from neuromas.train.loop import load_run, train
 RECIPES = Path(__file__).parents[1] / "recipes"
 INITS = ("fade", "copy", "zero", "noise")
 TARGETS = ("2-2", "3")
-SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-4-2"}  # each contains those before it
+SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-4-2"}
+GROWN = {  # on 8 leaves, by stage: as many nodes more as there are parts more that count
+    5: ("2", "2-1", "2-2", "2-2", "2-2"),
+    7: ("2", "2-1", "3-2", "4-2", "4-2"),
+    15: ("2", "2-1", "3-2", "4-2", "8-4-2"),
+}
 TEST = 256  # test questions for each of best and last, greedy and sampled
 
 CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds before the next; up to 3 nodes nothing grows
@@ -46,6 +53,9 @@ CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds b
     [("staged", 1)] + [(way, 15) for way in ("staged", "easy", "zero", "copy", "noise")],
     [("easy", 1), ("easy", 3)] + [(way, 5) for way in ("staged", "easy", "zero", "copy", "noise")],
 ]
+
+SIZES = [[("scratch", 3), *((way, size) for size in (5, 7, 15) for way in ("fade", "scratch"))]]
+SIZES += [[(way, size) for size in (5, 7, 15)] for way in ("zero", "copy", "noise")]
 
 
 # -- does growth keep what was learned? ------------------------------------------------------------------------
@@ -73,33 +83,47 @@ def keep(out: Path, seeds: list[int], backbone: Backbone) -> None:
 def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     """The topology that a run begins with, and its stages."""
     final = SHAPES[size]
-    easy, full = {"half_trivial": 0.6}, {}
+    two, three, some = {"easy": 1.0}, {"easy": 1.0, "live_parts": 3}, {"easy": 0.5, "live_parts": 3}
     if way == "scratch":
         return final, []
     if way == "easy":
-        return final, [{"steps": round(0.6 * steps), "options": easy}, {"options": full}]
+        half = {"steps": round(0.3 * steps)}
+        return final, [{"options": {"easy": 0.6}, **half}, {"options": {"easy": 0.6, "live_parts": 3}, **half}, {}]
     grown = way in INITS
-    shape = [(SHAPES[min(k, size)] if grown else final) for k in (3, 5, 7, 15)]
-    gate = {"window": 5, "steps": round(0.3 * steps)}
+    shape = GROWN[size] if grown else (final,) * 5
+    gate = {"window": 5, "steps": round(0.25 * steps)}
     more = {"init": way, "anneal": 8, "old_scale": 0.3} if grown else {}
     return shape[0], [
         {"options": {"depth": 2}, "promote": 0.9, **gate},
-        {"topology": shape[1], "options": {"half_trivial": 1.0}, "promote": 0.88, **gate, **more},
-        {"topology": shape[2], "options": easy, "promote": 0.88, **gate, **more},
-        {"topology": shape[3], "options": full, **more},
+        {"topology": shape[1], "options": two, "promote": 0.88, **gate, **more},
+        {"topology": shape[2], "options": three, "promote": 0.88, **gate, **more},
+        {"topology": shape[3], "options": some, "promote": 0.88, **gate, **more},
+        {"topology": shape[4], **more},
     ]
 
 
-def paths(out: Path, seeds: list[int], backbone: Backbone) -> None:
-    for group, seed in product(CELLS, seeds):
+def sizes(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
+    """The same where the questions stay as they are: only the network changes."""
+    if way not in INITS:
+        return SHAPES[size], []
+    gate = {"promote": 0.9, "window": 5, "steps": round(0.3 * steps)}
+    more = {"init": way, "anneal": 8}
+    path = [SHAPES[n] for n in (3, 5, 7, 15) if n <= size]
+    return path[0], [gate] + [{"topology": t, **gate, **more} for t in path[1:-1]] + [{"topology": path[-1], **more}]
+
+
+def compare(name: str, groups: list[list[tuple[str, int]]], out: Path, seeds: list[int], backbone: Backbone) -> None:
+    """Train and measure every cell of a study; a line of `name`.jsonl for each."""
+    for group, seed in product(groups, seeds):
         for way, size in group:
             cell = {"way": way, "nodes": size, "seed": seed}
-            if not done(out / "paths.jsonl", cell):
-                data: dict[str, Any] = recipe("tiny_compositional_paths") | {"seed": seed}
-                topology, parts = stages(way, size, data["train"]["steps"])
-                folder = out / "runs" / f"paths_{way}_{size}_s{seed}"
+            if not done(out / f"{name}.jsonl", cell):
+                data: dict[str, Any] = recipe(f"tiny_compositional_{name}") | {"seed": seed}
+                plan = sizes if name == "sizes" else stages
+                topology, parts = plan(way, size, data["train"]["steps"])
+                folder = out / "runs" / f"{name}_{way}_{size}_s{seed}"
                 network, metrics = trained(data | {"topology": topology, "stages": parts}, folder, backbone)
-                append_json_line(out / "paths.jsonl", cell | measured(folder, network, metrics, backbone))
+                append_json_line(out / f"{name}.jsonl", cell | measured(folder, network, metrics, backbone))
                 shutil.rmtree(folder)
 
 
@@ -144,13 +168,16 @@ def main() -> None:
     parser.add_argument("studies", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     args = parser.parse_args()
-    if unknown := set(args.studies) - {"keep", "paths"}:
-        parser.error(f"there is no study {', '.join(sorted(unknown))}; choose keep, paths or both")
+    if unknown := set(args.studies) - {"keep", "sizes", "paths"}:
+        parser.error(f"there is no study {', '.join(sorted(unknown))}; choose of keep, sizes and paths")
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     backbone = Backbone.load("tiny", device="cpu", dtype="float32")
-    for name in args.studies or ["keep", "paths"]:
-        {"keep": keep, "paths": paths}[name](args.out, args.seeds, backbone)
+    for name in args.studies or ["keep", "sizes", "paths"]:
+        if name == "keep":
+            keep(args.out, args.seeds, backbone)
+        else:
+            compare(name, SIZES if name == "sizes" else CELLS, args.out, args.seeds, backbone)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from neuromas.tasks.base import SPLITS, Split
-from neuromas.tasks.compositional import STATEMENT_WIDTH, Expressions, Space, splits_of
+from neuromas.tasks.expressions import STATEMENT_WIDTH, Expressions, Space, splits_of
 
 PAD, BOS, EOS, HOLE = 256, 257, 258, 999  # the bytes are 0 … 255; HOLE marks characters that are left out
 SPACES = {2: Space(depth=2), 3: Space(depth=3)}

@@ -4,6 +4,7 @@ import argparse
 import ctypes
 import gc
 import json
+import os
 import resource
 import statistics
 import time
@@ -29,21 +30,29 @@ class Lap:
         return self + Lap(-other.wall, None if other.cpu is None else -other.cpu)
 
 
-def now() -> Lap:
-    return Lap(time.perf_counter(), time.process_time())
+def now(pid: int | None = None) -> Lap:
+    """pid: a process whose processor time counts as well."""
+    return Lap(time.perf_counter(), time.process_time() + (cpu_seconds(pid) if pid else 0.0))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of another process so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
 class Laps:
-    """Every repeat, by phase."""
+    """Every repeat, by phase. pid: of a process that works for this one."""
 
+    pid: int | None = None
     rollout: list[Lap] = field(default_factory=list[Lap])
     update: list[Lap] = field(default_factory=list[Lap])
 
     def timed(self, phase: str, call: Callable[[], Any]) -> Any:
-        start = now()
+        start = now(self.pid)
         result = call()
-        getattr(self, phase).append(now() - start)
+        getattr(self, phase).append(now(self.pid) - start)
         return result
 
 
@@ -67,9 +76,10 @@ def options() -> argparse.Namespace:
     return args
 
 
-def peak_bytes() -> int:
-    """Peak resident memory of this process. Not ru_maxrss where /proc exists: that one counts the parent's too."""
-    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_bytes(pid: int | None = None) -> int:
+    """Peak resident memory of a process, by default this one (also where /proc is missing). Not ru_maxrss where it
+    exists: that one counts the parent's too."""
+    return _status("VmHWM", pid) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def resident_bytes() -> int | None:
@@ -79,8 +89,8 @@ def resident_bytes() -> int | None:
     return trim and (trim(0), _status("VmRSS"))[1]
 
 
-def _status(field: str) -> int | None:
-    file = Path("/proc/self/status")
+def _status(field: str, pid: int | None = None) -> int | None:
+    file = Path(f"/proc/{pid or 'self'}/status")
     lines = file.read_text().splitlines() if file.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), None)
 

@@ -1,6 +1,8 @@
-"""This project on a workload: a layer through `generate` and `replay`, a network through `train_step`.
+"""This project on a workload: a layer through `Network.sample` and `replay`, a network through `train_step`.
 
-Variant `apart`, of layers only: the same code node by node instead of one call for all nodes.
+Variant `apart`, of layers only: the same code node by node instead of one call for all nodes. Variant `vllm`: rollouts
+by vLLM in a process of its own, as `sampling.engine` has it; every repeat hands over the adapters that the one before
+updated. Its memory is `engine_peak_bytes`.
 """
 
 from collections.abc import Iterable
@@ -13,9 +15,10 @@ from benchmarks.work import Work
 from benchmarks.workloads import Spec, network, questions, spec_of
 from neuromas.config import TrainConfig
 from neuromas.network.forward import Network
-from neuromas.network.generate import Completion, generate, replay
+from neuromas.network.generate import Completion, replay
 from neuromas.network.packed import Group
 from neuromas.network.sampling import stream_key
+from neuromas.network.vllm.engine import Settings, VllmEngine
 from neuromas.tasks.base import Split, Task
 from neuromas.train.batching import micro_batches
 from neuromas.train.objectives import policy_gradient_loss
@@ -43,7 +46,7 @@ class Layer:
         done: list[Completion] = []
         for g in range(0, len(self.groups), step):
             keys = self.keys[g * G : (g + step) * G]
-            done += generate(net.backbone, net.adapters, self.groups[g : g + step], keys, self.tokens, net.decoding)
+            done += net.sample(self.groups[g : g + step], keys, self.tokens, net.decoding)
         return done
 
     def update(self, done: list[Completion]) -> None:
@@ -86,10 +89,19 @@ class Alternating(Task):
         return Grade(float(self._graded % 2), text)
 
 
+def engaged(args: Any, work: Work, net: Network) -> Network:
+    """The network, sampled by vLLM where the variant says so."""
+    if args.variant == "vllm":
+        settings = Settings(len(net.topology.nodes), max(map(len, net.topology.layers)), work.rank, 512, work.rows)
+        net.engine = VllmEngine(net.backbone, settings)
+    return net
+
+
 def run_layer(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network, torch.optim.Optimizer]:
-    net = network(spec, work.dtype)
+    net = engaged(args, work, network(spec, work.dtype))
     optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
-    layer, laps = Layer(work, net, optimizer, args), measure.Laps()
+    engine = net.engine if isinstance(net.engine, VllmEngine) else None
+    layer, laps = Layer(work, net, optimizer, args), measure.Laps(engine and engine.pid)
     for _ in range(args.warmup + args.repeats):
         done = laps.timed("rollout", layer.rollout)
         assert all(len(c.ids) == work.nodes[0].tokens for c in done)
@@ -98,7 +110,7 @@ def run_layer(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network,
 
 
 def run_network(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network, torch.optim.Optimizer]:
-    net, asked = network(spec, work.dtype), questions(spec)
+    net, asked = engaged(args, work, network(spec, work.dtype)), questions(spec)
     optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
     settings, laps = TrainConfig(rollouts=work.rollouts, micro_tokens=args.micro_tokens), measure.Laps()
     for _ in range(args.warmup + args.repeats):
@@ -115,6 +127,9 @@ def main() -> None:
     run = run_layer if work.topology == "layer" else run_network
     laps, net, _optimizer = run(args, work, spec_of(work))
     held = {"resident_bytes": measure.resident_bytes(), "parameters_per_node": net.adapters.parameters_per_adapter}
+    if isinstance(net.engine, VllmEngine):
+        held["engine_peak_bytes"] = measure.peak_bytes(net.engine.pid)
+        net.engine.close()
     measure.report(laps, args, **held)
 
 

@@ -49,6 +49,18 @@ class SamplingConfig(Section):
     message_tokens: int = Field(default=48, ge=1)
     answer_tokens: int | None = Field(default=None, ge=1)  # None: what the task needs
     batch_rows: int = Field(default=512, ge=1)  # rows of one forward pass of evaluation, about
+    engine: Literal["built-in", "vllm"] = "built-in"  # who samples while a network is trained
+
+
+class VllmConfig(Section):
+    """Settings of engine "vllm" alone. Which Python has vLLM is a fact of the machine: NEUROMAS_VLLM_PYTHON."""
+
+    context: int | None = Field(default=None, ge=1)  # most tokens of prompt and completion; None: the backbone's window
+    eager: bool | None = None  # without compiling and CUDA graphs; None: on a CPU
+    gpu_share: float = Field(default=0.4, gt=0, le=1)  # of a GPU's memory; the rest is the trainer's
+    cache_gib: int = Field(default=1, ge=1)  # on a CPU: memory for keys and values
+    start_seconds: float = Field(default=600, gt=0)  # within which it must have started
+    call_seconds: float = Field(default=3600, gt=0)  # within which it must have sampled a layer
 
 
 Estimator = Literal[
@@ -70,6 +82,8 @@ class TrainConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = Field(default=1.0, gt=0)  # largest gradient norm of each node
+    ratio_cap: float = Field(default=2.0, ge=1)  # of importance ratios, where another engine samples
+    max_mismatch: float | None = Field(default=None, gt=0)  # KL of such an engine above which a run stops; None: usual
     estimator: Estimator = "leave_one_out"
     alternatives: int = Field(default=1, ge=1)  # of "counterfactual": messages drawn besides the rollout's own
     credit_nodes: int | None = Field(default=None, ge=1)  # hidden nodes branched at in a step, in turn; None: all
@@ -137,6 +151,7 @@ class RunConfig(Section):
     backbone: BackboneConfig = BackboneConfig()
     adapter: AdapterConfig = AdapterConfig()
     sampling: SamplingConfig = SamplingConfig()
+    vllm: VllmConfig = VllmConfig()
     train: TrainConfig = TrainConfig()
     stages: tuple[StageConfig, ...] = ()  # none: one, of the run's topology
     malt: MaltConfig = MaltConfig()
@@ -168,7 +183,21 @@ class RunConfig(Section):
                     f"train.{name} is {getattr(t, name)}, which estimator {t.estimator!r} does not use; "
                     f"leave it out or set train.estimator to {' or '.join(map(repr, users))}"
                 )
+        if self.sampling.engine != "vllm" and self.vllm != VllmConfig():
+            raise ConfigError(
+                '[vllm] has settings, but sampling.engine is "built-in"; set it to "vllm" or leave them out'
+            )
         self._check_stages()
+
+    def check_workers(self, workers: int) -> None:
+        """Raises `ConfigError` where so many processes cannot share this run."""
+        if workers > 1 and self.method != "neuromas":
+            raise ConfigError(f"--workers is {workers}, but method {self.method!r} trains in one process; leave it out")
+        if not 1 <= workers <= self.train.questions:
+            raise ConfigError(
+                f"--workers is {workers}, but workers share the questions of a step, and train.questions is "
+                f"{self.train.questions}; choose 1 to {self.train.questions}, or raise train.questions"
+            )
 
     def _check_stages(self) -> None:
         for number, stage in enumerate(self.stages):
@@ -190,6 +219,7 @@ class RunConfig(Section):
             name: (getattr(self, name), getattr(plain, name)) for name in ("topology", "stages")
         }
         ignored["adapter.tied"] = self.adapter.tied, False
+        ignored["sampling.engine"] = self.sampling.engine, "built-in"
         for name in ("estimator", "alternatives", "credit_nodes", "warm_start", "kl", "entropy", "node_dropout"):
             ignored[f"train.{name}"] = getattr(t, name), getattr(plain.train, name)
         for name, (value, default) in ignored.items():

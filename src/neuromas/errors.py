@@ -32,6 +32,14 @@ class CheckpointError(NeuromasError):
     """A checkpoint that is missing, damaged, or made for something else."""
 
 
+class ClusterError(NeuromasError):
+    """A cluster that cannot be reached, is too small, or whose workers keep dying."""
+
+
+class EngineError(NeuromasError):
+    """An engine for rollouts that cannot be started, has died, or does not compute what the trainer does."""
+
+
 class DivergenceError(NeuromasError):
     """Training produced a NaN or an infinity; the run stopped and kept its last good state."""
 

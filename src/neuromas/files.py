@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_json_lines(path: Path, records: Iterable[Any]) -> None:
+    write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
 
 def append_json_line(path: Path, record: Any) -> None:
@@ -48,5 +53,4 @@ def read_json_lines(path: Path) -> list[Any]:
 def keep_json_lines(path: Path, last_step: int) -> None:
     """Drop the records of steps after `last_step`: a resumed run writes them again."""
     if path.exists():
-        kept = [r for r in read_json_lines(path) if r["step"] <= last_step]
-        write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+        write_json_lines(path, [r for r in read_json_lines(path) if r["step"] <= last_step])

@@ -48,7 +48,8 @@ class NodeCall:
 
     `completion_ids`, `logprobs` and `entropies` are aligned and have one entry for every sampled token,
     the end-of-sequence token included. `logprobs` (nats) are those of the distribution sampled from
-    (temperature applied), or of the untempered one when decoding greedily.
+    (temperature applied), or of the untempered one when decoding greedily. Where another engine sampled, its own
+    `logprobs`, and no `entropies`.
     """
 
     node: str
@@ -69,6 +70,11 @@ class NodeCall:
     @property
     def generated_tokens(self) -> int:
         return self.counted[1] if self.counted else len(self.completion_ids)
+
+    @property
+    def entropy(self) -> float:
+        """Sum over the tokens; where entropies are not told, of -logprob, the unbiased estimate from one sample."""
+        return sum(self.entropies) if self.entropies else -sum(self.logprobs)
 
 
 @dataclass

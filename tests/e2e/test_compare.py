@@ -168,6 +168,16 @@ def test_rows_have_the_calls_parameters_and_samples_that_they_are_matched_for(to
     assert all(needed <= r.keys() for r in results)
 
 
+def test_a_network_that_grows_is_a_row(toy: Backbone, tmp_path: Path) -> None:
+    grown = {"topology": "1", "stages": [{"steps": 2}, {"topology": "2", "init": "zero"}], "controls": []}
+    compared(tmp_path, systems={"grown": grown}, learning_rates=[1e-2], seeds=[3])
+    (row,) = json.loads((tmp_path / "summary.json").read_text())
+    metrics = read_json_lines(next(tmp_path.rglob("metrics.jsonl")))
+    assert [line["stage"] for line in metrics if line["step"]] == [0, 0, 1, 1]
+    assert row["calls"] in (2, 3), "the state that is best on validation may be one before it grew"
+    assert row["samples"] == 4 * 4 * 4
+
+
 def test_systems_and_seeds_can_be_added_later_without_doing_the_old_again(toy: Backbone, tmp_path: Path) -> None:
     few: dict[str, Any] = {"direct": {}, "moa": {"options": {"agents": 2}}}
     more = {"network": {"topology": "1", "controls": []}, **few}

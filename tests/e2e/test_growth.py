@@ -25,7 +25,7 @@ from neuromas.train.stages import stages_of
 
 FIRST: dict[str, Any] = {"steps": 2}
 WIDER: dict[str, Any] = {"topology": "2-1", "init": "fade", "anneal": 2, "steps": 3, "old_scale": 0.3}
-EASIER: dict[str, Any] = {"options": {"half_trivial": 1.0}, "steps": 1}
+EASIER: dict[str, Any] = {"options": {"easy": 1.0}, "steps": 1}
 DEEPER: dict[str, Any] = {"topology": "2-1-2", "init": "copy", "freeze": 1}
 
 

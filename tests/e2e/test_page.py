@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from browser import Watched, chromium
-from helpers import binary_backbone, run_config
+from helpers import binary_backbone, make_backbone, make_network, run_config
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.serve.app import watch_app
@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "n": 9,
         "accuracy": 0.75,
         "ci95": [0.4, 0.9],
-        "calls": 4.0,
+        "calls": 4.005208333,
         "floors": {"chance": 0.1, "best_constant": 0.3},
     }
     tested = result | {"checkpoint": "best", "decoding": "greedy", "parse_rate": 1.0, "generated_tokens": 20.0}
@@ -66,7 +66,7 @@ def write(path: Path, data: Any) -> None:
 
 @pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
-    record = Record("net", run, "net", NETWORK.topology, ["1+1", "2+2"])
+    record = Record("net", run, "net", NETWORK.topology, ["1+1", "2+2"], answering=2)
     with running(make_app(NETWORK, record=record)) as found:
         yield found
 
@@ -97,6 +97,7 @@ def test_a_question_shows_every_nodes_message_without_errors_or_faults_of_access
 
     page.locator(".node[data-id='1.2']").click()
     panel = page.locator("#node")
+    assert panel.locator(".hint").first.inner_text() == "layer 1 · reads the question · read by 2.1"
     assert "1+1" in panel.locator("pre[aria-label=Prompt]").text_content()
     assert panel.locator("pre.message").text_content() == expected["1.2"]
     assert panel.locator(".tokens span").count() > 0
@@ -140,8 +141,25 @@ def test_the_runs_curves_samples_growth_worth_and_comparison_are_shown(browser: 
     assert [row.split()[0] for row in rows] == ["0", "2", "4", "6"]
     assert "after step 3: widen layer 1 by 1 · new: 1.2" in page.locator("#lineage").inner_text()
     assert "net (reference)" in page.locator("#comparison").inner_text()
+    calls = page.locator("#result-table tbody td:nth-of-type(7), #comparison-table tbody td:nth-of-type(7)")
+    assert calls.all_inner_texts() == ["4.01"] * 3
+    assert page.locator("#progress").inner_text() == "trained, 6 steps · the network of step 2 answers"
     assert watched.errors == []
     watched.context.close()
+
+
+def test_long_messages_push_no_node_out_of_sight(browser: Any) -> None:
+    network = make_network("2-2-2", make_backbone(style="plain", max_position_embeddings=2048), tokens=40)
+    with running(make_app(network)) as at:
+        watched = Watched(browser, at, viewport=SIZES["desktop"])
+        page = watched.page
+        page.get_by_role("textbox", name="Question").fill("1+1 " * 20)
+        page.get_by_role("button", name="Ask").click()
+        page.locator(".node.done[data-id='out']").wait_for()
+        right = page.locator("#graph").evaluate("e => e.getBoundingClientRect().right")
+        boxes = [node.bounding_box() for node in page.locator(".node").all()]
+        assert all(box["x"] + box["width"] <= right for box in boxes)
+        watched.context.close()
 
 
 def test_texts_from_outside_are_text(browser: Any, address: str) -> None:
@@ -217,11 +235,22 @@ def test_watching_follows_a_run_that_goes_on_and_grows(browser: Any, run: Path, 
         assert page.locator(".node .id").all_inner_texts() == ["1.1", "1.2", "2.1", "out"]
         with (young / "metrics.jsonl").open("a") as file:
             file.writelines(lines[3:])
+        call = {"node": "1.3", "text": "new", "truncated": False}
+        sample = {
+            "step": 7,
+            "split": "validation",
+            "question": "q",
+            "reward": 1.0,
+            "trace": {"answer": "", "calls": [call]},
+        }
+        with (young / "samples.jsonl").open("a") as file:
+            file.write(json.dumps(sample) + "\n")
         grown = young / "checkpoints/step-000006"
         grown.mkdir(parents=True)
         write(grown / "topology.json", Topology.parse("3-1").to_dict())
         page.get_by_text("trained, 6 steps").wait_for(timeout=10_000)
         assert page.locator(".node .id").all_inner_texts() == ["1.1", "1.2", "1.3", "2.1", "out"]
         assert page.get_by_role("slider", name="Entropy").get_attribute("aria-valuemax") == "6"
+        assert page.locator("#sample-node option").all_inner_texts() == ["all nodes", "1.1", "1.2", "1.3", "2.1", "out"]
         assert watched.errors == []
         watched.context.close()

@@ -38,7 +38,7 @@ def test_values_and_gradients_equal_the_plain_ones(
     bias: bool,
     entropy_gradient: bool,
 ) -> None:
-    monkeypatch.setattr(head, "_CHUNK", rows_a_chunk * V)
+    monkeypatch.setattr(head, "CHUNK", rows_a_chunk * V)
     monkeypatch.setattr(head, "_CACHED", rows_cached * V)
     hidden, weight, b, target = inputs(bias=bias)
     mine = head.token_logprobs(

@@ -68,7 +68,7 @@ def test_greedy_completions_are_the_same_and_their_log_probabilities_nearly(monk
     keys = range(sum(len(g.own_ids) for g in groups))
     found: list[list[Any]] = []
     for worth in (10**9, 1):
-        monkeypatch.setattr(products, "_WORTH", worth)
+        monkeypatch.setattr(products, "WORTH", worth)
         found.append(generate(backbone, None, groups, keys, 12, Decoding(greedy=True)))
     assert [c.ids for c in found[0]] == [c.ids for c in found[1]]
     for plain, mine in zip(*found, strict=True):

@@ -11,6 +11,7 @@ import pytest
 
 from neuromas import cli
 from neuromas.compare.plan import Plan, Row, make_plan
+from neuromas.compare.run import about
 from neuromas.compare.spec import Spec
 from neuromas.compare.store import CHUNK, Store, check_same, lock
 from neuromas.config import RunConfig
@@ -56,6 +57,11 @@ def recipe(plan: Plan, name: str) -> RunConfig:
         ({"systems": {}}, "names no systems; add tables such as [systems.direct]"),
         ({"tasks": []}, "names no tasks; add a table such as [[tasks]]"),
         ({"systems": {"dircet": {}}}, "did you mean 'direct'?"),
+        (
+            {"systems": {"a": {"topology": "2", "stages": [{"steps": 2, "learning_rate": 1e-3}, {}]}}},
+            "a learning_rate is set for 'a'",
+        ),
+        ({"systems": {"a": {"kind": "malt", "stages": [{"steps": 2}, {}]}}}, "systems.a.stages are set, but malt"),
         ({"systems": {"a": {"baseline": "maO"}}}, "systems.a.baseline is 'maO', which is no baseline"),
         ({"systems": {"moa": {"options": {"people": 3}}}}, "systems.moa.options has no 'people'; there is: rounds"),
         ({"systems": {"moa": {"topology": "2", "baseline": "moa"}}}, "split it in two"),
@@ -146,6 +152,18 @@ def test_controls_can_be_switched_off_and_one_model_has_none() -> None:
     assert names(topology="2", controls=[]) == ["network"]
     assert names(topology="2", controls=["blanked", "vote"]) == ["network", "network, blanked", "single-r12, vote of 3"]
     assert names(topology="single") == ["network"]
+
+
+def test_controls_of_a_network_that_grows_match_its_final_size() -> None:
+    grown = {"topology": "2", "stages": [{"steps": 2}, {"topology": "2-2", "init": "zero"}]}
+    plan = plan_of(systems={"network": grown})
+    assert [row.name for row in plan.rows] == [
+        "network", "single-r20", "single-r20, vote of 5", "scratchpad-5-r20", "network, blanked",
+    ]  # fmt: skip
+    assert [stage.topology for stage in recipe(plan, "network").stages] == [None, "2-2"]
+    assert not recipe(plan, "single-r20").stages
+    assert not recipe(plan, "scratchpad-5-r20").stages
+    assert about(row_of(plan, "network")) == "trained network 2 → 2-2, rank 4"
 
 
 def test_networks_of_one_size_share_controls_and_a_system_of_the_spec_may_be_one() -> None:

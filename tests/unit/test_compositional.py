@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from neuromas.errors import TaskError
-from neuromas.tasks.compositional import Compositional, Space, splits_of
+from neuromas.tasks.compositional import Compositional
+from neuromas.tasks.expressions import Space, splits_of
 from neuromas.types import Question
 
 SMALL = {"train_size": 300, "validation_size": 50, "test_size": 100}
@@ -138,39 +139,51 @@ def test_floors_are_those_of_the_answers() -> None:
     assert floors.best_constant == max(map(answers.count, answers)) / len(answers)
 
 
-HALF_TRIVIAL = [{"depth": d, "half_trivial": s} for d, s in ((3, 0.6), (3, 1.0), (4, 0.5), (2, 0.25))]
-HALF_TRIVIAL += [{"kind": "boolean", "depth": 3, "operators": "&|^", "half_trivial": 1.0}]
-HALF_TRIVIAL += [{"depth": 3, "modulus": 7, "operators": "-+", "half_trivial": 0.5}]
+EASY: list[dict] = [{"depth": d, "easy": s} for d, s in ((3, 0.6), (3, 1.0), (4, 0.5), (2, 0.25))]
+EASY += [{"depth": 3, "easy": 0.5, "live_parts": 3}, {"depth": 4, "easy": 1.0, "live_parts": 5}]
+EASY += [{"kind": "boolean", "depth": 3, "operators": "&|^", "easy": 1.0}]
+EASY += [{"depth": 3, "operators": "*", "easy": 1.0}]
+EASY += [{"depth": 3, "modulus": 7, "operators": "-+", "easy": 0.5}]
 MINI = {"train_size": 2000, "validation_size": 50, "test_size": 100}
 
 
-def right_half_is_its_first_leaf(question: Question) -> bool:
-    """Whether the right half has the value of its first leaf whatever that leaf is, by Python's own arithmetic."""
-    text = re.sub("[a-r]", "", question.text)[1:-1]
-    depths = [text[: i + 1].count("(") - text[: i + 1].count(")") for i in range(len(text))]
-    half = text[depths.index(0) + 2 :]  # after the left half and the root's operator
-    first = re.search("[0-9]", half)
-    assert first is not None
-    values = (eval(half[: first.start()] + str(leaf) + half[first.end() :]) for leaf in (0, 1))
-    return list(values) == [0, 1]
+def rest_changes_nothing(question: Question, live: int) -> bool:
+    """Whether all leaves after the first `live` parts are one digit, and the value is that of the text without them."""
+    text = list(re.sub("[a-r]", "", question.text))
+    leaves: list[str] = []
+
+    def alive() -> str | None:  # the next expression, None where all its leaves are dead
+        if (symbol := text.pop(0)) != "(":
+            leaves.append(symbol)
+            return symbol if len(leaves) <= 2 * live else None
+        left, operator, right, _ = alive(), text.pop(0), alive(), text.pop(0)
+        return left if right is None else f"({left}{operator}{right})"
+
+    rest = alive()
+    assert rest is not None
+    modulus = 2 if question.id.startswith("boolean") else int(question.id.split(":")[0].split("mod")[1])
+    return len(set(leaves[2 * live :])) == 1 and str(by_hand(rest, modulus)) == question.answer
 
 
-@pytest.mark.parametrize("options", HALF_TRIVIAL, ids=str)
-def test_the_share_asked_for_of_the_training_questions_is_half_trivial(options: dict) -> None:
-    plain = {k: v for k, v in options.items() if k != "half_trivial"}
+@pytest.mark.parametrize("options", EASY, ids=str)
+def test_the_share_asked_for_of_the_training_questions_is_easy(options: dict) -> None:
+    plain = {k: v for k, v in options.items() if k not in ("easy", "live_parts")}
+    live = options.get("live_parts", 2 ** options["depth"] // 4)
     share, usual = (
-        sum(map(right_half_is_its_first_leaf, asked)) / len(asked)
+        sum(rest_changes_nothing(q, live) for q in asked) / len(asked)
         for asked in (Compositional(**o, **MINI).questions("train") for o in (options, plain))
     )
-    mine = options["half_trivial"]
+    mine = options["easy"]
     assert share == pytest.approx(mine + (1 - mine) * usual, abs=0.01)
     assert usual < 0.3
+    if mine == 1:
+        assert share == 1
 
 
-@pytest.mark.parametrize("options", HALF_TRIVIAL, ids=str)
+@pytest.mark.parametrize("options", EASY, ids=str)
 def test_easy_questions_are_true_distinct_and_in_the_train_split_alone(options: dict) -> None:
     task = Compositional(**options, **MINI)
-    plain = Compositional(**{k: v for k, v in options.items() if k != "half_trivial"}, **MINI)
+    plain = Compositional(**{k: v for k, v in options.items() if k != "easy"}, **MINI)
     modulus = None if task.space.kind == "boolean" else task.space.modulus
     train = task.questions("train")
     assert all(q.answer == str(by_hand(q.text, modulus)) for q in train)
@@ -182,8 +195,8 @@ def test_easy_questions_are_true_distinct_and_in_the_train_split_alone(options: 
 
 
 def test_easy_and_other_questions_are_mixed() -> None:
-    asked = Compositional(depth=3, half_trivial=0.5, **MINI).questions("train")
-    assert sum(map(right_half_is_its_first_leaf, asked[:500])) == pytest.approx(250, abs=60)
+    asked = Compositional(depth=3, easy=0.5, **MINI).questions("train")
+    assert sum(rest_changes_nothing(q, 2) for q in asked[:500]) == pytest.approx(250, abs=60)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +211,10 @@ def test_easy_and_other_questions_are_mixed() -> None:
         {"operators": "++"},
         {"operators": ""},
         {"test_size": -1},
-        {"half_trivial": 1.5},
-        {"depth": 1, "half_trivial": 0.5},
+        {"easy": 1.5},
+        {"depth": 1, "easy": 0.5},
+        {"depth": 3, "easy": 0.5, "live_parts": 4},
+        {"depth": 3, "easy": 0.5, "live_parts": 0},
     ],
     ids=str,
 )

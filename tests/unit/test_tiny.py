@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neuromas.network.prompt import PromptTemplate
 from neuromas.tasks.base import SPLITS
-from neuromas.tasks.compositional import Compositional, splits_of
+from neuromas.tasks.compositional import Compositional
+from neuromas.tasks.expressions import splits_of
 from neuromas.types import Message, Position, Question
 
 ROOT = Path(__file__).parents[2]

@@ -26,6 +26,7 @@ COMMANDS = {  # name → one line of help; the module has the same name
     "tasks": "what can be trained and measured on",
     "baselines": "what a network can be compared with",
     "backbones": "which language models can be used",
+    "plan": "memory and time of a run before it starts, and what to change if it does not fit",
     "draw": "draw a topology as text, Mermaid, SVG or PNG",
 }
 

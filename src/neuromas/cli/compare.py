@@ -16,6 +16,7 @@ def main(
     plan: bool = False,
     workers: int = 2,
     threads: int = 1,
+    address: str | None = None,
     json: Path | None = None,
 ) -> None:
     """Compare systems: train, answer, test against a reference, report. Kill it at any time and start it again.
@@ -25,8 +26,9 @@ def main(
         out: Folder of the comparison; what is done there is not done again.
         report: Only write the report anew from the folder's JSON lines.
         plan: Only show which rows the table would have, and what would be trained.
-        workers: Processes; on a GPU take 1.
+        workers: Processes at a time; on a GPU take 1.
         threads: CPU threads of each process; keep them the same from start to end.
+        address: Of a Ray cluster that does the work; by default this machine does, without Ray.
         json: Write the rows to this file too (they are always in OUT/summary.json).
     """
     from neuromas.cli.show import console
@@ -51,7 +53,7 @@ def main(
         raise ConfigError("where to? give a folder with --out DIR; started again with it, a comparison goes on")
     else:
         folder = out
-        _run(Spec.load(spec), folder, workers, threads)
+        _run(Spec.load(spec), folder.resolve() if address else folder, workers, threads, address)
     rows = write_report(folder)
     _show(rows)
     console.print(f"\nreport: {folder / 'report.html'}, {folder / 'report.md'}; figures: {folder / 'summary.json'}")
@@ -59,7 +61,7 @@ def main(
         write_json(json, rows)
 
 
-def _run(spec: "Spec", folder: Path, workers: int, threads: int) -> None:
+def _run(spec: "Spec", folder: Path, workers: int, threads: int, address: str | None) -> None:
     """The comparison under a progress bar."""
     from rich.markup import escape
     from rich.progress import (
@@ -73,6 +75,7 @@ def _run(spec: "Spec", folder: Path, workers: int, threads: int) -> None:
 
     from neuromas.cli.show import console
     from neuromas.compare.run import run
+    from neuromas.scale.compare import tasks
 
     columns = (
         BarColumn(),
@@ -85,7 +88,8 @@ def _run(spec: "Spec", folder: Path, workers: int, threads: int) -> None:
     with Progress(*columns, console=console, speed_estimate_period=36_000) as progress:
         bar = progress.add_task("starting", total=None)
         show = lambda name, done, total: progress.update(bar, completed=done, total=total, description=escape(name))
-        run(spec, folder, workers=workers, threads=threads, watch=show)
+        crew = tasks(folder, address, workers, threads) if address else None
+        run(spec, folder, workers=workers, threads=threads, watch=show, crew=crew)
 
 
 def _show_plan(spec: "Spec") -> None:

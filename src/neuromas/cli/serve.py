@@ -49,9 +49,11 @@ def main(
     key = api_key or os.environ.get("NEUROMAS_API_KEY") or None
     check_address(host, key)
     from neuromas.cli.systems import load_system
+    from neuromas.evaluate.baselines import BASELINES
     from neuromas.serve.app import Limits, create_app
     from neuromas.serve.batcher import Room
-    from neuromas.serve.server import created_at, listen, run
+    from neuromas.serve.server import listen, run
+    from neuromas.train.checkpoint import chosen
 
     bound = listen(host, port)
     loaded = load_system(system, None, recipe, backbone, checkpoint, threads, options, state)
@@ -59,8 +61,9 @@ def main(
     rows = batch_rows or (engine.network.limits.batch_rows if engine.network else Room().rows)
     limits = Limits(body_bytes, seconds, Room(queue, rows))
     model = name or Path(system).resolve().name
-    record = record_of(loaded, system, model, engine)
-    created = created_at(Path(system) / checkpoint)
+    weights = None if system in BASELINES else chosen(Path(system), checkpoint)
+    record = record_of(loaded, system, model, engine, weights)
+    created = int(weights.stat().st_mtime) if weights else 0
     app = create_app(engine, model, created, record=record, key=key, local=key is None, limits=limits)
     show_address(bound, model, key)
     run(app, bound)

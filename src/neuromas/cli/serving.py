@@ -58,15 +58,15 @@ def engine_of(loaded: "Loaded", system: str, recipe: Path | None) -> "Engine":
     return Engine(loaded.system, loaded.backbone, pattern)
 
 
-def record_of(loaded: "Loaded", system: str, model: str, engine: "Engine") -> "Record":
-    """What the page tells of the system."""
-    from neuromas.evaluate.baselines import BASELINES
+def record_of(loaded: "Loaded", system: str, model: str, engine: "Engine", weights: Path | None) -> "Record":
+    """What the page tells of the system. weights: the checkpoint that answers; None: of a baseline."""
     from neuromas.serve.record import Record
+    from neuromas.train.checkpoint import step_of
 
-    folder = None if system in BASELINES else Path(system)
+    folder = None if weights is None else Path(system)
     examples = [question.text for question in loaded.task.questions("test")[:_EXAMPLES]]
     topology = engine.network.topology if engine.network else None
-    return Record(model, folder, model, topology, examples)
+    return Record(model, folder, model, topology, examples, None if weights is None else step_of(weights))
 
 
 def show_address(bound: socket.socket, model: str, key: str | None) -> None:

@@ -8,6 +8,7 @@ import tyro
 
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
+    from neuromas.scale.train import Crew
     from neuromas.train.folder import Watch
 
 
@@ -26,6 +27,9 @@ def main(
     test_limit: int | None = None,
     threads: int | None = None,
     wandb: str | None = None,
+    workers: int = 1,
+    address: str | None = None,
+    restarts: int = 10,
 ) -> None:
     """Train a network of language-model nodes from its final reward, then measure it on the test split.
 
@@ -42,8 +46,11 @@ def main(
         resume: Continue the run in the folder `out`, to the same numbers as if it had not stopped.
         json: Write the final figures to this file too (they are always in OUT/final.json).
         test_limit: Measure on the first so many test questions only.
-        threads: CPU threads; by default all cores.
+        threads: CPU threads; by default all cores, or 1 of each worker.
         wandb: Send every line to this project of Weights & Biases too.
+        workers: Processes that share the questions of every step, over Ray; on GPUs one each.
+        address: Of the Ray cluster they run on; by default one on this machine alone.
+        restarts: How often the workers may be started again, from the last checkpoint, after one has died.
     """
     from neuromas.cli.show import print_final
     from neuromas.files import write_json
@@ -60,20 +67,32 @@ def main(
     config = _config(recipe, changes, out if resume else None)
     folder = out or Path("runs") / _name(config, recipe)
     print(f"run folder: {folder}")
-    final = _train(config, folder, resume, threads, test_limit, wandb)
+    crew = None
+    if workers > 1 or address is not None:
+        from neuromas.scale.train import Crew
+
+        crew = Crew(workers, address, threads or 1, restarts)
+    final = _train(config, folder, resume, threads, test_limit, wandb, crew)
     print_final(final)
     if json is not None:
         write_json(json, final)
 
 
 def _train(
-    config: "RunConfig", folder: Path, resume: bool, threads: int | None, test_limit: int | None, wandb: str | None
+    config: "RunConfig",
+    folder: Path,
+    resume: bool,
+    threads: int | None,
+    test_limit: int | None,
+    wandb: str | None,
+    crew: "Crew | None",
 ) -> dict[str, Any]:
     import torch
 
     if threads:
         torch.set_num_threads(threads)
     from neuromas.cli.show import TrainingView
+    from neuromas.scale import train as scaled
     from neuromas.train.finish import finish
     from neuromas.train.loop import train
     from neuromas.train.wandb import WandbBoard
@@ -81,8 +100,11 @@ def _train(
     board = None if wandb is None else WandbBoard(wandb, folder, config)
     with TrainingView(config.train.steps) as view:
         watch = view if board is None else _both(view, board)
-        network, loaded = train(config, folder, resume=resume, watch=watch)
-    final = finish(folder, network, loaded, test_limit)
+        if crew is not None:
+            final = scaled.train(config, folder, crew, resume=resume, test_limit=test_limit, watch=watch)
+        else:
+            network, loaded = train(config, folder, resume=resume, watch=watch)
+            final = finish(folder, network, loaded, test_limit)
     if board is not None:
         board.finish(final)
     return final

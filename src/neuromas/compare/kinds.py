@@ -8,9 +8,9 @@ from typing import Any
 from neuromas.config import CollmConfig, MaltConfig, RunConfig
 from neuromas.errors import DivergenceError
 from neuromas.network.backbone import Backbone
-from neuromas.network.topology import Topology
 from neuromas.train.finish import validation_score
 from neuromas.train.loop import load_run, train
+from neuromas.train.stages import stages_of
 from neuromas.types import System
 
 
@@ -65,7 +65,7 @@ _MALT_CALLS = 3
 
 KINDS: dict[str, Kind] = {
     "network": Kind(
-        _train, _load, _rollouts, calls=lambda config: len(Topology.parse(config.topology).nodes), shaped=True
+        _train, _load, _rollouts, calls=lambda config: len(stages_of(config)[-1].topology.nodes), shaped=True
     ),
     "malt": Kind(
         _train,

@@ -131,6 +131,8 @@ def _source(spec: Spec, name: str, entry: BaselineEntry | TrainedEntry) -> Sourc
     }
     if KINDS[entry.kind].shaped:
         settings["topology"] = entry.topology or "single"
+    if entry.stages:
+        settings["stages"] = [stage.model_dump(exclude_unset=True) for stage in entry.stages]
     return Source(name, entry.kind, "", settings, {})
 
 
@@ -144,9 +146,10 @@ def _add_controls(rows: list[Row], spec: Spec, name: str, entry: TrainedEntry) -
     wide = {**source.settings["adapter"], "rank": adapter.rank * copies}
     if adapter.alpha is not None:  # the update is scaled by alpha / rank
         wide["alpha"] = adapter.alpha * copies
-    single = {**source.settings, "topology": "single", "adapter": {**wide, "tied": False}}
+    whole = {k: v for k, v in source.settings.items() if k != "stages"}
+    single = {**whole, "topology": "single", "adapter": {**wide, "tied": False}}
     chain = "-".join("1" * (nodes - 1)) + "+skip"
-    scratchpad = {**source.settings, "topology": chain, "adapter": {**wide, "tied": True}}
+    scratchpad = {**whole, "topology": chain, "adapter": {**wide, "tied": True}}
     one = _shared(rows, Source(f"single-r{wide['rank']}", "network", "", single, {}), spec)
     pad = _shared(rows, Source(f"scratchpad-{nodes}-r{wide['rank']}", "network", "", scratchpad, {}), spec)
     made: dict[Control, tuple[str, Row]] = {

@@ -7,7 +7,7 @@ A training is resumed from its checkpoint; answers are kept chunk by chunk.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,13 +27,25 @@ from neuromas.tasks import load_task
 
 Job = Run | Chunk
 Watch = Callable[[str, float, float], None]  # (what was done last, work done, work in all); work is about calls
+HandOut = Callable[
+    [list[Job]], Iterator[tuple[Job, Any]]
+]  # does jobs; yields each with its result, or error, as it ends
 _GUESS = 5  # calls of a baseline's question, for the time left only
 
 
-def run(spec: Spec, out: Path, *, workers: int = 1, threads: int = 1, watch: Watch | None = None) -> None:
+def run(
+    spec: Spec,
+    out: Path,
+    *,
+    workers: int = 1,
+    threads: int = 1,
+    watch: Watch | None = None,
+    crew: AbstractContextManager[HandOut] | None = None,
+) -> None:
     """Do all that is still to be done of a comparison in the folder `out`, up to its two files of JSON lines.
 
     workers: processes; 1 works in this one. threads: of each; the same number in every session, for equal numbers.
+    crew: who does the jobs instead of such processes.
     Raises ConfigError for a folder of another comparison, and the first error of a job once its wave is over.
     """
     plan = make_plan(spec)
@@ -41,7 +53,7 @@ def run(spec: Spec, out: Path, *, workers: int = 1, threads: int = 1, watch: Wat
     check_same(spec, out)
     store = Store(out)
     try:
-        with _workers(out, workers, threads) as hand_out:
+        with crew or _workers(out, workers, threads) as hand_out:
             work = _Work(plan, out, store)
             ended = sum(map(_weight, work.jobs(done=True)))
             total = ended + sum(map(_weight, work.jobs(done=False)))
@@ -192,7 +204,12 @@ def about(row: Row) -> str:
         return f"baseline {source.baseline}" + (f" ({options})" if options else "")
     topology, adapter = source.settings.get("topology", ""), source.settings["adapter"]
     shape = topology if isinstance(topology, str) else Topology.parse(topology).name
-    shape = f" {shape}" if shape else ""
+    grown = [stage["topology"] for stage in source.settings.get("stages", ()) if "topology" in stage]
+    shape = (
+        " " + " → ".join([shape, *(t if isinstance(t, str) else Topology.parse(t).name for t in grown)])
+        if shape
+        else ""
+    )
     rank = f", rank {adapter['rank']}" if "rank" in adapter else ""
     return f"trained {source.kind}{shape}{rank}" + (", one adapter" if adapter.get("tied") else "")
 
@@ -220,7 +237,7 @@ def _name(job: Job) -> str:
     return f"{'answers of' if isinstance(job, Chunk) else 'prepared'} {what}, {run.task.title}"
 
 
-def _do(job: Job) -> Any:
+def do(job: Job) -> Any:
     """A job's result, or the error that a person can mend: the other jobs go on."""
     try:
         return answer(job) if isinstance(job, Chunk) else prepare(job)
@@ -229,18 +246,18 @@ def _do(job: Job) -> Any:
 
 
 @contextmanager
-def _workers(out: Path, workers: int, threads: int) -> Iterator[Callable[[list[Job]], Iterator[tuple[Job, Any]]]]:
-    """A function that does jobs and yields each with its result as it ends."""
+def _workers(out: Path, workers: int, threads: int) -> Iterator[HandOut]:
+    """Processes of this machine."""
     if workers == 1:
         torch.set_num_threads(threads)
-        yield lambda jobs: ((job, _do(job)) for job in jobs)
+        yield lambda jobs: ((job, do(job)) for job in jobs)
         return
     pool = ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(out, threads)
     )
 
     def hand_out(jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
-        futures = {pool.submit(_do, job): job for job in jobs}
+        futures = {pool.submit(do, job): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from neuromas.compare.kinds import KINDS
-from neuromas.config import BackboneConfig, Section, explain
+from neuromas.config import BackboneConfig, Section, StageConfig, explain
 from neuromas.errors import ConfigError, TopologyError
 from neuromas.evaluate.baselines import BASELINES, check_endpoint, options_of
 from neuromas.network.endpoint import is_endpoint
@@ -49,6 +49,7 @@ class TrainedEntry(Section):
     sampling: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)  # the kind's own
+    stages: tuple[StageConfig, ...] = ()  # of a network that grows: what it becomes out of `topology`
     controls: tuple[Control, ...] = CONTROLS  # of a network
     votes: tuple[int, ...] = ()  # further rows: the majority of so many of its samples
 
@@ -129,7 +130,7 @@ class Spec(Section):
 def _entry(name: str, entry: Any) -> Entry:
     if not isinstance(entry, dict):
         raise ConfigError(f"systems.{name} is {entry!r}; it must be a table, e.g. [systems.{name}]")
-    trained = {"kind", "topology", "train", "adapter", "controls", "votes"} & entry.keys()
+    trained = {"kind", "topology", "train", "adapter", "controls", "votes", "stages"} & entry.keys()
     if "baseline" in entry and trained:
         raise ConfigError(
             f"systems.{name} names a baseline and {sorted(trained)}: a baseline takes only options, and what is "
@@ -168,10 +169,12 @@ def _check_trained(name: str, entry: TrainedEntry, shared: dict[str, Any]) -> No
         Topology.parse(entry.topology or "single")
     except TopologyError as error:
         raise ConfigError(f"systems.{name}.topology: {error}") from error
+    if entry.stages and not KINDS[entry.kind].shaped:
+        raise ConfigError(f"systems.{name}.stages are set, but {entry.kind} does not grow; leave them out")
     settings = shared | entry.train
-    if "learning_rate" in settings:
+    if "learning_rate" in settings or any(stage.learning_rate for stage in entry.stages):
         raise ConfigError(
-            f"train.learning_rate is set for {name!r}, but every trained system gets its own from one grid, by "
+            f"a learning_rate is set for {name!r}, but every trained system gets its own from one grid, by "
             "validation with the first seed; set learning_rates = [ … ] at the top instead"
         )
     if "stop_after_seconds" in settings:

@@ -120,8 +120,14 @@ def start_worker(out: Path, threads: int) -> None:
     threading.Thread(target=follow, daemon=True).start()
     if not parent.is_alive():
         os._exit(1)
-    _held.append(share(out))
-    torch.set_num_threads(threads)
+    enlist(out, threads)
+
+
+def enlist(out: Path, threads: int) -> None:
+    """Make this process one that works in `out`; again is nothing."""
+    if not _held:
+        _held.append(share(out))
+        torch.set_num_threads(threads)
 
 
 def _system(run: Run) -> System:

@@ -9,6 +9,7 @@ from neuromas.errors import TaskError
 from neuromas.evaluate.stats import wilson
 from neuromas.tasks.base import Split, Task
 from neuromas.types import Grade, Question, System, Trace
+from neuromas.workers import ALONE, Workers
 
 COSTS = (
     "calls",
@@ -38,24 +39,32 @@ def evaluate(
     greedy: bool = True,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    workers: Workers = ALONE,
     **options: Any,
 ) -> Evaluation:
     """Ask the first `limit` questions of a split (all by default), one answer each.
 
-    options go to `system.answer` (a network takes `blank`). progress is called with (done, all).
+    options go to `system.answer` (a network takes `blank`). progress is called with (done, all). workers: each asks its
+    share; all get the same evaluation.
     """
     asked = task.questions(split)[:limit]
     if not asked:
         raise TaskError(
             f"task {task.name!r} has no {split} questions to ask (limit {limit}); raise the limit or the size"
         )
-    traces: list[Trace] = []
-    size = len(asked) if progress is None else 64
-    for start in range(0, len(asked), max(1, size)):
-        traces += system.answer(asked[start : start + size], greedy=greedy, seed=seed, **options)
-        if progress is not None:
-            progress(len(traces), len(asked))
-    grades = task.grade_many(asked, [trace.answer for trace in traces])
+
+    def ask(mine: list[Question]) -> tuple[list[Trace], list[Grade]]:
+        traces: list[Trace] = []
+        size = len(mine) if progress is None else 64
+        for start in range(0, len(mine), max(1, size)):
+            traces += system.answer(mine[start : start + size], greedy=greedy, seed=seed, **options)
+            if progress is not None:
+                progress(len(traces), len(mine))
+        return traces, task.grade_many(mine, [trace.answer for trace in traces])
+
+    shares = workers.each(lambda: ask(list(workers.share(asked))))
+    traces = [trace for share, _ in shares for trace in share]
+    grades = [grade for _, share in shares for grade in share]
     result: dict[str, Any] = {"task": task.name, "task_version": task.version, "split": split, "seed": seed}
     result |= {"decoding": decoding_name(system, greedy)}
     if (cost := getattr(system, "fit_cost", None)) is not None:

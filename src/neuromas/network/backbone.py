@@ -86,7 +86,7 @@ class Backbone:
         if where.type == "cpu":
             _fast_cpu_products()
         kind = _pick_dtype(dtype, where)
-        source = _locate(name)
+        source = locate(name)
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
@@ -100,7 +100,7 @@ class Backbone:
         finally:
             if bars:
                 logging.enable_progress_bar()
-        return cls(name, model.to(where), tokenizer, style or _declared_style(source))
+        return cls(name, model.to(where), tokenizer, style or declared_style(source))
 
     @property
     def device(self) -> torch.device:
@@ -239,7 +239,8 @@ def _fast_cpu_products() -> None:
         torch.set_float32_matmul_precision("medium")
 
 
-def _locate(name: str) -> str:
+def locate(name: str) -> str:
+    """The folder, or the hub id, that a backbone's name stands for."""
     if name == "tiny":
         return str(TINY_FOLDER)
     if name == "smollm2-135m":
@@ -251,7 +252,7 @@ def _locate(name: str) -> str:
     return name
 
 
-def _declared_style(source: str) -> Style | None:
+def declared_style(source: str) -> Style | None:
     """A folder may say which prompt style its model was trained on."""
     file = Path(source) / "neuromas.json"
     return json.loads(file.read_text())["prompt_style"] if file.is_file() else None

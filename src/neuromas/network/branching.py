@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from neuromas.network.forward import Network, node_call
-from neuromas.network.generate import generate
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
 from neuromas.network.sampling import Decoding, stream_key
@@ -139,6 +138,6 @@ def _speak(network: Network, turns: list[_Turn], how: Decoding) -> Iterator[tupl
                 groups.append(Group(adapter, prefix, []))
             groups[-1].own_ids.append(turn.prompt.own_ids)
         limit = _limit(network, part[0].node)
-        replies = generate(network.backbone, network.adapters, groups, [turn.key for turn in part], limit, how)
+        replies = network.sample(groups, [turn.key for turn in part], limit, how)
         for turn, reply in zip(part, replies, strict=True):
             yield turn, node_call(network.backbone.template, turn.node, turn.prompt, reply)

@@ -17,7 +17,7 @@ from neuromas.errors import ConfigError
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.asks import Ask, going_on
 from neuromas.network.backbone import Backbone
-from neuromas.network.generate import Completion, generate
+from neuromas.network.generate import Completion, Engine, GoOn, generate
 from neuromas.network.packed import Group
 from neuromas.network.products import laid_out
 from neuromas.network.prompt import Prompt, PromptTemplate
@@ -64,6 +64,7 @@ class Network:
         self.limits, self.decoding = limits or Limits(), decoding or Decoding()
         self.name = name or f"{backbone.name} {topology.name}"
         self.extras: dict[str, Parameter] = {}  # what training keeps beside the adapters, e.g. a critic's memory
+        self.engine: Engine | None = None  # who samples; None: this library itself
         self._without = lru_cache(4096)(topology.without)
 
     @classmethod
@@ -148,7 +149,8 @@ class Network:
 
         tokens = sum(self._limit(node) for node in self.topology.nodes)
         deepest = max((len(shape.layers) for shape in shapes), default=0)
-        with laid_out(self.backbone.model, len(rows), tokens):  # the weights, for the many products that follow
+        own_rows = len(rows) if self.engine is None else 0
+        with laid_out(self.backbone.model, own_rows, tokens):  # the weights, for the many products that follow
             for layer in range(deepest):  # those of fewer layers wait with their answer for the last one
                 turns: dict[tuple[int, tuple[int, ...]], list[tuple[int, str, Prompt]]] = {}  # row, node, what it reads
                 for at, rows_at in self._turns(shapes, layer, deepest, of):
@@ -168,7 +170,7 @@ class Network:
                 now = [(*rows[row], node) for row, node, _ in members]
                 keys = [stream_key(ask.seed, step, ask.question.id, g, node) for ask, g, node in now]
                 ways = [ask.decoding for ask, _, _ in now]
-                replies = generate(self.backbone, self.adapters, groups, keys, limit, ways, go_on=going_on(now))
+                replies = self.sample(groups, keys, limit, ways, going_on(now))
                 spoken = [0] * len(rows)  # tokens of the longest call of this layer
                 for (row, node, prompt), reply in zip(members, replies, strict=True):
                     call = calls[row][node] = node_call(self.backbone.template, node, prompt, reply)
@@ -191,6 +193,20 @@ class Network:
             )
             for row, ((ask, g), shape) in enumerate(zip(rows, shapes, strict=True))
         ]
+
+    def sample(
+        self,
+        groups: Sequence[Group],
+        keys: Sequence[int],
+        limit: int,
+        how: Decoding | Sequence[Decoding],
+        go_on: GoOn | None = None,
+    ) -> list[Completion]:
+        """One completion for each row of `groups`, by the engine. Another one than this library's own answers whole
+        turns, so rows that someone listens to token by token (`go_on`) are left to the latter."""
+        if self.engine is None or go_on is not None:
+            return generate(self.backbone, self.adapters, groups, keys, limit, how, go_on=go_on)
+        return self.engine.generate(self.adapters, groups, keys, limit, how)
 
     def shapes(self, rollouts: Sequence[tuple[str, int]], absent: Absent) -> list[Topology]:
         """The effective topology of each (question id, rollout)."""

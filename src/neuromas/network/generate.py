@@ -5,6 +5,7 @@ Legend: B row, M token of the stream, L token of any row's completion, rows conc
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,8 +25,23 @@ class Completion:
 
     ids: list[int]
     logprobs: list[float]  # nats
-    entropies: list[float]  # nats
+    entropies: list[float]  # nats; empty where the engine does not tell them
     truncated: bool  # stopped by the limit
+
+
+class Engine(Protocol):
+    """Something else than `generate` that samples completions, from the same adapters, prompts and random streams."""
+
+    def generate(
+        self,
+        bank: AdapterBank,
+        groups: Sequence[Group],
+        keys: Sequence[int],
+        max_tokens: int,
+        how: Decoding | Sequence[Decoding],
+    ) -> list[Completion]: ...
+
+    def close(self) -> None: ...
 
 
 def generate(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 24  # logits that exist at once
+CHUNK = 1 << 24  # logits that exist at once
 _CACHED = 1 << 18  # logits worked on at once on a CPU, so that they stay in its cache
 
 
@@ -54,7 +54,7 @@ class _TokenLogprobs(torch.autograd.Function):
         entropy_L = torch.empty_like(logprob_L)
         d_logprob_LE = torch.empty_like(hidden_LE) if wanted else None
         d_entropy_LE = torch.empty_like(hidden_LE) if wanted and entropy_gradient else None
-        many = min(L, max(1, _CHUNK // V))
+        many = min(L, max(1, CHUNK // V))
         few = max(1, _CACHED // V) if hidden_LE.device.type == "cpu" else many
         # Every chunk uses the same memory again: the first touch of fresh memory costs more than the arithmetic.
         buffer_CV = hidden_LE.new_empty(many, V)

@@ -23,7 +23,7 @@ from transformers import AttentionInterface
 from neuromas.network.slots import Slots
 
 NAME = "neuromas_shared_prefix"
-_SHORT = 256  # prefix tokens up to which scores are written out
+SHORT = 256  # prefix tokens up to which scores are written out
 _GROWTH = 32  # own tokens that the cache has room for; when they are full, as many again
 
 
@@ -125,18 +125,21 @@ class PackedPass:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """q [1, H, M, D], k and v [1, K, M, D] of the current pass -> [1, M, H, D].
 
-        On a CPU in float32 whatever the model's dtype: no slower there, and scores are not rounded to bfloat16.
+        On a CPU the first pass computes in float32 whatever the model's dtype: no slower there, and scores are not
+        rounded to bfloat16. Later passes are bound by reading the cache, which is kept in the model's dtype.
         """
         dtype, K = q.dtype, k.shape[1]
         q_MHD, k_MKD, v_MKD = (x[0].transpose(0, 1) for x in (q, k, v))
-        as_computed = (lambda x: x.float()) if q.device.type == "cpu" else (lambda x: x)
+        wide = self._first and q.device.type == "cpu"
+        as_computed = (lambda x: x.float()) if wide else (lambda x: x)
         prefix_q, own_q = map(as_computed, self._slots.spread(q_MHD, K))
         if self._first:
             prefix_k, own_k = (as_computed(x)[..., 0, :, :] * scale for x in self._slots.spread(k_MKD, K))
             prefix_v, own_v = (as_computed(x)[..., 0, :, :] for x in self._slots.spread(v_MKD, K))
             prefix_k = prefix_k.transpose(-1, -2)
             if self.room:  # a prefix's keys lie as they will be multiplied, own ones as they are written
-                self._cache[layer] = prefix_k.contiguous(), prefix_v, self._grown(own_k), self._grown(own_v)
+                keys, values = prefix_k.contiguous().to(dtype), prefix_v.to(dtype)
+                self._cache[layer] = keys, values, self._grown(own_k).to(dtype), self._grown(own_v).to(dtype)
             prefix_out = self._attend_prefix(prefix_q, prefix_k, prefix_v, window)
         else:
             prefix_out, (prefix_k, prefix_v, own_k, own_v) = prefix_q, self._cache[layer]
@@ -162,7 +165,7 @@ class PackedPass:
         """
         U, K, R, T, D = q.shape
         windowed = window is not None and T > window
-        if T > _SHORT:
+        if T > SHORT:
             mask = self._causal(window, torch.bool) if windowed else None
             q, k = q.flatten(1, 2), k.transpose(-1, -2)
             out = F.scaled_dot_product_attention(

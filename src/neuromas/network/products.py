@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_WORTH = 2048  # rows × tokens to be sampled; below, laying out costs more than it saves
+WORTH = 2048  # rows × tokens to be sampled; below, laying out costs more than it saves
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def laid_out(model: nn.Module, rows: int, tokens: int) -> Iterator[None]:
     Does nothing on an accelerator, where oneDNN is missing, where it would not pay, and within itself.
     """
     plain = lambda module: type(module) is nn.Linear and "forward" not in module.__dict__ and _suited(module.weight)
-    linear: Any = [module for module in model.modules() if plain(module)] if rows * tokens >= _WORTH else []
+    linear: Any = [module for module in model.modules() if plain(module)] if rows * tokens >= WORTH else []
     for module in linear:
         weight = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), rows)
         module.forward = partial(_product, weight, module.bias)

@@ -114,6 +114,7 @@ class Run(BaseModel):
     steps: int | None = Field(description="Planned.")
     step: int = Field(description="Of the last line; -1 before there is one.")
     finished: bool
+    answering: int | None = Field(description="Step after which the weights that answer were saved, where known.")
     lineage: list[Growth]
     worths: list[Worths]
     results: list[Result]

@@ -26,7 +26,7 @@ class Record:
     """What there is to tell of `folder`; None: of a system without one. Methods may be called by any thread.
 
     model: what to ask it as, None where nobody answers. topology: of what answers; None: of the newest checkpoint.
-    examples: questions of its task.
+    examples: questions of its task. answering: step of the checkpoint that answers.
     """
 
     def __init__(
@@ -36,8 +36,10 @@ class Record:
         model: str | None = None,
         topology: Topology | None = None,
         examples: Sequence[str] = (),
+        answering: int | None = None,
     ) -> None:
         self.name, self.folder, self.model, self.topology, self.examples = name, folder, model, topology, examples
+        self.answering = answering
         self._lock = Lock()
         self._lines = Growing(None if folder is None else folder / "metrics.jsonl", facts.Line)
         self._samples = Growing(None if folder is None else folder / "samples.jsonl", facts.Sample, _flat)
@@ -70,6 +72,7 @@ class Record:
             steps=config and config.train.steps,
             step=step,
             finished=config is None or step >= config.train.steps or _dict(final).get("steps") == step,
+            answering=self.answering,
             lineage=_valid(facts.Growth, progress.get("lineage")),
             worths=_worths(_json(self.folder, "inspect/findings.json")),
             results=_valid(facts.Result, _dict(final).get("results")),

@@ -3,7 +3,6 @@
 import logging
 import signal
 import socket
-from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -33,8 +32,3 @@ def run(app: FastAPI, bound: socket.socket) -> None:
         signal.signal(name, lambda *_: None)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=30)
     uvicorn.Server(config).run(sockets=[bound])
-
-
-def created_at(checkpoint: Path) -> int:
-    """When a checkpoint was written, in Unix time."""
-    return int(checkpoint.stat().st_mtime) if checkpoint.exists() else 0

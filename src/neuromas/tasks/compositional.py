@@ -1,142 +1,31 @@
 """Nested expressions whose every part has a name: a task with a known hierarchy, and an endless supply of it.
 
-An expression is a full binary tree. Each inner part carries a letter, so that a node can say in a few characters
-which part it worked out: `a3+5=8` reads "part a is 3+5, which is 8". The exact value of every part comes with the
-question (`Question.metadata`), so what a network's nodes say can be checked against the truth.
+An expression is a full binary tree (`expressions.py`). Each inner part carries a letter, so that a node can say in a few
+characters which part it worked out: `a3+5=8` reads "part a is 3+5, which is 8". The exact value of every part comes
+with the question (`Question.metadata`), so what a network's nodes say can be checked against the truth.
 
 Which split an expression belongs to is decided by a hash of its text, never by chance: training, validation and
 test share no expression, whatever the seed, the sizes, or the other options are.
 
-Shapes: n expressions, L leaves (2**depth), S parts (L - 1, bottom level first, the root last), C characters.
+Shapes: n expressions, C characters.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from dataclasses import fields
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from neuromas.errors import TaskError
 from neuromas.tasks.base import SPLITS, Split, Task, check_split
+from neuromas.tasks.expressions import ENUMERABLE, Bytes, Expressions, Kind, Space, splits_of
 from neuromas.types import Grade, Question
 
-Kind = Literal["arithmetic", "boolean"]
-Bytes = npt.NDArray[np.uint8]  # ASCII codes
-Ints = npt.NDArray[np.int64]
-
 DEFAULT_OPERATORS: dict[Kind, str] = {"arithmetic": "+*", "boolean": "&|"}
-IDENTITY = {"+": 0, "-": 0, "*": 1, "&": 1, "|": 0, "^": 0}  # the right operand that changes nothing
 ALLOWED_OPERATORS: dict[Kind, str] = {"arithmetic": "+*-", "boolean": "&|^"}
-STATEMENT_WIDTH = 7  # characters of "a3+5=8;"
-
-_TEST_PERCENT, _VALIDATION_PERCENT = 10, 5  # of all expressions; training has the rest
-_ENUMERABLE = 200_000  # a space up to this size is enumerated, a larger one sampled
 _NUMBER = re.compile(r"(?<![0-9])-?[0-9]+(?:\.[0-9]+)?")
-
-
-@dataclass(frozen=True)
-class Expressions:
-    """n expressions of one shape, as arrays, so that a million of them are cheap."""
-
-    text: Bytes  # [n, C], e.g. "(a(3+5)*b(2*7))"
-    statements: Bytes  # [n, S, 7], e.g. "a3+5=8;"; the root's letter is r
-    values: Ints  # [n, S], the value of every part; the last one is the answer
-
-    def __len__(self) -> int:
-        return len(self.text)
-
-    def __getitem__(self, rows: Ints | slice) -> "Expressions":
-        return Expressions(self.text[rows], self.statements[rows], self.values[rows])
-
-
-@dataclass(frozen=True)
-class Space:
-    """All expressions of one kind, depth, modulus and set of operators."""
-
-    kind: Kind = "arithmetic"
-    depth: int = 2
-    modulus: int = 10  # operands and values are 0 … modulus - 1; always 2 for booleans
-    operators: str = "+*"
-
-    @property
-    def leaves(self) -> int:
-        return 2**self.depth
-
-    @property
-    def labels(self) -> str:
-        """Letters of the parts: bottom level from left to right, then the next; the root is r."""
-        return "abcdefghijklmn"[: self.leaves - 2] + "r"
-
-    @property
-    def size(self) -> int:
-        return self.modulus**self.leaves * len(self.operators) ** (self.leaves - 1)
-
-    def sample(self, n: int, rng: np.random.Generator, half_trivial: bool = False) -> Expressions:
-        """n expressions, uniformly, with repetition, from all splits.
-
-        half_trivial: those whose right half has the value of its first leaf, since every right operand in it changes
-        nothing, as in `(e(a(3+5)*b(2*7))+f(c(4*1)+d(0+0)))`. Only the left half has to be worked out.
-        """
-        leaves = rng.integers(0, self.modulus, (n, self.leaves))
-        choice = rng.integers(0, len(self.operators), (n, self.leaves - 1))
-        if half_trivial:
-            identity = np.array([IDENTITY[o] for o in self.operators])
-            first = 0  # number of the level's first part
-            for level in range(self.depth - 1):  # below the root
-                parts = 2 ** (self.depth - 1 - level)
-                for i in range(parts // 2, parts):
-                    leaves[:, (2 * i + 1) * 2**level] = identity[choice[:, first + i]]
-                first += parts
-        return self._build(leaves, choice)
-
-    def everything(self) -> Expressions:
-        """Every expression once; only for small spaces."""
-        assert self.size <= _ENUMERABLE
-        code = np.arange(self.size)
-        radix = [self.modulus] * self.leaves + [len(self.operators)] * (self.leaves - 1)
-        digits: list[Ints] = []
-        for base in radix:
-            code, digit = np.divmod(code, base)
-            digits.append(digit)
-        columns = np.stack(digits, 1)
-        return self._build(columns[:, : self.leaves], columns[:, self.leaves :])
-
-    def _build(self, leaves: Ints, choice: Ints) -> Expressions:
-        """leaves [n, L] and operator indices [n, S] → the expressions; works upwards, level by level."""
-        symbols = np.frombuffer(self.operators.encode(), np.uint8)[choice]  # [n, S]
-        values, texts = leaves, [_digit(leaves[:, i]) for i in range(self.leaves)]
-        statements: list[Bytes] = []
-        results: list[Ints] = []
-        while len(texts) > 1:
-            above: list[Ints] = []
-            joined: list[Bytes] = []
-            for i in range(0, len(texts), 2):
-                part = len(results)
-                x, y, op = values[:, i], values[:, i + 1], symbols[:, part]
-                value, label = self._apply(op, x, y), self.labels[part]
-                joined.append(_join("" if label == "r" else label, "(", texts[i], op[:, None], texts[i + 1], ")"))
-                statements.append(_join(label, _digit(x), op[:, None], _digit(y), "=", _digit(value), ";"))
-                results.append(value)
-                above.append(value)
-            values, texts = np.stack(above, 1), joined
-        return Expressions(texts[0], np.stack(statements, 1), np.stack(results, 1))
-
-    def _apply(self, op: Bytes, x: Ints, y: Ints) -> Ints:
-        """Elementwise x op y, all [n]."""
-        if self.kind == "boolean":
-            return np.select([op == ord("&"), op == ord("|")], [x & y, x | y], x ^ y)
-        return np.select([op == ord("+"), op == ord("*")], [x + y, x * y], x - y) % self.modulus
-
-
-def splits_of(text: Bytes) -> npt.NDArray[np.int64]:
-    """Which split each expression [n, C] belongs to, as an index into `SPLITS` [n]: FNV-1a hash of the text."""
-    state = np.full(len(text), 0xCBF29CE484222325, np.uint64)
-    for column in text.T:
-        state = (state ^ column.astype(np.uint64)) * np.uint64(0x100000001B3)
-    percent = ((state >> np.uint64(32)) % np.uint64(100)).astype(np.int64)
-    return np.select([percent < _TEST_PERCENT, percent < _TEST_PERCENT + _VALIDATION_PERCENT], [2, 1], 0)
 
 
 class Compositional(Task):
@@ -163,7 +52,8 @@ class Compositional(Task):
         depth: int = 2,
         modulus: int | None = None,
         operators: str | None = None,
-        half_trivial: float = 0.0,
+        easy: float = 0.0,
+        live_parts: int | None = None,
         train_size: int = 20_000,
         validation_size: int = 512,
         test_size: int = 2048,
@@ -171,16 +61,17 @@ class Compositional(Task):
     ) -> None:
         """Sizes are upper limits: a space that has fewer expressions gives all it has.
 
-        half_trivial: share of easy expressions in the train split (see `Space.sample`); other splits are as ever.
+        easy: share of expressions in the train split of which only the first `live_parts` bottom parts (half of them by
+        default) count, see `Space.sample`; the other splits are as ever.
         """
-        _check(kind, depth, modulus, operators, half_trivial)
+        _check(kind, depth, modulus, operators, easy, live_parts)
         modulus = 2 if kind == "boolean" else modulus or 10
         self.space = Space(kind, depth, modulus, operators or DEFAULT_OPERATORS[kind])
         self.answer_choices = tuple(map(str, range(modulus)))
         self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}
         if min(self.sizes.values()) < 0:
             raise TaskError(f"task 'compositional': sizes cannot be negative, got {self.sizes}; use 0 for none")
-        self.half_trivial, self.seed = half_trivial, seed
+        self.easy, self.live_parts, self.seed = easy, live_parts or max(1, 2**depth // 4), seed
         self._questions: dict[Split, list[Question]] = {}
 
     def questions(self, split: Split) -> list[Question]:
@@ -202,7 +93,7 @@ class Compositional(Task):
         """Distinct expressions of one split, as many as asked for or as there are."""
         rng = np.random.default_rng([self.seed, SPLITS.index(split)])
         wanted = self.sizes[split]
-        if self.space.size <= _ENUMERABLE:
+        if self.space.size <= ENUMERABLE:
             pool = self.space.everything()
             pool = pool[rng.permutation(len(pool))]
         else:  # so large that repetitions are rare; the smallest split is a twentieth of all
@@ -210,20 +101,20 @@ class Compositional(Task):
             _, first = np.unique(pool.text, axis=0, return_index=True)
             pool = pool[np.sort(first)]
         pool = pool[np.flatnonzero(splits_of(pool.text) == SPLITS.index(split))[:wanted]]
-        return self._with_easy(pool, rng) if split == "train" and self.half_trivial else pool
+        return self._with_easy(pool, rng) if split == "train" and self.easy else pool
 
     def _with_easy(self, pool: Expressions, rng: np.random.Generator) -> Expressions:
-        """Distinct training expressions in a new order, of which the share asked for is half trivial.
+        """Distinct training expressions in a new order, of which the share asked for is easy.
 
         Fewer than `pool` holds where there are not enough easy ones.
         """
-        wanted = round(self.half_trivial * len(pool))
-        easy = self.space.sample(wanted * 3 + 1000, rng, half_trivial=True)
+        wanted = round(self.easy * len(pool))
+        easy = self.space.sample(wanted * 3 + 1000, rng, self.live_parts)
         easy = easy[np.flatnonzero(splits_of(easy.text) == SPLITS.index("train"))]
         _, first = np.unique(easy.text, axis=0, return_index=True)
         easy = easy[np.sort(first)[:wanted]]
         hard = pool[np.flatnonzero(~np.isin(_rows(pool.text), _rows(easy.text)))]
-        hard = hard[: round(len(easy) * (1 / self.half_trivial - 1))]
+        hard = hard[: round(len(easy) * (1 / self.easy - 1))]
         both = Expressions(*(np.concatenate([getattr(x, f.name) for x in (easy, hard)]) for f in fields(Expressions)))
         return both[rng.permutation(len(both))]
 
@@ -259,7 +150,9 @@ def _rows(text: Bytes) -> npt.NDArray[np.bytes_]:
     return np.ascontiguousarray(text).view(f"S{text.shape[1]}")[:, 0]
 
 
-def _check(kind: str, depth: int, modulus: int | None, operators: str | None, half_trivial: float) -> None:
+def _check(
+    kind: str, depth: int, modulus: int | None, operators: str | None, easy: float, live_parts: int | None
+) -> None:
     """Raises TaskError for options that describe no expressions."""
 
     def problems() -> Iterator[str]:
@@ -270,8 +163,10 @@ def _check(kind: str, depth: int, modulus: int | None, operators: str | None, ha
             yield f"depth {depth} is out of range; choose 1 to 4 (2 to 16 leaves)"
         if modulus is not None and (kind == "boolean" or not 2 <= modulus <= 10):
             yield f"modulus {modulus} cannot be used; arithmetic takes 2 to 10, booleans none"
-        if not 0 <= half_trivial <= 1 or (half_trivial and depth == 1):
-            yield f"half_trivial {half_trivial} cannot be used; choose a share from 0 to 1, and a depth of 2 or more"
+        if not 0 <= easy <= 1 or (easy and depth == 1):
+            yield f"easy {easy} cannot be used; choose a share from 0 to 1, and a depth of 2 or more"
+        if live_parts is not None and not 1 <= live_parts < max(2, 2 ** (depth - 1)):
+            yield f"live_parts {live_parts} is out of range; choose 1 or more, and fewer than all {2 ** (depth - 1)}"
         allowed = ALLOWED_OPERATORS[kind]
         if operators is not None and (
             not operators or len(set(operators)) < len(operators) or not set(operators) <= set(allowed)
@@ -280,17 +175,3 @@ def _check(kind: str, depth: int, modulus: int | None, operators: str | None, ha
 
     for problem in problems():
         raise TaskError(f"task 'compositional': {problem}")
-
-
-def _digit(value: Ints) -> Bytes:
-    """[n] numbers 0 … 9 → their characters [n, 1]."""
-    return (value + ord("0")).astype(np.uint8)[:, None]
-
-
-def _join(*parts: Bytes | str) -> Bytes:
-    """Concatenates columns of characters; a string is repeated in every row."""
-    rows = next(len(p) for p in parts if not isinstance(p, str))
-    columns = [
-        np.broadcast_to(np.frombuffer(p.encode(), np.uint8), (rows, len(p))) if isinstance(p, str) else p for p in parts
-    ]
-    return np.concatenate(columns, 1)

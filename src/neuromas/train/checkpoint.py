@@ -146,6 +146,12 @@ def newest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def chosen(run: Path, which: str) -> Path | None:
+    """The checkpoint of a run that is its "best" on validation, where there is one, or its "last"."""
+    best = run / "best"
+    return best.resolve() if which == "best" and best.exists() else newest(run / "checkpoints")
+
+
 def mark_best(run: Path, checkpoint: Path) -> None:
     """Make `run/best` point at `checkpoint`; atomic."""
     link = run / f".best.{os.getpid()}.tmp"

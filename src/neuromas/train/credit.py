@@ -23,6 +23,7 @@ from neuromas.network.branching import Branch, Pass, alternatives, withheld
 from neuromas.network.forward import Network
 from neuromas.tasks.base import Task
 from neuromas.train import critic
+from neuromas.train.figures import Tally
 from neuromas.train.objectives import advantages, counterfactual, difference, leave_one_out, leave_tree_out
 from neuromas.train.objectives import critic as critic_advantages
 from neuromas.types import NodeCall
@@ -36,8 +37,15 @@ class Credit:
     # further on-policy draws of a node, to be replayed beside the rollouts': (question, node) -> [(call, advantage)]
     drawn: dict[tuple[int, int], list[tuple[NodeCall, float]]] = field(default_factory=dict[Any, Any])
     calls: list[NodeCall] = field(default_factory=list[NodeCall])  # made beside the rollouts'
-    figures: dict[str, float] = field(default_factory=dict[str, float])  # of the step
+    figures: dict[str, float] = field(default_factory=dict[str, float])  # of the step: means over its questions
     node_figures: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    features_PF: Tensor | None = None  # what the critic is to learn from, once the step's gradient is known
+
+    def counted(self, tally: Tally) -> Tally:
+        """`tally` with the figures and the cost of this credit."""
+        tally.means, tally.node_means, tally.features_PF = self.figures, self.node_figures, self.features_PF
+        tally.branches(self.calls)
+        return tally
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,11 @@ def _by_critic(rollouts: Rollouts) -> Credit:
     P, G = rewards_PG.shape
     features_PF = critic.features(network, rollouts.made.questions[::G])
     values_P = critic.values(network, features_PF)
-    critic.observe(network, features_PF, rewards_PG)
     shared_PG = critic_advantages(rewards_PG, values_P)
     loss = (values_P - rewards_PG.mean(1)).square().mean()
     figures = {"value": values_P.mean().item(), "value_loss": loss.item()}
-    return Credit(shared_PG[..., None].expand(P, G, len(network.topology.nodes)), figures=figures)
+    shared_PGN = shared_PG[..., None].expand(P, G, len(network.topology.nodes))
+    return Credit(shared_PGN, figures=figures, features_PF=features_PF)
 
 
 def _by_alternatives(rollouts: Rollouts, chosen: list[str], draws: int) -> Credit:

@@ -5,7 +5,7 @@ from typing import Any
 
 from neuromas.evaluate.baselines.vote import Vote
 from neuromas.evaluate.run import evaluate
-from neuromas.files import append_json_line, read_json_lines, write_json
+from neuromas.files import read_json_lines, write_json, write_json_lines
 from neuromas.network.forward import Network
 from neuromas.tasks.base import Task
 from neuromas.train import checkpoint
@@ -15,6 +15,7 @@ from neuromas.train.loop import build, load_run
 from neuromas.train.methods.team import Team
 from neuromas.train.plots import learning_curve
 from neuromas.types import System
+from neuromas.workers import ALONE, Workers
 
 
 def validation_score(run: Path) -> float:
@@ -23,26 +24,26 @@ def validation_score(run: Path) -> float:
     return sum(checks[-2:]) / len(checks[-2:])
 
 
-def finish(run: Path, network: Trained, task: Task, limit: int | None = None) -> dict[str, Any]:
+def finish(
+    run: Path, network: Trained, task: Task, limit: int | None = None, workers: Workers = ALONE
+) -> dict[str, Any]:
     """Measure the run on the test split and write `final.json`, `answers.jsonl` and `curve.png`.
 
     Rows: the untrained network (greedy and sampled), then the last checkpoint and the best one on validation (greedy,
     sampled, and with every message blanked; of a team whose paper votes too, the vote instead). network: as of the last
-    step. Where the last is the best, it is measured once, as the best.
+    step. Where the last is the best, it is measured once, as the best. workers: among whom the questions are divided.
     """
-    metrics = read_json_lines(run / "metrics.jsonl")
+    metrics = workers.from_first(lambda: read_json_lines(run / "metrics.jsonl"))
     rows: list[dict[str, Any]] = []
-    answers = run / "answers.jsonl"
-    answers.unlink(missing_ok=True)
+    answered: list[dict[str, Any]] = []
 
     def measure(which: str, subject: System, *, greedy: bool = True, blank: tuple[str, ...] = ()) -> None:
         silent: dict[str, Any] = {"blank": blank} if blank else {}
-        found = evaluate(subject, task, "test", limit, greedy=greedy, seed=1, **silent)
+        found = evaluate(subject, task, "test", limit, greedy=greedy, seed=1, workers=workers, **silent)
         label = {"checkpoint": which, "delivery": "blanked" if blank else "as sent"}
         rows.append(found.result | {"system": f"{run.name} ({which})"} | label)
         rows[-1] |= {"votes": subject.votes} if isinstance(subject, Vote) else {}
-        for record in found.records:
-            append_json_line(answers, label | {"decoding": rows[-1]["decoding"]} | record)
+        answered.extend(label | {"decoding": rows[-1]["decoding"]} | record for record in found.records)
 
     best, _, config = load_run(run, "best", network.backbone)
     untrained, _ = build(config, network.backbone, network.topology if isinstance(network, Network) else None)
@@ -65,8 +66,10 @@ def finish(run: Path, network: Trained, task: Task, limit: int | None = None) ->
         "results": rows,
         "warnings": collapse_warnings(metrics),
     }
-    write_json(run / "final.json", final)
-    learning_curve(metrics, run / "curve.png", title=run.name)
+    if workers.first:
+        write_json_lines(run / "answers.jsonl", answered)
+        write_json(run / "final.json", final)
+        learning_curve(metrics, run / "curve.png", title=run.name)
     return final
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.evaluate.run import Evaluation
-from neuromas.files import append_json_line, write_json
+from neuromas.files import append_json_line, keep_json_lines, write_json
 from neuromas.train import checkpoint
+from neuromas.train.checkpoint import Progress
 from neuromas.train.step import StepResult
 from neuromas.types import Question
 
@@ -51,6 +52,30 @@ def check_same(config: RunConfig, out: Path) -> None:
     write_json(out / "config.json", mine)
 
 
+def continued(config: RunConfig, out: Path, resume: bool) -> Path | None:
+    """The checkpoint to go on from. Raises `CheckpointError` where `out` holds what may not be continued."""
+    newest = checkpoint.newest(out / "checkpoints")
+    if newest is not None and not resume:
+        raise CheckpointError(f"{out} already holds a run; continue it with --resume, or choose another --out")
+    if newest is not None:
+        check_same(config, out)
+    return newest
+
+
+def prepare(config: RunConfig, out: Path, progress: Progress, newest: Path | None) -> None:
+    """Make the folder ready for a run that goes on from its checkpoint `newest`, or for a new one."""
+    if newest is None:  # new, or killed before its first step was saved
+        for old in LOGS:
+            (out / old).unlink(missing_ok=True)
+        write_json(out / "config.json", config.model_dump(mode="json"))
+    else:
+        if progress.is_best:  # killed after the checkpoint was saved and before it was marked
+            checkpoint.mark_best(out, newest)
+        for file in LOGS:
+            keep_json_lines(out / file, progress.step)
+    checkpoint.clean(out / "checkpoints")
+
+
 def saved(error: DivergenceError, out: Path, step: int) -> DivergenceError:
     """The same error, once the offending batch is on disk."""
     file = out / f"failed-step-{step}.json"
@@ -74,18 +99,23 @@ def keep_validated(out: Path, step: int, asked: Sequence[Question], evaluation: 
 
 
 class Logger:
-    """Writes each line to metrics.jsonl and to TensorBoard, and shows it to whoever watches."""
+    """Writes each line to metrics.jsonl and to TensorBoard, and shows it to whoever watches; or is silent."""
 
-    def __init__(self, out: Path, watch: Watch | None) -> None:
-        self._file, self._watch = out / "metrics.jsonl", watch
+    def __init__(self, out: Path, watch: Watch | None, silent: bool = False) -> None:
+        self._file, self._watch = None if silent else out / "metrics.jsonl", watch
+        self._board = None
+        if silent:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # TensorBoard is not installed: the JSON lines hold everything
-            self._board = None
+            pass
         else:
             self._board = SummaryWriter(str(out / "tensorboard"))
 
     def log(self, line: dict[str, Any]) -> None:
+        if self._file is None:
+            return
         append_json_line(self._file, line)
         if self._board is not None:
             for name, value in flat(line).items():

@@ -143,6 +143,17 @@ def policy_gradient_loss(logprobs_L: Tensor, advantages_L: Tensor, rollouts: int
     return -(logprobs_L * advantages_L).sum() / rollouts
 
 
+def truncated_ratios(logprobs_L: Tensor, sampled_L: Tensor, cap: float) -> Tensor:
+    """min(π / μ, cap) of each token [L], for advantages of tokens that were sampled from μ and not from π.
+
+    Truncated importance sampling (Ionides 2008) token by token, between a trainer and its inference engine: Yao et al.
+    2025, "Your efficient RL framework secretly brings you off-policy RL training"; TRL's `token_truncate`.
+    """
+    check_rank("logprobs_L", logprobs_L, 1)
+    check_rank("sampled_L", sampled_L, 1)
+    return (logprobs_L - sampled_L).exp().clamp(max=cap)
+
+
 def kl_to_base(logprobs_L: Tensor, base_logprobs_L: Tensor) -> Tensor:
     """Per-token estimate of KL(node || base) [L], never negative: exp(d) - d - 1 with d = log base - log node.
 

@@ -7,12 +7,16 @@ from typing import Any
 from neuromas.network.branching import Pass, withheld
 from neuromas.network.forward import Network
 from neuromas.tasks.base import Task
-from neuromas.types import Question, Trace
+from neuromas.types import Grade, Question, Trace
+from neuromas.workers import ALONE, Workers
 
 
-def silencing(network: Network, task: Task, questions: Sequence[Question], traces: Sequence[Trace]) -> dict[str, Any]:
+def silencing(
+    network: Network, task: Task, questions: Sequence[Question], traces: Sequence[Trace], workers: Workers = ALONE
+) -> dict[str, Any]:
     """Of each hidden node (`nodes`), and of `all` together: `changed`, the share of questions whose answer becomes
-    another one, and `cost`, the accuracy lost. traces: one greedy answer to each question; replayed from the node on.
+    another one, and `cost`, the accuracy lost. traces: one greedy answer to each question; replayed from the node on,
+    by each of `workers` for its share.
 
     Empty for a network without hidden nodes, and where nothing was asked.
     """
@@ -21,12 +25,19 @@ def silencing(network: Network, task: Task, questions: Sequence[Question], trace
         return {}
     silences = {node: (node,) for node in hidden} | {"all": tuple(hidden)}
     greedy = replace(network.decoding, greedy=True)
-    branches = withheld(network, Pass(questions, traces, 0, 0, greedy), list(silences.values()))
-    before = task.grade_many(list(questions), [trace.answer for trace in traces])
-    after = task.grade_many([questions[b.row] for b in branches], [b.answer for b in branches])
+
+    def replayed() -> list[list[tuple[Grade, Grade]]]:
+        """Of each silence, each question's grade before and after."""
+        asked, made = list(workers.share(questions)), list(workers.share(traces))
+        branches = withheld(network, Pass(asked, made, 0, 0, greedy), list(silences.values()))
+        before = task.grade_many(asked, [trace.answer for trace in made])
+        after = task.grade_many([asked[b.row] for b in branches], [b.answer for b in branches])
+        return [list(zip(before, after[k :: len(silences)], strict=True)) for k in range(len(silences))]
+
+    shares = workers.each(replayed)
     figures: dict[str, dict[str, float]] = {}
     for k, name in enumerate(silences):
-        pairs = list(zip(before, after[k :: len(silences)], strict=True))
+        pairs = [pair for share in shares for pair in share[k]]
         changed = sum(was.parsed != now.parsed for was, now in pairs) / len(pairs)
         figures[name] = {"cost": sum(was.reward - now.reward for was, now in pairs) / len(pairs), "changed": changed}
     return {"n": len(traces), "all": figures.pop("all"), "nodes": figures}

@@ -8,7 +8,6 @@ Legend: P question, G rollout, N node, L sampled token (all rows of a micro-batc
 
 import math
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,16 +17,21 @@ from torch import Tensor
 
 from neuromas.config import TrainConfig
 from neuromas.errors import DivergenceError
+from neuromas.network.asks import Ask
 from neuromas.network.branching import Pass
-from neuromas.network.forward import Absent, Network
+from neuromas.network.forward import Absent, Network, number_rollouts
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.tasks.base import Task
+from neuromas.train import critic
 from neuromas.train.batching import micro_batches
 from neuromas.train.clock import Clock
 from neuromas.train.credit import Credit, Rollouts, assign
-from neuromas.train.objectives import equal_reward_groups, kl_penalty, kl_to_base, policy_gradient_loss
+from neuromas.train.figures import Tally, join, step_figures
+from neuromas.train.mismatch import usual_bound
+from neuromas.train.objectives import kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.types import Grade, NodeCall, Question, Trace
+from neuromas.workers import ALONE, Workers
 
 
 @dataclass
@@ -35,7 +39,7 @@ class StepResult:
     """What a step did. `metrics` are explained one by one in docs/metrics.md."""
 
     metrics: dict[str, Any]
-    traces: list[Trace] = field(repr=False)
+    traces: list[Trace] = field(repr=False)  # of this worker's questions
     grades: list[Grade] = field(repr=False)
 
 
@@ -62,48 +66,69 @@ def train_step(
     seed: int,
     baseline: float = 0.0,
     absent: Absent = (),
+    workers: Workers = ALONE,
 ) -> StepResult:
     """Sample `config.rollouts` answers to each question, update every node once, and report.
 
     baseline: mean reward of earlier steps, read by the `running_mean` estimator only. absent: what does not exist, as
-    in `Network.forward`; a node learns from the rollouts in which it spoke. Raises `DivergenceError` before anything
-    is changed when a log-probability, the loss or a gradient is not finite.
+    in `Network.forward`; a node learns from the rollouts in which it spoke. workers: each takes its share of the
+    questions, of which there must be enough; the update and the metrics are those of all. Raises `DivergenceError`, on
+    every worker and before anything is changed, when a log-probability, the loss or a gradient is not finite.
     """
     P, G, nodes = len(questions), config.rollouts, network.topology.nodes
-
-    # 1. Sample G rollouts of every question, on policy.
+    mine = workers.share(range(P))
     clock = Clock()
-    policy = replace(network.decoding, top_p=1.0)  # top-p would sample another policy than the one differentiated
-    traces = network.forward(questions, rollouts=G, seed=seed, step=step, decoding=policy, absent=absent)
-    check_finite(traces, step)
-    clock.lap("sample")
-
-    # 2. One reward per rollout, from the final answer alone, and what it says of each node.
-    asked = [q for q in questions for _ in range(G)]
-    grades = task.grade_many(asked, [trace.answer for trace in traces])
-    rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(P, G)
-    clock.lap("grade")
-    estimator = "self_distillation" if step <= config.warm_start else config.estimator
-    shapes = network.shapes([(trace.question_id, trace.rollout) for trace in traces], absent)
-    made = Pass(asked, traces, seed, step, policy, shapes)
-    credit = assign(Rollouts(network, task, made, rewards_PG), config, estimator, baseline)
-    clock.lap("credit")
-
-    # 3. Replay the sampled token ids: one forward and one backward for all nodes, in as many parts as memory asks for.
     optimizer.zero_grad(set_to_none=True)
-    tallies = {node: _Tally() for node in nodes}
-    silent = config.kl == 0 and config.entropy == 0  # then rows of zero advantage have no gradient at all
-    groups = list(_row_groups(network, traces, credit, config.micro_tokens, skip_zero=silent))
-    for batch in micro_batches(groups, _size, config.micro_tokens):
-        loss = _micro_loss(network, batch, config, P * G, tallies)
-        if not torch.isfinite(loss):
-            raise DivergenceError(
-                f"step {step}: the loss is {loss.item()}; lower train.learning_rate or train.clip", traces
-            )
-        loss.backward()
-    clock.lap("backward")
 
-    # 4. Clip each node on its own, then step.
+    with workers.together():
+        # 1. Sample G rollouts of every question, on policy.
+        policy = replace(network.decoding, top_p=1.0)  # top-p would sample another policy than the one differentiated
+        numbered = workers.share(number_rollouts(questions, G))
+        asks = [Ask(question, range(first, first + G), seed, policy) for question, first in numbered]
+        traces = network.run(asks, step=step, absent=absent)
+        check_finite(traces, step)
+        clock.lap("sample")
+
+        # 2. One reward per rollout, from the final answer alone, and what it says of each node.
+        asked = [ask.question for ask in asks for _ in range(G)]
+        grades = task.grade_many(asked, [trace.answer for trace in traces])
+        rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(-1, G)
+        clock.lap("grade")
+        estimator = "self_distillation" if step <= config.warm_start else config.estimator
+        shapes = network.shapes([(trace.question_id, trace.rollout) for trace in traces], absent)
+        made = Pass(asked, traces, seed, step, policy, shapes)
+        credit = assign(Rollouts(network, task, made, rewards_PG), config, estimator, baseline)
+        tally = credit.counted(Tally.of(traces, grades, rewards_PG))
+        tally.mismatch.cap = None if network.engine is None else config.ratio_cap
+        clock.lap("credit")
+
+        # 3. Replay the sampled ids: one forward and one backward for all nodes, in as many parts as memory asks for.
+        silent = config.kl == 0 and config.entropy == 0  # then rows of zero advantage have no gradient at all
+        groups = list(_row_groups(network, traces, credit, config.micro_tokens, skip_zero=silent))
+        for batch in micro_batches(groups, _size, config.micro_tokens):
+            loss = _micro_loss(network, batch, config, P * G, tally)
+            if not torch.isfinite(loss):
+                raise DivergenceError(
+                    f"step {step}: the loss is {loss.item()}; lower train.learning_rate or train.clip", traces
+                )
+            loss.backward()
+        clock.lap("backward")
+
+        # 4. How far each node has drifted from the backbone: where no penalty needed it, on one question a step.
+        if config.kl == 0 and step % P in mine:
+            p = mine.index(step % P)
+            _measure_drift(network, traces[p * G : (p + 1) * G], tally)
+            clock.lap("kl")
+
+    # 5. From here on all workers hold the same: the figures of all questions, and the sum of the gradients.
+    tally = join(workers.gather(tally))
+    if tally.learned:
+        workers.add_gradients(network.adapters.stacks())
+    if workers.size > 1:
+        clock.lap("exchange")
+    tally.mismatch.check(config.max_mismatch or usual_bound(network.backbone.dtype), step)
+
+    # 6. Clip each node on its own, then step.
     norms_N = network.adapters.gradient_norms()
     if not bool(torch.isfinite(norms_N).all()):
         bad = [n for n, x in zip(network.adapters.names, norms_N.tolist(), strict=True) if not math.isfinite(x)]
@@ -113,16 +138,12 @@ def train_step(
         if stack.grad is not None:
             stack.grad.mul_(scale_N.view(-1, 1, 1))
     optimizer.step()
+    if tally.features_PF is not None:
+        critic.observe(network, tally.features_PF, tally.rewards_PG)
     clock.lap("update")
 
-    # 5. How far each node has drifted from the backbone: where no penalty needed it, on one question a step.
-    if config.kl == 0:
-        p = step % P
-        _measure_kl(network, traces[p * G : (p + 1) * G], tallies)
-        clock.lap("kl")
-
-    metrics = _metrics(network, traces, grades, rewards_PG, norms_N, tallies, credit)
-    metrics |= {"estimator": estimator, "seconds": clock.laps}
+    norms = {node: norms_N[network.adapters.index[node]].item() for node in nodes}
+    metrics = step_figures(tally, nodes, norms) | {"estimator": estimator, "seconds": clock.laps}
     return StepResult(metrics, traces, grades)
 
 
@@ -170,9 +191,7 @@ def _size(group: list[_Row]) -> int:
     return len(group[0].call.prefix_ids) + sum(map(_Row.own_tokens, group))
 
 
-def _micro_loss(
-    network: Network, batch: list[list[_Row]], config: TrainConfig, rollouts: int, tallies: dict[str, "_Tally"]
-) -> Tensor:
+def _micro_loss(network: Network, batch: list[list[_Row]], config: TrainConfig, rollouts: int, tally: Tally) -> Tensor:
     """The loss of one micro-batch, scaled so that micro-batches add up to the mean over `rollouts` rollouts."""
     batch = sorted(batch, key=lambda rows: network.adapters.index[rows[0].call.node])
     rows = [row for group in batch for row in group]
@@ -181,7 +200,9 @@ def _micro_loss(
     logprobs_L, entropies_L = replay(network.backbone, bank, groups, ids, temperature, config.entropy != 0)
     lengths = torch.tensor([len(i) for i in ids])
     spread = lambda values: torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(logprobs_L.device)
-    loss = policy_gradient_loss(logprobs_L, spread([row.advantage for row in rows]), rollouts)
+    sampled_L = torch.tensor([x for row in rows for x in row.call.logprobs], device=logprobs_L.device)
+    weights_L = tally.mismatch.weights(logprobs_L.detach(), sampled_L)
+    loss = policy_gradient_loss(logprobs_L, weights_L * spread([row.advantage for row in rows]), rollouts)
     own_L = spread([not row.extra for row in rows])
 
     if config.kl:
@@ -189,15 +210,10 @@ def _micro_loss(
             base_L, _ = replay(network.backbone, None, groups, ids, temperature)
         loss = loss + config.kl * (own_L * kl_penalty(logprobs_L, base_L)).sum() / rollouts
         kl_L = kl_to_base(logprobs_L.detach(), base_L)
-        _add_kl(tallies, [row.call for row in rows], kl_L)
+        _add_kl(tally, [row.call for row in rows], kl_L)
     if config.entropy:
         loss = loss - config.entropy * (own_L * entropies_L).sum() / rollouts
-
-    sampled_L = torch.tensor([x for row in rows for x in row.call.logprobs])
-    gap_L = (logprobs_L.detach().cpu() - sampled_L).abs()
-    for row, value in zip(rows, gap_L.split(lengths.tolist()), strict=True):
-        tally = tallies[row.call.node]
-        tally.gap = max(tally.gap, value.max().item())
+    tally.learned = True
     return loss
 
 
@@ -209,8 +225,9 @@ def _packed(network: Network, batch: list[list[NodeCall]]) -> tuple[list[Group],
 
 
 @torch.no_grad()
-def _measure_kl(network: Network, traces: list[Trace], tallies: dict[str, "_Tally"]) -> None:
-    """KL of the rollouts of one question to the bare backbone: one pass with the adapters off."""
+def _measure_drift(network: Network, traces: list[Trace], tally: Tally) -> None:
+    """KL of the rollouts of one question to the bare backbone: one pass with the adapters off; and where nothing had to
+    be replayed in this step, one with them on, for an engine's mismatch."""
     unread_PGN = torch.zeros(1, len(traces), len(network.topology.nodes))
     groups = _row_groups(network, traces, Credit(unread_PGN), sys.maxsize, skip_zero=False)
     batch = [[row.call for row in rows] for rows in groups]
@@ -219,81 +236,12 @@ def _measure_kl(network: Network, traces: list[Trace], tallies: dict[str, "_Tall
     calls = [call for group in batch for call in group]
     base_L, _ = replay(network.backbone, None, groups, ids, network.decoding.temperature)
     sampled_L = torch.tensor([x for call in calls for x in call.logprobs], device=base_L.device)
-    _add_kl(tallies, calls, kl_to_base(sampled_L, base_L))
+    _add_kl(tally, calls, kl_to_base(sampled_L, base_L))
+    if network.engine is not None and tally.mismatch.tokens == 0:
+        own_L, _ = replay(network.backbone, network.adapters, groups, ids, network.decoding.temperature)
+        tally.mismatch.weights(own_L, sampled_L)
 
 
-def _add_kl(tallies: dict[str, "_Tally"], calls: list[NodeCall], kl_L: Tensor) -> None:
+def _add_kl(tally: Tally, calls: list[NodeCall], kl_L: Tensor) -> None:
     for call, value in zip(calls, kl_L.split([len(c.completion_ids) for c in calls]), strict=True):
-        tallies[call.node].kl_tokens += len(value)
-        tallies[call.node].kl += value.sum().item()
-
-
-@dataclass
-class _Tally:
-    """What one node's replayed tokens add up to."""
-
-    kl: float = 0.0
-    kl_tokens: int = 0
-    gap: float = 0.0  # largest |replayed - sampled| log-probability
-
-
-def _metrics(
-    network: Network,
-    traces: list[Trace],
-    grades: list[Grade],
-    rewards_PG: Tensor,
-    norms_N: Tensor,
-    tallies: dict[str, _Tally],
-    credit: Credit,
-) -> dict[str, Any]:
-    norm = dict(zip(network.adapters.names, norms_N.tolist(), strict=True))
-    per_node: dict[str, dict[str, float]] = {}
-    spoken: dict[str, list[NodeCall]] = {node: [] for node in network.topology.nodes}
-    for call in (call for trace in traces for call in trace.calls):
-        spoken[call.node].append(call)
-    for node, calls in spoken.items():
-        if not calls:  # absent from every rollout
-            continue
-        tokens = sum(len(c.completion_ids) for c in calls)
-        tally = tallies[node]
-        per_node[node] = {
-            "gradient_norm": norm[network.adapters.nodes[node]],
-            "entropy": sum(sum(c.entropies) for c in calls) / tokens,
-            "length": tokens / len(calls),
-            "truncated": sum(c.truncated for c in calls) / len(calls),
-            "dropped": sum(c.dropped_tokens for c in calls) / len(calls),
-            "kl": tally.kl / max(1, tally.kl_tokens),
-        } | credit.node_figures.get(node, {})
-    gap = max(t.gap for t in tallies.values())
-    figures = answer_figures(traces, grades, rewards_PG) | credit.figures | {"logprob_gap": gap, "nodes": per_node}
-    return add_costs(figures, credit.calls)
-
-
-def add_costs(figures: dict[str, Any], calls: list[NodeCall]) -> dict[str, Any]:
-    """The step's figures with the cost of calls beside the rollouts', where there were any."""
-    if calls:
-        tokens = sum(len(c.completion_ids) for c in calls)
-        figures["prompt_tokens"] += sum(c.prompt_tokens for c in calls)
-        figures["calls"] += len(calls)
-        figures["generated_tokens"] += tokens
-        figures |= {"branch_calls": len(calls), "branch_tokens": tokens}
-    return figures
-
-
-def answer_figures(traces: list[Trace], grades: list[Grade], rewards_PG: Tensor) -> dict[str, Any]:
-    """What any way of training reports of the traces it sampled, and what sampling them cost."""
-    answers = Counter(g.parsed for g in grades)  # None: unreadable
-    top, count = answers.most_common(1)[0]
-    return {
-        "reward": rewards_PG.mean().item(),
-        "accuracy": sum(g.reward == 1 for g in grades) / len(grades),
-        "parse_rate": sum(g.parsed is not None for g in grades) / len(grades),
-        "equal_reward_groups": equal_reward_groups(rewards_PG).double().mean().item(),
-        "top_answer": top,
-        "top_answer_share": count / len(grades),
-        "distinct_answers": len(answers),
-        "rollouts": len(grades),
-        "calls": sum(len(t.calls) for t in traces),
-        "prompt_tokens": sum(t.prompt_tokens for t in traces),
-        "generated_tokens": sum(t.generated_tokens for t in traces),
-    }
+        tally.kl(call.node, len(value), value.sum().item())

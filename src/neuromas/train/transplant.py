@@ -42,7 +42,7 @@ def transplant(parent: Network, growth: Growth, init: Init, seed: int) -> Networ
             for node, n in new.items():
                 stack[n] = width * _normal(stack[n], stream_key(seed, "noise", node, key))
     child = Network(growth.topology, parent.backbone, bank, parent.limits, parent.decoding)
-    child.extras = parent.extras
+    child.extras, child.engine = parent.extras, parent.engine
     return child
 
 

@@ -1,7 +1,7 @@
 // The run's curves, out of the lines of metrics.jsonl.
 
 import { Chart, Cursor } from "./chart.js";
-import { byId } from "./dom.js";
+import { byId, inOrder } from "./dom.js";
 
 export class Curves {
   constructor() {
@@ -31,8 +31,7 @@ export class Curves {
     for (const name of this.lines.flatMap((line) => Object.keys(line.nodes))) {
       if (!this.tones.has(name)) this.tones.set(name, this.tones.size);
     }
-    const place = new Map((run.shape?.nodes ?? []).map((node, k) => [node.id, k]));
-    const nodes = [...this.tones.keys()].sort((a, b) => (place.get(a) ?? 0) - (place.get(b) ?? 0));
+    const nodes = [...this.tones.keys()].sort(inOrder);
     const draw = (figure, value, kind) => this.charts[figure].show(
       nodes.map((name) => ({ ...this.#series(name, (line) => value(line, name), this.tones.get(name)), kind })), marks);
     for (const figure of ["gradient_norm", "entropy", "length"]) draw(figure, (line, name) => line.nodes[name]?.[figure]);

@@ -22,6 +22,9 @@ function fill(element, attributes, children) {
 
 export const byId = (id) => document.getElementById(id);
 
+/** Names of nodes as one counts: 1.1, 1.2, 2.1, 10.1, out. */
+export const inOrder = new Intl.Collator("en", { numeric: true }).compare;
+
 export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
 /** A change of accuracy, in points, with its sign. */
@@ -33,7 +36,7 @@ export const interval = ([low, high], show = (x) => (100 * x).toFixed(1)) => `[$
 export function short(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 0.001 || size >= 1e5)) return value.toExponential(1);
+  if (size !== 0 && (size < 0.001 || size >= 1e5)) return value.toExponential(1).replace(".0e", "e");
   return String(Number(value.toPrecision(3)));
 }
 
@@ -58,9 +61,9 @@ export const wide = (made) => el("div", { class: "wide", role: "region", tabinde
 
 /** An accuracy with its interval and the best constant answer, as a picture beside the number. */
 export function dot(accuracy, [low, high], floor) {
-  const x = (share) => 2 + 116 * Math.min(1, Math.max(0, share));
+  const x = (share) => 4 + 112 * Math.min(1, Math.max(0, share));
   return svg("svg", { class: "dot", viewBox: "0 0 120 16", width: 120, height: 16, "aria-hidden": "true" },
-    svg("line", { class: "axis", x1: 2, x2: 118, y1: 8, y2: 8 }),
+    svg("line", { class: "axis", x1: x(0), x2: x(1), y1: 8, y2: 8 }),
     svg("line", { class: "floor", x1: x(floor), x2: x(floor), y1: 1, y2: 15 }),
     svg("line", { class: "range", x1: x(low), x2: x(high), y1: 8, y2: 8 }),
     svg("circle", { cx: x(accuracy), cy: 8, r: 4 }));

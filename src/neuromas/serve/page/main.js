@@ -43,7 +43,9 @@ function show(found) {
   byId("about").textContent = [run.task, run.backbone, run.method === "neuromas" ? null : run.method,
     run.seed === null ? null : `seed ${run.seed}`].filter(Boolean).join(" · ");
   byId("progress").textContent = run.steps === null ? "" :
-    run.finished ? `trained, ${run.step} steps` : `step ${Math.max(0, run.step)} of ${run.steps}`;
+    [run.finished ? `trained, ${run.step} steps` : `step ${Math.max(0, run.step)} of ${run.steps}`,
+      run.answering === null || run.answering === run.step ? null : `the network of step ${run.answering} answers`]
+      .filter(Boolean).join(" · ");
   byId("network").hidden = !run.shape && !run.model;
   if (redraw) {
     graph.draw(run.shape);

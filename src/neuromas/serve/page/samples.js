@@ -1,6 +1,6 @@
 // What nodes said at each validation: of the same questions every time, or of the training step's own.
 
-import { byId, el, short, table, wide } from "./dom.js";
+import { byId, el, inOrder, short, table, wide } from "./dom.js";
 
 const TRAINING = "rollouts of training";
 
@@ -23,7 +23,7 @@ export class Samples {
     const questions = this.list.filter((s) => s.split === "validation").map((s) => s.question);
     const training = this.list.some((s) => s.split === "train") ? [TRAINING] : [];
     choices(this.of, [...new Set(questions), ...training]);
-    choices(this.node, [...new Set(this.list.flatMap((s) => s.turns.map((turn) => turn.node)))], "all nodes");
+    choices(this.node, nodesOf(this.list), "all nodes");
     this.#table();
   }
 
@@ -37,7 +37,7 @@ export class Samples {
   #table() {
     const training = this.of.value === TRAINING;
     const shown = this.list.filter((s) => (training ? s.split === "train" : s.split === "validation" && s.question === this.of.value));
-    const nodes = this.node.value ? [this.node.value] : [...new Set(shown.flatMap((s) => s.turns.map((turn) => turn.node)))];
+    const nodes = this.node.value ? [this.node.value] : nodesOf(shown);
     const heads = ["#step", ...(training ? ["question"] : []), ...nodes.map((id) => `node ${id}`), "answer", "#reward"];
     const rows = shown.map((s) => [String(s.step), ...(training ? [s.question] : []),
       ...nodes.map((id) => says(s.turns.filter((turn) => turn.node === id))), el("code", {}, s.answer), short(s.reward)]);
@@ -45,6 +45,9 @@ export class Samples {
     byId("sample-table").replaceChildren(wide(table(caption, heads, rows)));
   }
 }
+
+/** Who speaks in samples. */
+const nodesOf = (samples) => [...new Set(samples.flatMap((s) => s.turns.map((turn) => turn.node)))].sort(inOrder);
 
 /** Messages as code, with a mark where the limit cut them off. */
 function says(turns) {

@@ -32,11 +32,12 @@ from neuromas.network.packed import Group
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
+from neuromas.train.figures import answer_figures
 from neuromas.train.methods.team import Example, Team, backward, score, update
 from neuromas.train.objectives import policy_gradient_loss
 from neuromas.train.preferences import critic_advantages, critic_loss
 from neuromas.train.schedule import Schedule, learning_rate
-from neuromas.train.step import StepResult, answer_figures, check_finite
+from neuromas.train.step import StepResult, check_finite
 from neuromas.types import Question, Trace
 
 CRITIC = "critic"

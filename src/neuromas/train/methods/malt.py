@@ -29,10 +29,11 @@ from neuromas.network.forward import Limits
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
+from neuromas.train.figures import answer_figures
 from neuromas.train.methods.team import Example, Team, backward, drawn, score, update
 from neuromas.train.preferences import dpo_loss, dpo_margins, sft_loss
 from neuromas.train.schedule import Schedule, learning_rate
-from neuromas.train.step import StepResult, answer_figures, check_finite
+from neuromas.train.step import StepResult, check_finite
 from neuromas.types import Grade, Question
 
 ROLES = GENERATOR, VERIFIER, REFINER = ("generator", "verifier", "refiner")

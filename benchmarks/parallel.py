@@ -1,0 +1,147 @@
+"""Parallel efficiency: one training step by 2 workers on 2 cores beside 1 worker on 1 core, on the same questions.
+
+    python -m benchmarks.parallel --backbones tiny smollm2-135m --out benchmarks/results/parallel.jsonl
+
+A worker is a process with one thread, pinned to a core of its own. Workers talk over gloo as under Ray Train, which
+starts them and takes no part in a step. Blocks of 1 and of 2 workers take turns, so that what the machine does besides
+falls on both; the first steps of a block are not reported. Efficiency is the median seconds of a step by 1 worker,
+divided by 2 × those by 2.
+
+Bytes of a step: what a worker hands over (the gradients; the pickled figures), and what all programs of this machine
+sent over its loopback interface meanwhile, which bounds from above what went between the workers.
+"""
+
+import argparse
+import json
+import os
+import pickle
+import statistics
+import tempfile
+import time
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from benchmarks.items.ours import Alternating
+from benchmarks.workloads import SPECS, Spec, network, questions
+from neuromas.config import TrainConfig
+from neuromas.train.step import train_step
+from neuromas.workers import Workers
+
+WORKLOADS = {
+    "tiny": Spec(**{**vars(SPECS["W-tiny"]), "name": "P-tiny", "questions": 32}),
+    "smollm2-135m": Spec("P-smollm2", "1-1", questions=8),
+}
+Line = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parallel", description=__doc__)
+    parser.add_argument("--backbones", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
+    parser.add_argument("--cores", nargs=2, type=int, default=[0, 1])
+    parser.add_argument("--steps", type=int, default=5, help="reported steps of a block")
+    parser.add_argument("--warmup", type=int, default=1, help="steps of a block before them")
+    parser.add_argument("--blocks", type=int, default=3, help="of each number of workers")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--out", type=Path, help="append the JSON lines to this file too")
+    args = parser.parse_args()
+    for backbone in args.backbones:
+        blocks = [block(backbone, n, args) for _ in range(args.blocks) for n in (1, 2)]
+        for line in [*blocks, summary(blocks)]:
+            print(json.dumps(line), flush=True)
+            if args.out is not None:
+                with args.out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+
+
+def block(backbone: str, workers: int, args: argparse.Namespace) -> Line:
+    """Some steps by so many workers, each in a process of its own; what the first of them measured."""
+    spawn = get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [(backbone, rank, workers, Path(folder), args) for rank in range(workers)]
+        processes = [spawn.Process(target=work, args=a) for a in arguments]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        if any(process.exitcode != 0 for process in processes):
+            raise SystemExit(f"a worker ended with {[process.exitcode for process in processes]}")
+        return json.loads((Path(folder) / "block.json").read_text(encoding="utf-8"))
+
+
+def work(backbone: str, rank: int, size: int, folder: Path, args: argparse.Namespace) -> None:
+    """The life of one worker."""
+    os.sched_setaffinity(0, {args.cores[rank]})
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=(folder / "store").as_uri(), rank=rank, world_size=size)
+    workers, spec = Workers.joined(), WORKLOADS[backbone]
+    net, asked, task = network(spec, args.dtype), questions(spec), Alternating()
+    optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
+    config, sent = TrainConfig(questions=spec.questions, rollouts=spec.rollouts), counted()
+    steps: list[dict[str, float]] = []
+    for step in range(1, args.warmup + args.steps + 1):
+        sent.clear()
+        distributed.barrier()
+        start, before, busy = time.perf_counter(), loopback_bytes(), time.process_time()
+        done = train_step(net, optimizer, task, asked, config, step=step, seed=0, workers=workers)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - busy
+        distributed.barrier()
+        bytes_sent = {"gradient_bytes": sum(sent.get("gradients", [])), "figure_bytes": sum(sent.get("figures", []))}
+        bytes_sent["loopback_bytes"] = loopback_bytes() - before
+        steps.append({"seconds": seconds, "cpu_seconds": cpu, **done.metrics["seconds"], **bytes_sent})
+    if workers.first:
+        line = {"backbone": backbone, "workers": size, "cores": args.cores[:size], "dtype": args.dtype}
+        line |= {"topology": spec.topology, "questions": spec.questions, "rollouts": spec.rollouts}
+        line |= {"adapter_bytes": 4 * net.adapters.trainable_parameters, "steps": steps[args.warmup :]}
+        (folder / "block.json").write_text(json.dumps(line), encoding="utf-8")
+    distributed.barrier()
+
+
+def counted() -> dict[str, list[int]]:
+    """Counts, from here on, the bytes that this process hands over for each sum of gradients and each exchange."""
+    sent: dict[str, list[int]] = {}
+    reduce, gather = distributed.all_reduce, distributed.all_gather_object
+
+    def all_reduce(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        sent.setdefault("gradients", []).append(tensor.numel() * tensor.element_size())
+        return reduce(tensor, *args, **kwargs)
+
+    def all_gather_object(found: list[Any], mine: Any, *args: Any, **kwargs: Any) -> Any:
+        sent.setdefault("figures", []).append(len(pickle.dumps(mine)))
+        return gather(found, mine, *args, **kwargs)
+
+    distributed.all_reduce, distributed.all_gather_object = all_reduce, all_gather_object
+    return sent
+
+
+def loopback_bytes() -> int:
+    """Bytes that this machine's programs have sent to each other over its loopback interface; 0 where unknown."""
+    table = Path("/proc/net/dev")
+    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
+    return next((int(line.split(":")[1].split()[8]) for line in lines if line.strip().startswith("lo:")), 0)
+
+
+def summary(blocks: list[Line]) -> Line:
+    """Efficiency over all blocks, and that of each pair of neighbours, to see how sure it is."""
+    of = lambda lines, field: [step[field] for line in lines for step in line["steps"]]
+    one, two = ([line for line in blocks if line["workers"] == n] for n in (1, 2))
+    median = lambda lines, field: statistics.median(of(lines, field))
+    pairs = [median([a], "seconds") / (2 * median([b], "seconds")) for a, b in zip(one, two, strict=True)]
+    busy = lambda lines: sum(of(lines, "cpu_seconds")) / sum(of(lines, "seconds"))
+    return {
+        "backbone": blocks[0]["backbone"],
+        "efficiency": median(one, "seconds") / (2 * median(two, "seconds")),
+        "efficiency_by_pair": pairs,
+        "seconds": {"1": median(one, "seconds"), "2": median(two, "seconds")},
+        "busy": {"1": busy(one), "2": busy(two)},  # share of its core that the first worker had or used
+        "exchange_seconds": median(two, "exchange"),  # waiting for the slower worker included
+        "adapter_bytes": two[0]["adapter_bytes"],
+        **{field: median(two, field) for field in ("gradient_bytes", "figure_bytes", "loopback_bytes")},
+    }
+
+
+if __name__ == "__main__":
+    main()

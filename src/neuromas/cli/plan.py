@@ -1,0 +1,126 @@
+"""`neuromas plan`: what a run needs before it is started, and what to change where that does not fit."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from neuromas.config import RunConfig
+    from neuromas.plan.report import Report
+
+
+def main(
+    recipe: Annotated[Path, tyro.conf.Positional],
+    gpu: str | None = None,
+    flops: float | None = None,
+    bandwidth: float | None = None,
+    backbone: str | None = None,
+    topology: str | None = None,
+    system: str | None = None,
+    prompt_tokens: int | None = None,
+    calibrate: bool = True,
+    threads: int | None = None,
+    json: Path | None = None,
+) -> None:
+    """Memory and seconds of a training step, by arithmetic and a short calibration; nothing is trained.
+
+    Args:
+        recipe: A recipe, or the spec of a comparison: then every network of it is planned.
+        gpu: Plan for an accelerator: its memory such as 24GB, or its name such as h100. By default for this machine.
+        flops: Peak FLOP/s of that accelerator in bfloat16, e.g. 165e12; for the seconds.
+        bandwidth: Bytes a second of its memory, e.g. 1e12; likewise.
+        backbone: Another backbone; a folder with only its config.json is enough.
+        topology: Another topology.
+        system: Of a spec: plan this system alone.
+        prompt_tokens: Tokens of a prompt, where the backbone's tokenizer or the task's questions are not here.
+        calibrate: Measure this machine with a few rollouts; without it there are no seconds.
+        threads: CPU threads of the calibration; by default all cores.
+        json: Write the plans to this file too.
+    """
+    import torch
+
+    from neuromas.files import write_json
+    from neuromas.plan.devices import device_of
+    from neuromas.plan.report import plan
+
+    if threads:
+        torch.set_num_threads(threads)
+    device = device_of(gpu, flops, bandwidth)
+    runs = _configs(recipe, {"backbone.name": backbone, "topology": topology}, system)
+    single = len(runs) == 1
+    reports = [plan(c, device, name=n, prompt_tokens=prompt_tokens, calibrated=calibrate and single) for n, c in runs]
+    largest = max(reports, key=lambda r: r.longest_memory.peak)
+    if not single:
+        _print_all(reports)
+    _print(largest)
+    if json is not None:
+        write_json(json, [report.to_dict() for report in reports])
+
+
+def _configs(recipe: Path, changes: dict[str, Any], system: str | None) -> list[tuple[str, "RunConfig"]]:
+    """Name and settings of every network that a recipe or a spec trains, one for each task."""
+    import tomllib
+
+    from neuromas.compare.plan import make_plan
+    from neuromas.compare.spec import Spec
+    from neuromas.config import RunConfig, override
+    from neuromas.errors import ConfigError
+
+    if not recipe.is_file() or "systems" not in tomllib.loads(recipe.read_text(encoding="utf-8")):
+        return [(recipe.stem, RunConfig.load(recipe, **changes))]
+    if changes["topology"]:
+        raise ConfigError("--topology belongs to a recipe; of a spec choose a system with --system")
+    spec = Spec.load(recipe)
+    sources = [s for s in make_plan(spec).sources if s.trained and s.kind == "network" and system in (None, s.name)]
+    if not sources:
+        raise ConfigError(f"spec {str(recipe)!r} trains no network{f' called {system!r}' if system else ''}")
+    made = [(f"{s.name}, {task.title}", s.config(task, spec.seeds[0])) for s in sources for task in spec.tasks]
+    return [(name, RunConfig.make(override(config.model_dump(), changes))) for name, config in made]
+
+
+def _print(report: "Report") -> None:
+    from rich.table import Table
+
+    from neuromas.cli.show import console
+    from neuromas.plan.verdict import change_line, gigabytes, verdict
+
+    table = Table(title=f"{report.name}: memory of a step on {report.device.name}")
+    for column in ("what is held", "expected", "at most"):
+        table.add_column(column, justify="left" if column == "what is held" else "right")
+    rows = {
+        "base": "process, libraries, context",
+        "weights": f"backbone, {report.longest.dtype}",
+        "adapters": "adapters, gradients, optimiser",
+        "load": "while loading",
+        "sample": "while sampling",
+        "update": "while updating",
+        "measure": "while measuring KL",
+    }
+    for name, label in rows.items():
+        expected, most = getattr(report.expected_memory, name), getattr(report.longest_memory, name)
+        if most:
+            mark = " ←" if name == report.longest_memory.phase else ""
+            table.add_row(label + mark, gigabytes(expected), gigabytes(most))
+    table.add_row("peak", gigabytes(report.expected_memory.peak), gigabytes(report.longest_memory.peak), style="bold")
+    console.print(table)
+    console.print(verdict(report))
+    for change in report.changes:
+        console.print(f"  {change_line(change)}", highlight=False)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False)
+
+
+def _print_all(reports: "list[Report]") -> None:
+    from rich.table import Table
+
+    from neuromas.cli.show import console
+    from neuromas.plan.verdict import gigabytes
+
+    table = Table("run", "nodes", "peak at most", "fits", "seconds a step")
+    for r in reports:
+        time = "" if r.seconds is None else f"{r.seconds.step:.3g}"
+        table.add_row(
+            r.name, str(len(r.longest.turns)), gigabytes(r.longest_memory.peak), "yes" if r.fits else "no", time
+        )
+    console.print(table)

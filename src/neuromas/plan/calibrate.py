@@ -1,0 +1,143 @@
+"""Measuring how fast this machine is at a recipe, and how long its messages are: a few small steps that change nothing."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from neuromas.config import RunConfig
+from neuromas.network.forward import Network
+from neuromas.plan.model import Model
+from neuromas.plan.seconds import Rates, sample_flops, sample_passes, update_flops
+from neuromas.plan.work import Turn, Work, work_of
+from neuromas.tasks.base import Task
+from neuromas.train.loop import optimizer_of
+from neuromas.train.schedule import Schedule
+from neuromas.train.step import train_step
+from neuromas.types import Question, Trace
+
+WARM = 40_000_000  # bytes that libraries take when they are first used, measured here
+_ENOUGH = 1.5  # seconds of a measurement after which no larger one follows
+_BUSY = 0.8  # of a core: below, other work had the processor
+
+
+@dataclass(frozen=True)
+class Calibration:
+    rates: Rates
+    writes: dict[str, float]  # mean tokens that each node wrote
+    base: int  # bytes of this process beside the weights
+    share: float  # of a core or more: processor seconds for each second of the last measurement
+
+    @property
+    def disturbed(self) -> bool:
+        return self.share < _BUSY
+
+
+@dataclass(frozen=True)
+class _Lap:
+    """One small step."""
+
+    work: Work
+    sample: float  # seconds
+    update: float
+    total: float
+    share: float
+
+
+def calibrate(
+    config: RunConfig, network: Network, task: Task, model: Model, clock: Callable[[], float] = time.perf_counter
+) -> Calibration:
+    """Do larger and larger parts of a step until one takes long enough; lay a line through the times of the last two.
+
+    clock: of the measurement; `time.process_time` where other work disturbs. The network's adapters stay as they are.
+    """
+    base = base_bytes(network, model)
+    network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
+    questions = Schedule(task.questions("train"), config).questions(1)
+    network.forward(questions[:1], rollouts=1, seed=0)  # the first pass of a process costs more
+    laps: list[_Lap] = []
+    for P, G in _parts(config):
+        laps.append(_lap(config, network, task, questions[:P], G, clock))
+        if len(laps) > 1 and laps[-1].total > _ENOUGH:
+            break
+    small, large = laps[-2], laps[-1]
+    sample = line(*((sample_passes(lap.work), sample_flops(model, lap.work), lap.sample) for lap in (small, large)))
+    update = line(
+        *((len(list(lap.work.replays())), update_flops(model, lap.work), lap.update) for lap in (small, large))
+    )
+    writes = {turn.node: float(turn.writes) for turn in large.work.turns}
+    return Calibration(Rates(*sample, *update), writes, base, large.share)
+
+
+def base_bytes(network: Network, model: Model) -> int:
+    """What this process holds beside the backbone's weights, once it has built a network and not yet used it."""
+    return max(0, resident_bytes() - model.parameters * network.backbone.dtype.itemsize) + WARM
+
+
+def _parts(config: RunConfig) -> Iterator[tuple[int, int]]:
+    """(questions, rollouts) of parts of a step, up to the whole."""
+    P, G = 1, config.train.rollouts
+    yield 1, max(1, G // 4)
+    while True:
+        yield P, G
+        if config.train.questions <= P:
+            return
+        P = min(2 * P, config.train.questions)
+
+
+def _lap(
+    config: RunConfig, network: Network, task: Task, questions: Sequence[Question], G: int, clock: Callable[[], float]
+) -> _Lap:
+    """A step at rate 0 in which every row has an advantage, so that nothing is left out of the update."""
+    settings = config.train.model_copy(update={"estimator": "running_mean", "rollouts": G, "warm_start": 0})
+    optimizer = optimizer_of(config, network)
+    optimizer.set_rates(0.0, {})
+    start, cpu, wall = clock(), time.process_time(), time.perf_counter()
+    result = train_step(network, optimizer, task, questions, settings, step=0, seed=config.seed, baseline=0.5)
+    total = clock() - start
+    share = (time.process_time() - cpu) / (time.perf_counter() - wall)
+    optimizer.zero_grad()
+    phases: dict[str, float] = result.metrics["seconds"]
+    part = total / max(1e-9, sum(phases.values()))  # phases are wall time: each has its share of the clock's
+    dtype = str(network.backbone.dtype).removeprefix("torch.")
+    work = work_of(config, network.topology, turns_of(network, result.traces), dtype)
+    work = replace(work, questions=len(questions), rollouts=G)
+    update = phases["backward"] + phases["update"]
+    return _Lap(work, phases["sample"] * part, update * part, total, share)
+
+
+def turns_of(network: Network, traces: Sequence[Trace]) -> list[Turn]:
+    """Mean lengths of what was read and written."""
+    turns: list[Turn] = []
+    for node in network.topology.nodes:
+        calls = [call for trace in traces for call in trace.calls if call.node == node]
+        mean = lambda lengths: round(sum(lengths) / len(lengths))
+        read, own = mean([len(c.prefix_ids) for c in calls]), mean([len(c.own_ids) for c in calls])
+        layer = network.topology.position(node).layer - 1
+        turns.append(Turn(node, layer, read, own, max(1, mean([len(c.completion_ids) for c in calls]))))
+    return turns
+
+
+def line(small: tuple[float, float, float], large: tuple[float, float, float]) -> tuple[float, float]:
+    """Seconds a pass and FLOP/s from two (passes, FLOPs, seconds): neither below 0, the larger measurement met exactly."""
+    (n, f, s), (N, F, S) = small, large
+    denominator = n * F - N * f
+    a = (s * F - S * f) / denominator if denominator > 0 else 0.0
+    a = min(max(a, 0.0), 0.9 * S / N)
+    return a, F / (S - N * a)
+
+
+def resident_bytes() -> int:
+    """Memory of this process now; its highest where the platform tells no more."""
+    status = Path("/proc/self/statm")
+    if status.is_file():
+        return int(status.read_text().split()[1]) * resource.getpagesize()
+    return peak_bytes()
+
+
+def peak_bytes() -> int:
+    """The most memory this process ever held."""
+    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found if sys.platform == "darwin" else found * 1024

@@ -1,0 +1,165 @@
+"""Bytes that a training run holds at once, by arithmetic on shapes. Pure functions.
+
+What is counted, and where it is allocated:
+
+    weights     the backbone, once                                              network/backbone.py
+    adapters    parameter, gradient and AdamW's two moments: 4 × 4 bytes        network/adapters.py, train/optimizer.py
+    load        the file's pages, while weights are cast to another dtype       Backbone.load
+    sample      keys and values of the widest layer's rows, its first pass,
+                logits of one token a row, weights laid out for the processor   network/generate.py, packed.py, products.py
+    update      what autograd keeps of a micro-batch, one layer's work, one
+                chunk of logits                                                 network/packed.py, head.py
+    measure     one question's rollouts under the bare backbone                 train/step.py
+
+The first two are held throughout; of the others the largest counts. On a CPU attention computes in float32 whatever the
+model's dtype. tests/unit/test_plan.py holds `kept` against what autograd really keeps.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+from neuromas.network.head import CHUNK
+from neuromas.network.packed import SHORT
+from neuromas.network.products import WORTH
+from neuromas.plan.model import Model
+from neuromas.plan.work import BYTES, Pass, Work
+
+STATE_BYTES = 16  # of a trainable parameter: itself, its gradient, two moments, float32
+DRAWN = 1 << 19  # logits drawn from at once on a CPU (network/sampling.py)
+# What an allocator holds for each byte in use at the peak. On a CPU the C library's heap, which temporary tensors leave with
+# holes, more of them where passes of different sizes follow each other: measured here, see docs/scale.md. On an accelerator
+# torch's caching allocator: assumed.
+HOLES = {"cpu": (1.6, 1.95), "cuda": (1.1, 1.2)}  # one pass an update; several
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes."""
+
+    base: int  # the interpreter and its libraries, or the accelerator's context
+    weights: int
+    adapters: int
+    load: int
+    sample: int
+    update: int
+    measure: int
+
+    @property
+    def phase(self) -> str:
+        """What takes most on top of what is always held."""
+        return max(("load", "sample", "update", "measure"), key=lambda name: getattr(self, name))
+
+    @property
+    def peak(self) -> int:
+        return self.base + self.weights + self.adapters + getattr(self, self.phase)
+
+    def to_dict(self) -> dict[str, int | str]:
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"peak": self.peak, "phase": self.phase}
+
+
+def memory(model: Model, work: Work, base: int, *, most: bool = False) -> Memory:
+    """What one step of `work` needs on its device.
+
+    most: whatever rows the update leaves out. Rows of no advantage are skipped, so a group can have fewer rows, and batches
+    of smaller groups can hold more; then more rollouts never need less.
+    """
+    on_cpu = work.device == "cpu"
+    steps = [replace(work, rollouts=g) for g in group_sizes(work.rollouts)] if most else [work]
+    replays = [(step, list(step.replays())) for step in steps]
+    return Memory(
+        base=base,
+        weights=model.parameters * work.value_bytes,
+        adapters=STATE_BYTES * work.adapters * model.adapter_parameters(work.targets, work.rank),
+        load=model.parameters * BYTES[model.stored] if on_cpu and model.stored != work.dtype else 0,
+        sample=max(sampling(model, work, n) for n in range(len(work.layers()))) + laid_out(model, work),
+        update=max(updating(model, step, replay, len(passes)) for step, passes in replays for replay in set(passes)),
+        measure=scratch(model, work, work.measured()) + head(model, work, work.measured().scored, gradient=False),
+    )
+
+
+def group_sizes(rollouts: int) -> Iterator[int]:
+    """Sizes that stand for all up to `rollouts`: each to 16, then powers of two and the middles between them."""
+    size = 1
+    while True:
+        yield size
+        if size >= rollouts:
+            return
+        size += 1 if size < 16 else 1 << (size.bit_length() - 2)
+
+
+def sampling(model: Model, work: Work, layer: int) -> int:
+    """Of one layer of the network: the first pass, or the later ones with their logits; keys and values in both."""
+    turns, first = work.layers()[layer], work.prefills()[layer]
+    rows, longest = len(turns) * work.rows, max(turn.writes for turn in turns)
+    own = first.rows * (first.own + longest)
+    cache = 2 * model.layers * first.groups * (first.prefix + own) * _kv_width(model) * _attention_bytes(work)
+    slack = HOLES[work.device][0]
+    drawn = min(rows * model.vocabulary, DRAWN) if work.device == "cpu" else rows * model.vocabulary
+    logits = rows * model.vocabulary * work.value_bytes + 2 * 4 * drawn
+    return round(slack * (cache + max(scratch(model, work, first), logits)))
+
+
+def laid_out(model: Model, work: Work) -> int:
+    """A second copy of the weights while completions are sampled, where network/products.py makes one."""
+    tokens = sum(turn.writes for turn in work.turns)
+    if work.device != "cpu" or work.dtype == "float16" or work.rows * tokens < WORTH:
+        return 0
+    return (model.layers * model.layer_weights + model.head_weights) * work.value_bytes
+
+
+def updating(model: Model, work: Work, replay: Pass, passes: int) -> int:
+    """Forward and backward of one micro-batch, of `passes`."""
+    layers = 1 if work.checkpointing else model.layers
+    inputs = model.layers * replay.tokens * model.width * work.value_bytes if work.checkpointing else 0
+    last = replay.tokens * model.width * 4
+    held = layers * kept(model, work, replay) + inputs + last
+    slack = HOLES[work.device][passes > 1]
+    return round(slack * held) + scratch(model, work, replay) + head(model, work, replay.scored, gradient=True)
+
+
+def kept(model: Model, work: Work, p: Pass) -> int:
+    """What autograd keeps of one decoder layer, whose weights are frozen and so ask for no inputs of their own.
+
+    A norm keeps its input in float32; a gated product its three factors; an adapter its layer's input (once for layers
+    that read the same) and its own `rank` values; attention queries, keys, values and the softmax of its scores.
+    """
+    b, a, targets = work.value_bytes, _attention_bytes(work), set(work.targets)
+    inputs = model.width if targets & {"q_proj", "k_proj", "v_proj"} else 0
+    inputs += model.heads * model.head_size if "o_proj" in targets else 0
+    inputs += model.width if targets & {"gate_proj", "up_proj"} else 0
+    inputs += model.inner if "down_proj" in targets else 0
+    each = 4 * model.normed + b * (3 * model.inner + inputs + work.rank * len(targets))
+    return p.tokens * each + a * (p.slots * (model.heads * model.head_size + 2 * _kv_width(model)) + _scores(model, p))
+
+
+def scratch(model: Model, work: Work, p: Pass) -> int:
+    """One decoder layer at work: three values of the gated product, or queries, keys, values and three times the scores."""
+    stream = 2 * p.tokens * model.width * work.value_bytes
+    gated = 3 * p.tokens * model.inner * work.value_bytes
+    rectangles = p.slots * (2 * model.heads * model.head_size + 2 * _kv_width(model))
+    return stream + max(gated, _attention_bytes(work) * (rectangles + 3 * _scores(model, p)))
+
+
+def head(model: Model, work: Work, scored: int, *, gradient: bool) -> int:
+    """One chunk of logits, and for each scored token its state and what its log-probability says of it."""
+    rows = min(scored, max(1, CHUNK // model.vocabulary))
+    chunks = 2 if gradient and work.entropy else 1
+    chunk = chunks * rows * model.vocabulary * work.value_bytes
+    if work.device != "cpu":  # worked on as a whole, in float32
+        chunk += 3 * rows * model.vocabulary * 4
+    states = (1 + chunks * gradient) * scored * model.width * work.value_bytes
+    return chunk + states
+
+
+def _scores(model: Model, p: Pass) -> int:
+    """Scores of all heads; those of long prefixes never exist at once."""
+    written = p.scores if p.prefix <= SHORT else p.scores - p.groups * p.prefix**2
+    return model.heads * written
+
+
+def _kv_width(model: Model) -> int:
+    return model.kv_heads * model.head_size
+
+
+def _attention_bytes(work: Work) -> int:
+    return 4 if work.device == "cpu" else work.value_bytes

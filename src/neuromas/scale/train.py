@@ -1,0 +1,146 @@
+"""Training on several workers over Ray Train: it starts them, and all of them anew where one has died.
+
+All that happens between the workers is in `workers.py`, and the run is `train.loop.train` as ever. Checkpoints are
+the run folder's own; Ray keeps none. So a run goes on from its last checkpoint with any number of workers, or without
+Ray. The folder, and files that the settings name, must be found at the same path on every machine of the cluster.
+"""
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuromas.config import RunConfig
+from neuromas.errors import ClusterError, NeuromasError
+from neuromas.files import read_json_lines
+from neuromas.scale.cluster import check_room, cluster
+from neuromas.train import checkpoint
+from neuromas.train.folder import Watch, continued
+from neuromas.train.stages import without_files
+from neuromas.workers import Workers
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who trains."""
+
+    workers: int
+    address: str | None = None  # of the cluster; None: this machine
+    threads: int = 1  # CPU threads of each worker
+    restarts: int = 10  # how often they may be started again after one has died
+
+
+def train(
+    config: RunConfig,
+    out: Path,
+    crew: Crew,
+    *,
+    resume: bool = False,
+    test_limit: int | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Run or continue a training run in `out`, and measure it on the test split; returns what `finish` does.
+
+    Raises what `train.loop.train` raises, and `ClusterError` where the cluster is too small or workers keep dying.
+    """
+    config.check_workers(crew.workers)
+    config, out = without_files(config), out.resolve()
+    newest = continued(config, out, resume)
+    work = {"config": config.model_dump(mode="json"), "out": str(out), "here": str(Path.cwd())}
+    work |= {"test_limit": test_limit, "threads": crew.threads}
+    with cluster(crew.address, crew.workers * crew.threads) as ray, _following(out, newest, watch):
+        return _fit(ray, crew, config, work)
+
+
+def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any]) -> dict[str, Any]:
+    from ray.train import FailureConfig, ScalingConfig
+    from ray.train import RunConfig as RayRun
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    device = config.backbone.device
+    gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= crew.workers)
+    check_room(ray, crew.workers, crew.threads, crew.workers if gpu else 0)
+    notes = _notes(Path(work["out"]))
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config=work,
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(num_workers=crew.workers, use_gpu=gpu, resources_per_worker={"CPU": crew.threads}),
+        run_config=RayRun(storage_path=notes, failure_config=FailureConfig(max_failures=crew.restarts)),
+    )
+    try:
+        found = trainer.fit().return_value
+    except TrainingFailedError as error:
+        raise ClusterError(
+            f"workers died more than {crew.restarts} times, the last time of: {_reason(error)}. The last checkpoint is "
+            f"in {work['out']}; go on from it with --resume, here or without --workers"
+        ) from error
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
+    if isinstance(found, NeuromasError):
+        raise found
+    assert found is not None, "what the first worker returns"
+    return found
+
+
+def _work(work: dict[str, Any]) -> Any:
+    """One worker's whole life. An error that a person can mend is returned: starting again would not mend it."""
+    import torch
+
+    from neuromas.train.finish import finish
+    from neuromas.train.loop import train
+
+    if Path(work["here"]).is_dir():
+        os.chdir(work["here"])  # paths in the settings are relative to where the command was given
+    torch.set_num_threads(work["threads"])
+    config, out, workers = RunConfig.make(work["config"]), Path(work["out"]), Workers.joined()
+    try:
+        network, task = train(config, out, resume=True, workers=workers)
+        return finish(out, network, task, work["test_limit"], workers)
+    except NeuromasError as error:
+        return error
+
+
+def _reason(error: Exception) -> str:
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    return str(next(iter(failures.values()))).strip().splitlines()[-1]
+
+
+def _notes(out: Path) -> str:
+    """A folder for what Ray writes about its own work; those of starts that were killed are removed."""
+    out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(".ray-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=".ray-", dir=out)
+
+
+@contextmanager
+def _following(out: Path, newest: Path | None, watch: Watch | None) -> Iterator[None]:
+    """Shows the lines that the first worker writes, wherever it runs, to whoever watches here."""
+    shown, over = checkpoint.step_of(newest) if newest is not None else -1, threading.Event()
+
+    def show() -> None:
+        nonlocal shown
+        for line in read_json_lines(out / "metrics.jsonl"):
+            if watch is not None and line["step"] > shown:  # those that a restart writes again were shown before
+                watch(line)
+                shown = line["step"]
+
+    def follow() -> None:
+        while not over.wait(1):
+            show()
+        show()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,140 @@
+"""What a step reports. Each worker counts over its share of the questions; the counts are joined, then divided.
+
+Legend: P question, G rollout, N node.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuromas.train.mismatch import Mismatch
+from neuromas.train.objectives import equal_reward_groups
+from neuromas.types import Grade, NodeCall, Trace
+
+Counts = dict[str, float]
+
+
+@dataclass
+class Tally:
+    """What the rollouts of one worker's questions add up to."""
+
+    rewards_PG: Tensor
+    answers: Counter[str | None] = field(default_factory=Counter[str | None])  # None: unreadable
+    right: int = 0
+    costs: Counts = field(default_factory=Counts)
+    nodes: dict[str, Counts] = field(default_factory=dict[str, Counts])
+    mismatch: Mismatch = field(default_factory=Mismatch)  # of sampled with replayed log-probabilities
+    learned: bool = False  # whether there is a gradient
+    means: Counts = field(default_factory=Counts)  # figures that are means over the questions
+    node_means: dict[str, Counts] = field(default_factory=dict[str, Counts])
+    features_PF: Tensor | None = None  # what the critic learns from
+
+    @classmethod
+    def of(cls, traces: Sequence[Trace], grades: Sequence[Grade], rewards_PG: Tensor) -> "Tally":
+        """Answers, costs and what each node said."""
+        calls = [call for trace in traces for call in trace.calls]
+        own = cls(rewards_PG, Counter(g.parsed for g in grades), sum(g.reward == 1 for g in grades), _cost(calls))
+        for call in calls:
+            _add(own.nodes.setdefault(call.node, {}), _said(call))
+        return own
+
+    def branches(self, calls: Sequence[NodeCall]) -> None:
+        """Count calls made beside the rollouts'."""
+        if calls:
+            cost = _cost(calls)
+            _add(self.costs, cost | {"branch_calls": cost["calls"], "branch_tokens": cost["generated_tokens"]})
+
+    def kl(self, node: str, tokens: int, total: float) -> None:
+        """Count so many tokens of `node`, whose KL to the backbone adds up to `total` nats."""
+        _add(self.nodes.setdefault(node, {}), {"kl": total, "kl_tokens": tokens})
+
+
+def join(tallies: Sequence[Tally]) -> Tally:
+    """The tally of all workers' questions."""
+    whole = Tally(torch.cat([t.rewards_PG for t in tallies]))
+    for tally in tallies:
+        whole.answers.update(tally.answers)
+        whole.right += tally.right
+        whole.learned = whole.learned or tally.learned
+        whole.mismatch.add(tally.mismatch)
+        _add(whole.costs, tally.costs)
+        share = len(tally.rewards_PG) / len(whole.rewards_PG)
+        _add(whole.means, tally.means, share)
+        for node, counts in tally.nodes.items():
+            _add(whole.nodes.setdefault(node, {}), counts)
+        for node, means in tally.node_means.items():
+            _add(whole.node_means.setdefault(node, {}), means, share)
+    features = [t.features_PF for t in tallies if t.features_PF is not None]
+    whole.features_PF = torch.cat(features) if features else None
+    return whole
+
+
+def step_figures(tally: Tally, nodes: Iterable[str], gradient_norms: Mapping[str, float]) -> dict[str, Any]:
+    """The figures of a step, and of each of `nodes` that spoke. gradient_norms: of each node's adapter."""
+    per_node = {
+        node: _node_figures(tally.nodes[node])
+        | {"gradient_norm": gradient_norms[node]}
+        | tally.node_means.get(node, {})
+        for node in nodes
+        if node in tally.nodes  # else it was absent from every rollout
+    }
+    return figures(tally) | tally.means | tally.mismatch.figures() | {"nodes": per_node}
+
+
+def figures(tally: Tally) -> dict[str, Any]:
+    """What any way of training reports of the answers it sampled, and what sampling them cost."""
+    n = tally.rewards_PG.numel()
+    top, count = tally.answers.most_common(1)[0]
+    return {
+        "reward": tally.rewards_PG.mean().item(),
+        "accuracy": tally.right / n,
+        "parse_rate": (n - tally.answers[None]) / n,
+        "equal_reward_groups": equal_reward_groups(tally.rewards_PG).double().mean().item(),
+        "top_answer": top,
+        "top_answer_share": count / n,
+        "distinct_answers": len(tally.answers),
+        "rollouts": n,
+    } | tally.costs
+
+
+def answer_figures(traces: Sequence[Trace], grades: Sequence[Grade], rewards_PG: Tensor) -> dict[str, Any]:
+    """`figures` of one process's traces."""
+    return figures(Tally.of(traces, grades, rewards_PG))
+
+
+def _cost(calls: Sequence[NodeCall]) -> Counts:
+    return {
+        "calls": len(calls),
+        "prompt_tokens": sum(c.prompt_tokens for c in calls),
+        "generated_tokens": sum(len(c.completion_ids) for c in calls),
+    }
+
+
+def _said(call: NodeCall) -> Counts:
+    return {
+        "calls": 1,
+        "tokens": len(call.completion_ids),
+        "entropy": call.entropy,
+        "truncated": call.truncated,
+        "dropped": call.dropped_tokens,
+    }
+
+
+def _node_figures(counts: Counts) -> Counts:
+    calls = counts["calls"]
+    return {
+        "entropy": counts["entropy"] / counts["tokens"],
+        "length": counts["tokens"] / calls,
+        "truncated": counts["truncated"] / calls,
+        "dropped": counts["dropped"] / calls,
+        "kl": counts.get("kl", 0.0) / max(1, counts.get("kl_tokens", 0)),
+    }
+
+
+def _add(to: Counts, what: Mapping[str, float], weight: float = 1) -> None:
+    for key, value in what.items():
+        to[key] = to.get(key, 0) + weight * value
