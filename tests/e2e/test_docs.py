@@ -53,8 +53,15 @@ def test_the_tutorial_runs(reader: Reader, capfd: pytest.CaptureFixture[str]) ->
 
 
 def capitals() -> None:
+    recipe()
     rows = [{"country": f"Country {n}", "capital": f"City {n}"} for n in range(220)]
     Path("capitals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def recipe() -> None:
+    """For trainings that a page starts without one."""
+    text = "[sampling]\nmessage_tokens = 8\n[train]\nquestions = 2\nrollouts = 2\nvalidation_questions = 4\n"
+    Path("small.toml").write_text(text, encoding="utf-8")
 
 
 def nothing() -> None: ...
@@ -67,6 +74,7 @@ def nothing() -> None: ...
             "own_data.md",
             capitals,
             {
+                "train --task capitals": "train small.toml --task capitals",
                 "--out runs/capitals": "--out runs/capitals --steps 1 --test-limit 4",
                 "test_size = 50": "test_size = 50\nvalidation_size = 4",
                 "eval runs/capitals": "eval runs/capitals --limit 4",
@@ -75,14 +83,18 @@ def nothing() -> None: ...
         ),
         (
             "own_reward.md",
-            nothing,
-            {"--steps 40": "--steps 1 --test-limit 4", "--limit 200": "--limit 4"},
+            recipe,
+            {
+                "train --task near": "train small.toml --task near",
+                "--steps 40": "--steps 1 --test-limit 4",
+                "--limit 200": "--limit 4",
+            },
             "runs/near/final.json",
         ),
         (
             "own_topology.md",
-            nothing,
-            {"--steps 40": "--steps 1 --test-limit 4"},
+            recipe,
+            {"train --topology": "train small.toml --topology", "--steps 40": "--steps 1 --test-limit 4"},
             "runs/graph/final.json",
         ),
         (

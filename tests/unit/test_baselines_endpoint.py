@@ -43,7 +43,7 @@ def test_the_words_of_a_call_are_those_of_a_local_chat_prompt() -> None:
 
 def test_an_untrained_network_as_a_dialogue_is_the_network() -> None:
     backbone, limits, how = make_backbone(style="plain"), Limits(5, 5), Decoding(temperature=0.9)
-    topology = Topology.parse("2-1+skip")
+    topology = Topology.parse("2-1@first+skip")
     network = Network.create(topology, backbone, limits=limits, decoding=how)
     for greedy in (True, False):
         (mine,) = Spoken(Chat(backbone, limits, how), topology).answer([QUESTION], greedy=greedy, seed=3)
