@@ -1,9 +1,10 @@
 """Does `neuromas plan` say what happens? python -m benchmarks.plan RECIPE… [--set train.questions=4 …] [--steps 3]
 
-Every recipe runs in a process of its own: it is built, trains a few steps, its peak memory is read, and only then is the
-calibration run that the prediction rests on. Rewards are compared with a fixed baseline of 0.5 (estimator `running_mean`),
-so that no group is left out of the update and every run does what the planner counts. Seconds are those of the processor
-(with one thread, what an idle core takes), since other work may disturb the wall's; both are in the lines.
+Every recipe runs in a process of its own: it is built, trains a few steps, its peak memory is read, and only then is
+the calibration run that the prediction rests on. Rewards are compared with a fixed baseline of 0.5 (estimator
+`running_mean`), so that no group is left out of the update and every run does what the planner counts. Seconds are
+those of the processor (with one thread, what an idle core takes), since other work may disturb the wall's; both are
+in the lines.
 
 Prints a JSON line a recipe (appended to --out) and a table of predicted against measured.
 """
@@ -105,8 +106,8 @@ def table(line: Line) -> str:
     p, m = line["predicted"], line["measured"]
     return (
         f"{line['recipe']}: memory {p['memory']['peak'] / 1e9:.2f} GB predicted, {m['peak_bytes'] / 1e9:.2f} measured "
-        f"({line['memory_ratio'] - 1:+.0%}); a step {p['seconds']['step']:.2f} s predicted, {m['cpu_seconds']:.2f} measured "
-        f"({line['seconds_ratio'] - 1:+.0%})"
+        f"({line['memory_ratio'] - 1:+.0%}); a step {p['seconds']['step']:.2f} s predicted, "
+        f"{m['cpu_seconds']:.2f} measured ({line['seconds_ratio'] - 1:+.0%})"
     )
 
 

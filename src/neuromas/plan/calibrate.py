@@ -1,4 +1,4 @@
-"""Measuring how fast this machine is at a recipe, and how long its messages are: a few small steps that change nothing."""
+"""How fast this machine is at a recipe, and how long its messages are: a few small steps that change nothing."""
 
 import resource
 import sys
@@ -121,7 +121,7 @@ def turns_of(network: Network, traces: Sequence[Trace]) -> list[Turn]:
 
 
 def line(small: tuple[float, float, float], large: tuple[float, float, float]) -> tuple[float, float]:
-    """Seconds a pass and FLOP/s from two (passes, FLOPs, seconds): neither below 0, the larger measurement met exactly."""
+    """Seconds a pass and FLOP/s from two (passes, FLOPs, seconds): neither below 0, the larger one met exactly."""
     (n, f, s), (N, F, S) = small, large
     denominator = n * F - N * f
     a = (s * F - S * f) / denominator if denominator > 0 else 0.0

@@ -40,7 +40,7 @@ class Device:
 
 
 def device_of(gpu: str | None, flops: float | None = None, bandwidth: float | None = None) -> Device:
-    """An accelerator by name or by size ("24GB"); without one this machine. flops and bandwidth replace what is known."""
+    """An accelerator by name or size ("24GB"); without one this machine. flops and bandwidth replace what is known."""
     for label, value in (("flops", flops), ("bandwidth", bandwidth)):
         if value is not None and (gpu is None or not value > 0):
             raise ConfigError(f"--{label} {value}: give a number above 0, and a device with --gpu; a CPU is calibrated")

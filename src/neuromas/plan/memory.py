@@ -6,7 +6,7 @@ What is counted, and where it is allocated:
     adapters    parameter, gradient and AdamW's two moments: 4 × 4 bytes        network/adapters.py, train/optimizer.py
     load        the file's pages, while weights are cast to another dtype       Backbone.load
     sample      keys and values of the widest layer's rows, its first pass,
-                logits of one token a row, weights laid out for the processor   network/generate.py, packed.py, products.py
+                logits of one token a row, weights laid out for the processor   network/generate.py, products.py
     update      what autograd keeps of a micro-batch, one layer's work, one
                 chunk of logits                                                 network/packed.py, head.py
     measure     one question's rollouts under the bare backbone                 train/step.py
@@ -26,9 +26,9 @@ from neuromas.plan.work import BYTES, Pass, Work
 
 STATE_BYTES = 16  # of a trainable parameter: itself, its gradient, two moments, float32
 DRAWN = 1 << 19  # logits drawn from at once on a CPU (network/sampling.py)
-# What an allocator holds for each byte in use at the peak. On a CPU the C library's heap, which temporary tensors leave with
-# holes, more of them where passes of different sizes follow each other: measured here, see docs/scale.md. On an accelerator
-# torch's caching allocator: assumed.
+# What an allocator holds for each byte in use at the peak. On a CPU the C library's heap, which temporary tensors leave
+# with holes, more of them where passes of different sizes follow each other: measured here. On an accelerator torch's
+# caching allocator: assumed.
 HOLES = {"cpu": (1.6, 1.95), "cuda": (1.1, 1.2)}  # one pass an update; several
 
 
@@ -60,8 +60,8 @@ class Memory:
 def memory(model: Model, work: Work, base: int, *, most: bool = False) -> Memory:
     """What one step of `work` needs on its device.
 
-    most: whatever rows the update leaves out. Rows of no advantage are skipped, so a group can have fewer rows, and batches
-    of smaller groups can hold more; then more rollouts never need less.
+    most: whatever rows the update leaves out. Rows of no advantage are skipped, so a group can have fewer rows, and
+    batches of smaller groups can hold more; then more rollouts never need less.
     """
     on_cpu = work.device == "cpu"
     steps = [replace(work, rollouts=g) for g in group_sizes(work.rollouts)] if most else [work]
@@ -133,7 +133,7 @@ def kept(model: Model, work: Work, p: Pass) -> int:
 
 
 def scratch(model: Model, work: Work, p: Pass) -> int:
-    """One decoder layer at work: three values of the gated product, or queries, keys, values and three times the scores."""
+    """One decoder layer at work: three values of the gated product, or queries, keys, values and thrice the scores."""
     stream = 2 * p.tokens * model.width * work.value_bytes
     gated = 3 * p.tokens * model.inner * work.value_bytes
     rectangles = p.slots * (2 * model.heads * model.head_size + 2 * _kv_width(model))

@@ -55,8 +55,8 @@ def model_of(name: str) -> Model:
             built: Any = AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError) as error:
         raise BackboneError(
-            f"the config of backbone {name!r} could not be read ({str(error).strip().splitlines()[0]}); name a folder that "
-            "holds its config.json (a few kilobytes, no weights are needed) with --backbone"
+            f"the config of backbone {name!r} could not be read ({str(error).strip().splitlines()[0]}); name a folder "
+            "that holds its config.json (a few kilobytes, no weights are needed) with --backbone"
         ) from error
     layer = built.get_decoder().layers[0]
     linear = {

@@ -5,6 +5,7 @@ from typing import Any
 
 from neuromas.config import RunConfig
 from neuromas.errors import BackboneError, ConfigError
+from neuromas.network.forward import Network
 from neuromas.network.prompt import PromptTemplate
 from neuromas.network.topology import Topology
 from neuromas.plan.advice import Change, advise, room
@@ -20,7 +21,7 @@ from neuromas.train.stages import stages_of
 
 @dataclass(frozen=True)
 class Report:
-    """The plan of one run. `expected` has the lengths that calibration saw; `longest` the longest prompts and messages."""
+    """The plan of one run. `expected` has the lengths that calibration saw; `longest` the longest ones possible."""
 
     name: str
     model: Model
@@ -70,8 +71,8 @@ def plan(
 ) -> Report:
     """What one step of a recipe needs on `device`.
 
-    prompt_tokens: of every shared prefix, where tokenizer or questions are not at hand. calibrated: measure this machine,
-    where the device is this machine. Raises `ConfigError` and `BackboneError` for what cannot be planned.
+    prompt_tokens: of every shared prefix, where tokenizer or questions are not at hand. calibrated: measure this
+    machine, where the device is this machine. Raises `ConfigError` and `BackboneError` for what cannot be planned.
     """
     from neuromas.plan.calibrate import calibrate
     from neuromas.train.loop import build
@@ -87,6 +88,7 @@ def plan(
     if device.kind == "cpu" and calibrated and prompt_tokens is None:
         try:
             network, task = build(config, topology=topology)
+            assert isinstance(network, Network)
             found = calibrate(config, network, task, model)
             rates, base = found.rates, found.base
             if found.disturbed:
@@ -155,10 +157,12 @@ def _template(config: RunConfig) -> PromptTemplate:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)
         window: int = AutoConfig.from_pretrained(source).max_position_embeddings
+        if not tokenizer.encode("question"):
+            raise ValueError("it has no vocabulary")
     except (OSError, ValueError) as error:
         raise BackboneError(
-            f"the tokenizer of backbone {name!r} could not be read ({str(error).strip().splitlines()[0]}); say how long its "
-            "prompts are with --prompt-tokens, e.g. 200"
+            f"the tokenizer of backbone {name!r} could not be read ({str(error).strip().splitlines()[0]}); say how "
+            "long its prompts are with --prompt-tokens, e.g. 200"
         ) from error
     style = config.backbone.style or declared_style(source)
     return PromptTemplate(tokenizer, style or ("chat" if tokenizer.chat_template else "plain"), window)

@@ -1,8 +1,9 @@
 """Seconds of a step, by arithmetic: FLOPs over a rate, and a fixed cost for every pass of the backbone. Pure functions.
 
-FLOPs are those of benchmarks/floor.py, and attention's: 2 for each weight and token, 4 for each score and value of a head.
-Frozen weights need no gradient of their own, so an update is two forward passes' worth, three with checkpointing. A step
-also measures KL once, a forward pass over the rollouts of one question. Validation and checkpoints are not counted.
+FLOPs are those of benchmarks/floor.py, and attention's: 2 for each weight and token, 4 for each score and value of a
+head. Frozen weights need no gradient of their own, so an update is two forward passes' worth, three with checkpointing.
+A step also measures KL once, a forward pass over the rollouts of one question. Validation and checkpoints are not
+counted.
 """
 
 from collections.abc import Iterable
