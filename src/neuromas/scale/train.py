@@ -58,24 +58,36 @@ def train(
 
 
 def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any]) -> dict[str, Any]:
-    from ray.train import FailureConfig, ScalingConfig
+    from ray.train import ControllerError, FailureConfig, ScalingConfig, TrainingFailedError
     from ray.train import RunConfig as RayRun
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     device = config.backbone.device
     gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= crew.workers)
     check_room(ray, crew.workers, crew.threads, crew.workers if gpu else 0)
-    notes = _notes(Path(work["out"]))
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config=work,
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=crew.workers, use_gpu=gpu, resources_per_worker={"CPU": crew.threads}),
-        run_config=RayRun(storage_path=notes, failure_config=FailureConfig(max_failures=crew.restarts)),
-    )
+
+    def start() -> Any:
+        """Train to the end; Ray itself starts workers again that die at work."""
+        return TorchTrainer(
+            _work,
+            train_loop_config=work,
+            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=crew.workers, use_gpu=gpu, resources_per_worker={"CPU": crew.threads}
+            ),
+            run_config=RayRun(storage_path=notes, failure_config=FailureConfig(max_failures=crew.restarts)),
+        ).fit()
+
+    notes, starts = _notes(Path(work["out"])), 0
     try:
-        found = trainer.fit().return_value
+        while True:
+            try:
+                found = start().return_value
+                break
+            except ControllerError as error:  # Ray gives up where a worker dies while it comes up
+                starts += 1
+                if starts > crew.restarts or not isinstance(error.controller_failure, ray.exceptions.RayActorError):
+                    raise
     except TrainingFailedError as error:
         raise ClusterError(
             f"workers died more than {crew.restarts} times, the last time of: {_reason(error)}. The last checkpoint is "
@@ -107,9 +119,10 @@ def _work(work: dict[str, Any]) -> Any:
         return error
 
 
-def _reason(error: Exception) -> str:
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    return str(next(iter(failures.values()))).strip().splitlines()[-1]
+def _reason(error: Any) -> str:
+    """What a failure says at its end, where the exception is told after its traceback."""
+    failures = getattr(error, "worker_failures", None) or {0: getattr(error, "controller_failure", error)}
+    return str(next(iter(failures.values()))).strip().splitlines()[-1][:300]
 
 
 def _notes(out: Path) -> str:
