@@ -53,11 +53,23 @@ def train(
     newest = continued(config, out, resume)
     work = {"config": config.model_dump(mode="json"), "out": str(out), "here": str(Path.cwd())}
     work |= {"test_limit": test_limit, "threads": crew.threads}
-    with cluster(crew.address, crew.workers * crew.threads) as ray, _following(out, newest, watch):
-        return _fit(ray, crew, config, work)
+    found, left = None, crew.restarts
+    with _following(out, newest, watch):
+        while found is None:
+            with cluster(crew.address, crew.workers * crew.threads) as ray:
+                found = _fit(ray, crew, config, work, last=left == 0)
+            left -= 1
+    if isinstance(found, NeuromasError):
+        raise found
+    return found
 
 
-def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any]) -> dict[str, Any]:
+def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any], last: bool) -> Any:
+    """What the first worker returns. None, but in the `last` try, where a worker died while it came up.
+
+    Ray starts workers again that die at work, and gives up where one dies earlier; it then holds their place in the
+    cluster until this process has left that.
+    """
     from ray.train import ControllerError, FailureConfig, ScalingConfig, TrainingFailedError
     from ray.train import RunConfig as RayRun
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -65,40 +77,28 @@ def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any]) -> dict[
     device = config.backbone.device
     gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= crew.workers)
     check_room(ray, crew.workers, crew.threads, crew.workers if gpu else 0)
-
-    def start() -> Any:
-        """Train to the end; Ray itself starts workers again that die at work."""
-        return TorchTrainer(
-            _work,
-            train_loop_config=work,
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=crew.workers, use_gpu=gpu, resources_per_worker={"CPU": crew.threads}
-            ),
-            run_config=RayRun(storage_path=notes, failure_config=FailureConfig(max_failures=crew.restarts)),
-        ).fit()
-
-    notes, starts = _notes(Path(work["out"])), 0
+    notes = _notes(Path(work["out"]))
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config=work,
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(num_workers=crew.workers, use_gpu=gpu, resources_per_worker={"CPU": crew.threads}),
+        run_config=RayRun(storage_path=notes, failure_config=FailureConfig(max_failures=crew.restarts)),
+    )
     try:
-        while True:
-            try:
-                found = start().return_value
-                break
-            except ControllerError as error:  # Ray gives up where a worker dies while it comes up
-                starts += 1
-                if starts > crew.restarts or not isinstance(error.controller_failure, ray.exceptions.RayActorError):
-                    raise
+        return trainer.fit().return_value
     except TrainingFailedError as error:
+        early = isinstance(error, ControllerError) and isinstance(
+            error.controller_failure, ray.exceptions.RayActorError
+        )
+        if early and not last:
+            return None
         raise ClusterError(
             f"workers died more than {crew.restarts} times, the last time of: {_reason(error)}. The last checkpoint is "
             f"in {work['out']}; go on from it with --resume, here or without --workers"
         ) from error
     finally:
         shutil.rmtree(notes, ignore_errors=True)
-    if isinstance(found, NeuromasError):
-        raise found
-    assert found is not None, "what the first worker returns"
-    return found
 
 
 def _work(work: dict[str, Any]) -> Any:
