@@ -119,16 +119,19 @@ def test_a_run_whose_worker_is_killed_ends_as_an_undisturbed_one(tmp_path: Path)
 
 @pytest.mark.slow
 def test_ten_kills_of_workers_at_random_moments_change_nothing(tmp_path: Path) -> None:
-    """Any worker, at any moment of its life: while it starts, samples, sums up, validates or writes."""
+    """Any worker, at any moment: every third kill while they come up or soon after, the others some steps later."""
     kills, steps = 10, 80
     path, out, draw = recipe(tmp_path, steps), tmp_path / "run", random.Random(0)
     process = started(path, out, "--restarts", str(kills))
     killed: list[int] = []
     for kill in range(kills):
         workers = wait_for(lambda: len(alive := set(workers_of(process)) - set(killed)) == 2 and alive, process)
-        time.sleep(draw.uniform(0, 20))
+        if kill % 3:
+            then = newest_step(out) + draw.randint(1, 4)
+            wait_for(lambda then=then: newest_step(out) >= then, process)
+        time.sleep(draw.uniform(0, 0.5 if kill % 3 else 20))
         victim = draw.choice(sorted(workers))
-        print(f"kill {kill + 1}: worker {victim}, newest checkpoint of step {newest_step(out)}")
+        print(f"kill {kill + 1}: worker {victim}, newest checkpoint of step {newest_step(out)}", flush=True)
         assert newest_step(out) < steps, "killed too late to tell; raise the number of steps"
         os.kill(victim, signal.SIGKILL)
         killed.extend(workers)  # the other one is replaced too

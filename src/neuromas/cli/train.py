@@ -67,15 +67,18 @@ def main(
     config = _config(recipe, changes, out if resume else None)
     folder = out or Path("runs") / _name(config, recipe)
     print(f"run folder: {folder}")
-    crew = None
-    if workers > 1 or address is not None:
-        from neuromas.scale.train import Crew
-
-        crew = Crew(workers, address, threads or 1, restarts)
+    crew = _crew(workers, address, threads, restarts)
     final = _train(config, folder, resume, threads, test_limit, wandb, crew)
     print_final(final)
     if json is not None:
         write_json(json, final)
+
+
+def _crew(workers: int, address: str | None, threads: int | None, restarts: int) -> "Crew | None":
+    """Who trains over Ray; None: this process, without it."""
+    from neuromas.scale.train import Crew
+
+    return Crew(workers, address, threads or 1, restarts) if workers != 1 or address is not None else None
 
 
 def _train(

@@ -29,7 +29,7 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
         os.environ.setdefault("RAY_worker_niceness", "0")  # what was asked for is not to wait behind all else
         own = {"num_cpus": cpus, "include_dashboard": False}
     try:
-        ray.init(address=address or "local", logging_level=logging.ERROR, **own)
+        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
     except Exception as error:  # Ray raises all kinds, some of no class of their own
         raise ClusterError(
             f"the Ray cluster at {address or 'this machine'} cannot be used ({str(error).strip().splitlines()[0]}); "

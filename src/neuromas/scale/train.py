@@ -53,15 +53,26 @@ def train(
     newest = continued(config, out, resume)
     work = {"config": config.model_dump(mode="json"), "out": str(out), "here": str(Path.cwd())}
     work |= {"test_limit": test_limit, "threads": crew.threads}
-    with cluster(crew.address, crew.workers * crew.threads) as ray, _following(out, newest, watch):
-        return _fit(ray, crew, config, work)
+    found, left = None, crew.restarts
+    with _following(out, newest, watch):
+        while found is None:
+            with cluster(crew.address, crew.workers * crew.threads) as ray:
+                found = _fit(ray, crew, config, work, last=left == 0)
+            left -= 1
+    if isinstance(found, NeuromasError):
+        raise found
+    return found
 
 
-def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any]) -> dict[str, Any]:
-    from ray.train import FailureConfig, ScalingConfig
+def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any], last: bool) -> Any:
+    """What the first worker returns. None, but in the `last` try, where a worker died while it came up.
+
+    Ray starts workers again that die at work, and gives up where one dies earlier; it then holds their place in the
+    cluster until this process has left that.
+    """
+    from ray.train import ControllerError, FailureConfig, ScalingConfig, TrainingFailedError
     from ray.train import RunConfig as RayRun
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     device = config.backbone.device
     gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= crew.workers)
@@ -75,18 +86,19 @@ def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any]) -> dict[
         run_config=RayRun(storage_path=notes, failure_config=FailureConfig(max_failures=crew.restarts)),
     )
     try:
-        found = trainer.fit().return_value
+        return trainer.fit().return_value
     except TrainingFailedError as error:
+        early = isinstance(error, ControllerError) and isinstance(
+            error.controller_failure, ray.exceptions.RayActorError
+        )
+        if early and not last:
+            return None
         raise ClusterError(
             f"workers died more than {crew.restarts} times, the last time of: {_reason(error)}. The last checkpoint is "
             f"in {work['out']}; go on from it with --resume, here or without --workers"
         ) from error
     finally:
         shutil.rmtree(notes, ignore_errors=True)
-    if isinstance(found, NeuromasError):
-        raise found
-    assert found is not None, "what the first worker returns"
-    return found
 
 
 def _work(work: dict[str, Any]) -> Any:
@@ -107,9 +119,10 @@ def _work(work: dict[str, Any]) -> Any:
         return error
 
 
-def _reason(error: Exception) -> str:
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    return str(next(iter(failures.values()))).strip().splitlines()[-1]
+def _reason(error: Any) -> str:
+    """What a failure says at its end, where the exception is told after its traceback."""
+    failures = getattr(error, "worker_failures", None) or {0: getattr(error, "controller_failure", error)}
+    return str(next(iter(failures.values()))).strip().splitlines()[-1][:300]
 
 
 def _notes(out: Path) -> str:
