@@ -19,6 +19,8 @@ from benchmarks.load import Probe, Tally, load, serving
 from neuromas.network.forward import Network
 from neuromas.train.loop import load_run
 
+_CPU = "process_cpu_seconds_total"
+
 
 def make_probes(run: Path, questions: int) -> list[Probe]:
     """Requests in turn greedy, greedy and streamed, sampled with a seed; each with its offline answer, asked alone."""
@@ -52,17 +54,20 @@ def phase(
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), server.metric(_CPU)
         if name == "terminated":
             threading.Timer(seconds / 2, server.process.terminate).start()
             stop.set()
         tally = asyncio.run(load(server.port, probes, clients, seconds))
         took = time.perf_counter() - start
+        busy = server.metric(_CPU) - busy if name != "terminated" else None
         stop.set()
         watcher.join()
         farewell = server.terminate() if server.process.poll() is None else server.process.communicate()[0].strip()
     line = {"phase": name, "run": args.run.name, "clients": clients, "seconds": round(took, 1), **tally.facts()}
     line["answers_a_second"] = round(len(tally.seconds) / took, 1)
+    if busy:  # of the server alone: what others do on the machine hardly changes it
+        line["answers_a_cpu_second"] = round(len(tally.seconds) / busy, 1)
     if memory:
         line["rss_mib"] = [round(x) for x in memory[:: max(1, len(memory) // 12)]]  # over the load, evenly
     farewell = farewell.splitlines()[-1]
