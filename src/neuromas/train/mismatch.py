@@ -49,7 +49,7 @@ class Mismatch:
         return truncated_ratios(own_L, sampled_L, self.cap)
 
     def check(self, bound: float, step: int) -> None:
-        """Raise `EngineError` where KL(μ ‖ π) is above `bound` nats a token, or is no number. Without an engine it is 0."""
+        """Raise `EngineError` where KL(μ ‖ π) is above `bound` nats a token or no number. Without an engine it is 0."""
         if self.kl <= bound * self.tokens:
             return
         raise EngineError(
