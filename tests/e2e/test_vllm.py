@@ -60,7 +60,7 @@ def network() -> Iterator[Network]:
 def disturb(network: Network) -> None:
     with torch.no_grad():
         for stack in network.adapters.B.values():
-            stack += torch.randn_like(stack) * 0.05
+            stack += torch.randn_like(stack) * 0.5
 
 
 def said(traces: list[Trace]) -> list[list[list[int]]]:
