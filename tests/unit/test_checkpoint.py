@@ -189,3 +189,14 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> 
     with pytest.raises(OSError, match="disk full"):
         files.write_json(tmp_path / "deep" / "a.json", {"x": 2})
     assert json.loads((tmp_path / "deep" / "a.json").read_text(encoding="utf-8")) == {"x": "é"}
+
+
+def test_best_is_where_the_link_points_and_last_is_the_newest(tmp_path: Path) -> None:
+    for step in (10, 20, 30):
+        (tmp_path / f"checkpoints/step-{step:06}").mkdir(parents=True)
+    newest = tmp_path / "checkpoints/step-000030"
+    assert checkpoint.chosen(tmp_path, "best") == newest, "nothing was validated yet"
+    checkpoint.mark_best(tmp_path, tmp_path / "checkpoints/step-000020")
+    assert checkpoint.chosen(tmp_path, "best") == tmp_path / "checkpoints/step-000020"
+    assert checkpoint.chosen(tmp_path, "last") == newest
+    assert checkpoint.chosen(tmp_path / "empty", "last") is None

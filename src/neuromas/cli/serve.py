@@ -6,6 +6,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+# Kernels that oneDNN, and torch on top of it, keep for shapes of batches seen before. Their own 1024 are hundreds of
+# megabytes, which fill up since every batch has another shape; one pass needs few.
+_KERNELS = "32"
+
 
 def main(
     system: Annotated[str, tyro.conf.Positional],
@@ -46,6 +50,8 @@ def main(
     from neuromas.cli.serving import check_address, engine_of, need_server, record_of, show_address
 
     need_server()
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # read when torch first multiplies
+        os.environ.setdefault(cache, _KERNELS)
     key = api_key or os.environ.get("NEUROMAS_API_KEY") or None
     check_address(host, key)
     from neuromas.cli.systems import load_system
