@@ -18,7 +18,7 @@ from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.plan.advice import advise, room
 from neuromas.plan.devices import Device, device_of, parse_bytes, stated_rates
-from neuromas.plan.memory import group_sizes, head, kept, memory, sampling
+from neuromas.plan.memory import group_sizes, head, kept, memory, sampling, updating
 from neuromas.plan.model import Model, model_of
 from neuromas.plan.report import plan
 from neuromas.plan.seconds import Rates, forward_flops, sample_flops, sample_passes, seconds, update_flops
@@ -76,7 +76,16 @@ def test_sampling_holds_keys_and_values_of_all_rows_and_their_logits() -> None:
     cache = 2 * 2 * 2 * (3 + 4 * 7) * 2 * 4
     slots, scores = 2 * (3 + 4 * 4), 2 * (9 + 16 * 7)
     scratch = 2 * 38 * 4 * 4 + max(3 * 38 * 8 * 4, 4 * (slots * (2 * 4 + 2 * 2) + 3 * 2 * scores))
-    assert sampling(MODEL, WORK, 1) == round(1.6 * (cache + max(scratch, 8 * 10 * 4 + 2 * 4 * 8 * 10)))
+    assert sampling(MODEL, WORK, 1) == cache + max(scratch, 8 * 10 * 4 + 2 * 4 * 8 * 10)
+
+
+def test_the_heap_keeps_what_sampling_took_an_accelerator_gives_it_on() -> None:
+    sample = max(sampling(MODEL, WORK, n) for n in (0, 1))
+    update = max(updating(MODEL, WORK, replay) for replay in WORK.replays())
+    assert memory(MODEL, WORK, 0).update == round(1.6 * (sample + update))
+    there = replace(WORK, device="cuda")
+    update = max(updating(MODEL, there, replay) for replay in there.replays())
+    assert memory(MODEL, there, 0).update == round(1.15 * update)
 
 
 def test_a_head_holds_one_chunk_of_logits_and_two_states_a_token() -> None:

@@ -19,7 +19,7 @@ from neuromas.train.step import train_step
 from neuromas.types import Question, Trace
 
 WARM = 40_000_000  # bytes that libraries take when they are first used, measured here
-_ENOUGH = 1.5  # seconds of a measurement after which no larger one follows
+_ENOUGH = 3.0  # seconds of a measurement after which no larger one follows
 _BUSY = 0.8  # of a core: below, other work had the processor
 
 

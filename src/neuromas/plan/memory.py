@@ -12,7 +12,8 @@ What is counted, and where it is allocated:
     measure     one question's rollouts under the bare backbone                 train/step.py
 
 The first two are held throughout; of the others the largest counts. On a CPU attention computes in float32 whatever the
-model's dtype. tests/unit/test_plan.py holds `kept` against what autograd really keeps.
+model's dtype. tests/unit/test_plan.py holds `kept` against what autograd really keeps, benchmarks/plan.py the whole
+against the peak of a process.
 """
 
 from collections.abc import Iterator
@@ -26,10 +27,10 @@ from neuromas.plan.work import BYTES, Pass, Work
 
 STATE_BYTES = 16  # of a trainable parameter: itself, its gradient, two moments, float32
 DRAWN = 1 << 19  # logits drawn from at once on a CPU (network/sampling.py)
-# What an allocator holds for each byte in use at the peak. On a CPU the C library's heap, which temporary tensors leave
-# with holes, more of them where passes of different sizes follow each other: measured here. On an accelerator torch's
-# caching allocator: assumed.
-HOLES = {"cpu": (1.6, 1.95), "cuda": (1.1, 1.2)}  # one pass an update; several
+# What an allocator holds for each byte in use. On a CPU the C library's heap, which temporary tensors leave with holes and
+# which keeps what sampling took while the update asks for other sizes: fitted to ten runs, see docs/scale.md. On an
+# accelerator torch's caching allocator, which gives blocks from one to the other: assumed.
+HOLES = {"cpu": 1.6, "cuda": 1.15}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Memory:
     adapters: int
     load: int
     sample: int
-    update: int
+    update: int  # on a CPU with what sampling has left in the heap
     measure: int
 
     @property
@@ -63,17 +64,19 @@ def memory(model: Model, work: Work, base: int, *, most: bool = False) -> Memory
     most: whatever rows the update leaves out. Rows of no advantage are skipped, so a group can have fewer rows, and
     batches of smaller groups can hold more; then more rollouts never need less.
     """
-    on_cpu = work.device == "cpu"
-    steps = [replace(work, rollouts=g) for g in group_sizes(work.rollouts)] if most else [work]
-    replays = [(step, list(step.replays())) for step in steps]
+    slack, on_cpu = HOLES[work.device], work.device == "cpu"
+    sample = max(sampling(model, work, n) for n in range(len(work.layers())))
+    sizes = [replace(work, rollouts=g) for g in group_sizes(work.rollouts)] if most else [work]
+    update = max(updating(model, step, replay) for step in sizes for replay in set(step.replays()))
+    measured = work.measured()
     return Memory(
         base=base,
         weights=model.parameters * work.value_bytes,
         adapters=STATE_BYTES * work.adapters * model.adapter_parameters(work.targets, work.rank),
         load=model.parameters * BYTES[model.stored] if on_cpu and model.stored != work.dtype else 0,
-        sample=max(sampling(model, work, n) for n in range(len(work.layers()))) + laid_out(model, work),
-        update=max(updating(model, step, replay, len(passes)) for step, passes in replays for replay in set(passes)),
-        measure=scratch(model, work, work.measured()) + head(model, work, work.measured().scored, gradient=False),
+        sample=round(slack * sample) + laid_out(model, work),
+        update=round(slack * (update + (sample if on_cpu else 0))),
+        measure=round(slack * (scratch(model, work, measured) + head(model, work, measured.scored, gradient=False))),
     )
 
 
@@ -93,10 +96,9 @@ def sampling(model: Model, work: Work, layer: int) -> int:
     rows, longest = len(turns) * work.rows, max(turn.writes for turn in turns)
     own = first.rows * (first.own + longest)
     cache = 2 * model.layers * first.groups * (first.prefix + own) * _kv_width(model) * _attention_bytes(work)
-    slack = HOLES[work.device][0]
     drawn = min(rows * model.vocabulary, DRAWN) if work.device == "cpu" else rows * model.vocabulary
     logits = rows * model.vocabulary * work.value_bytes + 2 * 4 * drawn
-    return round(slack * (cache + max(scratch(model, work, first), logits)))
+    return cache + max(scratch(model, work, first), logits)
 
 
 def laid_out(model: Model, work: Work) -> int:
@@ -107,14 +109,13 @@ def laid_out(model: Model, work: Work) -> int:
     return (model.layers * model.layer_weights + model.head_weights) * work.value_bytes
 
 
-def updating(model: Model, work: Work, replay: Pass, passes: int) -> int:
-    """Forward and backward of one micro-batch, of `passes`."""
+def updating(model: Model, work: Work, replay: Pass) -> int:
+    """Forward and backward of one micro-batch."""
     layers = 1 if work.checkpointing else model.layers
     inputs = model.layers * replay.tokens * model.width * work.value_bytes if work.checkpointing else 0
     last = replay.tokens * model.width * 4
     held = layers * kept(model, work, replay) + inputs + last
-    slack = HOLES[work.device][passes > 1]
-    return round(slack * held) + scratch(model, work, replay) + head(model, work, replay.scored, gradient=True)
+    return held + scratch(model, work, replay) + head(model, work, replay.scored, gradient=True)
 
 
 def kept(model: Model, work: Work, p: Pass) -> int:
