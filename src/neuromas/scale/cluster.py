@@ -23,7 +23,7 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
     # Loading a large model can take longer than the minute that Ray grants a worker to come up
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     own: dict[str, Any] = {}
-    if address is None:
+    if address in (None, "local"):
         # Other programs may fill this machine's memory, and then Ray would kill our processes for it
         os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
         os.environ.setdefault("RAY_worker_niceness", "0")  # what was asked for is not to wait behind all else
@@ -31,8 +31,9 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
     try:
         ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
     except Exception as error:  # Ray raises all kinds, some of no class of their own
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise ClusterError(
-            f"the Ray cluster at {address or 'this machine'} cannot be used ({str(error).strip().splitlines()[0]}); "
+            f"the Ray cluster at {address or 'this machine'} cannot be used ({reason}); "
             "check --address, or leave it out to work on this machine alone"
         ) from error
     try:

@@ -30,7 +30,8 @@ def tasks(out: Path, address: str, workers: int, threads: int) -> Iterator[HandO
             left, running = list(jobs), dict[Any, Job]()
             while left or running:
                 while left and len(running) < workers:
-                    running[task.remote(left[0], out, threads)] = left.pop(0)
+                    job = left.pop(0)
+                running[task.remote(job, out, threads)] = job
                 ready, _ = ray.wait(list(running), num_returns=1)
                 yield running.pop(ready[0]), _result(ray, ready[0])
 
