@@ -147,7 +147,7 @@ learning_rates = [3e-2]
 [[tasks]]
 name = "compositional"
 questions = 70
-options = {depth = 2, modulus = 2, train_size = 64, validation_size = 8, test_size = 90}
+options = {depth = 3, modulus = 2, train_size = 64, validation_size = 8, test_size = 90}
 [adapter]
 rank = 2
 [sampling]

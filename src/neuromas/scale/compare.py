@@ -31,7 +31,7 @@ def tasks(out: Path, address: str, workers: int, threads: int) -> Iterator[HandO
             while left or running:
                 while left and len(running) < workers:
                     job = left.pop(0)
-                running[task.remote(job, out, threads)] = job
+                    running[task.remote(job, out, threads)] = job
                 ready, _ = ray.wait(list(running), num_returns=1)
                 yield running.pop(ready[0]), _result(ray, ready[0])
 
