@@ -139,6 +139,42 @@ def test_ten_kills_of_workers_at_random_moments_change_nothing(tmp_path: Path) -
     same_run(out, undisturbed(path, tmp_path / "whole"))
 
 
+# -- comparisons ------------------------------------------------------------------------------------------
+
+SPEC = """
+seeds = [3]
+learning_rates = [3e-2]
+[[tasks]]
+name = "compositional"
+questions = 70
+options = {depth = 3, modulus = 2, train_size = 64, validation_size = 8, test_size = 90}
+[adapter]
+rank = 2
+[sampling]
+message_tokens = 3
+answer_tokens = 2
+[train]
+steps = 2
+questions = 4
+rollouts = 4
+validation_questions = 8
+[systems.direct]
+[systems.network]
+topology = "1"
+controls = []
+"""
+
+
+def test_a_comparison_by_ray_tasks_gives_the_bytes_of_one_without(tmp_path: Path) -> None:
+    """Two chunks of questions to each system, and a training before some of them."""
+    (tmp_path / "spec.toml").write_text(SPEC)
+    for out, *options in (("ray", "--address", "local"), ("plain",)):
+        workers = "2" if options else "1"
+        cli.main(["compare", str(tmp_path / "spec.toml"), "--out", str(tmp_path / out), "--workers", workers, *options])
+    for name in ("answers.jsonl", "cells.jsonl", "summary.json"):
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes(), name
+
+
 # -- what is refused, before Ray starts or as soon as it can be known ---------------------------------------
 
 
