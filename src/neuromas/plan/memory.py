@@ -27,8 +27,8 @@ from neuromas.plan.work import BYTES, Pass, Work
 
 STATE_BYTES = 16  # of a trainable parameter: itself, its gradient, two moments, float32
 DRAWN = 1 << 19  # logits drawn from at once on a CPU (network/sampling.py)
-# What an allocator holds for each byte in use. On a CPU the C library's heap, which temporary tensors leave with holes and
-# which keeps what sampling took while the update asks for other sizes: fitted to ten runs, see docs/scale.md. On an
+# What an allocator holds for each byte in use. On a CPU the C library's heap, which temporary tensors leave with holes
+# and which keeps what sampling took while the update asks for other sizes: fitted to ten runs, see docs/scale.md. On an
 # accelerator torch's caching allocator, which gives blocks from one to the other: assumed.
 HOLES = {"cpu": 1.6, "cuda": 1.15}
 
