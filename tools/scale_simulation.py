@@ -4,7 +4,7 @@
 
 Every worker holds the backbone and all adapters, samples and replays its share of the questions, and adds its gradients up
 with the others' in one flat buffer (a ring). Seconds of the passes are the planner's arithmetic (neuromas/plan/seconds.py).
-For CPU cores its rates are fitted to benchmarks/results/step.jsonl and sweep_nodes.jsonl; for H100s they come from published
+For CPU cores its rates are fitted to benchmarks/results/sweep_rollouts.jsonl; for H100s they come from published
 peaks and assumptions (neuromas/plan/devices.py). Network, spread of lengths and cost of an optimiser's slice: `ASSUMED`.
 
 Legend: W worker, N node, P question, G rollout.
@@ -69,24 +69,20 @@ class Machine:
 
 
 def fitted(results: Path) -> Rates:
-    """Rates of one core at SmolLM2 in float32, from two measured workloads (medians of the files' processor seconds)."""
-    lines = lambda name: [json.loads(text) for text in (results / name).read_text().splitlines()]
-    ours = [x for x in lines("step.jsonl") if (x["item"], x["workload"], x["dtype"]) == ("neuromas", "W", "float32")]
-    sweep = [x for x in lines("sweep_nodes.jsonl") if x["item"] == "neuromas"]
-    wide = _layer(3, questions=4, writes=32, micro=1024)  # workload W
-    long = _layer(4, questions=4, writes=16, micro=8192)  # the sweep, at equal tokens for any number of nodes
-    median = lambda found, key: float(np.median([x[key] for x in found]))
-    points = lambda flops, passes, key: [
-        (passes(work), flops(SMOLLM2, work), median(found, key)) for work, found in ((long, sweep), (wide, ours))
-    ]
-    sample = line(*points(sample_flops, sample_passes, "rollout_cpu_seconds"))
-    update = line(*points(update_flops, lambda w: len(list(w.replays())), "update_cpu_seconds"))
+    """Rates of one core at SmolLM2 in float32, from the ends of a sweep over rollouts (processor seconds, one run)."""
+    lines = [json.loads(text) for text in (results / "sweep_rollouts.jsonl").read_text().splitlines()]
+    ours = [x for x in lines if x["item"] == "neuromas"]
+    ends = [(swept(x["x"]), x) for x in (ours[0], ours[-1])]
+    passes = lambda work: len(list(work.replays()))
+    sample = line(*((sample_passes(w), sample_flops(SMOLLM2, w), x["rollout_cpu_seconds"]) for w, x in ends))
+    update = line(*((passes(w), update_flops(SMOLLM2, w), x["update_cpu_seconds"]) for w, x in ends))
     return Rates(*sample, *update)
 
 
-def _layer(nodes: int, questions: int, writes: int, micro: int) -> Work:
-    turns = tuple(Turn(f"1.{n}", 0, 79, 0, writes) for n in range(nodes))
-    return Work(turns, questions, 8, nodes, 8, ATTENTION_TARGETS, "float32", micro, False, False, False)
+def swept(rollouts: int) -> Work:
+    """The workload of that sweep: three nodes side by side, two Navigate questions, 16 tokens."""
+    turns = tuple(Turn(f"1.{n}", 0, 79, 0, 16) for n in range(3))
+    return Work(turns, 2, rollouts, 3, 8, ATTENTION_TARGETS, "float32", 8192, False, False, False)
 
 
 def network(nodes: int, dtype: str, *, sparse: bool = True) -> Work:
