@@ -5,7 +5,8 @@
 A worker is a process with one thread, pinned to a core of its own. Workers talk over gloo as under Ray Train, which
 starts them and takes no part in a step. Blocks of 1 and of 2 workers take turns, so that what the machine does besides
 falls on both; the first steps of a block are not reported. Efficiency is the median seconds of a step by 1 worker,
-divided by 2 × those by 2.
+divided by 2 × those by 2. With --weak each of the 2 has as many questions as the 1, and efficiency is the seconds by 1
+divided by those by 2.
 
 Bytes of a step: what a worker hands over (the gradients; the pickled figures), and what all programs of this machine
 sent over its loopback interface meanwhile, which bounds from above what went between the workers.
@@ -18,6 +19,8 @@ import pickle
 import statistics
 import tempfile
 import time
+from dataclasses import replace
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -45,16 +48,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="reported steps of a block")
     parser.add_argument("--warmup", type=int, default=1, help="steps of a block before them")
     parser.add_argument("--blocks", type=int, default=3, help="of each number of workers")
+    parser.add_argument("--weak", action="store_true", help="as many questions for each worker")
+    parser.add_argument("--questions", type=int, help="of a step by 1 worker, in place of the workload's")
+    parser.add_argument("--micro-tokens", type=int, default=1024)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--out", type=Path, help="append the JSON lines to this file too")
     args = parser.parse_args()
     for backbone in args.backbones:
-        blocks = [block(backbone, n, args) for _ in range(args.blocks) for n in (1, 2)]
-        for line in [*blocks, summary(blocks)]:
-            print(json.dumps(line), flush=True)
-            if args.out is not None:
-                with args.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
+        blocks: list[Line] = []
+        for _, n in product(range(args.blocks), (1, 2)):
+            blocks.append(block(backbone, n, args))
+            tell(blocks[-1], args.out)
+        tell(summary(blocks), args.out)
+
+
+def tell(line: Line, out: Path | None) -> None:
+    print(json.dumps(line), flush=True)
+    if out is not None:
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def block(backbone: str, workers: int, args: argparse.Namespace) -> Line:
@@ -78,9 +90,12 @@ def work(backbone: str, rank: int, size: int, folder: Path, args: argparse.Names
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=(folder / "store").as_uri(), rank=rank, world_size=size)
     workers, spec = Workers.joined(), WORKLOADS[backbone]
+    many = (args.questions or spec.questions) * (size if args.weak else 1)
+    spec = replace(spec, questions=many)
     net, asked, task = network(spec, args.dtype), questions(spec), Alternating()
     optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
-    config, sent = TrainConfig(questions=spec.questions, rollouts=spec.rollouts), counted()
+    settings: Line = {"questions": many, "rollouts": spec.rollouts, "micro_tokens": args.micro_tokens}
+    config, sent = TrainConfig(**settings), counted()
     steps: list[dict[str, float]] = []
     for step in range(1, args.warmup + args.steps + 1):
         sent.clear()
@@ -94,7 +109,7 @@ def work(backbone: str, rank: int, size: int, folder: Path, args: argparse.Names
         steps.append({"seconds": seconds, "cpu_seconds": cpu, **done.metrics["seconds"], **bytes_sent})
     if workers.first:
         line = {"backbone": backbone, "workers": size, "cores": args.cores[:size], "dtype": args.dtype}
-        line |= {"topology": spec.topology, "questions": spec.questions, "rollouts": spec.rollouts}
+        line |= {"topology": spec.topology, "weak": args.weak, **settings}
         line |= {"adapter_bytes": 4 * net.adapters.trainable_parameters, "steps": steps[args.warmup :]}
         (folder / "block.json").write_text(json.dumps(line), encoding="utf-8")
     distributed.barrier()
@@ -129,11 +144,15 @@ def summary(blocks: list[Line]) -> Line:
     of = lambda lines, field: [step[field] for line in lines for step in line["steps"]]
     one, two = ([line for line in blocks if line["workers"] == n] for n in (1, 2))
     median = lambda lines, field: statistics.median(of(lines, field))
-    pairs = [median([a], "seconds") / (2 * median([b], "seconds")) for a, b in zip(one, two, strict=True)]
+    work = two[0]["questions"] / one[0]["questions"]  # 2 with --weak
+    gain = lambda a, b: work * median(a, "seconds") / (2 * median(b, "seconds"))
+    pairs = [gain([a], [b]) for a, b in zip(one, two, strict=True)]
     busy = lambda lines: sum(of(lines, "cpu_seconds")) / sum(of(lines, "seconds"))
     return {
         "backbone": blocks[0]["backbone"],
-        "efficiency": median(one, "seconds") / (2 * median(two, "seconds")),
+        "weak": blocks[0]["weak"],
+        "questions": one[0]["questions"],
+        "efficiency": gain(one, two),
         "efficiency_by_pair": pairs,
         "seconds": {"1": median(one, "seconds"), "2": median(two, "seconds")},
         "busy": {"1": busy(one), "2": busy(two)},  # share of its core that the first worker had or used

@@ -6,8 +6,9 @@ the calibration run that the prediction rests on. Rewards are compared with a fi
 those of the processor (with one thread, what an idle core takes), since other work may disturb the wall's; both are
 in the lines.
 
-With --sweeps instead: peak memory and seconds of every point of the sweeps over rollouts and prompt length, whose lines lie
-in benchmarks/results, by the same arithmetic. Rates come from the first and the fourth point over rollouts; nothing runs.
+With --sweeps instead: peak memory and seconds of every point of the sweeps over rollouts and prompt length, whose lines
+lie in benchmarks/results, by the same arithmetic. Rates come from the first and the fourth point over rollouts; nothing
+runs.
 
 Prints a JSON line a recipe (appended to --out) and a table of predicted against measured.
 """
