@@ -77,6 +77,7 @@ def measured(recipe: Path, settings: Line, steps: int, threads: int) -> Line:
     from neuromas.plan.seconds import seconds
     from neuromas.train.loop import Joint, build, optimizer_of
     from neuromas.train.stages import stages_of
+    from neuromas.workers import ALONE
 
     torch.set_num_threads(threads)
     config = RunConfig.load(recipe, **settings, **{"train.estimator": "running_mean"})
@@ -84,7 +85,7 @@ def measured(recipe: Path, settings: Line, steps: int, threads: int) -> Line:
     network, task = build(config)
     base = base_bytes(network, model)
     network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
-    optimizer, method = optimizer_of(config, network), Joint(config, network, task, stages_of(config)[0], 0)
+    optimizer, method = optimizer_of(config, network), Joint(config, network, task, stages_of(config)[0], 0, ALONE)
     optimizer.set_rates(1e-6, {})  # the network stays what it is: lengths do not drift while they are compared
     laps: list[Line] = []
     for step in range(1, steps + 1):
@@ -111,7 +112,7 @@ def measured(recipe: Path, settings: Line, steps: int, threads: int) -> Line:
 def sweeps(results: Path) -> list[str]:
     """Predicted against measured, a line for each point. Peaks are those of a few steps in a fresh process."""
     from neuromas.network.adapters import ATTENTION_TARGETS
-    from neuromas.plan.calibrate import line
+    from neuromas.plan.calibrate import fit
     from neuromas.plan.devices import RUNTIME_BYTES
     from neuromas.plan.memory import memory
     from neuromas.plan.model import model_of
@@ -134,8 +135,8 @@ def sweeps(results: Path) -> list[str]:
         ours, floors = of("neuromas"), of("floor")
         points |= {(name, x): (work(x if name == "rollouts" else 8, floors[x]), ours[x]) for x in ours}
     ends = [points["rollouts", 1], points["rollouts", 8]]
-    sample = line(*((sample_passes(w), sample_flops(model, w), x["rollout_cpu_seconds"]) for w, x in ends))
-    update = line(*((1, update_flops(model, w), x["update_cpu_seconds"]) for w, x in ends))
+    sample = fit([(sample_passes(w), sample_flops(model, w), x["rollout_cpu_seconds"]) for w, x in ends])
+    update = fit([(1, update_flops(model, w), x["update_cpu_seconds"]) for w, x in ends])
     lines: list[str] = []
     for (name, x), (planned, there) in points.items():
         taken, held = seconds(model, planned, Rates(*sample, *update)), memory(model, planned, RUNTIME_BYTES)

@@ -17,6 +17,7 @@ from neuromas.network.forward import Network
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.plan.advice import advise, room
+from neuromas.plan.calibrate import fit
 from neuromas.plan.devices import Device, device_of, parse_bytes, stated_rates
 from neuromas.plan.memory import group_sizes, head, kept, memory, sampling, updating
 from neuromas.plan.model import Model, model_of
@@ -24,6 +25,7 @@ from neuromas.plan.report import plan
 from neuromas.plan.seconds import Rates, forward_flops, sample_flops, sample_passes, seconds, update_flops
 from neuromas.plan.verdict import verdict
 from neuromas.plan.work import Pass, Turn, Work
+from neuromas.train.step import train_step
 
 LINEAR = {"q_proj": (4, 4), "k_proj": (2, 4), "v_proj": (2, 4), "o_proj": (4, 4)}
 LINEAR |= {"gate_proj": (8, 4), "up_proj": (8, 4), "down_proj": (4, 8)}
@@ -269,6 +271,34 @@ def test_the_command_plans_every_network_of_a_spec(capsys: pytest.CaptureFixture
     assert "peak at most" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["plan", str(spec), "--system", "nobody"])
+
+
+def test_rates_that_made_the_times_are_found() -> None:
+    per_pass, rate = 0.004, 30e9
+    laps = [(n, f, n * per_pass + f / rate) for n, f in ((22, 1.5e9), (22, 5e9), (22, 4e10))]
+    assert fit(laps) == pytest.approx((per_pass, rate))
+
+
+def test_noise_does_not_put_all_of_the_time_into_passes_that_grow_with_the_work() -> None:
+    noisy = [(1, 1.1e10, 0.33), (2, 2.26e10, 0.46), (4, 4.46e10, 0.85), (7, 7.94e10, 1.2), (7, 7.94e10, 1.4)]
+    per_pass, rate = fit(noisy)
+    assert 7 * per_pass + 7.94e10 / rate == pytest.approx(1.3), "the mean of the largest is met"
+    assert 14 * per_pass + 15.9e10 / rate == pytest.approx(2.6, rel=0.02), "twice the work takes twice the time"
+
+
+def test_calibration_trains_on_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its steps use the estimator that they name, and none is a warm start's, which drops the rows that were wrong."""
+    seen: list[str] = []
+
+    def spy(*args: Any, **how: Any) -> Any:
+        result = train_step(*args, **how)
+        seen.append(result.metrics["estimator"])
+        return result
+
+    monkeypatch.setattr("neuromas.plan.calibrate.train_step", spy)
+    settings = {"topology": "1", "train": {"questions": 2, "rollouts": 2}, "sampling": {"message_tokens": 4}}
+    plan(RunConfig.make(settings), device_of(None))
+    assert len(seen) >= 2 and set(seen) == {"running_mean"}
 
 
 def test_calibration_finds_rates_and_lengths() -> None:

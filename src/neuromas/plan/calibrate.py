@@ -1,11 +1,15 @@
 """How fast this machine is at a recipe, and how long its messages are: a few small steps that change nothing."""
 
+import math
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from scipy.optimize import nnls
 
 from neuromas.config import RunConfig
 from neuromas.network.forward import Network
@@ -20,6 +24,8 @@ from neuromas.types import Question, Trace
 
 WARM = 40_000_000  # bytes that libraries take when they are first used, measured here
 _ENOUGH = 3.0  # seconds of a measurement after which no larger one follows
+_UNIT = 1e9  # FLOPs
+_WHOLE = 4  # whole steps at most
 _BUSY = 0.8  # of a core: below, other work had the processor
 
 
@@ -49,7 +55,7 @@ class _Lap:
 def calibrate(
     config: RunConfig, network: Network, task: Task, model: Model, clock: Callable[[], float] = time.perf_counter
 ) -> Calibration:
-    """Do larger and larger parts of a step until one takes long enough; lay a line through the times of the last two.
+    """Do larger and larger parts of a step until one takes long enough; `fit` their times.
 
     clock: of the measurement; `time.process_time` where other work disturbs. The network's adapters stay as they are.
     """
@@ -62,13 +68,10 @@ def calibrate(
         laps.append(_lap(config, network, task, questions[:P], G, clock))
         if len(laps) > 1 and laps[-1].total > _ENOUGH:
             break
-    small, large = laps[-2], laps[-1]
-    sample = line(*((sample_passes(lap.work), sample_flops(model, lap.work), lap.sample) for lap in (small, large)))
-    update = line(
-        *((len(list(lap.work.replays())), update_flops(model, lap.work), lap.update) for lap in (small, large))
-    )
-    writes = {turn.node: float(turn.writes) for turn in large.work.turns}
-    return Calibration(Rates(*sample, *update), writes, base, large.share)
+    sample = fit([(sample_passes(lap.work), sample_flops(model, lap.work), lap.sample) for lap in laps])
+    update = fit([(len(list(lap.work.replays())), update_flops(model, lap.work), lap.update) for lap in laps])
+    writes = {turn.node: float(turn.writes) for turn in laps[-1].work.turns}
+    return Calibration(Rates(*sample, *update), writes, base, laps[-1].share)
 
 
 def base_bytes(network: Network, model: Model) -> int:
@@ -77,14 +80,13 @@ def base_bytes(network: Network, model: Model) -> int:
 
 
 def _parts(config: RunConfig) -> Iterator[tuple[int, int]]:
-    """(questions, rollouts) of parts of a step, up to the whole."""
+    """(questions, rollouts) of parts of a step, up to the whole, that some times: a short step is told by its mean."""
     P, G = 1, config.train.rollouts
     yield 1, max(1, G // 4)
-    while True:
+    while config.train.questions > P:
         yield P, G
-        if config.train.questions <= P:
-            return
         P = min(2 * P, config.train.questions)
+    yield from [(P, G)] * _WHOLE
 
 
 def _lap(
@@ -95,7 +97,8 @@ def _lap(
     optimizer = optimizer_of(config, network)
     optimizer.set_rates(0.0, {})
     start, cpu, wall = clock(), time.process_time(), time.perf_counter()
-    result = train_step(network, optimizer, task, questions, settings, step=0, seed=config.seed, baseline=0.5)
+    # Step 1: what is at or before `warm_start` is no policy gradient.
+    result = train_step(network, optimizer, task, questions, settings, step=1, seed=config.seed, baseline=0.5)
     total = clock() - start
     share = (time.process_time() - cpu) / (time.perf_counter() - wall)
     optimizer.zero_grad()
@@ -120,13 +123,19 @@ def turns_of(network: Network, traces: Sequence[Trace]) -> list[Turn]:
     return turns
 
 
-def line(small: tuple[float, float, float], large: tuple[float, float, float]) -> tuple[float, float]:
-    """Seconds a pass and FLOP/s from two (passes, FLOPs, seconds): neither below 0, the larger one met exactly."""
-    (n, f, s), (N, F, S) = small, large
-    denominator = n * F - N * f
-    a = (s * F - S * f) / denominator if denominator > 0 else 0.0
-    a = min(max(a, 0.0), 0.9 * S / N)
-    return a, F / (S - N * a)
+def fit(laps: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
+    """Seconds a pass and FLOP/s from (passes, FLOPs, seconds) of some laps.
+
+    Least squares of the relative errors, both seconds never below 0; then scaled, so that the largest is met exactly,
+    or the mean of those that are about as large.
+    Two laps alone would settle both, but where passes grow with FLOPs a little noise would divide them anyhow.
+    """
+    rows = np.array(laps)
+    rows[:, 1] /= _UNIT  # so that both columns have about the same size
+    (a, b), _ = nnls(rows[:, :2] / rows[:, 2:], np.ones(len(rows)))
+    passes, flops, seconds = rows[rows[:, 1] > 0.9 * rows[:, 1].max()].mean(0)
+    scale = seconds / (a * passes + b * flops)
+    return float(a * scale), float(_UNIT / (b * scale)) if b else math.inf
 
 
 def resident_bytes() -> int:
