@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.optimize import nnls
 
 from neuromas.config import RunConfig
@@ -63,9 +64,11 @@ def calibrate(
     network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
     questions = Schedule(task.questions("train"), config).questions(1)
     network.forward(questions[:1], rollouts=1, seed=0)  # the first pass of a process costs more
+    optimizer = optimizer_of(config, network)  # one for all laps, since its first step costs more
+    optimizer.set_rates(0.0, {})
     laps: list[_Lap] = []
     for P, G in _parts(config):
-        laps.append(_lap(config, network, task, questions[:P], G, clock))
+        laps.append(_lap(config, network, optimizer, task, questions[:P], G, clock))
         if len(laps) > 1 and laps[-1].total > _ENOUGH:
             break
     sample = fit([(sample_passes(lap.work), sample_flops(model, lap.work), lap.sample) for lap in laps])
@@ -80,7 +83,7 @@ def base_bytes(network: Network, model: Model) -> int:
 
 
 def _parts(config: RunConfig) -> Iterator[tuple[int, int]]:
-    """(questions, rollouts) of parts of a step, up to the whole, that some times: a short step is told by its mean."""
+    """(questions, rollouts) of parts of a step, up to the whole. That some times, for a median."""
     P, G = 1, config.train.rollouts
     yield 1, max(1, G // 4)
     while config.train.questions > P:
@@ -90,12 +93,16 @@ def _parts(config: RunConfig) -> Iterator[tuple[int, int]]:
 
 
 def _lap(
-    config: RunConfig, network: Network, task: Task, questions: Sequence[Question], G: int, clock: Callable[[], float]
+    config: RunConfig,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    questions: Sequence[Question],
+    G: int,
+    clock: Callable[[], float],
 ) -> _Lap:
     """A step at rate 0 in which every row has an advantage, so that nothing is left out of the update."""
     settings = config.train.model_copy(update={"estimator": "running_mean", "rollouts": G, "warm_start": 0})
-    optimizer = optimizer_of(config, network)
-    optimizer.set_rates(0.0, {})
     start, cpu, wall = clock(), time.process_time(), time.perf_counter()
     # Step 1: what is at or before `warm_start` is no policy gradient.
     result = train_step(network, optimizer, task, questions, settings, step=1, seed=config.seed, baseline=0.5)
@@ -127,13 +134,13 @@ def fit(laps: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
     """Seconds a pass and FLOP/s from (passes, FLOPs, seconds) of some laps.
 
     Least squares of the relative errors, both seconds never below 0; then scaled, so that the largest is met exactly,
-    or the mean of those that are about as large.
+    or the median of those that are about as large.
     Two laps alone would settle both, but where passes grow with FLOPs a little noise would divide them anyhow.
     """
     rows = np.array(laps)
     rows[:, 1] /= _UNIT  # so that both columns have about the same size
     (a, b), _ = nnls(rows[:, :2] / rows[:, 2:], np.ones(len(rows)))
-    passes, flops, seconds = rows[rows[:, 1] > 0.9 * rows[:, 1].max()].mean(0)
+    passes, flops, seconds = np.median(rows[rows[:, 1] > 0.9 * rows[:, 1].max()], 0)
     scale = seconds / (a * passes + b * flops)
     return float(a * scale), float(_UNIT / (b * scale)) if b else math.inf
 
