@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
-from growth_study import CELLS, INITS, SHAPES, TARGETS
+from growth_study import CELLS, INITS, SHAPES, SIZES, TARGETS
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
 from neuromas.files import read_json_lines, write_text
 
@@ -36,10 +36,10 @@ MEASURES = ("last_greedy", "last_sampled", "best_greedy", "best_sampled")
 def main(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     blocks: list[Block] = [Heading("Growth on the embedded backbone", 1)]
-    for name, content in (("keep", kept), ("paths", grown)):
+    for name, content in (("paths", grown), ("sizes", grown), ("keep", kept)):
         runs: list[Run] = read_json_lines(folder / f"{name}.jsonl")
         if runs:
-            blocks += content(runs, target)
+            blocks += content(name, runs, target)
             if folder != target:
                 shutil.copyfile(folder / f"{name}.jsonl", target / f"{name}.jsonl")
     write_text(target / "report.md", to_markdown(blocks))
@@ -49,7 +49,7 @@ def main(folder: Path, target: Path) -> None:
 # -- does growth keep what was learned? ------------------------------------------------------------------------
 
 
-def kept(runs: list[Run], target: Path) -> list[Block]:
+def kept(_: str, runs: list[Run], target: Path) -> list[Block]:
     n = runs[0]["n"]
     return [
         Heading("Does a grown network end below its parent?"),
@@ -121,20 +121,25 @@ def draw_kept(runs: list[Run], path: Path) -> Path:
 # -- from scratch against grown ----------------------------------------------------------------------------------
 
 
-def grown(runs: list[Run], target: Path) -> list[Block]:
-    first, wanted = runs[0], SEEDS * len(CELLS)
+def grown(name: str, runs: list[Run], target: Path) -> list[Block]:
+    first, leaves, cells = runs[0], {"paths": 8, "sizes": 4}[name], {"paths": CELLS, "sizes": SIZES}[name]
+    wanted = SEEDS * sum(map(len, cells))
     missing = "" if len(runs) >= wanted else (
-        f" Incomplete: {len(runs)} of {wanted} runs; `python tools/growth_study.py DIR paths` with the lines in DIR goes on."
+        f" Incomplete: {len(runs)} of {wanted} runs; `python tools/growth_study.py DIR {name}` with the lines in DIR goes on."
     )  # fmt: skip
     floors = first["floors"]
     return [
-        Heading("From scratch against grown"),
+        Heading(f"From scratch against grown: expressions of {leaves} leaves"),
         Text(
-            f"recipes/tiny_compositional_paths.toml: expressions of 8 leaves, {first['rollouts']:,} rollouts in training for "
+            f"recipes/tiny_compositional_{name}.toml: {first['rollouts']:,} rollouts in training for "
             f"every network, n = {first['n']} test questions. Floors: chance {floors['chance']:.1%}, best constant "
             f"{floors['best_constant']:.1%}. Peak: the best checkpoint on validation; final: the last step.{missing}"
         ),
-        Picture(draw_paths(runs, target / "paths.png"), "Test accuracy against size; bands from the worst to the best seed"),
+        Picture(
+            draw_paths(runs, target / f"{name}.png", leaves),
+            "Test accuracy against size; bands from the worst to the best seed",
+        ),
+        Picture(draw_curves(runs, target / f"{name}_curves.png"), "Reward of the questions in training, every seed"),
         paths_table(runs),
     ]  # fmt: skip
 
@@ -163,7 +168,7 @@ def paths_table(runs: list[Run]) -> Table:
     return Table(head, rows, words=frozenset({0, 1, 11}))
 
 
-def draw_paths(runs: list[Run], path: Path) -> Path:
+def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.4), layout="constrained")
@@ -183,8 +188,36 @@ def draw_paths(runs: list[Run], path: Path) -> Path:
         axes.set_xticks(range(len(sizes)), [f"{s}\n{shape}" for s, shape in SHAPES.items()])
         axes.set(ylim=(0, 1.02), xlabel="nodes, topology", title=f"{decoding}: final (filled), peak (hollow)")
         finish(axes)
-    figure.axes[0].set_ylabel("test accuracy, 8 leaves")
+    figure.axes[0].set_ylabel(f"test accuracy, {leaves} leaves")
     figure.axes[0].legend(fontsize=8, loc="upper left")
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def draw_curves(runs: list[Run], path: Path) -> Path:
+    """Sampled reward against steps, a picture for each size that has several ways; a dot where the network grew."""
+    from matplotlib.figure import Figure
+
+    sizes = [s for s in SHAPES if len({r["way"] for r in runs if r["nodes"] == s}) > 1] or [runs[0]["nodes"]]
+    figure = Figure(figsize=(5.5 * len(sizes), 3.8), layout="constrained")
+    for axes, size in zip(np.atleast_1d(figure.subplots(1, len(sizes), sharey=True)), sizes, strict=True):
+        for way, colour in COLOURS.items():
+            for number, run in enumerate(of(runs, way, size)):
+                ends = np.cumsum(run["stages"])[:-1]
+                smooth = np.convolve(np.pad(run["reward"], 2, mode="edge"), np.ones(5) / 5, "valid")
+                axes.plot(
+                    range(1, len(smooth) + 1),
+                    smooth,
+                    color=colour,
+                    lw=1.2,
+                    alpha=0.8,
+                    label=None if number else ABOUT[way],
+                )
+                axes.plot(ends, smooth[ends - 1], "o", color=colour, ms=4)
+        axes.set(ylim=(0, 1.02), xlabel="step (dots: the next stage begins)", title=f"{size} nodes ({SHAPES[size]})")
+        axes.legend(fontsize=8, loc="lower right")
+        finish(axes)
+    figure.axes[0].set_ylabel("sampled reward, mean of 5 steps")
     figure.savefig(path, dpi=120)
     return path
 
