@@ -85,7 +85,7 @@ def keep(out: Path, seeds: list[int], backbone: Backbone) -> None:
 def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     """The topology that a run begins with, and its stages."""
     final = SHAPES[size]
-    two, three, some = {"easy": 1.0}, {"easy": 1.0, "live_parts": [2, 3]}, {"easy": 0.5, "live_parts": 3}
+    two, three, some = {"easy": 1.0}, {"easy": 1.0, "live_parts": 3}, {"easy": 0.5, "live_parts": 3}
     if way == "scratch":
         return final, []
     if way == "easy":

@@ -11,7 +11,7 @@ Shapes: n expressions, C characters.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import ClassVar
 
@@ -53,7 +53,7 @@ class Compositional(Task):
         modulus: int | None = None,
         operators: str | None = None,
         easy: float = 0.0,
-        live_parts: int | Sequence[int] | None = None,
+        live_parts: int | None = None,
         train_size: int = 20_000,
         validation_size: int = 512,
         test_size: int = 2048,
@@ -62,18 +62,16 @@ class Compositional(Task):
         """Sizes are upper limits: a space that has fewer expressions gives all it has.
 
         easy: share of expressions in the train split of which only the first `live_parts` bottom parts (half of them by
-        default) count, see `Space.sample`; of several numbers each has an equal share. The other splits are as ever.
+        default) count, see `Space.sample`; the other splits are as ever.
         """
         _check(kind, depth, modulus, operators, easy, live_parts)
-        live = max(1, 2**depth // 4) if live_parts is None else live_parts
         modulus = 2 if kind == "boolean" else modulus or 10
         self.space = Space(kind, depth, modulus, operators or DEFAULT_OPERATORS[kind])
         self.answer_choices = tuple(map(str, range(modulus)))
         self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}
         if min(self.sizes.values()) < 0:
             raise TaskError(f"task 'compositional': sizes cannot be negative, got {self.sizes}; use 0 for none")
-        self.live_parts = (live,) if isinstance(live, int) else tuple(live)
-        self.easy, self.seed = easy, seed
+        self.easy, self.live_parts, self.seed = easy, live_parts or max(1, 2**depth // 4), seed
         self._questions: dict[Split, list[Question]] = {}
 
     def questions(self, split: Split) -> list[Question]:
@@ -100,7 +98,8 @@ class Compositional(Task):
             pool = pool[rng.permutation(len(pool))]
         else:  # so large that repetitions are rare; the smallest split is a twentieth of all
             pool = self.space.sample(wanted * (3 if split == "train" else 40) + 1000, rng)
-            pool = _distinct(pool)
+            _, first = np.unique(pool.text, axis=0, return_index=True)
+            pool = pool[np.sort(first)]
         pool = pool[np.flatnonzero(splits_of(pool.text) == SPLITS.index(split))[:wanted]]
         return self._with_easy(pool, rng) if split == "train" and self.easy else pool
 
@@ -110,15 +109,13 @@ class Compositional(Task):
         Fewer than `pool` holds where there are not enough easy ones.
         """
         wanted = round(self.easy * len(pool))
-        each = -(-wanted // len(self.live_parts))
-        drawn: list[Expressions] = []
-        for live in self.live_parts:
-            found = self.space.sample(each * 3 + 1000, rng, live)
-            drawn.append(_distinct(found[np.flatnonzero(splits_of(found.text) == SPLITS.index("train"))])[:each])
-        easy = _distinct(_joined(drawn))[:wanted]  # one expression may be easy in two ways
+        easy = self.space.sample(wanted * 3 + 1000, rng, self.live_parts)
+        easy = easy[np.flatnonzero(splits_of(easy.text) == SPLITS.index("train"))]
+        _, first = np.unique(easy.text, axis=0, return_index=True)
+        easy = easy[np.sort(first)[:wanted]]
         hard = pool[np.flatnonzero(~np.isin(_rows(pool.text), _rows(easy.text)))]
         hard = hard[: round(len(easy) * (1 / self.easy - 1))]
-        both = _joined([easy, hard])
+        both = Expressions(*(np.concatenate([getattr(x, f.name) for x in (easy, hard)]) for f in fields(Expressions)))
         return both[rng.permutation(len(both))]
 
     def _question(self, drawn: Expressions, row: int) -> Question:
@@ -148,29 +145,13 @@ def _instruction(kind: Kind, modulus: int, operators: str) -> str:
     )
 
 
-def _joined(parts: Sequence[Expressions]) -> Expressions:
-    """One after the other."""
-    return Expressions(*(np.concatenate([getattr(x, f.name) for x in parts]) for f in fields(Expressions)))
-
-
-def _distinct(some: Expressions) -> Expressions:
-    """Each expression once, in the order of their first places."""
-    _, first = np.unique(some.text, axis=0, return_index=True)
-    return some[np.sort(first)]
-
-
 def _rows(text: Bytes) -> npt.NDArray[np.bytes_]:
     """Each row [n, C] as one value [n], to compare rows by."""
     return np.ascontiguousarray(text).view(f"S{text.shape[1]}")[:, 0]
 
 
 def _check(
-    kind: str,
-    depth: int,
-    modulus: int | None,
-    operators: str | None,
-    easy: float,
-    live_parts: int | Sequence[int] | None,
+    kind: str, depth: int, modulus: int | None, operators: str | None, easy: float, live_parts: int | None
 ) -> None:
     """Raises TaskError for options that describe no expressions."""
 
@@ -184,11 +165,8 @@ def _check(
             yield f"modulus {modulus} cannot be used; arithmetic takes 2 to 10, booleans none"
         if not 0 <= easy <= 1 or (easy and depth == 1):
             yield f"easy {easy} cannot be used; choose a share from 0 to 1, and a depth of 2 or more"
-        if live_parts is not None:
-            some = [live_parts] if isinstance(live_parts, int) else live_parts
-            if not some or not all(1 <= live < max(2, 2 ** (depth - 1)) for live in some):
-                most = max(1, 2 ** (depth - 1) - 1)
-                yield f"live_parts {live_parts} is out of range; choose one number or more, each from 1 to {most}"
+        if live_parts is not None and not 1 <= live_parts < max(2, 2 ** (depth - 1)):
+            yield f"live_parts {live_parts} is out of range; choose 1 or more, and fewer than all {2 ** (depth - 1)}"
         allowed = ALLOWED_OPERATORS[kind]
         if operators is not None and (
             not operators or len(set(operators)) < len(operators) or not set(operators) <= set(allowed)
