@@ -110,9 +110,8 @@ def draw_kept(runs: list[Run], path: Path) -> Path:
             xs, ys = zip(*[*before[-2:], *after], strict=True)
             axes.plot(xs, ys, "o-", ms=3, lw=1.2, alpha=0.8, color=COLOURS[run["init"]], label=label)
         axes.axvline(0.5, color="0.4", lw=1, ls=":")
-        axes.set(ylim=(0, 1.02), xlabel="steps since the network grew", title=f"2 → {growth}")
         axes.legend(fontsize=8, loc="lower right")
-        finish(axes)
+        finish(axes, xlabel="steps since the network grew", title=f"2 → {growth}")
     figure.axes[0].set_ylabel("greedy validation accuracy, whole network")
     figure.savefig(path, dpi=120)
     return path
@@ -186,8 +185,7 @@ def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
             axes.fill_between(x, [min(y) for y in final], [max(y) for y in final], color=colour, alpha=0.12)
         axes.axhline(runs[0]["floors"]["best_constant"], color="0.5", ls="--", lw=1, label="best constant")
         axes.set_xticks(range(len(sizes)), [f"{s}\n{shape}" for s, shape in SHAPES.items()])
-        axes.set(ylim=(0, 1.02), xlabel="nodes, topology", title=f"{decoding}: final (filled), peak (hollow)")
-        finish(axes)
+        finish(axes, xlabel="nodes, topology", title=f"{decoding}: final (filled), peak (hollow)")
     figure.axes[0].set_ylabel(f"test accuracy, {leaves} leaves")
     figure.axes[0].legend(fontsize=8, loc="upper left")
     figure.savefig(path, dpi=120)
@@ -214,9 +212,8 @@ def draw_curves(runs: list[Run], path: Path) -> Path:
                     label=None if number else ABOUT[way],
                 )
                 axes.plot(ends, smooth[ends - 1], "o", color=colour, ms=4)
-        axes.set(ylim=(0, 1.02), xlabel="step (dots: the next stage begins)", title=f"{size} nodes ({SHAPES[size]})")
         axes.legend(fontsize=8, loc="lower right")
-        finish(axes)
+        finish(axes, xlabel="step (dots: the next stage begins)", title=f"{size} nodes ({SHAPES[size]})")
     figure.axes[0].set_ylabel("sampled reward, mean of 5 steps")
     figure.savefig(path, dpi=120)
     return path
@@ -238,7 +235,8 @@ def interval(values: Sequence[float]) -> str:
     return f" [{np.mean(values) - half:+.1f}, {np.mean(values) + half:+.1f}]"
 
 
-def finish(axes: Any) -> None:
+def finish(axes: Any, **labels: str) -> None:
+    axes.set(ylim=(0, 1.02), **labels)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -1,6 +1,7 @@
 """The planner: arithmetic against numbers worked out by hand and what autograd keeps, advice that holds, errors."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,11 @@ def test_noise_does_not_put_all_of_the_time_into_passes_that_grow_with_the_work(
     per_pass, rate = fit(noisy)
     assert 7 * per_pass + 7.94e10 / rate == pytest.approx(1.3), "the median of the largest is met"
     assert 14 * per_pass + 15.9e10 / rate == pytest.approx(2.6, rel=0.02), "twice the work takes twice the time"
+
+
+def test_there_is_a_rate_where_all_laps_take_the_same_time() -> None:
+    per_pass, rate = fit([(22, 1e9, 0.5), (22, 4e9, 0.5), (22, 8e9, 0.5)])
+    assert 0 < rate < math.inf and 22 * per_pass + 8e9 / rate == pytest.approx(0.5)
 
 
 def test_calibration_trains_on_every_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """How fast this machine is at a recipe, and how long its messages are: a few small steps that change nothing."""
 
-import math
 import resource
 import sys
 import time
@@ -25,7 +24,6 @@ from neuromas.types import Question, Trace
 
 WARM = 40_000_000  # bytes that libraries take when they are first used, measured here
 _ENOUGH = 3.0  # seconds of a measurement after which no larger one follows
-_UNIT = 1e9  # FLOPs
 _WHOLE = 4  # whole steps at most
 _BUSY = 0.8  # of a core: below, other work had the processor
 
@@ -133,16 +131,16 @@ def turns_of(network: Network, traces: Sequence[Trace]) -> list[Turn]:
 def fit(laps: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
     """Seconds a pass and FLOP/s from (passes, FLOPs, seconds) of some laps.
 
-    Least squares of the relative errors, both seconds never below 0; then scaled, so that the largest is met exactly,
-    or the median of those that are about as large.
+    Least squares of the relative errors, neither below 0, say what a pass costs: nine tenths of a lap at most, so that
+    there is a rate. The rate is what then meets the largest, or the median of those that are about as large.
     Two laps alone would settle both, but where passes grow with FLOPs a little noise would divide them anyhow.
     """
     rows = np.array(laps)
-    rows[:, 1] /= _UNIT  # so that both columns have about the same size
-    (a, b), _ = nnls(rows[:, :2] / rows[:, 2:], np.ones(len(rows)))
-    passes, flops, seconds = np.median(rows[rows[:, 1] > 0.9 * rows[:, 1].max()], 0)
-    scale = seconds / (a * passes + b * flops)
-    return float(a * scale), float(_UNIT / (b * scale)) if b else math.inf
+    unit = rows[:, 1].max()  # so that both columns have about the same size
+    (a, _), _ = nnls(rows[:, :2] / [1, unit] / rows[:, 2:], np.ones(len(rows)))
+    passes, flops, seconds = np.median(rows[rows[:, 1] > 0.9 * unit], 0)
+    a = min(a, 0.9 * seconds / passes)
+    return float(a), float(flops / (seconds - a * passes))
 
 
 def resident_bytes() -> int:
