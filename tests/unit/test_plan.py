@@ -82,6 +82,12 @@ def test_sampling_holds_keys_and_values_of_all_rows_and_their_logits() -> None:
     assert sampling(MODEL, WORK, 1) == cache + max(scratch, 8 * 10 * 4 + 2 * 4 * 8 * 10)
 
 
+def test_a_cache_in_bfloat16_takes_half() -> None:
+    longer = lambda dtype, own: replace(WORK, dtype=dtype, turns=tuple(replace(t, writes=own) for t in WORK.turns))
+    grows = lambda dtype: sampling(MODEL, longer(dtype, 500), 1) - sampling(MODEL, longer(dtype, 400), 1)
+    assert grows("bfloat16") * 2 == grows("float32") == 2 * 2 * 2 * 4 * 100 * 2 * 4
+
+
 def test_the_heap_keeps_what_sampling_took_an_accelerator_gives_it_on() -> None:
     sample = max(sampling(MODEL, WORK, n) for n in (0, 1))
     update = max(updating(MODEL, WORK, replay) for replay in WORK.replays())

@@ -11,9 +11,9 @@ What is counted, and where it is allocated:
                 chunk of logits                                                 network/packed.py, head.py
     measure     one question's rollouts under the bare backbone                 train/step.py
 
-The first two are held throughout; of the others the largest counts. On a CPU attention computes in float32 whatever the
-model's dtype. tests/unit/test_plan.py holds `kept` against what autograd really keeps, benchmarks/plan.py the whole
-against the peak of a process.
+The first two are held throughout; of the others the largest counts. On a CPU attention over whole prompts computes in
+float32 whatever the model's dtype; what it caches has that dtype. tests/unit/test_plan.py holds `kept`
+against what autograd really keeps, benchmarks/plan.py the whole against the peak of a process.
 """
 
 from collections.abc import Iterator
@@ -95,7 +95,7 @@ def sampling(model: Model, work: Work, layer: int) -> int:
     turns, first = work.layers()[layer], work.prefills()[layer]
     rows, longest = len(turns) * work.rows, max(turn.writes for turn in turns)
     own = first.rows * (first.own + longest)
-    cache = 2 * model.layers * first.groups * (first.prefix + own) * _kv_width(model) * _attention_bytes(work)
+    cache = 2 * model.layers * first.groups * (first.prefix + own) * _kv_width(model) * work.value_bytes
     drawn = min(rows * model.vocabulary, DRAWN) if work.device == "cpu" else rows * model.vocabulary
     logits = rows * model.vocabulary * work.value_bytes + 2 * 4 * drawn
     return cache + max(scratch(model, work, first), logits)
