@@ -1,0 +1,56 @@
+"""The study of growth: its networks, its stages, and that the published recipe is what it measured."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from neuromas.config import RunConfig
+from neuromas.network.topology import Topology
+from neuromas.train.stages import stages_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def study() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("growth_study", ROOT / "tools/growth_study.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def config(study: ModuleType, way: str, size: int) -> RunConfig:
+    data: dict[str, Any] = study.recipe("tiny_compositional_paths")
+    topology, stages = study.stages(way, size, data["train"]["steps"])
+    return RunConfig.make(data | {"topology": topology, "stages": stages})
+
+
+def test_the_published_recipe_is_the_study_s_grown_network_of_seven(study: ModuleType) -> None:
+    measured = config(study, "fade", 7)
+    published = RunConfig.make(study.recipe("tiny_compositional_grown"))
+    parts = {"task", "adapter", "sampling", "train", "topology", "seed", "backbone"}
+    assert published.model_dump(include=parts) == measured.model_dump(include=parts)
+    assert published.stages[:-1] == measured.stages[:-1]
+    assert [s.topology for s in stages_of(published)] == [s.topology for s in stages_of(measured)]
+
+
+def test_every_cell_is_a_run_that_ends_as_its_topology(study: ModuleType) -> None:
+    for way, size in (cell for group in study.CELLS for cell in group):
+        last = stages_of(config(study, way, size))[-1]
+        assert len(last.topology.nodes) == size
+        assert len(last.topology.layers) == len(Topology.parse(study.SHAPES[size]).layers)
+        assert last.settings.options == {}, "the last stage asks whole questions"
+
+
+def test_the_control_gets_the_questions_and_promotions_of_the_grown_network(study: ModuleType) -> None:
+    grown, control = config(study, "fade", 7), config(study, "staged", 7)
+    same = {"options", "steps", "promote", "window"}
+    assert [s.model_dump(include=same) for s in grown.stages] == [s.model_dump(include=same) for s in control.stages]
+    assert {len(s.topology.nodes) for s in stages_of(control)} == {7}
