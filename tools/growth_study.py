@@ -10,7 +10,7 @@ usage: python tools/growth_study.py DIR [keep] [sizes] [paths] [--seeds 0 1 ...]
 - paths: networks of 1 to 15 nodes on expressions of 8 leaves with recipes/tiny_compositional_paths.toml, all with as many
   samples. A line of DIR/paths.jsonl for each run. Ways:
   scratch   the whole network from the start, on full instances;
-  easy      the same, but 60 % easy instances in the first 60 % of the steps, of two parts, then of three;
+  easy      the same, but 60 % easy instances in the first 60 % of the steps, of two parts that count, then of three;
   staged    the same, on the questions that grown networks get, promoted alike: what the questions alone do;
   fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin.
   Everything else is equal: rate, batch, steps, anchor. The rate and the length of stages were chosen by the training
@@ -86,21 +86,21 @@ def keep(out: Path, seeds: list[int], backbone: Backbone) -> None:
 def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     """The topology that a run begins with, and its stages."""
     final = SHAPES[size]
-    two, three, some = {"easy": 1.0}, {"easy": 1.0, "live_parts": 3}, {"easy": 0.5, "live_parts": 3}
+    two, three = {"easy": 1.0}, {"easy": 1.0, "live_parts": 3, "neutral": False}
     if way == "scratch":
         return final, []
     if way == "easy":
         half = {"steps": round(0.3 * steps)}
-        return final, [{"options": {"easy": 0.6}, **half}, {"options": {"easy": 0.6, "live_parts": 3}, **half}, {}]
+        return final, [{"options": {"easy": 0.6}, **half}, {"options": three | {"easy": 0.6}, **half}, {}]
     grown = way in INITS
     shape = GROWN[size] if grown else (final,) * 5
-    gate = {"window": 5, "steps": round(0.3125 * steps)}
+    gate = {"window": 5, "steps": round(0.28 * steps)}
     more = {"init": way, "anneal": 8, "old_scale": 0.3} if grown else {}
     return shape[0], [
         {"options": {"depth": 2}, "promote": 0.9, **gate},
         {"topology": shape[1], "options": two, "promote": 0.88, **gate, **more},
         {"topology": shape[2], "options": three, "promote": 0.88, **gate, **more},
-        {"topology": shape[3], "options": some, "promote": 0.88, **gate, **more},
+        {"topology": shape[3], "options": three | {"easy": 0.5}, "promote": 0.88, **gate, **more},
         {"topology": shape[4], **more},
     ]
 

@@ -226,3 +226,14 @@ def test_impossible_options_are_refused_with_the_value_named(options: dict) -> N
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(TaskError, match="'dev'"):
         Compositional().questions("dev")
+
+
+def test_parts_that_do_not_count_may_be_joined_by_any_operator() -> None:
+    common = {"depth": 3, "easy": 1.0, "live_parts": 3, **MINI}
+    asked = {n: Compositional(neutral=n, **common).questions("train") for n in (True, False)}
+    dead = re.compile(r"c\(\d[+*]\d\)([+*])d\(0[+*]0\)")
+    joins = {n: [m.group(1) for q in asked[n] if (m := dead.search(q.text))] for n in asked}
+    assert all(len(joins[n]) == len(asked[n]) for n in asked), "d's leaves are 0 in all of them"
+    assert set(joins[True]) == {"+"}
+    assert joins[False].count("*") == pytest.approx(len(asked[False]) / 2, rel=0.1)
+    assert all(q.answer == str(by_hand(q.text, 10)) for q in asked[False])

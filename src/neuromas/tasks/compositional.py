@@ -54,6 +54,7 @@ class Compositional(Task):
         operators: str | None = None,
         easy: float = 0.0,
         live_parts: int | None = None,
+        neutral: bool = True,
         train_size: int = 20_000,
         validation_size: int = 512,
         test_size: int = 2048,
@@ -62,7 +63,8 @@ class Compositional(Task):
         """Sizes are upper limits: a space that has fewer expressions gives all it has.
 
         easy: share of expressions in the train split of which only the first `live_parts` bottom parts (half of them by
-        default) count, see `Space.sample`; the other splits are as ever.
+        default) count; the other splits are as ever. neutral: the parts that do not count add 0, so that they change
+        nothing; False joins them by any operator, so that what joins them has to be worked out. See `Space.sample`.
         """
         _check(kind, depth, modulus, operators, easy, live_parts)
         modulus = 2 if kind == "boolean" else modulus or 10
@@ -71,7 +73,8 @@ class Compositional(Task):
         self.sizes: dict[Split, int] = {"train": train_size, "validation": validation_size, "test": test_size}
         if min(self.sizes.values()) < 0:
             raise TaskError(f"task 'compositional': sizes cannot be negative, got {self.sizes}; use 0 for none")
-        self.easy, self.live_parts, self.seed = easy, live_parts or max(1, 2**depth // 4), seed
+        self.easy, self.live_parts, self.neutral = easy, live_parts or max(1, 2**depth // 4), neutral
+        self.seed = seed
         self._questions: dict[Split, list[Question]] = {}
 
     def questions(self, split: Split) -> list[Question]:
@@ -109,7 +112,7 @@ class Compositional(Task):
         Fewer than `pool` holds where there are not enough easy ones.
         """
         wanted = round(self.easy * len(pool))
-        easy = self.space.sample(wanted * 3 + 1000, rng, self.live_parts)
+        easy = self.space.sample(wanted * 3 + 1000, rng, self.live_parts, self.neutral)
         easy = easy[np.flatnonzero(splits_of(easy.text) == SPLITS.index("train"))]
         _, first = np.unique(easy.text, axis=0, return_index=True)
         easy = easy[np.sort(first)[:wanted]]

@@ -58,19 +58,20 @@ class Space:
     def size(self) -> int:
         return self.modulus**self.leaves * len(self.operators) ** (self.leaves - 1)
 
-    def sample(self, n: int, rng: np.random.Generator, live: int | None = None) -> Expressions:
+    def sample(self, n: int, rng: np.random.Generator, live: int | None = None, neutral: bool = True) -> Expressions:
         """n expressions, uniformly, with repetition, from all splits.
 
         live: only the first so many parts of the bottom level count. The other leaves are 0, and what joins them to a
         live part adds (or ORs), so that they change nothing, as in `(e(a(3+5)*b(2*7))+f(c(0*0)*d(0+0)))` with 2. Where
         the operators offer no such join, the leaves are 1 and it multiplies.
+        neutral: False joins them by any operator, so that what joins them has to be worked out, too.
         """
         leaves = rng.integers(0, self.modulus, (n, self.leaves))
         choice = rng.integers(0, len(self.operators), (n, self.leaves - 1))
         if live is not None:
             zero = [i for i, o in enumerate(self.operators) if IDENTITY[o] == 0]
             leaves[:, 2 * live :] = 0 if zero else 1
-            for part in _joins(self.depth, live):
+            for part in _joins(self.depth, live) if neutral else ():
                 choice[:, part] = rng.choice(zero or len(self.operators), n)
         return self._build(leaves, choice)
 
