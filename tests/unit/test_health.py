@@ -79,7 +79,7 @@ SIGNS: dict[str, tuple[Any, tuple[str, ...], list[Any]]] = {
     ),
     "constant answer": (
         last(run(), 10, top_answer_share=0.92),
-        ("'7' makes up 92%", "earlier checkpoint", "lower learning rate"),
+        ("'7' makes up 92%", "earlier checkpoint", "train.kl", "train.balanced", "lower the learning rate"),
         [
             last(run(), 10, top_answer_share=0.89),
             last(last(run(), 10, top_answer_share=0.92), 1, top_answer="8"),
