@@ -36,8 +36,8 @@ def _answers(recent: Lines) -> list[str]:
     if top > 0.9 and len(constant) == 1 and None not in constant:
         out.append(
             f"the answer {recent[-1]['top_answer']!r} makes up {top:.0%} of all answers: the "
-            "network has collapsed to a constant; go back to an earlier checkpoint and raise train.kl, set train.balanced or "
-            "lower the learning rate"
+            "network has collapsed to a constant; go back to an earlier checkpoint and raise train.kl, set "
+            "train.balanced or lower the learning rate"
         )
     if parsed < 0.8:
         out.append(f"only {parsed:.0%} of the answers could be read; raise sampling.answer_tokens")
