@@ -132,7 +132,7 @@ def grown(name: str, runs: list[Run], target: Path) -> list[Block]:
         Text(
             f"recipes/tiny_compositional_{name}.toml: {first['rollouts']:,} rollouts in training for "
             f"every network, n = {first['n']} test questions. Floors: chance {floors['chance']:.1%}, best constant "
-            f"{floors['best_constant']:.1%}. Peak: the best checkpoint on validation; final: the last step. Parse rate: at least "
+            f"{floors['best_constant']:.1%}. Peak: the best checkpoint on validation, of a grown network perhaps before its last growth; final: the last step. Parse rate: at least "
             f"{min(r['parse_rate'] for r in runs):.1%}.{differences(runs)}{missing}"
         ),
         Picture(
