@@ -238,9 +238,10 @@ def draw_curves(runs: list[Run], path: Path) -> Path:
                     label=None if number else ABOUT[way],
                 )
                 axes.plot(ends, smooth[ends - 1], "o", color=colour, ms=4)
-        axes.legend(fontsize=8, loc="lower right")
         finish(axes, xlabel="step (dots: the next stage begins)", title=f"{size} nodes ({SHAPES[size]})")
     figure.axes[0].set_ylabel("sampled reward, mean of 5 steps")
+    shown = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(path, dpi=120)
     return path
 
