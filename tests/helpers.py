@@ -1,8 +1,11 @@
 """Fakes that tests share: a byte-level tokenizer, tiny random models of every architecture, a toy task."""
 
 import copy
+import importlib.util
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,6 +54,17 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gemma3": {"model_type": "gemma3_text", "head_dim": 16, "query_pre_attn_scalar": 4, **_WINDOW},
     "gemma3-softcap": {"model_type": "gemma3_text", "head_dim": 8, "final_logit_softcapping": 2.0, **_WINDOW},
 }
+
+
+def tool(name: str) -> Any:
+    """The script tools/`name`.py, as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"tools/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def byte_tokenizer(

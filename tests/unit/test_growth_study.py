@@ -1,29 +1,19 @@
 """The study of growth: its networks, its stages, and that the published recipe is what it measured."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from helpers import tool
 from neuromas.config import RunConfig
 from neuromas.network.topology import Topology
 from neuromas.train.stages import stages_of
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("growth_study", ROOT / "tools/growth_study.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return tool("growth_study")
 
 
 def config(study: ModuleType, way: str, size: int) -> RunConfig:

@@ -1,9 +1,7 @@
 """The embedded backbone: its tokenizer, its weights, what it can do, and that no role is built into it."""
 
 import hashlib
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from helpers import tool as load_tool
 from neuromas.network.prompt import PromptTemplate
 from neuromas.tasks.base import SPLITS
 from neuromas.tasks.compositional import Compositional
@@ -23,18 +22,7 @@ from neuromas.types import Message, Position, Question
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "src/neuromas/backbones/tiny"
 
-
-def _tool() -> Any:
-    spec = importlib.util.spec_from_file_location("pretrain_tiny", ROOT / "tools/pretrain_tiny.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tool = _tool()
+tool = load_tool("pretrain_tiny")
 
 
 @pytest.fixture(scope="module")

@@ -101,8 +101,7 @@ class Compositional(Task):
             pool = pool[rng.permutation(len(pool))]
         else:  # so large that repetitions are rare; the smallest split is a twentieth of all
             pool = self.space.sample(wanted * (3 if split == "train" else 40) + 1000, rng)
-            _, first = np.unique(pool.text, axis=0, return_index=True)
-            pool = pool[np.sort(first)]
+            pool = _distinct(pool)
         pool = pool[np.flatnonzero(splits_of(pool.text) == SPLITS.index(split))[:wanted]]
         return self._with_easy(pool, rng) if split == "train" and self.easy else pool
 
@@ -113,9 +112,7 @@ class Compositional(Task):
         """
         wanted = round(self.easy * len(pool))
         easy = self.space.sample(wanted * 3 + 1000, rng, self.live_parts, self.neutral)
-        easy = easy[np.flatnonzero(splits_of(easy.text) == SPLITS.index("train"))]
-        _, first = np.unique(easy.text, axis=0, return_index=True)
-        easy = easy[np.sort(first)[:wanted]]
+        easy = _distinct(easy[np.flatnonzero(splits_of(easy.text) == SPLITS.index("train"))])[:wanted]
         hard = pool[np.flatnonzero(~np.isin(_rows(pool.text), _rows(easy.text)))]
         hard = hard[: round(len(easy) * (1 / self.easy - 1))]
         both = Expressions(*(np.concatenate([getattr(x, f.name) for x in (easy, hard)]) for f in fields(Expressions)))
@@ -146,6 +143,12 @@ def _instruction(kind: Kind, modulus: int, operators: str) -> str:
         f"{names} The result of every operation is taken modulo {modulus}. "
         f"Reply with the final digit, 0 to {modulus - 1}."
     )
+
+
+def _distinct(some: Expressions) -> Expressions:
+    """Each expression once, in the order of their first places."""
+    _, first = np.unique(some.text, axis=0, return_index=True)
+    return some[np.sort(first)]
 
 
 def _rows(text: Bytes) -> npt.NDArray[np.bytes_]:
