@@ -1,5 +1,6 @@
 """One step of training: it learns, it reports, it refuses to go on with numbers that are none."""
 
+import gc
 import math
 import re
 from pathlib import Path
@@ -58,6 +59,31 @@ def test_a_step_reports_every_documented_figure_of_every_node() -> None:
     documented = set(re.findall(r"`([a-z_]+)`", DOCUMENTED.read_text(encoding="utf-8")))
     missing = (metrics.keys() | metrics["nodes"]["out"].keys()) - documented - {"nodes"}
     assert not missing, f"docs/metrics.md does not explain {missing}"
+
+
+def held_bytes(width: int) -> tuple[int, int]:
+    """Bytes of the tensors that a network of `width` + 1 nodes and one step leave behind; weights of a node."""
+    backbone = make_backbone()
+
+    def alive() -> int:
+        gc.collect()
+        found = [x for x in gc.get_objects() if type(x) in (torch.Tensor, torch.nn.Parameter)]
+        found += [x.grad for x in found if x.grad is not None]
+        return sum({s.data_ptr(): s.nbytes() for s in (x.untyped_storage() for x in found)}.values())
+
+    before = alive()
+    network = make_network(f"{width}", backbone)
+    optimizer = torch.optim.AdamW(network.adapters.stacks(), lr=1e-3)
+    task, config = FirstCharacter(HALF), TrainConfig(questions=4, rollouts=4)
+    train_step(network, optimizer, task, questions(4), config, step=1, seed=0)
+    return alive() - before, network.trainable_parameters // (width + 1)
+
+
+def test_a_node_more_takes_the_memory_of_its_weights_gradient_and_two_moments_and_no_more() -> None:
+    sizes = {width: held_bytes(width) for width in (2, 3, 9)}
+    state = 16 * sizes[2][1]  # float32: weights, gradient, AdamW's moments
+    assert sizes[3][0] - sizes[2][0] == state
+    assert sizes[9][0] - sizes[3][0] == 6 * state
 
 
 def test_the_kl_is_measured_without_a_penalty_too_and_is_the_same() -> None:
