@@ -130,14 +130,17 @@ def test_old_nodes_keep_their_adapters_and_new_ones_begin_as_asked(init: Init) -
     assert init != "noise" or all(not torch.equal(a, b) for i, a in enumerate(others) for b in others[:i])
 
 
-def test_the_sibling_is_the_nearest_old_node_of_the_layer_else_of_the_nearest_layer_and_the_output_last() -> None:
+def test_new_nodes_copy_the_old_ones_of_their_layer_in_turn_else_of_the_nearest_and_the_output_last() -> None:
     to = lambda parent, target: between(Topology.parse(parent), Topology.parse(target))
-    wide = to("2-1", "3-3-2")
-    assert [sibling(wide, n) for n in ("1.3", "2.3", "3.1", "3.2")] == ["1.2", "2.1", "2.1", "2.1"]
-    assert sibling(to("2", "1-2"), "3.1") == "1.1"
-    assert sibling(to("1", "1-2"), "2.2") == "1.1"
-    assert sibling(to("1", "1-1-1"), "3.1") == "1.1"
-    assert sibling(to("single", "2"), "1.2") == "out"
+    copied = lambda growth: [sibling(growth, n) for n in growth.nodes]
+    assert copied(to("2-1", "3-3-2")) == ["1.1", "2.1", "2.1", "2.1", "2.1"]
+    assert copied(to("4-2", "8-5")) == ["1.1", "1.2", "1.3", "1.4", "2.1", "2.2", "2.1"]
+    assert copied(to("2", "2-3")) == ["1.1", "1.2", "1.1"]
+    assert copied(to("2", "1-2")) == ["1.1"]
+    assert copied(to("1", "1-2")) == ["1.1", "1.1"]
+    assert copied(to("1-2", "1-1-2")) == ["1.1"], "of two layers as near the earlier"
+    assert copied(to("1", "1-1-1")) == ["1.1", "1.1"]
+    assert copied(to("single", "2")) == ["out", "out"]
 
 
 def test_tied_nodes_share_their_adapter_with_the_new_ones() -> None:

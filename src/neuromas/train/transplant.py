@@ -47,15 +47,17 @@ def transplant(parent: Network, growth: Growth, init: Init, seed: int) -> Networ
 
 
 def sibling(growth: Growth, node: str) -> str:
-    """The old node that a new one copies: the nearest in its layer, else in the nearest layer; of equals the earlier.
+    """The old node that a new one copies: of its layer, else of the nearest that has old ones (the earlier of two).
 
-    The output counts only where no message node is old.
+    The new nodes of a layer copy those in turn, so that what a layer knows is copied as evenly as it can be. The output
+    counts only where no message node is old.
     """
-    layers = growth.topology.layers
-    place = {n: (layer, index) for layer, row in enumerate(layers) for index, n in enumerate(row)}
-    (layer, index), output = place[node], growth.topology.output
-    far = lambda n: (n == output, abs(place[n][0] - layer), abs(place[n][1] - index), place[n])
-    return min((n for n in growth.topology.nodes if n not in growth.units), key=far)
+    output, layers = growth.topology.output, growth.topology.layers
+    here = next(i for i, row in enumerate(layers) if node in row)
+    old = [[n for n in row if n not in growth.units and n != output] for row in layers]
+    near = min((i for i, row in enumerate(old) if row), key=lambda i: (abs(i - here), i), default=None)
+    choice = [output] if near is None else old[near]
+    return choice[[n for n in layers[here] if n in growth.units].index(node) % len(choice)]
 
 
 def _normal(like: Tensor, key: int) -> Tensor:
