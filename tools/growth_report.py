@@ -28,15 +28,39 @@ ABOUT = {
     "copy": "grown, copies of siblings",
     "zero": "grown, bare backbone",
     "noise": "grown, noise",
+    "fade+copy": "grown, new nodes fade in; at last copies",
 }
 COLOURS = {"scratch": "0.3", "easy": "C7", "staged": "C1", "fade": "C0", "copy": "C2", "zero": "C4", "noise": "C5"}
+COLOURS |= {"fade+copy": "C3"}
 MEASURES = ("last_greedy", "last_sampled", "best_greedy", "best_sampled")
+ANCHOR_FREE = (
+    "What was run first: train.kl 0, answers not balanced, what does not count adds 0 in all easy questions, "
+    "16 questions a step and 120 steps; the rest as in recipes/tiny_compositional_paths.toml."
+)
+TRIED = {  # what was run before, with the settings it had: title, what differed, networks by size
+    "paths_unanchored": (
+        "As first tried, without the anchor: expressions of 8 leaves",
+        ANCHOR_FREE,
+        SHAPES,
+    ),
+    "paths_deeper": (
+        "With a new last layer as the last growth: expressions of 8 leaves",
+        "As with recipes/tiny_compositional_paths.toml, but 4-2 grew to 8-4-2: both layers twice as wide, and a third.",
+        SHAPES | {15: "8-4-2"},
+    ),
+    "sizes_deeper": (
+        "With a new last layer as the last growth: expressions of 4 leaves",
+        "As with recipes/tiny_compositional_sizes.toml, but from 4-2 to 8-4-2, whose new nodes faded in.",
+        SHAPES | {15: "8-4-2"},
+    ),
+}
 
 
 def main(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     blocks: list[Block] = [Heading("Growth on the embedded backbone", 1)]
-    for name, content in (("paths", grown), ("paths_unanchored", unanchored), ("sizes", grown), ("keep", kept)):
+    parts = {"paths": grown, "sizes": grown, "keep": kept} | dict.fromkeys(TRIED, tried)
+    for name, content in parts.items():
         runs: list[Run] = sorted(read_json_lines(folder / f"{name}.jsonl"), key=lambda r: r["seed"])
         if runs:
             blocks += content(name, runs, target)
@@ -133,8 +157,9 @@ def grown(name: str, runs: list[Run], target: Path) -> list[Block]:
             f"recipes/tiny_compositional_{name}.toml: {first['rollouts']:,} rollouts in training for "
             f"every network, n = {first['n']} test questions. Floors: chance {floors['chance']:.1%}, best constant "
             f"{floors['best_constant']:.1%}. Peak: the best checkpoint on validation, of a grown network perhaps before its last growth; final: the last step. Parse rate: at least "
-            f"{min(r['parse_rate'] for r in runs):.1%}.{differences(runs)}{missing}"
+            f"{min(r['parse_rate'] for r in runs):.1%}.{missing}"
         ),
+        differences(runs),
         Picture(
             draw_paths(runs, target / f"{name}.png", leaves),
             "Test accuracy against size; bands from the worst to the best seed",
@@ -145,38 +170,35 @@ def grown(name: str, runs: list[Run], target: Path) -> list[Block]:
 
 
 def of(runs: list[Run], way: str, size: int) -> list[Run]:
+    """Runs of one cell, by seed."""
     return [r for r in runs if (r["way"], r["nodes"]) == (way, size)]
 
 
-def differences(runs: list[Run]) -> str:
-    """Grown minus from scratch at every size of which both are there, in points, with 95 % of the mean over seeds."""
-    found: list[str] = []
-    for size in SHAPES:
-        fade, scratch = ({r["seed"]: r for r in of(runs, way, size)} for way in ("fade", "scratch"))
-        if seeds := sorted(fade.keys() & scratch.keys()):
-            points = {m: [100 * (fade[s][m] - scratch[s][m]) for s in seeds] for m in ("last_greedy", "last_sampled")}
-            words = [f"{np.mean(p):+.1f}{interval(p)} {m.split('_')[1]}" for m, p in points.items()]
-            found.append(f"{size} nodes {' and '.join(words)} ({len(seeds)} seeds)")
-    return f" Grown (fade in) minus from scratch at the end, in points: {'; '.join(found)}." if found else ""
-
-
-def unanchored(_: str, runs: list[Run], target: Path) -> list[Block]:
-    return [
-        Heading("As first tried, without the anchor: expressions of 8 leaves"),
-        Text(
-            "What was run first: train.kl 0, answers not balanced, what does not count adds 0 in all easy questions, 16 "
-            "questions a step and 120 steps; the rest as in recipes/tiny_compositional_paths.toml. "
-            f"{runs[0]['rollouts']:,} rollouts in training for every network, "
-            f"n = {runs[0]['n']} test questions."
-        ),
-        Picture(draw_curves(runs, target / "paths_unanchored_curves.png"), "Reward in training, every seed, no anchor"),
-        paths_table(runs),
-    ]
-
-
-def paths_table(runs: list[Run]) -> Table:
+def differences(runs: list[Run]) -> Table:
+    """Grown networks minus each control, where both are there, in points at the end; 95 % of the mean over seeds."""
     rows: list[list[str]] = []
     for size in SHAPES:
+        grown = {r["seed"]: r for way in ("fade", "fade+copy") for r in of(runs, way, size)}  # the latter where it is
+        for control in ("scratch", "staged", "easy"):
+            other = {r["seed"]: r for r in of(runs, control, size)}
+            if seeds := sorted(grown.keys() & other.keys()):
+                points = [[100 * (grown[s][m] - other[s][m]) for s in seeds] for m in MEASURES[:2]]
+                words = [f"{np.mean(p):+.1f}{interval(p)}" for p in points]
+                rows.append([f"{size} ({SHAPES[size]})", ABOUT[control], str(len(seeds)), *words])
+    head = ["nodes", "grown (new nodes fade in), minus", "seeds", "greedy, points [95 %]", "sampled, points [95 %]"]
+    return Table(head, rows, words=frozenset({0, 1}))
+
+
+def tried(name: str, runs: list[Run], target: Path) -> list[Block]:
+    title, differed, shapes = TRIED[name]
+    size = f"{runs[0]['rollouts']:,} rollouts in training for every network, n = {runs[0]['n']} test questions."
+    picture = Picture(draw_curves(runs, target / f"{name}_curves.png", shapes), "Reward in training, every seed")
+    return [Heading(title), Text(f"{differed} {size}"), picture, paths_table(runs, shapes)]
+
+
+def paths_table(runs: list[Run], shapes: dict[int, str] = SHAPES) -> Table:
+    rows: list[list[str]] = []
+    for size in shapes:
         for way in ABOUT:
             if mine := of(runs, way, size):
                 mean = lambda key, mine=mine: float(np.mean([r[key] for r in mine]))
@@ -187,7 +209,7 @@ def paths_table(runs: list[Run]) -> Table:
                     f"{mean('sequential_calls'):g}",
                     f"{mean('sequential_tokens'):.0f}",
                 ]
-                row = [f"{size} ({SHAPES[size]})", ABOUT[way], str(len(mine)), *accuracies, *cost]
+                row = [f"{size} ({shapes[size]})", ABOUT[way], str(len(mine)), *accuracies, *cost]
                 rows.append([*row, f"{mine[0]['trainable_parameters']:,}", stages])
     head = ["nodes", "way", "seeds", "final greedy %", "final sampled %", "peak greedy %", "peak sampled %"]
     head += ["million tokens trained on", "calls in a row", "tokens in a row", "trainable", "steps of the stages"]
@@ -207,6 +229,9 @@ def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
             x = [sizes.index(s) for s in there]
             final = [[r[f"last_{decoding}"] for r in of(runs, way, s)] for s in there]
             peak = [np.mean([r[f"best_{decoding}"] for r in of(runs, way, s)]) for s in there]
+            if way == "fade+copy" and (before := of(runs, "fade", 7)):  # what it grew out of
+                ends = [np.mean([r[f"last_{decoding}"] for r in some]) for some in (before, of(runs, way, 15))]
+                axes.plot([sizes.index(7), sizes.index(15)], ends, "--", color=colour, lw=1.5)
             axes.plot(x, [np.mean(y) for y in final], "o-", color=colour, lw=2, ms=5, label=ABOUT[way])
             axes.plot(x, peak, "^:", color=colour, lw=1, ms=5, mfc="none")
             axes.fill_between(x, [min(y) for y in final], [max(y) for y in final], color=colour, alpha=0.12)
@@ -219,11 +244,11 @@ def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
     return path
 
 
-def draw_curves(runs: list[Run], path: Path) -> Path:
+def draw_curves(runs: list[Run], path: Path, shapes: dict[int, str] = SHAPES) -> Path:
     """Sampled reward against steps, a picture for each size that has several ways; a dot where the network grew."""
     from matplotlib.figure import Figure
 
-    sizes = [s for s in SHAPES if len({r["way"] for r in runs if r["nodes"] == s}) > 1] or [runs[0]["nodes"]]
+    sizes = [s for s in shapes if len({r["way"] for r in runs if r["nodes"] == s}) > 1] or [runs[0]["nodes"]]
     figure = Figure(figsize=(5.5 * len(sizes), 3.8), layout="constrained")
     for axes, size in zip(np.atleast_1d(figure.subplots(1, len(sizes), sharey=True)), sizes, strict=True):
         for way, colour in COLOURS.items():
@@ -239,7 +264,7 @@ def draw_curves(runs: list[Run], path: Path) -> Path:
                     label=None if number else ABOUT[way],
                 )
                 axes.plot(ends, smooth[ends - 1], "o", color=colour, ms=4)
-        finish(axes, xlabel="step (dots: the next stage begins)", title=f"{size} nodes ({SHAPES[size]})")
+        finish(axes, xlabel="step (dots: the next stage begins)", title=f"{size} nodes ({shapes[size]})")
     figure.axes[0].set_ylabel("sampled reward, mean of 5 steps")
     shown = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(shown.values(), shown, loc="outside lower center", ncols=2, fontsize=8)

@@ -12,7 +12,8 @@ usage: python tools/growth_study.py DIR [keep] [sizes] [paths] [--seeds 0 1 ...]
   scratch   the whole network from the start, on full instances;
   easy      the same, but 60 % easy instances in the first 60 % of the steps, of two parts that count, then of three;
   staged    the same, on the questions that grown networks get, promoted alike: what the questions alone do;
-  fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin.
+  fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin;
+  fade+copy   the same, but the last growth, which brings no new role, copies the old nodes.
   Everything else is equal: rate, batch, steps, anchor, balance. All were chosen by the training reward of grown runs of
   7 nodes before these runs: rate and length of stages of zero, seed 0; the anchor of fade, seed 1; balance, and what
   easy instances join, of fade, seed 0. Nothing was tuned for the other ways.
@@ -39,12 +40,13 @@ from neuromas.train.loop import load_run, train
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 INITS = ("fade", "copy", "zero", "noise")
+GROWING = (*INITS, "fade+copy")
 TARGETS = ("2-2", "3")
-SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-4-2"}
+SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-6"}
 GROWN = {  # on 8 leaves, by stage: as many nodes more as there are parts more that count
     5: ("2", "2-1", "2-2", "2-2", "2-2"),
     7: ("2", "2-1", "3-2", "4-2", "4-2"),
-    15: ("2", "2-1", "3-2", "4-2", "8-4-2"),
+    15: ("2", "2-1", "3-2", "4-2", "8-6"),
 }
 TEST = 256  # test questions for each of best and last, greedy and sampled
 
@@ -52,15 +54,14 @@ CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds b
     [("fade", 7)],
     [("scratch", 1), ("scratch", 3)],
     [("scratch", 7), ("staged", 7)],
-    [("fade", 15)],
+    [("fade+copy", 15)],
+    [("easy", 7)],
     [("scratch", 15)],
     [("zero", 7), ("copy", 7), ("noise", 7)],
     [("fade", 5), ("scratch", 5)],
-    [("easy", 7)],
+    [("fade", 15)],
 ]
-
-SIZES = [[("scratch", 3), *((way, size) for size in (5, 7, 15) for way in ("fade", "scratch"))]]
-SIZES += [[(way, size) for size in (5, 7, 15)] for way in ("zero", "copy", "noise")]
+SIZES = [[("scratch", 3), *((w, n) for n in (5, 7) for w in ("fade", "scratch")), ("fade+copy", 15), ("scratch", 15)]]
 
 
 # -- does growth keep what was learned? ------------------------------------------------------------------------
@@ -94,27 +95,32 @@ def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     if way == "easy":
         half = {"steps": round(0.3 * steps)}
         return final, [{"options": {"easy": 0.6}, **half}, {"options": three | {"easy": 0.6}, **half}, {}]
-    grown = way in INITS
+    grown = way in GROWING
     shape = GROWN[size] if grown else (final,) * 5
     gate = {"window": 5, "steps": round(0.28 * steps)}
-    more = {"init": way, "anneal": 8, "old_scale": 0.3} if grown else {}
+    more, last = ({"init": i, "anneal": 8, "old_scale": 0.3} if grown else {} for i in inits(way))
     return shape[0], [
         {"options": {"depth": 2}, "promote": 0.9, **gate},
         {"topology": shape[1], "options": two, "promote": 0.88, **gate, **more},
         {"topology": shape[2], "options": three, "promote": 0.88, **gate, **more},
         {"topology": shape[3], "options": three | {"easy": 0.5}, "promote": 0.88, **gate, **more},
-        {"topology": shape[4], **more},
+        {"topology": shape[4], **last},
     ]
+
+
+def inits(way: str) -> tuple[str, str]:
+    """How new nodes begin, and how those of the last growth do."""
+    return way.split("+")[0], way.split("+")[-1]
 
 
 def sizes(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     """The same where the questions stay as they are: only the network changes."""
-    if way not in INITS:
+    if way not in GROWING:
         return SHAPES[size], []
     gate = {"promote": 0.9, "window": 5, "steps": round(0.3 * steps)}
-    more = {"init": way, "anneal": 8}
+    more, last = ({"init": init, "anneal": 8} for init in inits(way))
     path = [SHAPES[n] for n in (3, 5, 7, 15) if n <= size]
-    return path[0], [gate] + [{"topology": t, **gate, **more} for t in path[1:-1]] + [{"topology": path[-1], **more}]
+    return path[0], [gate] + [{"topology": t, **gate, **more} for t in path[1:-1]] + [{"topology": path[-1], **last}]
 
 
 def compare(name: str, groups: list[list[tuple[str, int]]], out: Path, seeds: list[int], backbone: Backbone) -> None:
