@@ -30,7 +30,7 @@ ABOUT = {
     "noise": "grown, noise",
     "fade+copy": "grown, new nodes fade in; at last copies",
 }
-COLOURS = {"scratch": "0.3", "easy": "C7", "staged": "C1", "fade": "C0", "copy": "C2", "zero": "C4", "noise": "C5"}
+COLOURS = {"scratch": "0.3", "easy": "C6", "staged": "C1", "fade": "C0", "copy": "C2", "zero": "C4", "noise": "C5"}
 COLOURS |= {"fade+copy": "C3"}
 MEASURES = ("last_greedy", "last_sampled", "best_greedy", "best_sampled")
 ANCHOR_FREE = (
