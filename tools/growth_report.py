@@ -30,17 +30,24 @@ ABOUT = {
     "noise": "grown, noise",
     "fade+copy": "grown, new nodes fade in; at last copies",
 }
-COLOURS = {"scratch": "0.3", "easy": "C6", "staged": "C1", "fade": "C0", "copy": "C2", "zero": "C4", "noise": "C5"}
-COLOURS |= {"fade+copy": "C3"}
+COLOURS = {
+    "scratch": "0.3",
+    "easy": "C6",
+    "staged": "C1",
+    "fade": "C0",
+    "copy": "C2",
+    "zero": "C4",
+    "noise": "C5",
+    "fade+copy": "C3",
+}
 MEASURES = ("last_greedy", "last_sampled", "best_greedy", "best_sampled")
-ANCHOR_FREE = (
-    "What was run first: train.kl 0, answers not balanced, what does not count adds 0 in all easy questions, "
-    "16 questions a step and 120 steps; the rest as in recipes/tiny_compositional_paths.toml."
-)
 TRIED = {  # what was run before, with the settings it had: title, what differed, networks by size
     "paths_unanchored": (
         "As first tried, without the anchor: expressions of 8 leaves",
-        ANCHOR_FREE,
+        (
+            "As with recipes/tiny_compositional_paths.toml, but train.kl 0, answers not balanced, 16 questions a step, 120 "
+            "steps, and in easy questions what does not count always adds 0."
+        ),
         SHAPES,
     ),
     "paths_deeper": (
@@ -100,16 +107,8 @@ def kept_table(runs: list[Run]) -> Table:
             gain = [100 * (a - b) for a, b in zip(after, before, strict=True)]
             row = [f"2 → {growth}", init, str(len(mine)), each(before), each(lowest), each(after)]
             rows.append([*row, f"{np.mean(gain):+.1f}{interval(gain)}", each(rewards)])
-    head = [
-        "growth",
-        "new nodes",
-        "seeds",
-        "parent %",
-        "lowest %",
-        "end %",
-        "end − parent, points [95 %]",
-        "sampled reward %",
-    ]
+    head = ["growth", "new nodes", "seeds", "parent %", "lowest %", "end %"]
+    head += ["end − parent, points [95 %]", "sampled reward %"]
     return Table(head, rows, words=frozenset({0, 1}))
 
 
@@ -159,7 +158,7 @@ def grown(name: str, runs: list[Run], target: Path) -> list[Block]:
             f"{floors['best_constant']:.1%}. Peak: the best checkpoint on validation, of a grown network perhaps before its last growth; final: the last step. Parse rate: at least "
             f"{min(r['parse_rate'] for r in runs):.1%}.{missing}"
         ),
-        differences(runs),
+        *differences(runs),
         Picture(
             draw_paths(runs, target / f"{name}.png", leaves),
             "Test accuracy against size; bands from the worst to the best seed",
@@ -174,7 +173,7 @@ def of(runs: list[Run], way: str, size: int) -> list[Run]:
     return [r for r in runs if (r["way"], r["nodes"]) == (way, size)]
 
 
-def differences(runs: list[Run]) -> Table:
+def differences(runs: list[Run]) -> list[Block]:
     """Grown networks minus each control, where both are there, in points at the end; 95 % of the mean over seeds."""
     rows: list[list[str]] = []
     for size in SHAPES:
@@ -186,7 +185,7 @@ def differences(runs: list[Run]) -> Table:
                 words = [f"{np.mean(p):+.1f}{interval(p)}" for p in points]
                 rows.append([f"{size} ({SHAPES[size]})", ABOUT[control], str(len(seeds)), *words])
     head = ["nodes", "grown (new nodes fade in), minus", "seeds", "greedy, points [95 %]", "sampled, points [95 %]"]
-    return Table(head, rows, words=frozenset({0, 1}))
+    return [Table(head, rows, words=frozenset({0, 1}))] if rows else []
 
 
 def tried(name: str, runs: list[Run], target: Path) -> list[Block]:

@@ -39,6 +39,15 @@ def test_every_cell_is_a_run_that_ends_as_its_topology(study: ModuleType) -> Non
         assert last.settings.options == {}, "the last stage asks whole questions"
 
 
+@pytest.mark.parametrize("plan", ["stages", "sizes"])
+def test_where_the_last_growth_copies_the_earlier_ones_fade_in(study: ModuleType, plan: str) -> None:
+    _, parts = getattr(study, plan)("fade+copy", 15, 160)
+    grows = [s["init"] for s in parts if "init" in s]
+    assert grows == ["fade"] * (len(grows) - 1) + ["copy"]
+    assert len(grows) > 2
+    assert parts[-1]["topology"] == study.SHAPES[15]
+
+
 def test_the_control_gets_the_questions_and_promotions_of_the_grown_network(study: ModuleType) -> None:
     grown, control = config(study, "fade", 7), config(study, "staged", 7)
     same = {"options", "steps", "promote", "window"}
