@@ -14,32 +14,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
+from growth_figures import ABOUT, Run, draw_curves, draw_kept, draw_paths, of, split
 from growth_study import CELLS, INITS, SHAPES, SIZES, TARGETS
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
 from neuromas.files import read_json_lines, write_text
 
-Run = dict[str, Any]
 SEEDS = 5
-ABOUT = {
-    "scratch": "from scratch, full instances",
-    "easy": "from scratch, easy instances first",
-    "staged": "from scratch, questions of the grown ones",
-    "fade": "grown, new nodes fade in",
-    "copy": "grown, copies of siblings",
-    "zero": "grown, bare backbone",
-    "noise": "grown, noise",
-    "fade+copy": "grown, new nodes fade in; at last copies",
-}
-COLOURS = {
-    "scratch": "0.3",
-    "easy": "C6",
-    "staged": "C1",
-    "fade": "C0",
-    "copy": "C2",
-    "zero": "C4",
-    "noise": "C5",
-    "fade+copy": "C3",
-}
 MEASURES = ("last_greedy", "last_sampled", "best_greedy", "best_sampled")
 TRIED = {  # what was run before, with the settings it had: title, what differed, networks by size
     "paths_unanchored": (
@@ -66,7 +46,7 @@ TRIED = {  # what was run before, with the settings it had: title, what differed
 def main(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     blocks: list[Block] = [Heading("Growth on the embedded backbone", 1)]
-    parts = {"paths": grown, "sizes": grown, "keep": kept} | dict.fromkeys(TRIED, tried)
+    parts = {"paths": grown, "tune": tuned, "sizes": grown, "keep": kept} | dict.fromkeys(TRIED, tried)
     for name, content in parts.items():
         runs: list[Run] = sorted(read_json_lines(folder / f"{name}.jsonl"), key=lambda r: r["seed"])
         if runs:
@@ -112,34 +92,6 @@ def kept_table(runs: list[Run]) -> Table:
     return Table(head, rows, words=frozenset({0, 1}))
 
 
-def split(run: Run) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-    """Validations before and after growing, steps counted from the growth."""
-    start = run["grown_after"]
-    checks = [(step - start, accuracy) for step, accuracy in run["validation"]]
-    return [c for c in checks if c[0] <= 0], [c for c in checks if c[0] > 0]
-
-
-def draw_kept(runs: list[Run], path: Path) -> Path:
-    from matplotlib.figure import Figure
-
-    shown = [g for g in TARGETS if any(r["target"] == g for r in runs)]
-    figure = Figure(figsize=(5.2 * len(shown), 3.8), layout="constrained")
-    for axes, growth in zip(np.atleast_1d(figure.subplots(1, len(shown), sharey=True)), shown, strict=True):
-        labelled: set[str] = set()
-        for run in (r for r in runs if r["target"] == growth):
-            before, after = split(run)
-            label = None if run["init"] in labelled else ABOUT[run["init"]].removeprefix("grown, ")
-            labelled.add(run["init"])
-            xs, ys = zip(*[*before[-2:], *after], strict=True)
-            axes.plot(xs, ys, "o-", ms=3, lw=1.2, alpha=0.8, color=COLOURS[run["init"]], label=label)
-        axes.axvline(0.5, color="0.4", lw=1, ls=":")
-        axes.legend(fontsize=8, loc="lower right")
-        finish(axes, xlabel="steps since the network grew", title=f"2 → {growth}")
-    figure.axes[0].set_ylabel("greedy validation accuracy, whole network")
-    figure.savefig(path, dpi=120)
-    return path
-
-
 # -- from scratch against grown ----------------------------------------------------------------------------------
 
 
@@ -168,9 +120,23 @@ def grown(name: str, runs: list[Run], target: Path) -> list[Block]:
     ]  # fmt: skip
 
 
-def of(runs: list[Run], way: str, size: int) -> list[Run]:
-    """Runs of one cell, by seed."""
-    return [r for r in runs if (r["way"], r["nodes"]) == (way, size)]
+def tuned(_: str, runs: list[Run], target: Path) -> list[Block]:
+    rows: list[list[str]] = []
+    for run in runs:
+        changed = ", ".join(f"{name} {value:g}" for name, value in run["changed"].items())
+        values = [accuracy for _, accuracy in run["validation"]]
+        figures = [f"{100 * v:.1f}" for v in (max(values), values[-1], np.mean(run["reward"][-5:]))]
+        rows.append([ABOUT[run["way"]], changed, *figures, f"{run['generated_tokens'] / 1e6:.2f}"])
+    head = ["way", "train", "peak greedy %", "final greedy %", "final sampled reward %", "million tokens trained on"]
+    return [
+        Heading("Would other settings do from scratch?"),
+        Text(
+            "7 nodes on 8 leaves from scratch with other settings than recipes/tiny_compositional_paths.toml: "
+            f"{runs[0]['rollouts']:,} rollouts for each, seed {runs[0]['seed']}, which no other study has, and {runs[0]['n']} "
+            "validation questions. Sampled reward: mean of the last 5 steps, on balanced answers."
+        ),
+        Table(head, rows, words=frozenset({0, 1})),
+    ]
 
 
 def differences(runs: list[Run]) -> list[Block]:
@@ -215,62 +181,6 @@ def paths_table(runs: list[Run], shapes: dict[int, str] = SHAPES) -> Table:
     return Table(head, rows, words=frozenset({0, 1, 11}))
 
 
-def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    sizes = list(SHAPES)
-    for axes, decoding in zip(figure.subplots(1, 2, sharey=True), ("greedy", "sampled"), strict=True):
-        for way, colour in COLOURS.items():
-            there = [s for s in sizes if of(runs, way, s)]
-            if not there:
-                continue
-            x = [sizes.index(s) for s in there]
-            final = [[r[f"last_{decoding}"] for r in of(runs, way, s)] for s in there]
-            peak = [np.mean([r[f"best_{decoding}"] for r in of(runs, way, s)]) for s in there]
-            if way == "fade+copy" and (before := of(runs, "fade", 7)):  # what it grew out of
-                ends = [np.mean([r[f"last_{decoding}"] for r in some]) for some in (before, of(runs, way, 15))]
-                axes.plot([sizes.index(7), sizes.index(15)], ends, "--", color=colour, lw=1.5)
-            axes.plot(x, [np.mean(y) for y in final], "o-", color=colour, lw=2, ms=5, label=ABOUT[way])
-            axes.plot(x, peak, "^:", color=colour, lw=1, ms=5, mfc="none")
-            axes.fill_between(x, [min(y) for y in final], [max(y) for y in final], color=colour, alpha=0.12)
-        axes.axhline(runs[0]["floors"]["best_constant"], color="0.5", ls="--", lw=1, label="best constant")
-        axes.set_xticks(range(len(sizes)), [f"{s}\n{shape}" for s, shape in SHAPES.items()])
-        finish(axes, xlabel="nodes, topology", title=f"{decoding}: final (filled), peak (hollow)")
-    figure.axes[0].set_ylabel(f"test accuracy, {leaves} leaves")
-    figure.axes[0].legend(fontsize=8, loc="upper left")
-    figure.savefig(path, dpi=120)
-    return path
-
-
-def draw_curves(runs: list[Run], path: Path, shapes: dict[int, str] = SHAPES) -> Path:
-    """Sampled reward against steps, a picture for each size that has several ways; a dot where the network grew."""
-    from matplotlib.figure import Figure
-
-    sizes = [s for s in shapes if len({r["way"] for r in runs if r["nodes"] == s}) > 1] or [runs[0]["nodes"]]
-    figure = Figure(figsize=(5.5 * len(sizes), 3.8), layout="constrained")
-    for axes, size in zip(np.atleast_1d(figure.subplots(1, len(sizes), sharey=True)), sizes, strict=True):
-        for way, colour in COLOURS.items():
-            for number, run in enumerate(of(runs, way, size)):
-                ends = np.cumsum(run["stages"])[:-1]
-                smooth = np.convolve(np.pad(run["reward"], 2, mode="edge"), np.ones(5) / 5, "valid")
-                axes.plot(
-                    range(1, len(smooth) + 1),
-                    smooth,
-                    color=colour,
-                    lw=1.2,
-                    alpha=0.8,
-                    label=None if number else ABOUT[way],
-                )
-                axes.plot(ends, smooth[ends - 1], "o", color=colour, ms=4)
-        finish(axes, xlabel="step (dots: the next stage begins)", title=f"{size} nodes ({shapes[size]})")
-    figure.axes[0].set_ylabel("sampled reward, mean of 5 steps")
-    shown = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown, loc="outside lower center", ncols=2, fontsize=8)
-    figure.savefig(path, dpi=120)
-    return path
-
-
 # -- both ----------------------------------------------------------------------------------------------------------
 
 
@@ -285,12 +195,6 @@ def interval(values: Sequence[float]) -> str:
         return ""
     half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
     return f" [{np.mean(values) - half:+.1f}, {np.mean(values) + half:+.1f}]"
-
-
-def finish(axes: Any, **labels: str) -> None:
-    axes.set(ylim=(0, 1.02), **labels)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""Does growth keep what was learned, and does it reach what training from scratch does not? Three studies on `tiny`.
+"""Does growth keep what was learned, and does it reach what training from scratch does not? Four studies on `tiny`.
 
-usage: python tools/growth_study.py DIR [keep] [sizes] [paths] [--seeds 0 1 ...]   all by default; started again, it goes on
+usage: python tools/growth_study.py DIR [keep] [tune] [sizes] [paths] [--seeds 0 1 ...]   all by default; started again,
+it goes on
 
 - keep: a trained network of three nodes grows by a layer, or by a node, new nodes beginning in each way, with
   recipes/tiny_compositional_growth.toml: validation accuracy before, on the way and at the end. A line of DIR/keep.jsonl
   for each run.
+- tune: is there a setting with which seven nodes learn from scratch? Other rates, anchors and rollouts a step, as many
+  samples, one seed that no other study has; validation alone. A line of DIR/tune.jsonl for each run.
 - sizes: networks of 3 to 15 nodes on expressions of 4 leaves with recipes/tiny_compositional_sizes.toml, from scratch and
   grown by way of the smaller sizes, all with as many samples. A line of DIR/sizes.jsonl for each run.
 - paths: networks of 1 to 15 nodes on expressions of 8 leaves with recipes/tiny_compositional_paths.toml, all with as many
@@ -61,6 +64,18 @@ CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds b
     [("fade", 5), ("scratch", 5)],
     [("fade", 15)],
 ]
+MORE = {"rollouts": 32, "steps": 80}  # as many samples in fewer steps, surer about each question
+TUNE = [  # (way, what differs from the recipe), 7 nodes
+    ("easy", MORE),
+    ("easy", {"learning_rate": 2e-3}),
+    ("staged", {"learning_rate": 2e-3}),
+    ("staged", MORE),
+    ("scratch", MORE),
+    ("scratch", {"learning_rate": 2e-3}),
+    ("easy", {"kl": 0.1}),
+    ("easy", {"learning_rate": 1e-3}),
+]
+TUNE_SEED = 5
 SIZES = [[("scratch", 3), *((w, n) for n in (5, 7) for w in ("fade", "scratch")), ("fade+copy", 15), ("scratch", 15)]]
 
 
@@ -81,6 +96,27 @@ def keep(out: Path, seeds: list[int], backbone: Backbone) -> None:
                 line = cell | {"grown_after": before, "n": metrics[0]["validation"]["n"], "validation": checks}
                 append_json_line(out / "keep.jsonl", line | {"reward": rewards})
                 print(cell, before, checks, flush=True)
+
+
+# -- would other settings do from scratch? ------------------------------------------------------------------------
+
+
+def tune(out: Path, backbone: Backbone) -> None:
+    for way, changed in TUNE:
+        cell = {"way": way, "changed": changed}
+        if not done(out / "tune.jsonl", cell):
+            data: dict[str, Any] = recipe("tiny_compositional_paths") | {"seed": TUNE_SEED}
+            data["train"] |= changed
+            topology, parts = stages(way, 7, data["train"]["steps"])
+            name = "_".join([way, *(f"{k}_{v}" for k, v in changed.items())])
+            folder = out / "runs" / f"tune_{name}"
+            _, metrics = trained(data | {"topology": topology, "stages": parts}, folder, backbone)
+            checks = [(m["step"], m["validation"]["accuracy"]) for m in metrics if "validation" in m]
+            line = cell | {"seed": TUNE_SEED, "n": metrics[0]["validation"]["n"], "validation": checks}
+            line |= {k: sum(m[k] for m in metrics[1:]) for k in ("rollouts", "generated_tokens")}
+            append_json_line(out / "tune.jsonl", line | {"reward": [round(m["reward"], 4) for m in metrics[1:]]})
+            shutil.rmtree(folder)
+            print(line, flush=True)
 
 
 # -- from scratch against grown ----------------------------------------------------------------------------------
@@ -179,14 +215,17 @@ def main() -> None:
     parser.add_argument("studies", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     args = parser.parse_args()
-    if unknown := set(args.studies) - {"keep", "sizes", "paths"}:
-        parser.error(f"there is no study {', '.join(sorted(unknown))}; choose of keep, sizes and paths")
+    names = ("keep", "tune", "sizes", "paths")
+    if unknown := set(args.studies) - set(names):
+        parser.error(f"there is no study {', '.join(sorted(unknown))}; choose of {', '.join(names)}")
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     backbone = Backbone.load("tiny", device="cpu", dtype="float32")
-    for name in args.studies or ["keep", "sizes", "paths"]:
+    for name in args.studies or names:
         if name == "keep":
             keep(args.out, args.seeds, backbone)
+        elif name == "tune":
+            tune(args.out, backbone)
         else:
             compare(name, SIZES if name == "sizes" else CELLS, args.out, args.seeds, backbone)
 

@@ -1,0 +1,134 @@
+"""The figures of the studies of growth, made of their lines alone; `tools/growth_report.py` puts them in its report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from growth_study import SHAPES, TARGETS
+
+Run = dict[str, Any]
+ABOUT = {
+    "scratch": "from scratch, full instances",
+    "easy": "from scratch, easy instances first",
+    "staged": "from scratch, questions of the grown ones",
+    "fade": "grown, new nodes fade in",
+    "copy": "grown, copies of siblings",
+    "zero": "grown, bare backbone",
+    "noise": "grown, noise",
+    "fade+copy": "grown, new nodes fade in; at last copies",
+}
+COLOURS = {
+    "scratch": "0.3",
+    "easy": "C6",
+    "staged": "C1",
+    "fade": "C0",
+    "copy": "C2",
+    "zero": "C4",
+    "noise": "C5",
+    "fade+copy": "C3",
+}
+
+
+# -- does growth keep what was learned? ------------------------------------------------------------------------
+
+
+def draw_kept(runs: list[Run], path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    shown = [g for g in TARGETS if any(r["target"] == g for r in runs)]
+    figure = Figure(figsize=(5.2 * len(shown), 3.8), layout="constrained")
+    for axes, growth in zip(np.atleast_1d(figure.subplots(1, len(shown), sharey=True)), shown, strict=True):
+        labelled: set[str] = set()
+        for run in (r for r in runs if r["target"] == growth):
+            before, after = split(run)
+            label = None if run["init"] in labelled else ABOUT[run["init"]].removeprefix("grown, ")
+            labelled.add(run["init"])
+            xs, ys = zip(*[*before[-2:], *after], strict=True)
+            axes.plot(xs, ys, "o-", ms=3, lw=1.2, alpha=0.8, color=COLOURS[run["init"]], label=label)
+        axes.axvline(0.5, color="0.4", lw=1, ls=":")
+        axes.legend(fontsize=8, loc="lower right")
+        finish(axes, xlabel="steps since the network grew", title=f"2 → {growth}")
+    figure.axes[0].set_ylabel("greedy validation accuracy, whole network")
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def split(run: Run) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """Validations before and after growing, steps counted from the growth."""
+    start = run["grown_after"]
+    checks = [(step - start, accuracy) for step, accuracy in run["validation"]]
+    return [c for c in checks if c[0] <= 0], [c for c in checks if c[0] > 0]
+
+
+# -- from scratch against grown ----------------------------------------------------------------------------------
+
+
+def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    sizes = list(SHAPES)
+    for axes, decoding in zip(figure.subplots(1, 2, sharey=True), ("greedy", "sampled"), strict=True):
+        for way, colour in COLOURS.items():
+            there = [s for s in sizes if of(runs, way, s)]
+            if not there:
+                continue
+            x = [sizes.index(s) for s in there]
+            final = [[r[f"last_{decoding}"] for r in of(runs, way, s)] for s in there]
+            peak = [np.mean([r[f"best_{decoding}"] for r in of(runs, way, s)]) for s in there]
+            if way == "fade+copy" and (before := of(runs, "fade", 7)):  # what it grew out of
+                ends = [np.mean([r[f"last_{decoding}"] for r in some]) for some in (before, of(runs, way, 15))]
+                axes.plot([sizes.index(7), sizes.index(15)], ends, "--", color=colour, lw=1.5)
+            axes.plot(x, [np.mean(y) for y in final], "o-", color=colour, lw=2, ms=5, label=ABOUT[way])
+            axes.plot(x, peak, "^:", color=colour, lw=1, ms=5, mfc="none")
+            axes.fill_between(x, [min(y) for y in final], [max(y) for y in final], color=colour, alpha=0.12)
+        axes.axhline(runs[0]["floors"]["best_constant"], color="0.5", ls="--", lw=1, label="best constant")
+        axes.set_xticks(range(len(sizes)), [f"{s}\n{shape}" for s, shape in SHAPES.items()])
+        finish(axes, xlabel="nodes, topology", title=f"{decoding}: final (filled), peak (hollow)")
+    figure.axes[0].set_ylabel(f"test accuracy, {leaves} leaves")
+    figure.axes[0].legend(fontsize=8, loc="upper left")
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def draw_curves(runs: list[Run], path: Path, shapes: dict[int, str] = SHAPES) -> Path:
+    """Sampled reward against steps, a picture for each size that has several ways; a dot where the network grew."""
+    from matplotlib.figure import Figure
+
+    sizes = [s for s in shapes if len({r["way"] for r in runs if r["nodes"] == s}) > 1] or [runs[0]["nodes"]]
+    figure = Figure(figsize=(5.5 * len(sizes), 3.8), layout="constrained")
+    for axes, size in zip(np.atleast_1d(figure.subplots(1, len(sizes), sharey=True)), sizes, strict=True):
+        for way, colour in COLOURS.items():
+            for number, run in enumerate(of(runs, way, size)):
+                ends = np.cumsum(run["stages"])[:-1]
+                smooth = np.convolve(np.pad(run["reward"], 2, mode="edge"), np.ones(5) / 5, "valid")
+                axes.plot(
+                    range(1, len(smooth) + 1),
+                    smooth,
+                    color=colour,
+                    lw=1.2,
+                    alpha=0.8,
+                    label=None if number else ABOUT[way],
+                )
+                axes.plot(ends, smooth[ends - 1], "o", color=colour, ms=4)
+        finish(axes, xlabel="step (dots: the next stage begins)", title=f"{size} nodes ({shapes[size]})")
+    figure.axes[0].set_ylabel("sampled reward, mean of 5 steps")
+    shown = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=2, fontsize=8)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+# -- all -----------------------------------------------------------------------------------------------------------
+
+
+def of(runs: list[Run], way: str, size: int) -> list[Run]:
+    """Runs of one cell, by seed."""
+    return [r for r in runs if (r["way"], r["nodes"]) == (way, size)]
+
+
+def finish(axes: Any, **labels: str) -> None:
+    axes.set(ylim=(0, 1.02), **labels)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
