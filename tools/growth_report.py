@@ -126,14 +126,16 @@ def tuned(_: str, runs: list[Run], target: Path) -> list[Block]:
         changed = ", ".join(f"{name} {value:g}" for name, value in run["changed"].items())
         values = [accuracy for _, accuracy in run["validation"]]
         figures = [f"{100 * v:.1f}" for v in (max(values), values[-1], np.mean(run["reward"][-5:]))]
-        rows.append([ABOUT[run["way"]], changed, *figures, f"{run['generated_tokens'] / 1e6:.2f}"])
-    head = ["way", "train", "peak greedy %", "final greedy %", "final sampled reward %", "million tokens trained on"]
+        tokens = f"{run['generated_tokens'] / 1e6:.2f}"
+        rows.append([ABOUT[run["way"]], changed, f"{run['rollouts']:,}", *figures, tokens])
+    head = ["way", "train", "rollouts", "peak greedy %", "final greedy %", "final sampled reward %"]
+    head += ["million tokens trained on"]
     return [
         Heading("Would other settings do from scratch?"),
         Text(
             "7 nodes on 8 leaves from scratch with other settings than recipes/tiny_compositional_paths.toml: "
-            f"{runs[0]['rollouts']:,} rollouts for each, seed {runs[0]['seed']}, which no other study has, and {runs[0]['n']} "
-            "validation questions. Sampled reward: mean of the last 5 steps, on balanced answers."
+            f"seed {runs[0]['seed']}, which no other study has, and {runs[0]['n']} validation questions. Sampled reward: "
+            "mean of the last 5 steps, on balanced answers."
         ),
         Table(head, rows, words=frozenset({0, 1})),
     ]

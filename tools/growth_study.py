@@ -6,8 +6,8 @@ it goes on
 - keep: a trained network of three nodes grows by a layer, or by a node, new nodes beginning in each way, with
   recipes/tiny_compositional_growth.toml: validation accuracy before, on the way and at the end. A line of DIR/keep.jsonl
   for each run.
-- tune: is there a setting with which seven nodes learn from scratch? Other rates, anchors and rollouts a step, as many
-  samples, one seed that no other study has; validation alone. A line of DIR/tune.jsonl for each run.
+- tune: is there a setting with which seven nodes learn from scratch? Other rates and rollouts a step, and twice the samples;
+  one seed that no other study has; validation alone. A line of DIR/tune.jsonl for each run.
 - sizes: networks of 3 to 15 nodes on expressions of 4 leaves with recipes/tiny_compositional_sizes.toml, from scratch and
   grown by way of the smaller sizes, all with as many samples. A line of DIR/sizes.jsonl for each run.
 - paths: networks of 1 to 15 nodes on expressions of 8 leaves with recipes/tiny_compositional_paths.toml, all with as many
@@ -69,11 +69,11 @@ TUNE = [  # (way, what differs from the recipe), 7 nodes
     ("easy", MORE),
     ("easy", {"learning_rate": 2e-3}),
     ("staged", {"learning_rate": 2e-3}),
-    ("staged", MORE),
-    ("scratch", MORE),
-    ("scratch", {"learning_rate": 2e-3}),
-    ("easy", {"kl": 0.1}),
+    ("easy", {"learning_rate": 2e-3, "steps": 320}),  # twice the samples
     ("easy", {"learning_rate": 1e-3}),
+    ("scratch", {"learning_rate": 2e-3}),
+    ("scratch", MORE),
+    ("staged", MORE),
 ]
 TUNE_SEED = 5
 SIZES = [[("scratch", 3), *((w, n) for n in (5, 7) for w in ("fade", "scratch")), ("fade+copy", 15), ("scratch", 15)]]
