@@ -146,7 +146,7 @@ def differences(runs: list[Run]) -> list[Block]:
     rows: list[list[str]] = []
     for size in SHAPES:
         grown = {r["seed"]: r for way in ("fade", "fade+copy") for r in of(runs, way, size)}  # the latter where it is
-        for control in ("scratch", "staged", "easy"):
+        for control in ("scratch", "staged", "easy", "scratchpad"):
             other = {r["seed"]: r for r in of(runs, control, size)}
             if seeds := sorted(grown.keys() & other.keys()):
                 points = [[100 * (grown[s][m] - other[s][m]) for s in seeds] for m in MEASURES[:2]]

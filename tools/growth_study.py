@@ -15,6 +15,8 @@ it goes on
   scratch   the whole network from the start, on full instances;
   easy      the same, but 60 % easy instances in the first 60 % of the steps, of two parts that count, then of three;
   staged    the same, on the questions that grown networks get, promoted alike: what the questions alone do;
+  scratchpad   one adapter with as many parameters, which writes to itself as often as the staged network's nodes
+            write and reads all it wrote; the same questions and promotions: what cooperation does
   fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin;
   fade+copy   the same, but the last growth, which brings no new role, copies the old nodes.
   Everything else is equal: rate, batch, steps, anchor, balance. All were chosen by the training reward of grown runs of
@@ -34,7 +36,7 @@ from typing import Any
 
 import torch
 
-from neuromas.config import RunConfig
+from neuromas.config import AdapterConfig, RunConfig
 from neuromas.evaluate.run import evaluate
 from neuromas.files import append_json_line, read_json_lines
 from neuromas.network.backbone import Backbone
@@ -51,12 +53,14 @@ GROWN = {  # on 8 leaves, by stage: as many nodes more as there are parts more t
     7: ("2", "2-1", "3-2", "4-2", "4-2"),
     15: ("2", "2-1", "3-2", "4-2", "8-6"),
 }
+RANK = AdapterConfig().rank  # of a node
 TEST = 256  # test questions for each of best and last, greedy and sampled
 
 CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds before the next; up to 3 nodes nothing grows
     [("fade", 7)],
     [("scratch", 1), ("scratch", 3)],
     [("scratch", 7), ("staged", 7)],
+    [("scratchpad", 7)],
     [("fade+copy", 15)],
     [("easy", 7)],
     [("scratch", 15)],
@@ -124,7 +128,7 @@ def tune(out: Path, backbone: Backbone) -> None:
 
 def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     """The topology that a run begins with, and its stages."""
-    final = SHAPES[size]
+    final = "-".join("1" * (size - 1)) + "+skip" if way == "scratchpad" else SHAPES[size]
     two, three = {"easy": 1.0}, {"easy": 1.0, "live_parts": 3, "neutral": False}
     if way == "scratch":
         return final, []
@@ -142,6 +146,11 @@ def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
         {"topology": shape[3], "options": three | {"easy": 0.5}, "promote": 0.88, **gate, **more},
         {"topology": shape[4], **last},
     ]
+
+
+def adapter(way: str, size: int) -> dict[str, Any]:
+    """What differs in the adapter: as many parameters in one as in those of all nodes."""
+    return {"rank": RANK * size, "tied": True} if way == "scratchpad" else {}
 
 
 def inits(way: str) -> tuple[str, str]:
@@ -168,6 +177,7 @@ def compare(name: str, groups: list[list[tuple[str, int]]], out: Path, seeds: li
                 data: dict[str, Any] = recipe(f"tiny_compositional_{name}") | {"seed": seed}
                 plan = sizes if name == "sizes" else stages
                 topology, parts = plan(way, size, data["train"]["steps"])
+                data["adapter"] |= adapter(way, size)
                 folder = out / "runs" / f"{name}_{way}_{size}_s{seed}"
                 network, metrics = trained(data | {"topology": topology, "stages": parts}, folder, backbone)
                 append_json_line(out / f"{name}.jsonl", cell | measured(folder, network, metrics, backbone))

@@ -19,6 +19,7 @@ def study() -> ModuleType:
 def config(study: ModuleType, way: str, size: int) -> RunConfig:
     data: dict[str, Any] = study.recipe("tiny_compositional_paths")
     topology, stages = study.stages(way, size, data["train"]["steps"])
+    data["adapter"] |= study.adapter(way, size)
     return RunConfig.make(data | {"topology": topology, "stages": stages})
 
 
@@ -35,7 +36,8 @@ def test_every_cell_is_a_run_that_ends_as_its_topology(study: ModuleType) -> Non
     for way, size in (cell for group in study.CELLS for cell in group):
         last = stages_of(config(study, way, size))[-1]
         assert len(last.topology.nodes) == size
-        assert len(last.topology.layers) == len(Topology.parse(study.SHAPES[size]).layers)
+        if way != "scratchpad":
+            assert len(last.topology.layers) == len(Topology.parse(study.SHAPES[size]).layers)
         assert last.settings.options == {}, "the last stage asks whole questions"
 
 
@@ -48,8 +50,11 @@ def test_where_the_last_growth_copies_the_earlier_ones_fade_in(study: ModuleType
     assert parts[-1]["topology"] == study.SHAPES[15]
 
 
-def test_the_control_gets_the_questions_and_promotions_of_the_grown_network(study: ModuleType) -> None:
-    grown, control = config(study, "fade", 7), config(study, "staged", 7)
+@pytest.mark.parametrize("way", ["staged", "scratchpad"])
+def test_a_control_gets_the_questions_and_promotions_of_the_grown_network(study: ModuleType, way: str) -> None:
+    grown, control = config(study, "fade", 7), config(study, way, 7)
     same = {"options", "steps", "promote", "window"}
     assert [s.model_dump(include=same) for s in grown.stages] == [s.model_dump(include=same) for s in control.stages]
     assert {len(s.topology.nodes) for s in stages_of(control)} == {7}
+    copies = 1 if control.adapter.tied else 7
+    assert copies * control.adapter.rank == 7 * grown.adapter.rank, "as many parameters"
