@@ -74,6 +74,8 @@ TUNE = [  # (way, what differs from the recipe), 7 nodes
     ("easy", {"learning_rate": 2e-3}),
     ("staged", {"learning_rate": 2e-3}),
     ("easy", {"learning_rate": 2e-3, "steps": 320}),  # twice the samples
+    ("scratchpad", {"learning_rate": 1e-3}),
+    ("scratchpad", {"learning_rate": 5e-4}),
     ("easy", {"learning_rate": 1e-3}),
     ("scratch", {"learning_rate": 2e-3}),
     ("scratch", MORE),
@@ -111,6 +113,7 @@ def tune(out: Path, backbone: Backbone) -> None:
         if not done(out / "tune.jsonl", cell):
             data: dict[str, Any] = recipe("tiny_compositional_paths") | {"seed": TUNE_SEED}
             data["train"] |= changed
+            data["adapter"] |= adapter(way, 7)
             topology, parts = stages(way, 7, data["train"]["steps"])
             name = "_".join([way, *(f"{k}_{v}" for k, v in changed.items())])
             folder = out / "runs" / f"tune_{name}"
