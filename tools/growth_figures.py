@@ -11,6 +11,7 @@ Run = dict[str, Any]
 ABOUT = {
     "scratch": "from scratch, full instances",
     "easy": "from scratch, easy instances first",
+    "longer": "from scratch, easy first, half the rate, twice the samples",
     "staged": "from scratch, questions of the grown ones",
     "scratchpad": "one adapter, scratchpad, questions of the grown ones",
     "fade": "grown, new nodes fade in",
@@ -22,6 +23,7 @@ ABOUT = {
 COLOURS = {
     "scratch": "0.3",
     "easy": "C6",
+    "longer": "C9",
     "staged": "C1",
     "scratchpad": "C8",
     "fade": "C0",

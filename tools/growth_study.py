@@ -14,14 +14,15 @@ it goes on
   samples. A line of DIR/paths.jsonl for each run. Ways:
   scratch   the whole network from the start, on full instances;
   easy      the same, but 60 % easy instances in the first 60 % of the steps, of two parts that count, then of three;
-  staged    the same, on the questions that grown networks get, promoted alike: what the questions alone do;
+  longer    easy at half the rate with twice as many samples, what learned best in `tune`;
+  staged    the same as scratch, on the questions that grown networks get, promoted alike: what the questions alone do;
   scratchpad   one adapter with as many parameters, which writes to itself as often as the staged network's nodes
             write and reads all it wrote; the same questions and promotions: what cooperation does
   fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin;
   fade+copy   the same, but the last growth, which brings no new role, copies the old nodes.
   Everything else is equal: rate, batch, steps, anchor, balance. All were chosen by the training reward of grown runs of
   7 nodes before these runs: rate and length of stages of zero, seed 0; the anchor of fade, seed 1; balance, and what
-  easy instances join, of fade, seed 0. Nothing was tuned for the other ways.
+  easy instances join, of fade, seed 0. For scratch, other settings were tried afterwards: `tune`.
 
 Cells are done in order of what they tell, so that a study cut short says something.
 `tools/growth_report.py DIR` makes tables and figures of these lines alone.
@@ -60,6 +61,7 @@ CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds b
     [("fade", 7)],
     [("scratch", 1), ("scratch", 3)],
     [("scratch", 7), ("staged", 7)],
+    [("longer", 7)],
     [("scratchpad", 7)],
     [("fade+copy", 15)],
     [("easy", 7)],
@@ -68,12 +70,13 @@ CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds b
     [("fade", 5), ("scratch", 5)],
     [("fade", 15)],
 ]
+LONGER = {"learning_rate": 2e-3, "steps": 320}
 MORE = {"rollouts": 32, "steps": 80}  # as many samples in fewer steps, surer about each question
 TUNE = [  # (way, what differs from the recipe), 7 nodes
     ("easy", MORE),
     ("easy", {"learning_rate": 2e-3}),
     ("staged", {"learning_rate": 2e-3}),
-    ("easy", {"learning_rate": 2e-3, "steps": 320}),  # twice the samples
+    ("easy", LONGER),
     ("scratchpad", {"learning_rate": 1e-3}),
     ("scratchpad", {"learning_rate": 5e-4}),
     ("easy", {"learning_rate": 1e-3}),
@@ -112,8 +115,7 @@ def tune(out: Path, backbone: Backbone) -> None:
         cell = {"way": way, "changed": changed}
         if not done(out / "tune.jsonl", cell):
             data: dict[str, Any] = recipe("tiny_compositional_paths") | {"seed": TUNE_SEED}
-            data["train"] |= changed
-            data["adapter"] |= adapter(way, 7)
+            data = with_settings(data, settings(way, 7) | {"train": changed})
             topology, parts = stages(way, 7, data["train"]["steps"])
             name = "_".join([way, *(f"{k}_{v}" for k, v in changed.items())])
             folder = out / "runs" / f"tune_{name}"
@@ -135,7 +137,7 @@ def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     two, three = {"easy": 1.0}, {"easy": 1.0, "live_parts": 3, "neutral": False}
     if way == "scratch":
         return final, []
-    if way == "easy":
+    if way in ("easy", "longer"):
         half = {"steps": round(0.3 * steps)}
         return final, [{"options": {"easy": 0.6}, **half}, {"options": three | {"easy": 0.6}, **half}, {}]
     grown = way in GROWING
@@ -151,9 +153,15 @@ def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     ]
 
 
-def adapter(way: str, size: int) -> dict[str, Any]:
-    """What differs in the adapter: as many parameters in one as in those of all nodes."""
-    return {"rank": RANK * size, "tied": True} if way == "scratchpad" else {}
+def settings(way: str, size: int) -> dict[str, dict[str, Any]]:
+    """What differs from the recipe, by section."""
+    if way == "scratchpad":  # one adapter with as many parameters as those of all nodes
+        return {"adapter": {"rank": RANK * size, "tied": True}}
+    return {"train": LONGER} if way == "longer" else {}
+
+
+def with_settings(data: dict[str, Any], sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return data | {name: data[name] | changed for name, changed in sections.items()}
 
 
 def inits(way: str) -> tuple[str, str]:
@@ -177,10 +185,9 @@ def compare(name: str, groups: list[list[tuple[str, int]]], out: Path, seeds: li
         for way, size in group:
             cell = {"way": way, "nodes": size, "seed": seed}
             if not done(out / f"{name}.jsonl", cell):
-                data: dict[str, Any] = recipe(f"tiny_compositional_{name}") | {"seed": seed}
+                data = with_settings(recipe(f"tiny_compositional_{name}") | {"seed": seed}, settings(way, size))
                 plan = sizes if name == "sizes" else stages
                 topology, parts = plan(way, size, data["train"]["steps"])
-                data["adapter"] |= adapter(way, size)
                 folder = out / "runs" / f"{name}_{way}_{size}_s{seed}"
                 network, metrics = trained(data | {"topology": topology, "stages": parts}, folder, backbone)
                 append_json_line(out / f"{name}.jsonl", cell | measured(folder, network, metrics, backbone))

@@ -17,9 +17,8 @@ def study() -> ModuleType:
 
 
 def config(study: ModuleType, way: str, size: int) -> RunConfig:
-    data: dict[str, Any] = study.recipe("tiny_compositional_paths")
+    data: dict[str, Any] = study.with_settings(study.recipe("tiny_compositional_paths"), study.settings(way, size))
     topology, stages = study.stages(way, size, data["train"]["steps"])
-    data["adapter"] |= study.adapter(way, size)
     return RunConfig.make(data | {"topology": topology, "stages": stages})
 
 
