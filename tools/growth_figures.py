@@ -71,7 +71,7 @@ def split(run: Run) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
 def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    figure = Figure(figsize=(11, 5), layout="constrained")
     sizes = list(SHAPES)
     for axes, decoding in zip(figure.subplots(1, 2, sharey=True), ("greedy", "sampled"), strict=True):
         for way, colour in COLOURS.items():
@@ -91,7 +91,7 @@ def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
         axes.set_xticks(range(len(sizes)), [f"{s}\n{shape}" for s, shape in SHAPES.items()])
         finish(axes, xlabel="nodes, topology", title=f"{decoding}: final (filled), peak (hollow)")
     figure.axes[0].set_ylabel(f"test accuracy, {leaves} leaves")
-    figure.axes[0].legend(fontsize=8, loc="upper left")
+    legend_below(figure)
     figure.savefig(path, dpi=120)
     return path
 
@@ -118,8 +118,7 @@ def draw_curves(runs: list[Run], path: Path, shapes: dict[int, str] = SHAPES) ->
                 axes.plot(ends, smooth[ends - 1], "o", color=colour, ms=4)
         finish(axes, xlabel="step (dots: the next stage begins)", title=f"{size} nodes ({shapes[size]})")
     figure.axes[0].set_ylabel("sampled reward, mean of 5 steps")
-    shown = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown, loc="outside lower center", ncols=2, fontsize=8)
+    legend_below(figure)
     figure.savefig(path, dpi=120)
     return path
 
@@ -130,6 +129,12 @@ def draw_curves(runs: list[Run], path: Path, shapes: dict[int, str] = SHAPES) ->
 def of(runs: list[Run], way: str, size: int) -> list[Run]:
     """Runs of one cell, by seed."""
     return [r for r in runs if (r["way"], r["nodes"]) == (way, size)]
+
+
+def legend_below(figure: Any) -> None:
+    """One legend for all panels, where it hides nothing."""
+    shown = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=2, fontsize=8)
 
 
 def finish(axes: Any, **labels: str) -> None:
