@@ -79,6 +79,7 @@ TUNE = [  # (way, what differs from the recipe), 7 nodes
     ("easy", LONGER),
     ("scratchpad", {"learning_rate": 1e-3}),
     ("scratchpad", {"learning_rate": 5e-4}),
+    ("scratchpad", {"learning_rate": 5e-4, "steps": 320}),
     ("easy", {"learning_rate": 1e-3}),
     ("scratch", {"learning_rate": 2e-3}),
     ("scratch", MORE),
