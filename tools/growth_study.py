@@ -6,8 +6,8 @@ it goes on
 - keep: a trained network of three nodes grows by a layer, or by a node, new nodes beginning in each way, with
   recipes/tiny_compositional_growth.toml: validation accuracy before, on the way and at the end. A line of DIR/keep.jsonl
   for each run.
-- tune: is there a setting with which seven nodes learn from scratch? Other rates and rollouts a step, and twice the samples;
-  one seed that no other study has; validation alone. A line of DIR/tune.jsonl for each run.
+- tune: would other settings do for seven nodes, from scratch above all? Rates, rollouts a step, twice the samples; one seed
+  that no other study has; validation alone. A line of DIR/tune.jsonl for each run.
 - sizes: networks of 3 to 15 nodes on expressions of 4 leaves with recipes/tiny_compositional_sizes.toml, from scratch and
   grown by way of the smaller sizes, all with as many samples. A line of DIR/sizes.jsonl for each run.
 - paths: networks of 1 to 15 nodes on expressions of 8 leaves with recipes/tiny_compositional_paths.toml, all with as many
@@ -18,6 +18,7 @@ it goes on
   staged    the same as scratch, on the questions that grown networks get, promoted alike: what the questions alone do;
   scratchpad   one adapter with as many parameters, which writes to itself as often as the staged network's nodes
             write and reads all it wrote; the same questions and promotions: what cooperation does
+  scratchpad+easy   the same, on the questions of `longer`
   fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin;
   fade+copy   the same, but the last growth, which brings no new role, copies the old nodes.
   Everything else is equal: rate, batch, steps, anchor, balance. All were chosen by the training reward of grown runs of
@@ -80,6 +81,10 @@ TUNE = [  # (way, what differs from the recipe), 7 nodes
     ("scratchpad", {"learning_rate": 1e-3}),
     ("scratchpad", {"learning_rate": 5e-4}),
     ("scratchpad", {"learning_rate": 5e-4, "steps": 320}),
+    ("scratchpad+easy", {"learning_rate": 5e-4, "steps": 320}),
+    ("scratchpad+easy", {"learning_rate": 1e-3, "steps": 320}),
+    ("fade", LONGER),
+    ("staged", LONGER),
     ("easy", {"learning_rate": 1e-3}),
     ("scratch", {"learning_rate": 2e-3}),
     ("scratch", MORE),
@@ -108,7 +113,7 @@ def keep(out: Path, seeds: list[int], backbone: Backbone) -> None:
                 print(cell, before, checks, flush=True)
 
 
-# -- would other settings do from scratch? ------------------------------------------------------------------------
+# -- would other settings do? ------------------------------------------------------------------------
 
 
 def tune(out: Path, backbone: Backbone) -> None:
@@ -134,11 +139,11 @@ def tune(out: Path, backbone: Backbone) -> None:
 
 def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     """The topology that a run begins with, and its stages."""
-    final = "-".join("1" * (size - 1)) + "+skip" if way == "scratchpad" else SHAPES[size]
+    final = "-".join("1" * (size - 1)) + "+skip" if is_scratchpad(way) else SHAPES[size]
     two, three = {"easy": 1.0}, {"easy": 1.0, "live_parts": 3, "neutral": False}
     if way == "scratch":
         return final, []
-    if way in ("easy", "longer"):
+    if way in ("easy", "longer", "scratchpad+easy"):
         half = {"steps": round(0.3 * steps)}
         return final, [{"options": {"easy": 0.6}, **half}, {"options": three | {"easy": 0.6}, **half}, {}]
     grown = way in GROWING
@@ -156,9 +161,13 @@ def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
 
 def settings(way: str, size: int) -> dict[str, dict[str, Any]]:
     """What differs from the recipe, by section."""
-    if way == "scratchpad":  # one adapter with as many parameters as those of all nodes
+    if is_scratchpad(way):  # one adapter with as many parameters as those of all nodes
         return {"adapter": {"rank": RANK * size, "tied": True}}
     return {"train": LONGER} if way == "longer" else {}
+
+
+def is_scratchpad(way: str) -> bool:
+    return way.split("+")[0] == "scratchpad"
 
 
 def with_settings(data: dict[str, Any], sections: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def test_every_cell_is_a_run_that_ends_as_its_topology(study: ModuleType) -> Non
     for way, size in (cell for group in study.CELLS for cell in group):
         last = stages_of(config(study, way, size))[-1]
         assert len(last.topology.nodes) == size
-        if way != "scratchpad":
+        if not study.is_scratchpad(way):
             assert len(last.topology.layers) == len(Topology.parse(study.SHAPES[size]).layers)
         assert last.settings.options == {}, "the last stage asks whole questions"
 
@@ -57,3 +57,19 @@ def test_a_control_gets_the_questions_and_promotions_of_the_grown_network(study:
     assert {len(s.topology.nodes) for s in stages_of(control)} == {7}
     copies = 1 if control.adapter.tied else 7
     assert copies * control.adapter.rank == 7 * grown.adapter.rank, "as many parameters"
+
+
+def test_a_scratchpad_on_easy_questions_gets_those_of_the_network_from_scratch(study: ModuleType) -> None:
+    network, pad = config(study, "easy", 7), config(study, "scratchpad+easy", 7)
+    assert network.stages == pad.stages
+    assert str(network.topology) != str(pad.topology)
+    assert pad.adapter.tied
+    assert pad.adapter.rank == 7 * network.adapter.rank
+
+
+def test_every_trial_is_a_run(study: ModuleType) -> None:
+    for way, changed in study.TUNE:
+        data = study.with_settings(study.recipe("tiny_compositional_paths"), {"train": changed})
+        topology, stages = study.stages(way, 7, data["train"]["steps"])
+        run = RunConfig.make(data | {"topology": topology, "stages": stages})
+        assert len(stages_of(run)[-1].topology.nodes) == 7
