@@ -18,7 +18,7 @@ it goes on
   staged    the same as scratch, on the questions that grown networks get, promoted alike: what the questions alone do;
   scratchpad   one adapter with as many parameters, which writes to itself as often as the staged network's nodes
             write and reads all it wrote; the same questions and promotions: what cooperation does
-  scratchpad+easy   the same, on the questions of `longer`
+  scratchpad+easy   the same, on the questions of `easy`
   fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin;
   fade+copy   the same, but the last growth, which brings no new role, copies the old nodes.
   Everything else is equal: rate, batch, steps, anchor, balance. All were chosen by the training reward of grown runs of
@@ -113,19 +113,16 @@ def keep(out: Path, seeds: list[int], backbone: Backbone) -> None:
                 print(cell, before, checks, flush=True)
 
 
-# -- would other settings do? ------------------------------------------------------------------------
+# -- would other settings do? ------------------------------------------------------------------------------------
 
 
 def tune(out: Path, backbone: Backbone) -> None:
     for way, changed in TUNE:
         cell = {"way": way, "changed": changed}
         if not done(out / "tune.jsonl", cell):
-            data: dict[str, Any] = recipe("tiny_compositional_paths") | {"seed": TUNE_SEED}
-            data = with_settings(data, settings(way, 7) | {"train": changed})
-            topology, parts = stages(way, 7, data["train"]["steps"])
             name = "_".join([way, *(f"{k}_{v}" for k, v in changed.items())])
             folder = out / "runs" / f"tune_{name}"
-            _, metrics = trained(data | {"topology": topology, "stages": parts}, folder, backbone)
+            _, metrics = trained(run("paths", way, 7, TUNE_SEED, changed), folder, backbone)
             checks = [(m["step"], m["validation"]["accuracy"]) for m in metrics if "validation" in m]
             line = cell | {"seed": TUNE_SEED, "n": metrics[0]["validation"]["n"], "validation": checks}
             line |= {k: sum(m[k] for m in metrics[1:]) for k in ("rollouts", "generated_tokens")}
@@ -170,8 +167,14 @@ def is_scratchpad(way: str) -> bool:
     return way.split("+")[0] == "scratchpad"
 
 
-def with_settings(data: dict[str, Any], sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return data | {name: data[name] | changed for name, changed in sections.items()}
+def run(study: str, way: str, size: int, seed: int, changed: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The whole recipe of a run; `changed` instead of what its way changes in training."""
+    data: dict[str, Any] = recipe(f"tiny_compositional_{study}") | {"seed": seed}
+    sections = settings(way, size) | ({"train": changed} if changed else {})
+    data |= {section: data[section] | values for section, values in sections.items()}
+    plan = sizes if study == "sizes" else stages
+    topology, parts = plan(way, size, data["train"]["steps"])
+    return data | {"topology": topology, "stages": parts}
 
 
 def inits(way: str) -> tuple[str, str]:
@@ -195,11 +198,8 @@ def compare(name: str, groups: list[list[tuple[str, int]]], out: Path, seeds: li
         for way, size in group:
             cell = {"way": way, "nodes": size, "seed": seed}
             if not done(out / f"{name}.jsonl", cell):
-                data = with_settings(recipe(f"tiny_compositional_{name}") | {"seed": seed}, settings(way, size))
-                plan = sizes if name == "sizes" else stages
-                topology, parts = plan(way, size, data["train"]["steps"])
                 folder = out / "runs" / f"{name}_{way}_{size}_s{seed}"
-                network, metrics = trained(data | {"topology": topology, "stages": parts}, folder, backbone)
+                network, metrics = trained(run(name, way, size, seed), folder, backbone)
                 append_json_line(out / f"{name}.jsonl", cell | measured(folder, network, metrics, backbone))
                 shutil.rmtree(folder)
 

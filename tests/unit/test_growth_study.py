@@ -1,7 +1,6 @@
 """The study of growth: its networks, its stages, and that the published recipe is what it measured."""
 
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -17,9 +16,7 @@ def study() -> ModuleType:
 
 
 def config(study: ModuleType, way: str, size: int) -> RunConfig:
-    data: dict[str, Any] = study.with_settings(study.recipe("tiny_compositional_paths"), study.settings(way, size))
-    topology, stages = study.stages(way, size, data["train"]["steps"])
-    return RunConfig.make(data | {"topology": topology, "stages": stages})
+    return RunConfig.make(study.run("paths", way, size, 0))
 
 
 def test_the_published_recipe_is_the_study_s_grown_network_of_seven(study: ModuleType) -> None:
@@ -69,7 +66,7 @@ def test_a_scratchpad_on_easy_questions_gets_those_of_the_network_from_scratch(s
 
 def test_every_trial_is_a_run(study: ModuleType) -> None:
     for way, changed in study.TUNE:
-        data = study.with_settings(study.recipe("tiny_compositional_paths"), {"train": changed})
-        topology, stages = study.stages(way, 7, data["train"]["steps"])
-        run = RunConfig.make(data | {"topology": topology, "stages": stages})
-        assert len(stages_of(run)[-1].topology.nodes) == 7
+        trial = RunConfig.make(study.run("paths", way, 7, study.TUNE_SEED, changed))
+        assert len(stages_of(trial)[-1].topology.nodes) == 7
+        assert trial.train.model_dump(include=set(changed)) == changed
+        assert trial.adapter.tied == study.is_scratchpad(way)
