@@ -5,8 +5,18 @@ from typing import Any
 import pytest
 import torch
 
-from helpers import ARCHITECTURES, make_backbone, make_network, merged, plain_logits, plain_model, ragged_groups
+from helpers import (
+    ARCHITECTURES,
+    byte_tokenizer,
+    make_backbone,
+    make_network,
+    merged,
+    plain_logits,
+    plain_model,
+    ragged_groups,
+)
 from neuromas.errors import BackboneError
+from neuromas.network.backbone import Backbone
 from neuromas.network.generate import generate, replay
 from neuromas.network.packed import Group, PackedPass
 from neuromas.network.sampling import Decoding
@@ -93,6 +103,24 @@ def test_a_group_without_rows_or_with_unsorted_adapters_is_a_programming_error()
 def test_a_model_that_caps_its_attention_logits_is_refused() -> None:
     with pytest.raises(BackboneError, match="caps its attention logits"):
         make_backbone("gemma3", attn_logit_softcapping=50.0)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_a_model_that_does_more_is_refused_and_no_other_at_any_precision_of_products(precision: Any) -> None:
+    def louder(module: Any, args: Any, output: Any) -> Any:
+        output.logits = output.logits * 1.002
+        return output
+
+    more, before = plain_model(), torch.get_float32_matmul_precision()
+    more.register_forward_hook(louder)
+    torch.set_float32_matmul_precision(precision)
+    try:
+        make_backbone()
+        with pytest.raises(BackboneError, match=r"packed passes leave out: its logits differ by 0\.2%"):
+            Backbone("fake", more, byte_tokenizer(), "compact")
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_in_bfloat16_the_packed_pass_stays_within_rounding_of_the_plain_one() -> None:

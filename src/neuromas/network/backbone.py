@@ -43,7 +43,8 @@ class Backbone:
         self.name, self.model, self.tokenizer = name, model, tokenizer
         model.requires_grad_(False).eval()
         prefix, *rows = (tokenizer.encode(text, add_special_tokens=False) for text in (_PROBE[0], *_PROBE[1]))
-        expected = _plain_logits(model, prefix, rows)
+        with _exact_products():
+            expected = _plain_logits(model, prefix, rows)
         model.set_attn_implementation(packed.NAME)
         self.decoder: nn.Module = model.get_decoder()
         self.head: nn.Module = model.get_output_embeddings()
@@ -55,7 +56,8 @@ class Backbone:
         self.template = PromptTemplate(tokenizer, style, self.context_window)
         self.end_ids = _end_ids(model, tokenizer)
         self._router = Router()
-        self._check_against(expected, packed.Group(0, prefix, rows))
+        with _exact_products():
+            self._check_against(expected, packed.Group(0, prefix, rows))
 
     @classmethod
     def load(
@@ -237,6 +239,17 @@ def _fast_cpu_products() -> None:
     """
     if not torch.cpu._is_amx_tile_supported():  # pyright: ignore[reportPrivateUsage]
         torch.set_float32_matmul_precision("medium")
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Float32 products as exact as they come, whatever precision the process has chosen for its own."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def locate(name: str) -> str:
