@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neuromas.config import TrainConfig
 from neuromas.errors import DivergenceError
+from neuromas.network.arithmetic import flushed
 from neuromas.network.asks import Ask
 from neuromas.network.branching import Pass
 from neuromas.network.forward import Absent, Network, number_rollouts
@@ -111,7 +112,8 @@ def train_step(
                 raise DivergenceError(
                     f"step {step}: the loss is {loss.item()}; lower train.learning_rate or train.clip", traces
                 )
-            loss.backward()
+            with flushed():
+                loss.backward()
         clock.lap("backward")
 
         # 4. How far each node has drifted from the backbone: where no penalty needed it, on one question a step.

@@ -17,6 +17,7 @@ from neuromas.config import RunConfig
 from neuromas.errors import DivergenceError
 from neuromas.evaluate.baselines.chat import Baseline, Chat
 from neuromas.network.adapters import AdapterBank
+from neuromas.network.arithmetic import flushed
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits
 from neuromas.network.generate import replay
@@ -154,7 +155,8 @@ def backward(loss: Tensor, step: int) -> float:
     """Gradients of a loss, and its value. Raises `DivergenceError` when it is not finite."""
     if not torch.isfinite(loss):
         raise DivergenceError(f"step {step}: the loss is {loss.item()}; lower train.learning_rate or train.clip")
-    loss.backward()
+    with flushed():
+        loss.backward()
     return loss.item()
 
 
