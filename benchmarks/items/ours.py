@@ -14,6 +14,7 @@ from benchmarks.items import measure
 from benchmarks.work import Work
 from benchmarks.workloads import Spec, network, questions, spec_of
 from neuromas.config import TrainConfig
+from neuromas.network.arithmetic import flushed
 from neuromas.network.forward import Network
 from neuromas.network.generate import Completion, replay
 from neuromas.network.packed import Group
@@ -57,7 +58,8 @@ class Layer:
             groups = [self.groups[g] for g in picked]
             logprobs, _ = replay(net.backbone, net.adapters, groups, ids, net.decoding.temperature)
             spread = measure.advantages(len(ids)).repeat_interleave(self.tokens)
-            policy_gradient_loss(logprobs, spread, self.work.questions * G).backward()
+            with flushed():
+                policy_gradient_loss(logprobs, spread, self.work.questions * G).backward()
         scale_N = (1 / net.adapters.gradient_norms().clamp(min=1e-12)).clamp(max=1.0)
         for stack in net.adapters.stacks():
             assert stack.grad is not None

@@ -5,13 +5,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks import floor, launch, report
 from benchmarks.accuracy import summary
+from benchmarks.subnormal import steps
 from benchmarks.sweep import memory
 from benchmarks.work import NodeWork, Work
 from benchmarks.workloads import SPECS, write
+
+from neuromas.config import RunConfig
+from neuromas.network.packed import PackedPass
 
 
 def a_work() -> Work:
@@ -111,3 +116,20 @@ def test_help_of_every_command_names_its_options() -> None:
             [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True, cwd=launch.ROOT
         )
         assert "--threads" in done.stdout
+
+
+def test_both_kinds_of_a_step_are_timed_and_only_one_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    flushing: list[bool] = []
+    attend = PackedPass.attend
+
+    def spy(*args: Any) -> Any:
+        flushing.append(sys.float_info.min / 2 == 0.0)
+        return attend(*args)
+
+    monkeypatch.setattr(PackedPass, "attend", spy)
+    tiny = {"name": "compositional", "options": {"depth": 2, "train_size": 16}}
+    config = RunConfig.model_validate({"task": tiny, "train": {"questions": 1, "rollouts": 2}})
+    (pair,) = steps(config, "2", warm=1, pairs=1)
+    assert min(pair.values()) > 0
+    first = flushing.index(False)
+    assert all(flushing[:first]) and not any(flushing[first:])
