@@ -74,7 +74,7 @@ def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
-    sizes = list(SHAPES)
+    sizes = [s for s in SHAPES if any(r["nodes"] == s for r in runs)]
     for axes, decoding in zip(figure.subplots(1, 2, sharey=True), ("greedy", "sampled"), strict=True):
         for way, colour in COLOURS.items():
             there = [s for s in sizes if of(runs, way, s)]
@@ -90,7 +90,7 @@ def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
             axes.plot(x, peak, "^:", color=colour, lw=1, ms=5, mfc="none")
             axes.fill_between(x, [min(y) for y in final], [max(y) for y in final], color=colour, alpha=0.12)
         axes.axhline(runs[0]["floors"]["best_constant"], color="0.5", ls="--", lw=1, label="best constant")
-        axes.set_xticks(range(len(sizes)), [f"{s}\n{shape}" for s, shape in SHAPES.items()])
+        axes.set_xticks(range(len(sizes)), [f"{s}\n{SHAPES[s]}" for s in sizes])
         finish(axes, xlabel="nodes, topology", title=f"{decoding}: final (filled), peak (hollow)")
     figure.axes[0].set_ylabel(f"test accuracy, {leaves} leaves")
     legend_below(figure)
