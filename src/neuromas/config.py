@@ -92,7 +92,7 @@ class TrainConfig(Section):
     entropy: float = Field(default=0.0, ge=0)  # weight of the per-token entropy bonus
     node_dropout: float = Field(default=0.0, ge=0, lt=1)  # chance that a hidden node is absent from a rollout
     balanced: bool = False  # every step asks equally many questions of each answer
-    micro_tokens: int = Field(default=8192, ge=1)  # tokens of one forward/backward of the update, about: bounds memory
+    micro_tokens: int = Field(default=4096, ge=1)  # tokens of one forward/backward of the update, about: bounds memory
     gradient_checkpointing: bool = False  # less memory in the update for about a third more of its time
     validate_every: int = Field(default=10, ge=1)
     validation_questions: int = Field(default=128, ge=1)
