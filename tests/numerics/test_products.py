@@ -40,7 +40,8 @@ def test_products_are_as_exact_as_plain_ones(dtype: torch.dtype, bias: bool, row
         mine = layer(x)
     exact = nn.functional.linear(x.double(), layer.weight.double(), None if layer.bias is None else layer.bias.double())
     assert mine.dtype == dtype and mine.shape == plain.shape
-    assert (mine.double() - exact).norm() <= 3 * (plain.double() - exact).norm() + 1e-9
+    rounding = 2 * torch.finfo(torch.float32).eps * exact.norm()  # of one row, plain products are at times more exact
+    assert (mine.double() - exact).norm() <= max(1.5 * (plain.double() - exact).norm(), rounding)
 
 
 @ONEDNN

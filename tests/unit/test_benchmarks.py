@@ -16,6 +16,7 @@ from benchmarks.work import NodeWork, Work
 from benchmarks.workloads import SPECS, write
 
 from neuromas.config import RunConfig
+from neuromas.network.arithmetic import flushing
 from neuromas.network.packed import PackedPass
 
 
@@ -119,11 +120,11 @@ def test_help_of_every_command_names_its_options() -> None:
 
 
 def test_both_kinds_of_a_step_are_timed_and_only_one_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
-    flushing: list[bool] = []
+    flushes: list[bool] = []
     attend = PackedPass.attend
 
     def spy(*args: Any) -> Any:
-        flushing.append(sys.float_info.min / 2 == 0.0)
+        flushes.append(flushing())
         return attend(*args)
 
     monkeypatch.setattr(PackedPass, "attend", spy)
@@ -131,5 +132,5 @@ def test_both_kinds_of_a_step_are_timed_and_only_one_flushes(monkeypatch: pytest
     config = RunConfig.model_validate({"task": tiny, "train": {"questions": 1, "rollouts": 2}})
     (pair,) = steps(config, "2", warm=1, pairs=1)
     assert min(pair.values()) > 0
-    first = flushing.index(False)
-    assert all(flushing[:first]) and not any(flushing[first:])
+    first = flushes.index(False)
+    assert all(flushes[:first]) and not any(flushes[first:])

@@ -7,6 +7,11 @@ from contextlib import contextmanager
 import torch
 
 
+def flushing() -> bool:
+    """Whether this thread takes numbers below the smallest normal one for zero."""
+    return sys.float_info.min / 2 == 0.0
+
+
 @contextmanager
 def flushed() -> Iterator[None]:
     """Numbers below the smallest normal one count as zero here, in this thread and in those that it starts.
@@ -15,7 +20,7 @@ def flushed() -> Iterator[None]:
     such subnormal numbers some fifty times as slowly as others, and they change nothing. The state of the thread is put
     back, because NumPy warns where it finds it changed. Without effect on accelerators, and on CPUs that cannot flush.
     """
-    already = sys.float_info.min / 2 == 0.0
+    already = flushing()
     torch.set_flush_denormal(True)
     try:
         yield
@@ -24,8 +29,9 @@ def flushed() -> Iterator[None]:
 
 
 def start_threads() -> None:
-    """Let torch start its pool of threads now: they keep the state of the thread that starts them (`flushed`)."""
-    torch.zeros(torch.get_num_threads() << 15).add_(1)
+    """Let torch start its pool of threads now, and flush: they keep the state of the thread that starts them."""
+    with flushed():
+        torch.zeros(torch.get_num_threads() << 15).add_(1)
 
 
 def fast_products() -> None:

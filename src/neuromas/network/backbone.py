@@ -88,8 +88,7 @@ class Backbone:
         where = pick_device(device)
         if where.type == "cpu":
             fast_products()
-            with flushed():
-                start_threads()
+            start_threads()
         kind = _pick_dtype(dtype, where)
         source = locate(name)
         bars = logging.is_progress_bar_enabled()
