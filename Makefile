@@ -1,5 +1,5 @@
 # make demo       train a network on the embedded backbone and show it (about five minutes after installing)
-# make test       the tests (under five minutes)
+# make test       the tests (about six minutes on two cores)
 # make test-slow  those that take minutes or need a large model
 # make check      lint, format, types: what pre-commit runs
 # make docs       the documentation as a site, in build/site
