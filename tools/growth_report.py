@@ -35,6 +35,14 @@ TRIED = {  # what was run before, with the settings it had: title, what differed
         "As with recipes/tiny_compositional_paths.toml, but 4-2 grew to 8-4-2: both layers twice as wide, and a third.",
         SHAPES | {15: "8-4-2"},
     ),
+    "paths_wider": (
+        "With readers of all messages as the last growth: expressions of 8 leaves",
+        (
+            "As with recipes/tiny_compositional_paths.toml, but 4-2 grew to 24-6, whose second layer reads 24 messages where it "
+            "had read 4, instead of five groups of 4-2 side by side."
+        ),
+        SHAPES | {31: "24-6"},
+    ),
     "sizes_deeper": (
         "With a new last layer as the last growth: expressions of 4 leaves",
         "As with recipes/tiny_compositional_sizes.toml, but from 4-2 to 8-4-2, whose new nodes faded in.",

@@ -49,12 +49,12 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 INITS = ("fade", "copy", "zero", "noise")
 GROWING = (*INITS, "fade+copy")
 TARGETS = ("2-2", "3")
-SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-6", 31: "24-6"}
+SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-6", 31: "20-10/5"}
 GROWN = {  # on 8 leaves, by stage: as many nodes more as there are parts more that count
     5: ("2", "2-1", "2-2", "2-2", "2-2"),
     7: ("2", "2-1", "3-2", "4-2", "4-2"),
     15: ("2", "2-1", "3-2", "4-2", "8-6"),
-    31: ("2", "2-1", "3-2", "4-2", "24-6"),
+    31: ("2", "2-1", "3-2", "4-2", "20-10/5"),
 }
 RANK = AdapterConfig().rank  # of a node
 TEST = 256  # test questions for each of best and last, greedy and sampled

@@ -135,6 +135,7 @@ def test_new_nodes_copy_the_old_ones_of_their_layer_in_turn_else_of_the_nearest_
     copied = lambda growth: [sibling(growth, n) for n in growth.nodes]
     assert copied(to("2-1", "3-3-2")) == ["1.1", "2.1", "2.1", "2.1", "2.1"]
     assert copied(to("4-2", "8-5")) == ["1.1", "1.2", "1.3", "1.4", "2.1", "2.2", "2.1"]
+    assert copied(to("4-2", "8-4/2")) == ["1.1", "1.2", "1.3", "1.4", "2.1", "2.2"], "a group copies the first"
     assert copied(to("2", "2-3")) == ["1.1", "1.2", "1.1"]
     assert copied(to("2", "1-2")) == ["1.1"]
     assert copied(to("1", "1-2")) == ["1.1", "1.1"]

@@ -82,6 +82,7 @@ def test_an_operator_refuses_what_cannot_be(grow, named: str) -> None:
     [
         ("1-1", "2-2-2", ["widen layer 1 by 1", "widen layer 2 by 1", "insert layer 3 of 2"]),
         ("NeuroMAS-3", "NeuroMAS-5", ["widen layer 1 by 1", "widen layer 2 by 1"]),
+        ("4-2", "8-4/2", ["widen layer 1 by 4", "widen layer 2 by 2"]),
         ("NeuroMAS-5", "NeuroMAS-7", ["insert layer 3 of 2"]),
         ("single", "8-4-2", ["insert layer 1 of 8", "insert layer 2 of 4", "insert layer 3 of 2"]),
         ("1-1", "1-1+skip", ["connect 1.1 to out"]),

@@ -28,8 +28,11 @@ def graphs(draw: st.DrawFn) -> Topology:
 
 
 layered_names = st.builds(
-    lambda widths, suffix: ("-".join(map(str, widths)) or "single") + suffix,
+    lambda widths, groups, suffix: (
+        ("-".join(str(width * groups) for width in widths) or "single") + (f"/{groups}" if widths else "") + suffix
+    ),
     st.lists(st.integers(1, 4), max_size=4),
+    st.integers(1, 3),
     st.sampled_from(["", "@first", "+skip", "@first+skip"]),
 )
 
@@ -51,6 +54,7 @@ layered_names = st.builds(
         ({"hidden": [2, 2]}, [["1.1", "1.2"], ["2.1", "2.2"], ["out"]]),
         ("NeuroMAS-7", [["1.1", "1.2"], ["2.1", "2.2"], ["3.1", "3.2"], ["out"]]),
         ("3-1", [["1.1", "1.2", "1.3"], ["2.1"], ["out"]]),
+        ("2/1", [["1.1", "1.2"], ["out"]]),
     ],
 )
 def test_layered_specs_give_these_layers(spec: Any, layers: list[list[str]]) -> None:
@@ -67,6 +71,24 @@ def test_only_adjacent_layers_connect_by_default() -> None:
     assert topology.parents("out") == ("2.1", "2.2")
     assert topology.children("1.2") == ("2.1", "2.2")
     assert topology.children("out") == ()
+
+
+@pytest.mark.parametrize("spec", ["4-2/2", {"hidden": [4, 2], "groups": 2}])
+def test_nodes_of_a_group_read_that_group_alone_and_the_output_reads_all(spec: Any) -> None:
+    topology = Topology.parse(spec)
+    read = {node: list(topology.parents(node)) for node in topology.nodes if topology.parents(node)}
+    assert read == {"2.1": ["1.1", "1.2"], "2.2": ["1.3", "1.4"], "out": ["2.1", "2.2"]}
+    assert topology.name == "4-2/2"
+    assert topology.hidden_widths is None
+    assert topology.question == topology.nodes
+
+
+def test_groups_may_skip_layers_and_hide_the_question() -> None:
+    topology = Topology.parse("2-2-2/2@first+skip")
+    assert topology.parents("3.2") == ("1.2", "2.2")
+    assert topology.parents("out") == topology.nodes[:-1]
+    assert topology.question == ("1.1", "1.2")
+    assert topology.name == "2-2-2/2@first+skip"
 
 
 def test_skip_lets_every_node_read_all_layers_before() -> None:
@@ -122,6 +144,7 @@ def test_position_says_where_a_node_stands() -> None:
 @given(layered_names)
 def test_names_of_layered_networks_parse_back(spec: str) -> None:
     topology = Topology.parse(spec)
+    assert not topology.name.startswith("dag")
     assert Topology.parse(topology.name) == topology
 
 
@@ -163,6 +186,12 @@ def test_structure_is_consistent_for_any_graph(topology: Topology) -> None:
         ("2-2@nobody", "'nobody'", "'1.1'"),
         ("2-2@", "'@'", "@first"),
         ("2-2+jump", "+jump", "+skip"),
+        ("6-4/4", "4 groups", "divides each"),
+        ("4-2/0", "0 groups", "divides each"),
+        ("single/2", "2 groups", "divides each"),
+        ("2-2/", "2-2/", "NeuroMAS-5"),
+        ("2-2/two", "2-2/two", "NeuroMAS-5"),
+        ({"hidden": [2], "groups": "2"}, "'2'", "whole number"),
         ("1-1@out", "'1.1' has no input", "add '1.1' to `question`"),
         ("9999", "10000 nodes", "fewer"),
         ("5000-4000", "20004000 edges", "narrower"),

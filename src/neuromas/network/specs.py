@@ -7,7 +7,9 @@ Layered networks, widths of the hidden layers with the output node implied:
     "single"         the output node alone (also "" and [])
     "2-2@first"      only the first layer reads the question; "2-2@1.1,1.2,out" names the nodes that do
     "1-1+skip"       every node reads all layers before its own
-    {"hidden": [2, 2], "question": "first", "skip": true}
+    "8-4/2"          two groups side by side, each of layers 4-2 whose nodes read those of their group alone; the output
+                     reads both (the groups of a grouped convolution)
+    {"hidden": [2, 2], "question": "first", "skip": true, "groups": 2}
 
 Any other graph, as a mapping or a file:
 
@@ -41,8 +43,13 @@ def read(spec: str | Sequence[int] | Mapping[str, Any] | Path) -> Topology:
     return layered(spec)
 
 
-def layered(widths: Sequence[int], question: str | Sequence[str] = "all", skip: bool = False) -> Topology:
-    """Dense layers of these widths and the output node; ids are "layer.index" and "out"."""
+def layered(
+    widths: Sequence[int], question: str | Sequence[str] = "all", skip: bool = False, groups: int = 1
+) -> Topology:
+    """Dense layers of these widths and the output node; ids are "layer.index" and "out".
+
+    groups: as many equal parts of every layer, between which no messages pass; the output reads all of them.
+    """
     for width in widths:
         if isinstance(width, bool) or not isinstance(width, int):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TopologyError(f"layer width {width!r} is not a whole number; {_FORMS}")
@@ -50,16 +57,23 @@ def layered(widths: Sequence[int], question: str | Sequence[str] = "all", skip: 
             raise TopologyError(
                 f"layer width {width} in {list(widths)}: a layer needs at least one node; leave the layer out instead"
             )
+    if groups < 1 or any(width % groups for width in widths) or (groups > 1 and not widths):
+        raise TopologyError(
+            f"{groups} groups do not divide hidden layers of widths {list(widths)}; choose a number that divides each"
+        )
     sizes = [*widths, 1]
     reads = [sum(sizes[:k]) if skip else sizes[k - 1] if k else 0 for k in range(len(sizes))]
-    check_size(sum(sizes), sum(size * n for size, n in zip(sizes, reads, strict=True)))
+    shares = [size * n // groups for size, n in zip(widths, reads, strict=False)]
+    check_size(sum(sizes), sum(shares) + reads[-1])
     upstream: dict[str, list[str]] = {}
-    before: list[str] = []
+    before: list[list[str]] = [[] for _ in range(groups)]  # of each group
     for layer, width in enumerate(widths, start=1):
-        row = [f"{layer}.{index}" for index in range(1, width + 1)]
-        upstream |= dict.fromkeys(row, before)
-        before = before + row if skip else row
-    return Topology.build({**upstream, OUTPUT: before}, OUTPUT, question)
+        size = width // groups
+        for group in range(groups):
+            part = [f"{layer}.{index}" for index in range(1 + group * size, 1 + (group + 1) * size)]
+            upstream |= dict.fromkeys(part, before[group])
+            before[group] = before[group] + part if skip else part
+    return Topology.build({**upstream, OUTPUT: [node for part in before for node in part]}, OUTPUT, question)
 
 
 def _from_text(text: str) -> Topology:
@@ -78,7 +92,10 @@ def _from_text(text: str) -> Topology:
             question = [i.strip() for i in suffix[1:].split(",")]
         else:
             raise TopologyError(f'suffix {suffix!r} of topology {text!r} is unknown; use "@first", "@<ids>" or "+skip"')
-    return layered(_widths(parts[1].strip(), text), question, skip)
+    base, slash, groups = parts[1].strip().partition("/")
+    if slash and not re.fullmatch(r"\d{1,9}", groups):
+        raise TopologyError(f"topology {text[:80]!r} is not understood; {_FORMS}")
+    return layered(_widths(base, text), question, skip, int(groups or 1))
 
 
 def _widths(base: str, text: str) -> list[int]:
@@ -129,7 +146,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _from_mapping(record: Mapping[str, Any]) -> Topology:
-    known = {"nodes", "output", "question"} if "nodes" in record else {"hidden", "question", "skip"}
+    known = {"nodes", "output", "question"} if "nodes" in record else {"hidden", "question", "skip", "groups"}
     if extra := sorted(map(str, set(record) - known)):
         raise TopologyError(f"topology key {extra[0]!r} is unknown here; the keys are {', '.join(sorted(known))}")
     question = record.get("question", "all")
@@ -141,7 +158,10 @@ def _from_mapping(record: Mapping[str, Any]) -> Topology:
         hidden = record["hidden"]
         if not isinstance(hidden, list | tuple):
             raise TopologyError(f'"hidden" is {hidden!r}; it needs a list of widths, such as [2, 2]')
-        return layered(cast("Sequence[int]", hidden), question, bool(record.get("skip", False)))
+        groups = record.get("groups", 1)
+        if isinstance(groups, bool) or not isinstance(groups, int):
+            raise TopologyError(f'"groups" is {groups!r}; it needs a whole number, such as 2')
+        return layered(cast("Sequence[int]", hidden), question, bool(record.get("skip", False)), groups)
     output = record.get("output")
     if output is not None and not isinstance(output, str):
         raise TopologyError(f'"output" is {output!r}; it needs the id of one node, in quotes')

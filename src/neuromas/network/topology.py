@@ -165,22 +165,25 @@ class Topology:
     @cached_property
     def hidden_widths(self) -> list[int] | None:
         """Widths of the hidden layers where each node reads exactly the layer before it; None for any other graph."""
-        return [len(row) for row in self.layers[:-1]] if self._is_dense(skip=False) else None
+        return [len(row) for row in self.layers[:-1]] if self._is_layered() else None
 
     @cached_property
     def name(self) -> str:
-        """Short canonical name: "2-2", "2-2@first", "1-1+skip", "single"; "dag-<nodes>-<digest>" for other graphs.
+        """Short canonical name: "2-2", "4-2/2", "2-2@first", "1-1+skip", "single"; "dag-<nodes>-<digest>" for others.
 
         Names of the first kinds parse back to an equal topology as long as the ids are the usual ones.
         """
-        dense, skip = self._is_dense(skip=False), self._is_dense(skip=True)
-        if not (dense or skip):
+        widths = [len(row) for row in self.layers[:-1]]
+        forms = [(skip, groups) for groups in range(1, 1 + min(widths, default=1)) for skip in (False, True)]
+        form = next((form for form in forms if self._is_layered(*form)), None)
+        if form is None:
             digest = hashlib.sha256(repr((self.nodes, self.upstream, self.output, self.question)).encode())
             return f"dag-{len(self.nodes)}-{digest.hexdigest()[:6]}"
-        text = "-".join(str(len(row)) for row in self.layers[:-1]) or "single"
+        skip, groups = form
+        text = ("-".join(map(str, widths)) or "single") + (f"/{groups}" if groups > 1 else "")
         if self.question != self.nodes:
             text += "@first" if self.question == self.layers[0] else f"@{','.join(self.question)}"
-        return text if dense else text + "+skip"
+        return text + "+skip" if skip else text
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able record; `from_dict` gives back an equal topology."""
@@ -222,14 +225,17 @@ class Topology:
             for index, node in enumerate(row, start=1)
         }  # fmt: skip
 
-    def _is_dense(self, skip: bool) -> bool:
-        """Whether every node reads exactly the layer before it (with `skip`: all layers before it)."""
-        before: tuple[str, ...] = ()
-        for row in self.layers:
-            if any(self._parents[n] != before for n in row):
+    def _is_layered(self, skip: bool = False, groups: int = 1) -> bool:
+        """Whether every hidden node reads exactly its group's part of the layer before it (with `skip`: of all layers
+        before it), and the output all groups'."""
+        before: list[tuple[str, ...]] = [()] * groups
+        for row in self.layers[:-1]:
+            size, rest = divmod(len(row), groups)
+            parts = [row[g * size : (g + 1) * size] for g in range(groups)]
+            if rest or any(self._parents[n] != up for part, up in zip(parts, before, strict=True) for n in part):
                 return False
-            before = before + row if skip else row
-        return True
+            before = [up + part if skip else part for up, part in zip(before, parts, strict=True)]
+        return set(self._parents[self.output]) == {node for part in before for node in part}
 
     def _known_edge(self, edge: tuple[str, str]) -> tuple[str, str]:
         sender, reader = edge
