@@ -70,6 +70,16 @@ def all_silenced(checks: int, **figures: float) -> list[dict[str, Any]]:
     return lines
 
 
+def grown(
+    reward: float, steps: int = 20, before: tuple[str, ...] = ("1.1", "out"), first: float = 0.25
+) -> list[dict[str, Any]]:
+    """A run whose last `steps` steps are a stage with three nodes: the reward is `first`, and in the end `reward`."""
+    lines = last(last(run(), steps, stage=1, reward=first), 10, reward=reward)
+    for line in lines[1:-steps]:
+        line["nodes"] = {node: line["nodes"][node] for node in before}
+    return lines
+
+
 # the row of docs/metrics.md -> (lines that show the sign, what its warning says, lines that just do not show it)
 SIGNS: dict[str, tuple[Any, tuple[str, ...], list[Any]]] = {
     "equal rewards": (
@@ -100,6 +110,17 @@ SIGNS: dict[str, tuple[Any, tuple[str, ...], list[Any]]] = {
             with_entropy(0.01, since=1),  # it never had more
             with_entropy(0.01, since=-9),
             with_entropy(0.001)[:1] + with_entropy(0.001)[-19:],
+        ],
+    ),
+    "lost by growing": (
+        grown(0.29),
+        ("from 2 to 3 nodes after step 20", "was 0.60 and is 0.29", "grow by less", "groups side by side"),
+        [
+            grown(0.31, first=0.31),
+            grown(0.29, first=0.24),  # on its way
+            grown(0.29, steps=19),
+            grown(0.29, before=("1.1", "1.2", "out")),
+            last(run(), 10, reward=0.1),
         ],
     ),
     "messages ignored": (

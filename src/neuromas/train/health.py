@@ -15,7 +15,7 @@ def collapse_warnings(metrics: Lines) -> list[str]:
     steps = [m for m in metrics if "equal_reward_groups" in m]
     if not steps:
         return []
-    found = [*_answers(steps[-_WINDOW:]), *_entropies(steps)]
+    found = [*_answers(steps[-_WINDOW:]), *_entropies(steps), *_growth(steps)]
     return found + _silences([m["validation"]["silenced"] for m in steps if m.get("validation", {}).get("silenced")])
 
 
@@ -63,6 +63,25 @@ def _entropies(steps: Lines) -> list[str]:
         for node, (before, now) in fell.items()
         if now < before / 20
     ]
+
+
+def _growth(steps: Lines) -> list[str]:
+    """Two windows or more after it has grown, a network is not half as good as its parent was, nor on its way there."""
+    stage = lambda m: m.get("stage", 0)
+    since = [m for m in steps if stage(m) == stage(steps[-1])]
+    before = [m for m in steps if stage(m) < stage(steps[-1])][-_WINDOW // 2 :]
+    sizes = [len(lines[-1].get("nodes", {})) for lines in (before, since) if lines]
+    if len(sizes) < 2 or sizes[0] >= sizes[1] or len(since) < 2 * _WINDOW:
+        return []
+    was, first, now = (_mean(lines, "reward") for lines in (before, since[:_WINDOW], since[-_WINDOW:]))
+    if now >= was / 2 or now > 1.2 * first:
+        return []
+    lost = (
+        f"growing from {sizes[0]} to {sizes[1]} nodes after step {before[-1]['step']} has cost what was learned: the "
+        f"mean reward was {was:.2f} and is {now:.2f}. Unless the questions of this stage are that much harder, readers "
+        'meet more messages than they learned to read: grow by less at once, or by groups side by side ("8-4/2")'
+    )
+    return [lost]
 
 
 def _silences(checks: Lines) -> list[str]:
