@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import t
 
 from growth_figures import ABOUT, Run, draw_curves, draw_kept, draw_paths, of, split
-from growth_study import CELLS, INITS, SHAPES, SIZES, TARGETS
+from growth_study import CELLS, INITS, READERS, SHAPES, SIZES, TARGETS
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
 from neuromas.files import read_json_lines, write_text
 
@@ -54,7 +54,9 @@ TRIED = {  # what was run before, with the settings it had: title, what differed
 def main(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     blocks: list[Block] = [Heading("Growth on the embedded backbone", 1)]
-    parts = {"paths": grown, "tune": tuned, "sizes": grown, "keep": kept} | dict.fromkeys(TRIED, tried)
+    parts = {"paths": grown, "readers": readers, "tune": tuned, "sizes": grown, "keep": kept} | dict.fromkeys(
+        TRIED, tried
+    )
     for name, content in parts.items():
         runs: list[Run] = sorted(read_json_lines(folder / f"{name}.jsonl"), key=lambda r: r["seed"])
         if runs:
@@ -98,6 +100,29 @@ def kept_table(runs: list[Run]) -> Table:
     head = ["growth", "new nodes", "seeds", "parent %", "lowest %", "end %"]
     head += ["end − parent, points [95 %]", "sampled reward %"]
     return Table(head, rows, words=frozenset({0, 1}))
+
+
+# -- how many messages does a reader bear? -----------------------------------------------------------------------
+
+
+def readers(_: str, runs: list[Run], __: Path) -> list[Block]:
+    rows: list[list[str]] = []
+    for target in READERS:
+        if mine := [r for r in runs if r["target"] == target]:
+            size, read, output = (str(mine[0][k]) for k in ("nodes", "node_reads", "output_reads"))
+            figures = [each([r[k] for r in mine]) for k in ("greedy", "sampled")]
+            rows.append([target, size, read, output, str(len(mine)), *figures])
+    head = ["topology", "nodes", "messages that a node reads", "that the output reads"]
+    head += ["seeds", "greedy %", "sampled %"]
+    return [
+        Heading("How many more messages does a trained reader bear?"),
+        Text(
+            "Seven nodes (4-2), grown and trained as above, grow by copies and are measured as they are, without further "
+            f"training, on {runs[0]['n']} validation questions. In groups (8-4/2) a copied node reads copies of what the "
+            "one that it copies reads, and the output alone meets more messages."
+        ),
+        Table(head, rows, words=frozenset({0})),
+    ]
 
 
 # -- from scratch against grown ----------------------------------------------------------------------------------

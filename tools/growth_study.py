@@ -1,7 +1,7 @@
-"""Does growth keep what was learned, and does it reach what training from scratch does not? Four studies on `tiny`.
+"""Does growth keep what was learned, and does it reach what training from scratch does not? Five studies on `tiny`.
 
-usage: python tools/growth_study.py DIR [keep] [tune] [sizes] [paths] [--seeds 0 1 ...]   all by default; started again,
-it goes on
+usage: python tools/growth_study.py DIR [keep] [tune] [sizes] [paths] [readers] [--seeds 0 1 ...]   all by default;
+started again, it goes on
 
 - keep: a trained network of three nodes grows by a layer, or by a node, new nodes beginning in each way, with
   recipes/tiny_compositional_growth.toml: validation accuracy before, on the way and at the end. A line of DIR/keep.jsonl
@@ -25,6 +25,9 @@ it goes on
   7 nodes before these runs: rate and length of stages of zero, seed 0; the anchor of fade, seed 1; balance, and what
   easy instances join, of fade, seed 0. For scratch, other settings were tried afterwards: `tune`.
 
+- readers: a grown network of 7 nodes (`fade` of `paths`) grows by copies and is measured on validation without further
+  training: how many more messages does a trained reader bear? A line of DIR/readers.jsonl for each topology and seed.
+
 Cells are done in order of what they tell, so that a study cut short says something.
 `tools/growth_report.py DIR` makes tables and figures of these lines alone.
 """
@@ -43,7 +46,10 @@ from neuromas.evaluate.run import evaluate
 from neuromas.files import append_json_line, read_json_lines
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Network
+from neuromas.network.topology import Topology
+from neuromas.train.growth import between
 from neuromas.train.loop import load_run, train
+from neuromas.train.transplant import transplant
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 INITS = ("fade", "copy", "zero", "noise")
@@ -94,6 +100,8 @@ TUNE = [  # (way, what differs from the recipe), 7 nodes
 ]
 TUNE_SEED = 5
 SIZES = [[("scratch", 3), *((w, n) for n in (5, 7) for w in ("fade", "scratch")), ("fade+copy", 15), ("scratch", 15)]]
+
+READERS = ("4-2", "4-4", "4-6", "4-10", "4-18", "8-2", "12-2", "16-2", "8-6", "8-4/2", "24-6", "20-10/5")
 
 
 # -- does growth keep what was learned? ------------------------------------------------------------------------
@@ -224,7 +232,31 @@ def measured(run: Path, network: Network, metrics: list[dict[str, Any]], backbon
     return line
 
 
-# -- both ----------------------------------------------------------------------------------------------------------
+# -- how many messages does a reader bear? ---------------------------------------------------------------------------
+
+
+def readers(out: Path, seeds: list[int], backbone: Backbone) -> None:
+    for seed in seeds:
+        todo = [t for t in READERS if not done(out / "readers.jsonl", {"target": t, "seed": seed})]
+        folder = out / "runs" / f"readers_s{seed}"
+        if todo:
+            trained(run("paths", "fade", 7, seed), folder, backbone)
+        for target in todo:
+            parent, task, _ = load_run(folder, "last", backbone)
+            assert isinstance(parent, Network)
+            growth = between(parent.topology, Topology.parse(target))
+            network, read = transplant(parent, growth, "copy", seed), growth.topology.parents
+            hidden = max(len(read(node)) for node in growth.topology.nodes[:-1])
+            line = {"target": target, "seed": seed, "nodes": len(growth.topology.nodes), "n": 128}
+            line |= {"node_reads": hidden, "output_reads": len(read(growth.topology.output))}
+            for greedy in (True, False):
+                found = evaluate(network, task, "validation", 128, greedy=greedy, seed=1).result
+                line["greedy" if greedy else "sampled"] = found["accuracy"]
+            append_json_line(out / "readers.jsonl", line)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# -- all ----------------------------------------------------------------------------------------------------------
 
 
 def recipe(name: str) -> dict[str, Any]:
@@ -247,7 +279,7 @@ def main() -> None:
     parser.add_argument("studies", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     args = parser.parse_args()
-    names = ("keep", "tune", "sizes", "paths")
+    names = ("keep", "tune", "sizes", "paths", "readers")
     if unknown := set(args.studies) - set(names):
         parser.error(f"there is no study {', '.join(sorted(unknown))}; choose of {', '.join(names)}")
     torch.set_num_threads(1)
@@ -258,6 +290,8 @@ def main() -> None:
             keep(args.out, args.seeds, backbone)
         elif name == "tune":
             tune(args.out, backbone)
+        elif name == "readers":
+            readers(args.out, args.seeds, backbone)
         else:
             compare(name, SIZES if name == "sizes" else CELLS, args.out, args.seeds, backbone)
 

@@ -70,3 +70,11 @@ def test_every_trial_is_a_run(study: ModuleType) -> None:
         assert len(stages_of(trial)[-1].topology.nodes) == 7
         assert trial.train.model_dump(include=set(changed)) == changed
         assert trial.adapter.tied == study.is_scratchpad(way)
+
+
+def test_every_reader_s_topology_grows_out_of_the_trained_one(study: ModuleType) -> None:
+    parent = Topology.parse(study.SHAPES[7])
+    for target in study.READERS:
+        growth = study.between(parent, Topology.parse(target))
+        assert growth.topology.without(growth.units) == parent
+        assert str(growth.topology) == target
