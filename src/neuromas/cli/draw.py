@@ -14,7 +14,7 @@ def main(
     """Draw a topology.
 
     Args:
-        topology: Hidden widths such as 2-2, 2-2@first or 1-1+skip, a paper name such as NeuroMAS-5, or a file.
+        topology: Hidden widths such as 2-2, 2-2@first, 1-1+skip or 8-4/2, a paper name such as NeuroMAS-5, or a file.
         format: What to print.
         out: Write a picture here instead of printing: .svg, .png, .pdf, .mmd (Mermaid) or .txt.
     """
