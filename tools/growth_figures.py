@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from growth_study import SHAPES, TARGETS
+from growth_ways import SHAPES, TARGETS
 
 Run = dict[str, Any]
 ABOUT = {
@@ -20,6 +20,7 @@ ABOUT = {
     "zero": "grown, bare backbone",
     "noise": "grown, noise",
     "fade+copy": "grown, new nodes fade in; at last copies",
+    "fade+copy+slow": "grown, new nodes fade in; at last copies, at a quarter of the rate",
 }
 COLOURS = {
     "scratch": "0.3",
@@ -33,6 +34,7 @@ COLOURS = {
     "zero": "C4",
     "noise": "C5",
     "fade+copy": "C3",
+    "fade+copy+slow": "k",
 }
 
 

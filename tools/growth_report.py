@@ -15,7 +15,8 @@ import numpy as np
 from scipy.stats import t
 
 from growth_figures import ABOUT, Run, draw_curves, draw_kept, draw_paths, of, split
-from growth_study import CELLS, INITS, READERS, SHAPES, SIZES, TARGETS
+from growth_study import CELLS, READERS, SIZES
+from growth_ways import INITS, SHAPES, TARGETS
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
 from neuromas.files import read_json_lines, write_text
 

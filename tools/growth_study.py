@@ -11,20 +11,7 @@ started again, it goes on
 - sizes: networks of 3 to 15 nodes on expressions of 4 leaves with recipes/tiny_compositional_sizes.toml, from scratch and
   grown by way of the smaller sizes, all with as many samples. A line of DIR/sizes.jsonl for each run.
 - paths: networks of 1 to 15 nodes on expressions of 8 leaves with recipes/tiny_compositional_paths.toml, all with as many
-  samples. A line of DIR/paths.jsonl for each run. Ways:
-  scratch   the whole network from the start, on full instances;
-  easy      the same, but 60 % easy instances in the first 60 % of the steps, of two parts that count, then of three;
-  longer    easy at half the rate with twice as many samples, what learned best in `tune`;
-  staged    the same as scratch, on the questions that grown networks get, promoted alike: what the questions alone do;
-  scratchpad   one adapter with as many parameters, which writes to itself as often as the staged network's nodes
-            write and reads all it wrote; the same questions and promotions: what cooperation does
-  scratchpad+easy   the same, on the questions of `easy`
-  fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin;
-  fade+copy   the same, but the last growth, which brings no new role, copies the old nodes.
-  Everything else is equal: rate, batch, steps, anchor, balance. All were chosen by the training reward of grown runs of
-  7 nodes before these runs: rate and length of stages of zero, seed 0; the anchor of fade, seed 1; balance, and what
-  easy instances join, of fade, seed 0. For scratch, other settings were tried afterwards: `tune`.
-
+  samples. A line of DIR/paths.jsonl for each run. Ways (`scratch`, `fade`, ...): tools/growth_ways.py.
 - readers: a grown network of 7 nodes (`fade` of `paths`) grows by copies and is measured on validation without further
   training: how many more messages does a trained reader bear? A line of DIR/readers.jsonl for each topology and seed.
 
@@ -34,14 +21,14 @@ Cells are done in order of what they tell, so that a study cut short says someth
 
 import argparse
 import shutil
-import tomllib
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from neuromas.config import AdapterConfig, RunConfig
+from growth_ways import INITS, LONGER, TARGETS, recipe, run
+from neuromas.config import RunConfig
 from neuromas.evaluate.run import evaluate
 from neuromas.files import append_json_line, read_json_lines
 from neuromas.network.backbone import Backbone
@@ -51,18 +38,6 @@ from neuromas.train.growth import between
 from neuromas.train.loop import load_run, train
 from neuromas.train.transplant import transplant
 
-RECIPES = Path(__file__).parents[1] / "recipes"
-INITS = ("fade", "copy", "zero", "noise")
-GROWING = (*INITS, "fade+copy")
-TARGETS = ("2-2", "3")
-SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-6", 31: "20-10/5"}
-GROWN = {  # on 8 leaves, by stage: as many nodes more as there are parts more that count
-    5: ("2", "2-1", "2-2", "2-2", "2-2"),
-    7: ("2", "2-1", "3-2", "4-2", "4-2"),
-    15: ("2", "2-1", "3-2", "4-2", "8-6"),
-    31: ("2", "2-1", "3-2", "4-2", "20-10/5"),
-}
-RANK = AdapterConfig().rank  # of a node
 TEST = 256  # test questions for each of best and last, greedy and sampled
 
 CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds before the next; up to 3 nodes nothing grows
@@ -77,9 +52,10 @@ CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds b
     [("zero", 7), ("copy", 7), ("noise", 7)],
     [("fade", 5), ("scratch", 5)],
     [("fade", 15)],
-    [("fade+copy", 31), ("scratch", 31)],
+    [("fade+copy", 31), ("fade+copy+slow", 31)],
+    [("fade+copy+slow", 15)],
+    [("scratch", 31)],
 ]
-LONGER = {"learning_rate": 2e-3, "steps": 320}
 MORE = {"rollouts": 32, "steps": 80}  # as many samples in fewer steps, surer about each question
 TUNE = [  # (way, what differs from the recipe), 7 nodes
     ("easy", MORE),
@@ -100,7 +76,6 @@ TUNE = [  # (way, what differs from the recipe), 7 nodes
 ]
 TUNE_SEED = 5
 SIZES = [[("scratch", 3), *((w, n) for n in (5, 7) for w in ("fade", "scratch")), ("fade+copy", 15), ("scratch", 15)]]
-
 READERS = ("4-2", "4-4", "4-6", "4-10", "4-18", "8-2", "12-2", "16-2", "8-6", "8-4/2", "24-6", "20-10/5")
 
 
@@ -142,64 +117,6 @@ def tune(out: Path, backbone: Backbone) -> None:
 
 
 # -- from scratch against grown ----------------------------------------------------------------------------------
-
-
-def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
-    """The topology that a run begins with, and its stages."""
-    final = "-".join("1" * (size - 1)) + "+skip" if is_scratchpad(way) else SHAPES[size]
-    two, three = {"easy": 1.0}, {"easy": 1.0, "live_parts": 3, "neutral": False}
-    if way == "scratch":
-        return final, []
-    if way in ("easy", "longer", "scratchpad+easy"):
-        half = {"steps": round(0.3 * steps)}
-        return final, [{"options": {"easy": 0.6}, **half}, {"options": three | {"easy": 0.6}, **half}, {}]
-    grown = way in GROWING
-    shape = GROWN[size] if grown else (final,) * 5
-    gate = {"window": 5, "steps": round(0.28 * steps)}
-    more, last = ({"init": i, "anneal": 8, "old_scale": 0.3} if grown else {} for i in inits(way))
-    return shape[0], [
-        {"options": {"depth": 2}, "promote": 0.9, **gate},
-        {"topology": shape[1], "options": two, "promote": 0.88, **gate, **more},
-        {"topology": shape[2], "options": three, "promote": 0.88, **gate, **more},
-        {"topology": shape[3], "options": three | {"easy": 0.5}, "promote": 0.88, **gate, **more},
-        {"topology": shape[4], **last},
-    ]
-
-
-def settings(way: str, size: int) -> dict[str, dict[str, Any]]:
-    """What differs from the recipe, by section."""
-    if is_scratchpad(way):  # one adapter with as many parameters as those of all nodes
-        return {"adapter": {"rank": RANK * size, "tied": True}}
-    return {"train": LONGER} if way == "longer" else {}
-
-
-def is_scratchpad(way: str) -> bool:
-    return way.split("+")[0] == "scratchpad"
-
-
-def run(study: str, way: str, size: int, seed: int, changed: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The whole recipe of a run; `changed` instead of what its way changes in training."""
-    data: dict[str, Any] = recipe(f"tiny_compositional_{study}") | {"seed": seed}
-    sections = settings(way, size) | ({"train": changed} if changed else {})
-    data |= {section: data[section] | values for section, values in sections.items()}
-    plan = sizes if study == "sizes" else stages
-    topology, parts = plan(way, size, data["train"]["steps"])
-    return data | {"topology": topology, "stages": parts}
-
-
-def inits(way: str) -> tuple[str, str]:
-    """How new nodes begin, and how those of the last growth do."""
-    return way.split("+")[0], way.split("+")[-1]
-
-
-def sizes(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
-    """The same where the questions stay as they are: only the network changes."""
-    if way not in GROWING:
-        return SHAPES[size], []
-    gate = {"promote": 0.9, "window": 5, "steps": round(0.3 * steps)}
-    more, last = ({"init": init, "anneal": 8} for init in inits(way))
-    path = [SHAPES[n] for n in (3, 5, 7, 15) if n <= size]
-    return path[0], [gate] + [{"topology": t, **gate, **more} for t in path[1:-1]] + [{"topology": path[-1], **last}]
 
 
 def compare(name: str, groups: list[list[tuple[str, int]]], out: Path, seeds: list[int], backbone: Backbone) -> None:
@@ -257,10 +174,6 @@ def readers(out: Path, seeds: list[int], backbone: Backbone) -> None:
 
 
 # -- all ----------------------------------------------------------------------------------------------------------
-
-
-def recipe(name: str) -> dict[str, Any]:
-    return tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def done(file: Path, cell: dict[str, Any]) -> bool:

@@ -15,40 +15,45 @@ def study() -> ModuleType:
     return tool("growth_study")
 
 
-def config(study: ModuleType, way: str, size: int) -> RunConfig:
-    return RunConfig.make(study.run("paths", way, size, 0))
+@pytest.fixture(scope="module")
+def ways() -> ModuleType:
+    return tool("growth_ways")
 
 
-def test_the_published_recipe_is_the_study_s_grown_network_of_seven(study: ModuleType) -> None:
-    measured = config(study, "fade", 7)
-    published = RunConfig.make(study.recipe("tiny_compositional_grown"))
+def config(ways: ModuleType, way: str, size: int) -> RunConfig:
+    return RunConfig.make(ways.run("paths", way, size, 0))
+
+
+def test_the_published_recipe_is_the_study_s_grown_network_of_seven(ways: ModuleType) -> None:
+    measured = config(ways, "fade", 7)
+    published = RunConfig.make(ways.recipe("tiny_compositional_grown"))
     parts = {"task", "adapter", "sampling", "train", "topology", "seed", "backbone"}
     assert published.model_dump(include=parts) == measured.model_dump(include=parts)
     assert published.stages[:-1] == measured.stages[:-1]
     assert [s.topology for s in stages_of(published)] == [s.topology for s in stages_of(measured)]
 
 
-def test_every_cell_is_a_run_that_ends_as_its_topology(study: ModuleType) -> None:
+def test_every_cell_is_a_run_that_ends_as_its_topology(study: ModuleType, ways: ModuleType) -> None:
     for way, size in (cell for group in study.CELLS for cell in group):
-        last = stages_of(config(study, way, size))[-1]
+        last = stages_of(config(ways, way, size))[-1]
         assert len(last.topology.nodes) == size
-        if not study.is_scratchpad(way):
-            assert len(last.topology.layers) == len(Topology.parse(study.SHAPES[size]).layers)
+        if not ways.is_scratchpad(way):
+            assert len(last.topology.layers) == len(Topology.parse(ways.SHAPES[size]).layers)
         assert last.settings.options == {}, "the last stage asks whole questions"
 
 
 @pytest.mark.parametrize("plan", ["stages", "sizes"])
-def test_where_the_last_growth_copies_the_earlier_ones_fade_in(study: ModuleType, plan: str) -> None:
-    _, parts = getattr(study, plan)("fade+copy", 15, 160)
+def test_where_the_last_growth_copies_the_earlier_ones_fade_in(ways: ModuleType, plan: str) -> None:
+    _, parts = getattr(ways, plan)("fade+copy", 15, 160)
     grows = [s["init"] for s in parts if "init" in s]
     assert grows == ["fade"] * (len(grows) - 1) + ["copy"]
     assert len(grows) > 2
-    assert parts[-1]["topology"] == study.SHAPES[15]
+    assert parts[-1]["topology"] == ways.SHAPES[15]
 
 
 @pytest.mark.parametrize("way", ["staged", "scratchpad"])
-def test_a_control_gets_the_questions_and_promotions_of_the_grown_network(study: ModuleType, way: str) -> None:
-    grown, control = config(study, "fade", 7), config(study, way, 7)
+def test_a_control_gets_the_questions_and_promotions_of_the_grown_network(ways: ModuleType, way: str) -> None:
+    grown, control = config(ways, "fade", 7), config(ways, way, 7)
     same = {"options", "steps", "promote", "window"}
     assert [s.model_dump(include=same) for s in grown.stages] == [s.model_dump(include=same) for s in control.stages]
     assert {len(s.topology.nodes) for s in stages_of(control)} == {7}
@@ -56,25 +61,33 @@ def test_a_control_gets_the_questions_and_promotions_of_the_grown_network(study:
     assert copies * control.adapter.rank == 7 * grown.adapter.rank, "as many parameters"
 
 
-def test_a_scratchpad_on_easy_questions_gets_those_of_the_network_from_scratch(study: ModuleType) -> None:
-    network, pad = config(study, "easy", 7), config(study, "scratchpad+easy", 7)
+def test_a_scratchpad_on_easy_questions_gets_those_of_the_network_from_scratch(ways: ModuleType) -> None:
+    network, pad = config(ways, "easy", 7), config(ways, "scratchpad+easy", 7)
     assert network.stages == pad.stages
     assert str(network.topology) != str(pad.topology)
     assert pad.adapter.tied
     assert pad.adapter.rank == 7 * network.adapter.rank
 
 
-def test_every_trial_is_a_run(study: ModuleType) -> None:
+def test_every_trial_is_a_run(study: ModuleType, ways: ModuleType) -> None:
     for way, changed in study.TUNE:
-        trial = RunConfig.make(study.run("paths", way, 7, study.TUNE_SEED, changed))
+        trial = RunConfig.make(ways.run("paths", way, 7, study.TUNE_SEED, changed))
         assert len(stages_of(trial)[-1].topology.nodes) == 7
         assert trial.train.model_dump(include=set(changed)) == changed
-        assert trial.adapter.tied == study.is_scratchpad(way)
+        assert trial.adapter.tied == ways.is_scratchpad(way)
 
 
-def test_every_reader_s_topology_grows_out_of_the_trained_one(study: ModuleType) -> None:
-    parent = Topology.parse(study.SHAPES[7])
+def test_every_reader_s_topology_grows_out_of_the_trained_one(study: ModuleType, ways: ModuleType) -> None:
+    parent = Topology.parse(ways.SHAPES[7])
     for target in study.READERS:
         growth = study.between(parent, Topology.parse(target))
         assert growth.topology.without(growth.units) == parent
         assert str(growth.topology) == target
+
+
+def test_the_slow_way_differs_in_the_rate_after_the_last_growth_alone(ways: ModuleType) -> None:
+    slow, usual = (config(ways, way, 31).stages for way in ("fade+copy+slow", "fade+copy"))
+    assert slow[:-1] == usual[:-1]
+    assert slow[-1] == usual[-1].model_copy(update={"learning_rate": ways.SLOW})
+    rate = config(ways, "fade+copy", 31).train.learning_rate
+    assert ways.SLOW == rate / 4
