@@ -51,6 +51,7 @@ CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds b
     [("scratch", 15)],
     [("zero", 7), ("copy", 7), ("noise", 7)],
     [("fade", 5), ("scratch", 5)],
+    [("plain", 7)],
     [("fade", 15)],
     [("fade+copy", 31), ("fade+copy+slow", 31)],
     [("fade+copy+slow", 15)],

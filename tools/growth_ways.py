@@ -10,7 +10,8 @@ scratchpad   one adapter with as many parameters, which writes to itself as ofte
           write and reads all it wrote; the same questions and promotions: what cooperation does
 scratchpad+easy   the same, on the questions of `easy`
 fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward; how new nodes begin;
-fade+copy   the same, but the last growth, which brings no new role, copies the old nodes;
+plain     grown as `fade`, but on full instances alone, so in stages of a fifth of the steps: what growing alone does;
+fade+copy   the same as fade, but the last growth, which brings no new role, copies the old nodes;
 fade+copy+slow   the same at a quarter of the rate after the last growth, as copies of a role all move at once. A quarter
           was chosen beforehand, after a run of 31 nodes had lost there what it had learned.
 
@@ -27,7 +28,7 @@ from neuromas.config import AdapterConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 INITS = ("fade", "copy", "zero", "noise")
-GROWING = (*INITS, "fade+copy", "fade+copy+slow")
+GROWING = (*INITS, "plain", "fade+copy", "fade+copy+slow")
 TARGETS = ("2-2", "3")
 SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-6", 31: "20-10/5"}
 GROWN = {  # on 8 leaves, by stage: as many nodes more as there are parts more that count
@@ -57,6 +58,12 @@ def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     more, last = ({"init": i, "anneal": 8, "old_scale": 0.3} if grown else {} for i in inits(way))
     if way.endswith("+slow"):
         last["learning_rate"] = SLOW
+    if way == "plain":
+        return shape[0], [
+            {"steps": steps // 5},
+            *({"topology": t, "steps": steps // 5, **more} for t in shape[1:4]),
+            {},
+        ]
     return shape[0], [
         {"options": {"depth": 2}, "promote": 0.9, **gate},
         {"topology": shape[1], "options": two, "promote": 0.88, **gate, **more},
@@ -89,7 +96,7 @@ def run(study: str, way: str, size: int, seed: int, changed: dict[str, Any] | No
 
 def inits(way: str) -> tuple[str, str]:
     """How new nodes begin, and how those of the last growth do."""
-    first, *more = way.split("+")
+    first, *more = way.replace("plain", "fade").split("+")
     return first, more[0] if more else first
 
 

@@ -91,3 +91,11 @@ def test_the_slow_way_differs_in_the_rate_after_the_last_growth_alone(ways: Modu
     assert slow[-1] == usual[-1].model_copy(update={"learning_rate": ways.SLOW})
     rate = config(ways, "fade+copy", 31).train.learning_rate
     assert ways.SLOW == rate / 4
+
+
+def test_the_plain_way_grows_as_the_grown_network_does_on_full_instances_alone(ways: ModuleType) -> None:
+    plain, grown = config(ways, "plain", 7), config(ways, "fade", 7)
+    assert [s.topology for s in stages_of(plain)] == [s.topology for s in stages_of(grown)]
+    assert all(not s.options and s.promote is None for s in plain.stages)
+    assert {s.init for s in plain.stages} == {"fade"}
+    assert sum(s.steps or 0 for s in plain.stages) < plain.train.steps, "the last stage has steps of its own"
