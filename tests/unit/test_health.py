@@ -71,12 +71,15 @@ def all_silenced(checks: int, **figures: float) -> list[dict[str, Any]]:
 
 
 def grown(
-    reward: float, steps: int = 20, before: tuple[str, ...] = ("1.1", "out"), first: float = 0.25
+    accuracy: float, steps: int = 30, before: tuple[str, ...] = ("1.1", "out"), previous: float = 0.25, checks: int = 10
 ) -> list[dict[str, Any]]:
-    """A run whose last `steps` steps are a stage with three nodes: the reward is `first`, and in the end `reward`."""
-    lines = last(last(run(), steps, stage=1, reward=first), 10, reward=reward)
+    """A run that ends with `steps` steps of three nodes: on validation `previous` all along, and `accuracy` at last."""
+    lines = last(run(60, checks), steps, stage=1)
     for line in lines[1:-steps]:
         line["nodes"] = {node: line["nodes"][node] for node in before}
+    for line in (m for m in lines[-steps:] if "validation" in m):
+        line["validation"]["accuracy"] = previous
+    lines[-1]["validation"]["accuracy"] = accuracy
     return lines
 
 
@@ -114,13 +117,20 @@ SIGNS: dict[str, tuple[Any, tuple[str, ...], list[Any]]] = {
     ),
     "lost by growing": (
         grown(0.29),
-        ("from 2 to 3 nodes after step 20", "was 0.60 and is 0.29", "grow by less", "groups side by side"),
+        (
+            "from 2 to 3 nodes after step 30",
+            "was 0.60 and is 0.29",
+            "grow by less",
+            "groups side by side",
+            "learning_rate",
+        ),
         [
-            grown(0.31, first=0.31),
-            grown(0.29, first=0.24),  # on its way
-            grown(0.29, steps=19),
+            grown(0.31, previous=0.31),
+            grown(0.29, previous=0.24),  # on its way
+            grown(0.29, steps=29),
+            grown(0.29, checks=30),  # measured once since
             grown(0.29, before=("1.1", "1.2", "out")),
-            last(run(), 10, reward=0.1),
+            last(grown(0.6), 20, reward=0.1),  # harder questions alone
         ],
     ),
     "messages ignored": (

@@ -66,20 +66,24 @@ def _entropies(steps: Lines) -> list[str]:
 
 
 def _growth(steps: Lines) -> list[str]:
-    """Two windows or more after it has grown, a network is not half as good as its parent was, nor on its way there."""
+    """Three windows or more after it has grown, a network is not half as good as its parent was, nor on its way there.
+
+    Judged by validation, which asks the same questions in every stage.
+    """
     stage = lambda m: m.get("stage", 0)
     since = [m for m in steps if stage(m) == stage(steps[-1])]
-    before = [m for m in steps if stage(m) < stage(steps[-1])][-_WINDOW // 2 :]
+    before = [m for m in steps if stage(m) < stage(steps[-1])]
     sizes = [len(lines[-1].get("nodes", {})) for lines in (before, since) if lines]
-    if len(sizes) < 2 or sizes[0] >= sizes[1] or len(since) < 2 * _WINDOW:
+    if len(sizes) < 2 or sizes[0] >= sizes[1] or len(since) < 3 * _WINDOW:
         return []
-    was, first, now = (_mean(lines, "reward") for lines in (before, since[:_WINDOW], since[-_WINDOW:]))
-    if now >= was / 2 or now > 1.2 * first:
+    checks, after = ([m["validation"]["accuracy"] for m in lines if "validation" in m] for lines in (before, since))
+    if not checks or len(after) < _CHECKS or after[-1] >= checks[-1] / 2 or after[-1] > 1.2 * after[-2]:
         return []
     lost = (
-        f"growing from {sizes[0]} to {sizes[1]} nodes after step {before[-1]['step']} has cost what was learned: the "
-        f"mean reward was {was:.2f} and is {now:.2f}. Unless the questions of this stage are that much harder, readers "
-        'meet more messages than they learned to read: grow by less at once, or by groups side by side ("8-4/2")'
+        f"growing from {sizes[0]} to {sizes[1]} nodes after step {before[-1]['step']} has cost what was learned: "
+        f"validation accuracy was {checks[-1]:.2f} and is {after[-1]:.2f}. Where it fell at once, readers meet more "
+        'messages than they learned to read: grow by less, or by groups side by side ("8-4/2"); where it fell later, '
+        "lower the stage's learning_rate"
     )
     return [lost]
 
