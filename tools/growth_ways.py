@@ -55,21 +55,22 @@ def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     grown = way in GROWING
     shape = GROWN[size] if grown else (final,) * 5
     gate = {"window": 5, "steps": round(0.28 * steps)}
-    more, last = ({"init": i, "anneal": 8, "old_scale": 0.3} if grown else {} for i in inits(way))
+    first, last = inits(way) if grown else ("", "")
+    more = [{}]
+    for before, after, init in zip(shape[:-1], shape[1:], (first, first, first, last), strict=True):
+        more.append({**beginning(init), "old_scale": 0.3} if before != after else {})
     if way.endswith("+slow"):
-        last["learning_rate"] = SLOW
+        more[4]["learning_rate"] = SLOW
     if way == "plain":
-        return shape[0], [
-            {"steps": steps // 5},
-            *({"topology": t, "steps": steps // 5, **more} for t in shape[1:4]),
-            {},
-        ]
+        parts = [{"topology": t, "steps": steps // 5, **new} for t, new in zip(shape, more, strict=True)]
+        del parts[-1]["steps"]
+        return shape[0], parts
     return shape[0], [
         {"options": {"depth": 2}, "promote": 0.9, **gate},
-        {"topology": shape[1], "options": two, "promote": 0.88, **gate, **more},
-        {"topology": shape[2], "options": three, "promote": 0.88, **gate, **more},
-        {"topology": shape[3], "options": three | {"easy": 0.5}, "promote": 0.88, **gate, **more},
-        {"topology": shape[4], **last},
+        {"topology": shape[1], "options": two, "promote": 0.88, **gate, **more[1]},
+        {"topology": shape[2], "options": three, "promote": 0.88, **gate, **more[2]},
+        {"topology": shape[3], "options": three | {"easy": 0.5}, "promote": 0.88, **gate, **more[3]},
+        {"topology": shape[4], **more[4]},
     ]
 
 
@@ -100,12 +101,16 @@ def inits(way: str) -> tuple[str, str]:
     return first, more[0] if more else first
 
 
+def beginning(init: str) -> dict[str, Any]:
+    return {"init": init} | ({"anneal": 8} if init == "fade" else {})
+
+
 def sizes(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     """The same where the questions stay as they are: only the network changes."""
     if way not in GROWING:
         return SHAPES[size], []
     gate = {"promote": 0.9, "window": 5, "steps": round(0.3 * steps)}
-    more, last = ({"init": init, "anneal": 8} for init in inits(way))
+    more, last = map(beginning, inits(way))
     path = [SHAPES[n] for n in (3, 5, 7, 15) if n <= size]
     return path[0], [gate] + [{"topology": t, **gate, **more} for t in path[1:-1]] + [{"topology": path[-1], **last}]
 

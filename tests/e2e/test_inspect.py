@@ -43,7 +43,9 @@ def test_one_command_writes_the_report_its_drawings_figures_and_raw_lines(run: P
     )
     for needed in ("What each node is worth", "specialise", "Shapley", "n = 24", "1.1"):
         assert needed in shown
+    assert "↔" not in shown and "3 more, of edges and of swapped adapters, are in the report" in shown
     out = run / "inspect"
+    assert "↔" in (out / "report.md").read_text(encoding="utf-8")
     assert {p.name for p in out.iterdir()} == {
         "report.md", "findings.json", "raw.jsonl", "network_greedy.png", "network_sampled.png"
     }  # fmt: skip
@@ -72,6 +74,7 @@ def test_the_same_command_gives_the_same_bytes(run: Path, tmp_path: Path) -> Non
         (["direct"], "direct is a baseline"),
         (["nowhere"], "neither a run folder nor a baseline"),
         (["RUN", "--limit", "0"], "--limit is 0"),
+        (["RUN", "--exact", "-1"], "--exact is -1: must be 0 or more"),
         (["RUN", "--limit", "3"], "3 test questions of compositional are too few"),
     ],
 )

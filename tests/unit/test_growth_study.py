@@ -7,7 +7,7 @@ import pytest
 from helpers import tool
 from neuromas.config import RunConfig
 from neuromas.network.topology import Topology
-from neuromas.train.stages import stages_of
+from neuromas.train.stages import check_growth, stages_of
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,9 @@ def test_the_published_recipe_is_the_study_s_grown_network_of_seven(ways: Module
 
 def test_every_cell_is_a_run_that_ends_as_its_topology(study: ModuleType, ways: ModuleType) -> None:
     for way, size in (cell for group in study.CELLS for cell in group):
-        last = stages_of(config(ways, way, size))[-1]
+        parts = stages_of(config(ways, way, size))
+        check_growth(parts)
+        last = parts[-1]
         assert len(last.topology.nodes) == size
         if not ways.is_scratchpad(way):
             assert len(last.topology.layers) == len(Topology.parse(ways.SHAPES[size]).layers)

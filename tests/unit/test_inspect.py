@@ -11,7 +11,7 @@ import pytest
 from helpers import IM_END, make_network
 from neuromas.analysis.interventions import KINDS, Intervention, dealt_out, donors, plan, swaps, targets
 from neuromas.analysis.passes import Passes
-from neuromas.analysis.report import content, edge_costs, write_report
+from neuromas.analysis.report import content, draw, edge_costs, write_report
 from neuromas.analysis.short import in_short
 from neuromas.analysis.study import Sizes, specialised, study, verdict
 from neuromas.errors import ConfigError
@@ -179,6 +179,13 @@ def test_the_edges_that_carry_the_answer_are_found(monkeypatch, tmp_path: Path) 
         assert row(of, kind, "1.1 → 2.2")["accuracy"] == 1
     assert write_report(of, tmp_path).read_text(encoding="utf-8").count("| 1.1 → 2.1 |") == 4
     assert (tmp_path / "network_greedy.png").stat().st_size > 1000
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr("neuromas.analysis.report.save", lambda *_args, **how: drawn.update(how))
+    draw(of, "greedy", tmp_path / "network.png")
+    wide = {edge for edge, width in drawn["edge_widths"].items() if width > 3}
+    assert wide == {("1.1", "2.1"), ("2.1", "out")}
+    assert drawn["edge_widths"].keys() == set(network.topology.edges)
+    assert drawn["values"]["2.1"] == 1 and drawn["values"]["2.2"] == 0
 
 
 def test_where_not_every_node_reads_the_question_coalitions_are_formed_by_blanking(monkeypatch) -> None:
@@ -289,4 +296,4 @@ def test_the_report_names_every_figure_and_survives_hostile_messages(monkeypatch
     for needed in ("n = 20", "best constant", "Wilson", "Idle", "random labels", "In short"):
         assert needed in text
     heads = {head for block in content(again) if isinstance(block, Table) for head in block.head}
-    assert {"Shapley value", "follows", "untrained", "cut off"} <= heads
+    assert {"Shapley", "follows", "untrained", "cut off"} <= heads

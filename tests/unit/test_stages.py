@@ -11,7 +11,7 @@ from neuromas.errors import ConfigError, TopologyError
 from neuromas.network.topology import Topology, Unit
 from neuromas.train.growth import between
 from neuromas.train.schedule import learning_rate
-from neuromas.train.stages import Stage, absent, stages_of
+from neuromas.train.stages import Stage, absent, check_growth, stages_of
 
 ROWS = [(f"q{i}", g) for i in range(100) for g in range(8)]
 
@@ -158,6 +158,30 @@ def test_old_nodes_that_moved_keep_their_ids_through_later_stages() -> None:
 def test_a_topology_that_does_not_contain_the_one_before_is_refused_before_anything_is_trained() -> None:
     with pytest.raises(TopologyError, match="1 does not contain 2-2"):
         stages_of(chain({"topology": "2-2", "steps": 1}, {"topology": "1"}))
+
+
+@pytest.mark.parametrize(
+    ("stages", "named"),
+    [
+        ([{"freeze": 5}], r"stages\[0\].freeze is 5, but in this stage nothing grows; leave it out"),
+        ([{"init": "copy"}], r"stages\[0\].init is 'copy'"),
+        ([{"steps": 1}, {"topology": "2", "old_scale": 0.0}], r"stages\[1\].old_scale is 0.0"),
+        (
+            [{"steps": 1}, {"topology": "3", "init": "zero", "anneal": 5}],
+            r"stages\[1\].anneal is 5, but init is 'zero'",
+        ),
+    ],
+)
+def test_what_would_have_no_effect_on_a_stage_is_refused(stages: list[dict[str, Any]], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        check_growth(stages_of(chain(*stages, topology="2")))
+
+
+def test_what_has_an_effect_on_a_stage_is_taken() -> None:
+    fading = {"topology": "3", "anneal": 5, "freeze": 1, "old_scale": 0.3, "steps": 1}
+    copied = {"topology": "6", "init": "copy", "freeze": 1, "old_scale": 0.3}
+    check_growth(stages_of(chain({"steps": 1}, fading, copied, topology="2")))
+    check_growth(stages_of(run_config()))
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,10 @@ VERDICTS = (
 )
 SPECIALISED = (
     "Bits: mutual information between the writer of a message and who a naive Bayes classifier, fitted to other "
-    "questions, takes for its writer; a lower bound of what the words tell about the writer. Random labels: the same "
-    "with the writers of each question dealt out anew. Siblings have specialised (yes) when the interval's lower end "
-    "is above both the 95th percentile of random labels and the upper end of the untrained network's interval. Same "
-    "text: share of pairs of siblings that write the same; in brackets the untrained network's."
+    "questions, takes for its writer; a lower bound of what the words tell about the writer. Random: the same with the "
+    "writers of each question dealt out anew, mean and 95th percentile. Siblings are apart (yes) when the interval's "
+    "lower end is above both the 95th percentile of random labels and the upper end of the untrained network's "
+    "interval. Same text: share of pairs of siblings that write the same; in brackets the untrained network's."
 )
 
 
@@ -48,8 +48,8 @@ def write_report(record: dict[str, Any], folder: Path) -> Path:
     return folder / "report.md"
 
 
-def content(record: dict[str, Any], folder: Path | None = None) -> list[Block]:
-    """All blocks; with drawings where they lie in `folder`."""
+def content(record: dict[str, Any], folder: Path | None = None, *, brief: bool = False) -> list[Block]:
+    """All blocks; with drawings where they lie in `folder`. brief: as much as a terminal bears."""
     blocks: list[Block] = [Heading(f"What the nodes of {record['system']} say, and what it is worth", 1)]
     floors = floors_line(record)
     blocks += [Text(_about(record)), *summary(record), Text(f"{floors[0].upper()}{floors[1:]}.")]
@@ -60,7 +60,8 @@ def content(record: dict[str, Any], folder: Path | None = None) -> list[Block]:
             about = f"Accuracy lost when a node or edge is silenced, {decoding}; wide edges and dark nodes cost most"
             blocks += [Picture(folder / f"network_{decoding}.png", about)]
         blocks += [Heading("What each node is worth", 3), values(found), Text(_coalitions(found["values"]))]
-        blocks += [Heading("Did siblings specialise?", 3), apart(found), Heading("Interventions", 3), disturbed(found)]
+        blocks += [Heading("Did siblings specialise?", 3), *apart(found)]
+        blocks += [Heading("Interventions", 3), *disturbed(found, brief)]
         blocks += [Heading("Messages", 3), written(found), *_parts(found), *_examples(found)]
     return [*blocks, Heading("How to read it"), *map(Text, (HOW, KINDS, VERDICTS, SPECIALISED))]
 
@@ -104,7 +105,7 @@ def values(found: dict[str, Any]) -> Table:
         ]
         for node, v in of["nodes"].items()
     ]
-    head = ["node", f"cost if {of['absent']}", "95 %", "Shapley value", "95 %", "verdict", "partners"]
+    head = ["node", f"cost if {of['absent']}", "95 %", "Shapley", "95 %", "verdict", "partners"]
     return Table(head, rows, words=frozenset({0, 5, 6}))
 
 
@@ -115,29 +116,25 @@ def _coalitions(of: dict[str, Any]) -> str:
     return f"Shapley values are {how}. Without any hidden node the accuracy is {of['nobody']:.1%}."
 
 
-def apart(found: dict[str, Any]) -> Block:
-    """Distinctness layer by layer, beside the two null distributions."""
+def apart(found: dict[str, Any]) -> list[Block]:
+    """Distinctness layer by layer, beside the two null distributions; then what siblings write."""
     if not found["distinctness"]:
-        return Text("No layer has siblings.")
+        return [Text("No layer has siblings.")]
     rows: list[list[str]] = []
+    said: list[list[str]] = []
     for mine, before in zip(found["distinctness"], found["untrained"]["distinctness"], strict=True):
-        telling = zip(mine["nodes"], mine["marks"], strict=True)
-        rows.append(
-            [
-                str(mine["layer"]),
-                specialised(mine, before),
-                f"{_bit(mine['bits'])} of {mine['most']:.2f}",
-                _bits(mine),
-                f"{mine['null_mean']:.2f}; {mine['null_95']:.2f}",
-                f"{mine['p']:.3f}",
-                _bit(before["bits"]),
-                _bits(before),
-                f"{mine['same']:.0%} ({before['same']:.0%})",
-                "; ".join(f"{node}: {' '.join(marks)}" for node, marks in telling if marks),
-            ]
-        )
-    head = ["layer", "specialised", "bits", "95 %", "random labels: mean; 95th", "p", "untrained", "95 %"]
-    return Table([*head, "same text", "telling tokens"], rows, words=frozenset({0, 1, 9}))
+        layer, telling = str(mine["layer"]), zip(mine["nodes"], mine["marks"], strict=True)
+        bits = [f"{_bit(mine['bits'])} of {mine['most']:.2f}", _bits(mine)]
+        labels = [f"{mine['null_mean']:.2f}; {mine['null_95']:.2f}", f"{mine['p']:.3f}"]
+        rows.append([layer, specialised(mine, before), *bits, *labels, _bit(before["bits"]), _bits(before)])
+        marks = "; ".join(f"{node}: {' '.join(marks)}" for node, marks in telling if marks)
+        said.append([layer, f"{mine['same']:.0%} ({before['same']:.0%})", marks])
+    head = ["layer", "apart", "bits", "95 %", "random", "p", "untrained", "95 %"]
+    return [
+        Table(head, rows, words=frozenset({0, 1})),
+        Text("What they write, and how often two of them the same (before training):"),
+        Table(["layer", "same text", "telling tokens"], said, words=frozenset({0, 2})),
+    ]
 
 
 def _bits(of: dict[str, Any]) -> str:
@@ -149,21 +146,25 @@ def _bit(x: float) -> str:
     return f"{round(x, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: no minus before nought
 
 
-def disturbed(found: dict[str, Any]) -> Table:
+def disturbed(found: dict[str, Any], brief: bool = False) -> list[Block]:
+    """Every intervention; brief: those of nodes and layers, without intervals of the accuracies."""
+    shown = [r for r in found["interventions"] if not brief or r["scope"] in ("node", "layer", "all")]
     rows = [
         [
             f"node {r['target']}" if r["scope"] == "node" else r["target"],
             r["kind"],
-            *_accuracy(r),
+            *_accuracy(r)[: 1 if brief else 2],
             points(r["difference"]),
             difference(r["difference_ci95"]),
             "< 0.001" if r["p_holm"] < 0.001 else f"{r['p_holm']:.3f}",
             f"{r['follows']:.0%}" if "follows" in r else "",
         ]
-        for r in found["interventions"]
+        for r in shown
     ]
-    head = ["which", "done", "accuracy", "95 %", "difference", "95 %", "p, Holm", "follows"]
-    return Table(head, rows, words=frozenset({0, 1}))
+    head = ["which", "done", "accuracy", *([] if brief else ["95 %"]), "difference", "95 %", "p, Holm", "follows"]
+    table = Table(head, rows, words=frozenset({0, 1}))
+    rest = len(found["interventions"]) - len(shown)
+    return [table, Text(f"{rest} more, of edges and of swapped adapters, are in the report.")] if rest else [table]
 
 
 def written(found: dict[str, Any]) -> Table:

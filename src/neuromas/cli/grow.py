@@ -12,7 +12,7 @@ def main(
     out: Path,
     init: Literal["fade", "copy", "zero", "noise"] = "fade",
     steps: int | None = None,
-    anneal: int = 20,
+    anneal: int | None = None,
     freeze: int = 0,
     old_scale: float = 1.0,
     learning_rate: float | None = None,
@@ -26,7 +26,7 @@ def main(
         out: A new run folder, with the history of the old one.
         init: How new nodes begin: faded in, as a copy of a sibling, as the bare backbone, or with noise.
         steps: Further steps; by default as many as the run has.
-        anneal: Steps over which `fade` opens the new nodes.
+        anneal: Steps over which `fade` opens the new nodes; by default 20.
         freeze: First steps in which old nodes do not learn.
         old_scale: Learning rate of old message nodes, as a multiple.
         learning_rate: Of AdamW from here on; by default as before.
@@ -36,8 +36,8 @@ def main(
     from neuromas.files import read_json_lines
     from neuromas.train.extend import extend
 
-    stage = {"topology": topology, "init": init, "anneal": anneal, "freeze": freeze, "old_scale": old_scale}
-    stage |= {"learning_rate": learning_rate}
+    stage = {"topology": topology, "init": init, "freeze": freeze, "old_scale": old_scale}
+    stage |= {"learning_rate": learning_rate} | ({} if anneal is None else {"anneal": anneal})
     further = (
         steps
         if steps is not None

@@ -52,9 +52,9 @@ def main(
     from neuromas.files import write_json, write_text
     from neuromas.network.forward import Network
 
-    for name, value in (("--limit", limit), ("--orders", orders)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}: must be 1 or more")
+    for name, value, least in (("--limit", limit, 1), ("--orders", orders, 1), ("--exact", exact, 0)):
+        if value < least:
+            raise ConfigError(f"{name} is {value}: must be {least} or more")
     if run in BASELINES:
         raise ConfigError(f"{run} is a baseline, whose calls are prompted by hand; inspect takes a trained run folder")
     loaded = load_system(run, task, None, None, checkpoint, threads)
@@ -68,7 +68,7 @@ def main(
     write_json(folder / "findings.json", found.record)
     write_text(folder / "raw.jsonl", "".join(json_module.dumps(line) + "\n" for line in found.raw))
     report = write_report(found.record, folder)
-    show(content(found.record))
+    show(content(found.record, brief=True))
     console.print(f"\nreport: {report}; figures: findings.json and raw.jsonl beside it", markup=False)
     if json is not None:
         write_json(json, found.record)

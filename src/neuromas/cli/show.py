@@ -41,6 +41,12 @@ class TrainingView:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    def measures(self, what: str, done: int, total: int) -> None:
+        """After training: a bar of its own for the measurements on the test split."""
+        if done == 0:
+            self._bar = self._progress.add_task("measuring on the test split", total=total, note=what)
+        self._progress.update(self._bar, completed=done, note=what)
+
     def __call__(self, line: dict[str, Any]) -> None:
         if "reward" in line:
             self._rewards.append(line["reward"])

@@ -107,7 +107,7 @@ def _train(
             final = scaled.train(config, folder, crew, resume=resume, test_limit=test_limit, watch=watch)
         else:
             network, loaded = train(config, folder, resume=resume, watch=watch)
-            final = finish(folder, network, loaded, test_limit)
+            final = finish(folder, network, loaded, test_limit, watch=view.measures)
     if board is not None:
         board.finish(final)
     return final

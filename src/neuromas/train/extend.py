@@ -13,7 +13,7 @@ from neuromas.train import checkpoint
 from neuromas.train.checkpoint import Progress
 from neuromas.train.folder import LOGS, saved_config
 from neuromas.train.loop import Run
-from neuromas.train.stages import stages_of, without_files
+from neuromas.train.stages import check_growth, stages_of, without_files
 
 
 def extend(
@@ -75,4 +75,5 @@ def extended(parent: RunConfig, progress: Progress, stage: dict[str, Any], steps
     config = without_files(RunConfig.make(data))
     if stages_of(config)[-1].growth is None:
         raise TopologyError(f"the run has topology {stages_of(config)[-1].topology.name} already; name a larger one")
+    check_growth(stages_of(config)[-1:])
     return config

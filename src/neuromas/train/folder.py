@@ -59,6 +59,11 @@ def continued(config: RunConfig, out: Path, resume: bool) -> Path | None:
         raise CheckpointError(f"{out} already holds a run; continue it with --resume, or choose another --out")
     if newest is not None:
         check_same(config, out)
+        if (done := checkpoint.step_of(newest)) > config.train.steps:
+            raise CheckpointError(
+                f"{out} has done {done} steps, and train.steps is {config.train.steps}; ask for {done} or more, or "
+                "choose another --out"
+            )
     return newest
 
 

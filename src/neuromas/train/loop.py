@@ -29,7 +29,7 @@ from neuromas.train.methods.malt import Malt, MaltTraining
 from neuromas.train.optimizer import NodeAdamW
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.silence import silencing
-from neuromas.train.stages import Stage, absent, lineage, stages_of, without_files
+from neuromas.train.stages import Stage, absent, check_growth, lineage, stages_of, without_files
 from neuromas.train.step import StepResult, train_step
 from neuromas.train.transplant import transplant
 from neuromas.workers import ALONE, Workers
@@ -197,6 +197,8 @@ class Run:
         newest = workers.from_first(lambda: continued(config, out, resume))
         with workers.together():
             stages = stages_of(config)
+            if newest is None:  # what is under way goes on
+                check_growth(stages)
             progress = Progress() if newest is None else checkpoint.progress_of(newest, len(stages))
             network, task = build(config, backbone, stages[progress.stage].topology)
             network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromas.config import RunConfig, StageConfig
-from neuromas.errors import TopologyError
+from neuromas.errors import ConfigError, TopologyError
 from neuromas.network.forward import Absent
 from neuromas.network.sampling import stream_key, uniforms
 from neuromas.network.topology import Topology, Unit
@@ -62,6 +62,20 @@ def stages_of(config: RunConfig) -> list[Stage]:
             Stage(number, settings, growth.topology if growth else asked, growth if growth and growth.units else None)
         )
     return out
+
+
+def check_growth(stages: list[Stage]) -> None:
+    """Raises `ConfigError` where a stage sets what has no effect on it, as a way to begin where no node is new."""
+    plain = StageConfig()
+    for stage in stages:
+        mine = stage.settings
+        if stage.growth is None:
+            unused, why = ("init", "anneal", "freeze", "old_scale"), "in this stage nothing grows"
+        else:
+            unused, why = () if mine.init == "fade" else ("anneal",), f"init is {mine.init!r}, which opens at once"
+        for name in unused:
+            if (value := getattr(mine, name)) != getattr(plain, name):
+                raise ConfigError(f"stages[{stage.number}].{name} is {value!r}, but {why}; leave it out")
 
 
 def lineage(stage: Stage, step: int) -> dict[str, Any]:
