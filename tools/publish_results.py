@@ -6,6 +6,7 @@ usage: python tools/publish_results.py RUN [RUN …]    (run folders of `neuroma
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,34 @@ def table(finals: list[dict[str, Any]]) -> list[str]:
             floor = best["floors"]["best_constant"]
             cell = lambda *key, rows=rows: accuracy(rows[key]) if key in rows else "–"
             last = cell("last", "as sent") if ("last", "as sent") in rows else "= best"
+            end = rows.get(("last", "as sent"), best)
+            cost = (
+                both(end, best, how)
+                for how in (
+                    lambda r: f"{r['parse_rate']:.0%}",
+                    lambda r: f"{r['calls']:g}",
+                    lambda r: f"{r['generated_tokens']:.1f}",
+                    lambda r: f"{r['trainable_parameters']:,}",
+                )
+            )
             lines.append(
-                f"| [{final['run']}]({final['run']}) | {final['config']['topology'] or 'single'} | {decoding} "
+                f"| [{final['run']}]({final['run']}) | {topologies(final['config'])} | {decoding} "
                 f"| {cell('untrained', 'as sent')} | {last} | **{accuracy(best)}** | {cell('best', 'blanked')} "
-                f"| {floor:.1%} | {best['n']} | {best['parse_rate']:.0%} | {best['calls']:g} "
-                f"| {best['generated_tokens']:.1f} | {best['trainable_parameters']:,} | {final['steps']} |"
+                f"| {floor:.1%} | {best['n']} | {' | '.join(cost)} | {final['steps']} |"
             )
     return lines
+
+
+def topologies(config: dict[str, Any]) -> str:
+    """What the run begins with, and what it grows to."""
+    named = [config["topology"], *(stage["topology"] for stage in config.get("stages", []) if stage["topology"])]
+    return " → ".join(dict.fromkeys(name or "single" for name in named))
+
+
+def both(last: dict[str, Any], best: dict[str, Any], how: Callable[[dict[str, Any]], str]) -> str:
+    """What the last checkpoint costs, and the best one where that is another network: one before a growth."""
+    same = last["trainable_parameters"] == best["trainable_parameters"]
+    return how(best) if same else f"{how(last)} (best: {how(best)})"
 
 
 def accuracy(row: dict[str, Any]) -> str:
