@@ -230,6 +230,21 @@ def test_a_checkpoint_of_a_stage_that_the_run_does_not_have_is_refused(usual: Pa
         train(config(), tmp_path / "run", backbone=backbone, resume=True)
 
 
+def test_a_stage_learns_at_its_own_rate_and_the_next_at_the_run_s(backbone: Backbone, tmp_path: Path) -> None:
+    stages = (FIRST, WIDER | {"learning_rate": 1e-3}, EASIER)
+    train(config(*stages, train__steps=6, train__warmup=0), tmp_path / "run", backbone=backbone)
+    rates = [line["learning_rate"] for line in read_json_lines(tmp_path / "run" / "metrics.jsonl")[1:]]
+    assert rates == pytest.approx([3e-2] * 2 + [1e-3] * 3 + [3e-2])
+
+
+def test_with_node_dropout_nodes_are_missing_from_as_many_rollouts_as_asked(backbone: Backbone, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"topology": "4", "train__steps": 3, "train__rollouts": 32}
+    train(run_config(**changes, train__node_dropout=0.5), tmp_path / "run", backbone=backbone)
+    for line in read_json_lines(tmp_path / "run" / "metrics.jsonl")[1:]:
+        hidden = line["calls"] - line["rollouts"]  # the output always speaks
+        assert 0.4 < hidden / (4 * line["rollouts"]) < 0.65  # 0.53: all four stay where none would
+
+
 # -- neuromas grow ------------------------------------------------------------------------------------------
 
 

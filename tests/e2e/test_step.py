@@ -11,6 +11,7 @@ import torch
 from helpers import FirstCharacter, make_backbone, make_network, questions, unchanged
 from neuromas.config import TrainConfig
 from neuromas.errors import DivergenceError
+from neuromas.train.optimizer import NodeAdamW
 from neuromas.train.step import train_step
 from neuromas.types import Grade
 
@@ -62,7 +63,7 @@ def test_a_step_reports_every_documented_figure_of_every_node() -> None:
 
 
 def held_bytes(width: int) -> tuple[int, int]:
-    """Bytes of the tensors that a network of `width` + 1 nodes and one step leave behind; weights of a node."""
+    """Bytes of the tensors that a network of `width` + 1 nodes and one step leave behind; those of a node's state."""
     backbone = make_backbone()
 
     def alive() -> int:
@@ -73,15 +74,19 @@ def held_bytes(width: int) -> tuple[int, int]:
 
     before = alive()
     network = make_network(f"{width}", backbone)
-    optimizer = torch.optim.AdamW(network.adapters.stacks(), lr=1e-3)
+    optimizer = NodeAdamW(network.adapters, lr=1e-3)
     task, config = FirstCharacter(HALF), TrainConfig(questions=4, rollouts=4)
     train_step(network, optimizer, task, questions(4), config, step=1, seed=0)
-    return alive() - before, network.trainable_parameters // (width + 1)
+    weights, steps = network.trainable_parameters // (width + 1), len(network.adapters.stacks())
+    return (
+        alive() - before,
+        16 * weights + 4 * steps,
+    )  # float32: weights, gradient, two moments; a count for each tensor
 
 
 def test_a_node_more_takes_the_memory_of_its_weights_gradient_and_two_moments_and_no_more() -> None:
     sizes = {width: held_bytes(width) for width in (2, 3, 9)}
-    state = 16 * sizes[2][1]  # float32: weights, gradient, AdamW's moments
+    state = sizes[2][1]
     assert sizes[3][0] - sizes[2][0] == state
     assert sizes[9][0] - sizes[3][0] == 6 * state
 
