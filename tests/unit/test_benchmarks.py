@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from benchmarks import floor, launch, report
 from benchmarks.accuracy import summary
+from benchmarks.latency import latencies
 from benchmarks.subnormal import steps
 from benchmarks.sweep import memory
 from benchmarks.work import NodeWork, Work
@@ -134,3 +135,11 @@ def test_both_kinds_of_a_step_are_timed_and_only_one_flushes(monkeypatch: pytest
     assert min(pair.values()) > 0
     first = flushes.index(False)
     assert all(flushes[:first]) and not any(flushes[first:])
+
+
+def test_latency_counts_calls_in_a_row_and_times_every_question_of_every_shape() -> None:
+    tiny = {"name": "compositional", "options": {"depth": 2, "train_size": 16, "validation_size": 8}}
+    flat, chain = latencies(RunConfig.model_validate({"task": tiny}), ["2", "1-1+skip"], 3)
+    assert flat["calls"] == chain["calls"] == 3
+    assert (flat["sequential_calls"], chain["sequential_calls"]) == (2, 3)
+    assert all(len(line["seconds"]) == 3 and min(line["seconds"]) > 0 for line in (flat, chain))
