@@ -95,6 +95,11 @@ def test_a_folder_that_holds_a_run_is_not_written_over(undisturbed: Path, backbo
         train(run_config(), undisturbed, backbone=backbone)
 
 
+def test_a_run_is_not_resumed_to_fewer_steps_than_it_has_done(undisturbed: Path, backbone) -> None:
+    with pytest.raises(CheckpointError, match=r"has done 6 steps, and train.steps is 5; ask for 6 or more"):
+        train(run_config(train__steps=5), undisturbed, backbone=backbone, resume=True)
+
+
 def test_a_time_budget_ends_the_run_early_with_everything_saved(backbone, tmp_path: Path) -> None:
     train(run_config(train__stop_after_seconds=1e-6), tmp_path / "run", backbone=backbone)
     assert [line["step"] for line in read_json_lines(tmp_path / "run" / "metrics.jsonl")] == [0, 1]

@@ -104,6 +104,9 @@ def print_final(final: dict[str, Any]) -> None:
     console.print(escape(floors_line(rows[0])))
     if any(row.get("delivery") == "blanked" for row in rows):
         console.print("silent: the same network, every message blanked.")
+    size = {row["checkpoint"]: row["trainable_parameters"] for row in rows if "checkpoint" in row}
+    if "last" in size and size["last"] != size["best"]:
+        console.print("best: a network from before the last growth; of the grown one use --checkpoint last.")
     for warning in final["warnings"]:
         console.print(f"[yellow]warning:[/] {escape(warning)}")
 
