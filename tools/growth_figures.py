@@ -22,6 +22,7 @@ ABOUT = {
     "noise": "grown, noise",
     "fade+copy": "grown, new nodes fade in; at last copies",
     "fade+copy+slow": "grown, new nodes fade in; at last copies, at a quarter of the rate",
+    "noise+copy+slow": "grown, noise; at last copies, at a quarter of the rate",
 }
 COLOURS = {
     "scratch": "0.3",
@@ -37,6 +38,7 @@ COLOURS = {
     "noise": "C5",
     "fade+copy": "C3",
     "fade+copy+slow": "k",
+    "noise+copy+slow": "darkgreen",
 }
 
 

@@ -53,8 +53,7 @@ CELLS = [  # (way, nodes) in groups by what they tell, each done for all seeds b
     [("fade", 5), ("scratch", 5)],
     [("plain", 7)],
     [("fade", 15)],
-    [("fade+copy", 31), ("fade+copy+slow", 31)],
-    [("fade+copy+slow", 15)],
+    [("fade+copy", 31), ("fade+copy+slow", 31), ("noise+copy+slow", 31)],
     [("scratch", 31)],
 ]
 MORE = {"rollouts": 32, "steps": 80}  # as many samples in fewer steps, surer about each question

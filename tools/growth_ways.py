@@ -13,7 +13,8 @@ fade, copy, zero, noise   grown by way of the smaller sizes, promoted on reward;
 plain     grown as `fade`, but on full instances alone, so in stages of a fifth of the steps: what growing alone does;
 fade+copy   the same as fade, but the last growth, which brings no new role, copies the old nodes;
 fade+copy+slow   the same at a quarter of the rate after the last growth, as copies of a role all move at once. A quarter
-          was chosen beforehand, after a run of 31 nodes had lost there what it had learned.
+          was chosen beforehand, after a run of 31 nodes had lost there what it had learned;
+noise+copy+slow   the same with new nodes that begin with noise, after two runs had not come as far as the last growth.
 
 Everything else is equal: rate, batch, steps, anchor, balance. All were chosen by the training reward of grown runs of
 7 nodes before these runs: rate and length of stages of zero, seed 0; the anchor of fade, seed 1; balance, and what
@@ -28,7 +29,7 @@ from neuromas.config import AdapterConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 INITS = ("fade", "copy", "zero", "noise")
-GROWING = (*INITS, "plain", "fade+copy", "fade+copy+slow")
+GROWING = (*INITS, "plain", "fade+copy", "fade+copy+slow", "noise+copy+slow")
 TARGETS = ("2-2", "3")
 SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-6", 31: "20-10/5"}
 GROWN = {  # on 8 leaves, by stage: as many nodes more as there are parts more that count
