@@ -329,7 +329,11 @@ def test_grow_and_train_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     parent, grown = str(tmp_path / "parent"), str(tmp_path / "grown")
     cli.main(["train", str(recipe), "--topology", "2", "--out", parent])
     capsys.readouterr()
-    cli.main(["grow", parent, "--topology", "1-2", "--anneal", "2", "--init", "copy", "--out", grown])
+    with pytest.raises(SystemExit):
+        cli.main(["grow", parent, "--topology", "1-2", "--anneal", "2", "--init", "copy", "--out", grown])
+    assert "stages[1].anneal is 2, but init is 'copy'" in " ".join(capsys.readouterr().err.split())
+    assert not Path(grown).exists()
+    cli.main(["grow", parent, "--topology", "1-2", "--init", "copy", "--out", grown])
     shown = " ".join(capsys.readouterr().out.split())
     for words in ("after step 2 of parent: insert layer 1 of 1", "new nodes", "copies 1.1"):
         assert words in shown
