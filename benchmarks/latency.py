@@ -21,17 +21,18 @@ from neuromas.train.loop import build
 
 def latencies(config: RunConfig, shapes: list[str], n: int) -> list[dict[str, Any]]:
     """For each shape: seconds of each of `n` questions, after two that are not timed, and what an answer takes."""
-    networks = {shape: build(config, topology=Topology.parse(shape)) for shape in shapes}
-    task = networks[shapes[0]][1]
+    first, task = build(config, topology=Topology.parse(shapes[0]))
+    shared = first.backbone
+    networks = {shape: build(config, shared, Topology.parse(shape))[0] for shape in shapes}
     seconds: dict[str, list[float]] = {shape: [] for shape in shapes}
     for number, question in enumerate(task.questions("validation")[: n + 2]):
-        for shape, (network, _) in networks.items():
+        for shape, network in networks.items():
             start = time.perf_counter()
             network.answer([question], greedy=True)
             if number >= 2:
                 seconds[shape].append(time.perf_counter() - start)
     found: list[dict[str, Any]] = []
-    for shape, (network, _) in networks.items():
+    for shape, network in networks.items():
         cost = evaluate(network, task, "validation", n).result
         keys = ("calls", "generated_tokens", "sequential_calls", "sequential_tokens")
         found.append({"shape": shape, **{key: cost[key] for key in keys}, "seconds": seconds[shape]})

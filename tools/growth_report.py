@@ -21,6 +21,7 @@ from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_ma
 from neuromas.files import read_json_lines, write_text
 
 SEEDS = 5
+COMPARED = {15: "fade+copy", 31: "noise+copy+slow"}  # the grown networks that are compared with others; else `fade`
 MEASURES = ("last_greedy", "last_sampled", "best_greedy", "best_sampled")
 TRIED = {  # what was run before, with the settings it had: title, what differed, networks by size
     "paths_unanchored": (
@@ -179,22 +180,16 @@ def differences(runs: list[Run]) -> list[Block]:
     """Grown networks minus each control, where both are there, in points at the end; 95 % of the mean over seeds."""
     rows: list[list[str]] = []
     for size in SHAPES:
-        ways = ("noise+copy+slow",) if size == 31 else ("fade", "fade+copy")  # of those that are there, the last
-        grown = {r["seed"]: r for way in ways for r in of(runs, way, size)}
+        way = COMPARED.get(size, "fade")
+        grown = {r["seed"]: r for r in of(runs, way, size)}
         for control in ("scratch", "staged", "easy", "longer", "scratchpad", "scratchpad+easy"):
             other = {r["seed"]: r for r in of(runs, control, size)}
             if seeds := sorted(grown.keys() & other.keys()):
                 points = [[100 * (grown[s][m] - other[s][m]) for s in seeds] for m in MEASURES[:2]]
                 words = [f"{np.mean(p):+.1f}{interval(p)}" for p in points]
-                rows.append([f"{size} ({SHAPES[size]})", ABOUT[control], str(len(seeds)), *words])
-    head = [
-        "nodes",
-        "grown (new nodes fade in; of 31, noise, then copies at a quarter of the rate), minus",
-        "seeds",
-        "greedy, points [95 %]",
-        "sampled, points [95 %]",
-    ]
-    return [Table(head, rows, words=frozenset({0, 1}))] if rows else []
+                rows.append([f"{size} ({SHAPES[size]})", ABOUT[way], ABOUT[control], str(len(seeds)), *words])
+    head = ["nodes", "this", "minus this", "seeds", "greedy, points [95 %]", "sampled, points [95 %]"]
+    return [Table(head, rows, words=frozenset({0, 1, 2}))] if rows else []
 
 
 def tried(name: str, runs: list[Run], target: Path) -> list[Block]:

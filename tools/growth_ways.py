@@ -14,7 +14,7 @@ plain     grown as `fade`, but on full instances alone, so in stages of a fifth 
 fade+copy   the same as fade, but the last growth, which brings no new role, copies the old nodes;
 fade+copy+slow   the same at a quarter of the rate after the last growth, as copies of a role all move at once. A quarter
           was chosen beforehand, after a run of 31 nodes had lost there what it had learned;
-noise+copy+slow   the same with new nodes that begin with noise, after two runs had not come as far as the last growth.
+noise+copy+slow   the same with new nodes that begin with noise, after two runs had come to the last growth without what it needs.
 
 Everything else is equal: rate, batch, steps, anchor, balance. All were chosen by the training reward of grown runs of
 7 nodes before these runs: rate and length of stages of zero, seed 0; the anchor of fade, seed 1; balance, and what
@@ -23,13 +23,30 @@ easy instances join, of fade, seed 0. For scratch, other settings were tried aft
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuromas.config import AdapterConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 INITS = ("fade", "copy", "zero", "noise")
-GROWING = (*INITS, "plain", "fade+copy", "fade+copy+slow", "noise+copy+slow")
+
+
+class Growing(NamedTuple):
+    """How new nodes begin, and how those of the last growth do; the rate after that; whether questions are easy first."""
+
+    first: str
+    last: str
+    rate: float | None = None
+    easy: bool = True
+
+
+SLOW = 1e-3  # learning rate after the last growth
+GROWING = {init: Growing(init, init) for init in INITS} | {
+    "plain": Growing("fade", "fade", easy=False),
+    "fade+copy": Growing("fade", "copy"),
+    "fade+copy+slow": Growing("fade", "copy", SLOW),
+    "noise+copy+slow": Growing("noise", "copy", SLOW),
+}
 TARGETS = ("2-2", "3")
 SHAPES = {1: "single", 3: "2", 5: "2-2", 7: "4-2", 15: "8-6", 31: "20-10/5"}
 GROWN = {  # on 8 leaves, by stage: as many nodes more as there are parts more that count
@@ -40,7 +57,6 @@ GROWN = {  # on 8 leaves, by stage: as many nodes more as there are parts more t
 }
 RANK = AdapterConfig().rank  # of a node
 
-SLOW = 1e-3  # learning rate after the last growth
 LONGER = {"learning_rate": 2e-3, "steps": 320}
 
 
@@ -53,26 +69,26 @@ def stages(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     if way in ("easy", "longer", "scratchpad+easy"):
         half = {"steps": round(0.3 * steps)}
         return final, [{"options": {"easy": 0.6}, **half}, {"options": three | {"easy": 0.6}, **half}, {}]
-    grown = way in GROWING
-    shape = GROWN[size] if grown else (final,) * 5
     gate = {"window": 5, "steps": round(0.28 * steps)}
-    first, last = inits(way) if grown else ("", "")
-    more = [{}]
-    for before, after, init in zip(shape[:-1], shape[1:], (first, first, first, last), strict=True):
-        more.append({**beginning(init), "old_scale": 0.3} if before != after else {})
-    if way.endswith("+slow"):
-        more[4]["learning_rate"] = SLOW
-    if way == "plain":
-        parts = [{"topology": t, "steps": steps // 5, **new} for t, new in zip(shape, more, strict=True)]
-        del parts[-1]["steps"]
-        return shape[0], parts
-    return shape[0], [
+    parts: list[dict[str, Any]] = [
         {"options": {"depth": 2}, "promote": 0.9, **gate},
-        {"topology": shape[1], "options": two, "promote": 0.88, **gate, **more[1]},
-        {"topology": shape[2], "options": three, "promote": 0.88, **gate, **more[2]},
-        {"topology": shape[3], "options": three | {"easy": 0.5}, "promote": 0.88, **gate, **more[3]},
-        {"topology": shape[4], **more[4]},
+        {"options": two, "promote": 0.88, **gate},
+        {"options": three, "promote": 0.88, **gate},
+        {"options": three | {"easy": 0.5}, "promote": 0.88, **gate},
+        {},
     ]
+    if (how := GROWING.get(way)) is None:
+        return final, parts
+    if not how.easy:
+        parts = [{"steps": steps // 5} for _ in parts[:4]] + [{}]
+    shape = GROWN[size]
+    for k in range(1, 5):
+        parts[k]["topology"] = shape[k]
+        if shape[k] != shape[k - 1]:
+            parts[k] |= {**beginning(how.last if k == 4 else how.first), "old_scale": 0.3}
+    if how.rate is not None:
+        parts[4]["learning_rate"] = how.rate
+    return shape[0], parts
 
 
 def settings(way: str, size: int) -> dict[str, dict[str, Any]]:
@@ -96,22 +112,16 @@ def run(study: str, way: str, size: int, seed: int, changed: dict[str, Any] | No
     return data | {"topology": topology, "stages": parts}
 
 
-def inits(way: str) -> tuple[str, str]:
-    """How new nodes begin, and how those of the last growth do."""
-    first, *more = way.replace("plain", "fade").split("+")
-    return first, more[0] if more else first
-
-
 def beginning(init: str) -> dict[str, Any]:
     return {"init": init} | ({"anneal": 8} if init == "fade" else {})
 
 
 def sizes(way: str, size: int, steps: int) -> tuple[str, list[dict[str, Any]]]:
     """The same where the questions stay as they are: only the network changes."""
-    if way not in GROWING:
+    if (how := GROWING.get(way)) is None:
         return SHAPES[size], []
     gate = {"promote": 0.9, "window": 5, "steps": round(0.3 * steps)}
-    more, last = map(beginning, inits(way))
+    more, last = beginning(how.first), beginning(how.last)
     path = [SHAPES[n] for n in (3, 5, 7, 15) if n <= size]
     return path[0], [gate] + [{"topology": t, **gate, **more} for t in path[1:-1]] + [{"topology": path[-1], **last}]
 

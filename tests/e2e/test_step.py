@@ -78,10 +78,8 @@ def held_bytes(width: int) -> tuple[int, int]:
     task, config = FirstCharacter(HALF), TrainConfig(questions=4, rollouts=4)
     train_step(network, optimizer, task, questions(4), config, step=1, seed=0)
     weights, steps = network.trainable_parameters // (width + 1), len(network.adapters.stacks())
-    return (
-        alive() - before,
-        16 * weights + 4 * steps,
-    )  # float32: weights, gradient, two moments; a count for each tensor
+    state = 16 * weights + 4 * steps  # float32: weights, gradient, two moments; a count of steps for each tensor
+    return alive() - before, state
 
 
 def test_a_node_more_takes_the_memory_of_its_weights_gradient_and_two_moments_and_no_more() -> None:

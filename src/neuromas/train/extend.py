@@ -73,7 +73,8 @@ def extended(parent: RunConfig, progress: Progress, stage: dict[str, Any], steps
     data = override(parent.model_dump(), length)
     data["train"]["stop_after_seconds"] = None  # a limit of the parent's; it has perhaps been reached
     config = without_files(RunConfig.make(data))
-    if stages_of(config)[-1].growth is None:
-        raise TopologyError(f"the run has topology {stages_of(config)[-1].topology.name} already; name a larger one")
-    check_growth(stages_of(config)[-1:])
+    last = stages_of(config)[-1]
+    if last.growth is None:
+        raise TopologyError(f"the run has topology {last.topology.name} already; name a larger one")
+    check_growth([last])
     return config

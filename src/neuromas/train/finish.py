@@ -78,9 +78,11 @@ def finish(
 def _measurements(which: str, subject: Trained, task: Task) -> list[tuple[System, bool, tuple[str, ...]]]:
     """(what answers, greedily, nodes whose messages are blanked), in the order of the rows."""
     plan: list[tuple[System, bool, tuple[str, ...]]] = [(subject, True, ()), (subject, False, ())]
-    if which != "untrained" and isinstance(subject, Network) and len(subject.topology.nodes) > 1:
+    if which == "untrained":
+        return plan
+    if isinstance(subject, Network) and len(subject.topology.nodes) > 1:
         plan.append((subject, True, subject.topology.nodes[:-1]))
-    if which != "untrained" and isinstance(subject, Team) and subject.votes > 1:
+    if isinstance(subject, Team) and subject.votes > 1:
         plan.append((Vote(subject, subject.votes, lambda q, text: task.grade(q, text).parsed), True, ()))
     return plan
 
