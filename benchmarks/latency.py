@@ -16,7 +16,7 @@ from neuromas.config import RunConfig
 from neuromas.evaluate.run import evaluate
 from neuromas.files import append_json_line
 from neuromas.network.topology import Topology
-from neuromas.train.loop import build
+from neuromas.run.build import build
 
 
 def latencies(config: RunConfig, shapes: list[str], n: int) -> list[dict[str, Any]]:

@@ -75,8 +75,9 @@ def measured(recipe: Path, settings: Line, steps: int, threads: int) -> Line:
     from neuromas.plan.model import model_of
     from neuromas.plan.report import expected_work
     from neuromas.plan.seconds import seconds
-    from neuromas.train.loop import Joint, build, optimizer_of
-    from neuromas.train.stages import stages_of
+    from neuromas.run.build import build, optimizer_of
+    from neuromas.run.method import Joint
+    from neuromas.run.stages import stages_of
     from neuromas.workers import ALONE
 
     torch.set_num_threads(threads)

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.load import Probe, Tally, load, serving
 from neuromas.network.forward import Network
-from neuromas.train.loop import load_run
+from neuromas.run.build import load_run
 
 _CPU = "process_cpu_seconds_total"
 

@@ -17,7 +17,7 @@ from neuromas.config import RunConfig
 from neuromas.files import append_json_line
 from neuromas.network.forward import Network
 from neuromas.network.topology import Topology
-from neuromas.train.loop import build, optimizer_of
+from neuromas.run.build import build, optimizer_of
 from neuromas.train.step import train_step
 
 

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 
 from benchmarks.work import NodeWork, Work
+from neuromas.compare.demo import ALL_LINEAR, Plan
 from neuromas.network.adapters import ATTENTION_TARGETS
 from neuromas.network.backbone import Backbone
 from neuromas.network.builtin import TINY_FOLDER, smollm2_folder
 from neuromas.network.forward import Limits, Network
 from neuromas.tasks import load_task
-from neuromas.train.demo import ALL_LINEAR, Plan
 from neuromas.types import Question, Trace
 
 

@@ -17,7 +17,7 @@ from neuromas import files
 from neuromas.config import RunConfig
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
-from neuromas.train import checkpoint, folder, loop
+from neuromas.run import checkpoint, folder, loop, method
 
 _FORK = multiprocessing.get_context("fork")  # the child has everything imported, so it trains at once
 
@@ -132,7 +132,7 @@ def _timeless(record: Any) -> Any:
 
 def spoil(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Put a NaN into a weight just before `step`."""
-    real = loop.train_step
+    real = method.train_step
 
     def spoiled(network: Any, *args: Any, **kwargs: Any) -> Any:
         if kwargs["step"] == step:
@@ -140,4 +140,4 @@ def spoil(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
                 network.adapters.stacks()[-1][0, 0, 0] = float("nan")
         return real(network, *args, **kwargs)
 
-    monkeypatch.setattr(loop, "train_step", spoiled)
+    monkeypatch.setattr(method, "train_step", spoiled)

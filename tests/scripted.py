@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from helpers import CHATML, IM_END, byte_tokenizer
-from neuromas.evaluate.baselines.chat import Baseline, Chat
+from neuromas.baselines.chat import Baseline, Chat
 from neuromas.network.forward import Limits
 from neuromas.network.generate import Completion
 from neuromas.network.packed import Group

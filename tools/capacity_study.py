@@ -29,8 +29,9 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Network
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
+from neuromas.run.build import build
+from neuromas.run.loop import train
 from neuromas.tasks.base import Task
-from neuromas.train.loop import build, train
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.types import Message, Question
 

@@ -22,9 +22,10 @@ from neuromas.config import RunConfig
 from neuromas.evaluate.run import evaluate
 from neuromas.files import append_json_line, read_json_lines
 from neuromas.network.forward import Network
+from neuromas.run.build import build
+from neuromas.run.loop import train
 from neuromas.tasks.base import Task
 from neuromas.train import critic
-from neuromas.train.loop import build, train
 from neuromas.train.step import train_step
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "credit_tiny_compositional.toml"

@@ -21,7 +21,7 @@ from neuromas.evaluate.run import evaluate
 from neuromas.files import append_json_line, read_json_lines, write_text
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Network
-from neuromas.train.loop import train
+from neuromas.run.loop import train
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny_compositional_2.toml"
 CHANCES = (0.0, 0.1, 0.3)

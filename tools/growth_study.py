@@ -33,9 +33,10 @@ from neuromas.evaluate.run import evaluate
 from neuromas.files import append_json_line, read_json_lines
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Network
+from neuromas.network.growth import between
 from neuromas.network.topology import Topology
-from neuromas.train.growth import between
-from neuromas.train.loop import load_run, train
+from neuromas.run.build import load_run
+from neuromas.run.loop import train
 from neuromas.train.transplant import transplant
 
 TEST = 256  # test questions for each of best and last, greedy and sampled

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromas.files import read_json_lines, write_text
-from neuromas.train.plots import learning_curve
+from neuromas.run.plots import learning_curve
 
 TARGET = Path(__file__).parents[1] / "docs" / "results"
 KEPT = ("config.json", "metrics.jsonl", "samples.jsonl", "answers.jsonl", "final.json")

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.items.learning import config, options
 from benchmarks.problems import PROBLEMS
-from neuromas.train.loop import train
+from neuromas.run.loop import train
 
 
 def main() -> None:

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from neuromas.network.backbone import Backbone
     from neuromas.network.forward import Network
     from neuromas.network.topology import Topology
+    from neuromas.run.build import load_run
     from neuromas.tasks import load_task
-    from neuromas.train.loop import load_run
 
 _WHERE = {
     "Backbone": "neuromas.network.backbone",
     "Network": "neuromas.network.forward",
     "RunConfig": "neuromas.config",
     "Topology": "neuromas.network.topology",
-    "load_run": "neuromas.train.loop",
+    "load_run": "neuromas.run.build",
     "load_task": "neuromas.tasks",
 }
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from neuromas import cli
-from neuromas.evaluate.baselines import BASELINES, load_baseline
-from neuromas.evaluate.baselines.fitted import Fitted
+from neuromas.baselines import BASELINES, load_baseline
+from neuromas.baselines.fitted import Fitted
 from neuromas.evaluate.run import evaluate
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits

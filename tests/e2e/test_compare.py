@@ -14,20 +14,20 @@ import pytest
 
 from crashes import Run
 from helpers import binary_backbone
+from neuromas.baselines.chat import Chat
+from neuromas.baselines.direct import direct
 from neuromas.compare import run as running
 from neuromas.compare import work
 from neuromas.compare.kinds import KINDS, Kind, Training
 from neuromas.compare.spec import Spec
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines.chat import Chat
-from neuromas.evaluate.baselines.direct import direct
 from neuromas.evaluate.report import write_report
 from neuromas.evaluate.table import key_of
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
+from neuromas.run import checkpoint
 from neuromas.tasks.compositional import Compositional
-from neuromas.train import checkpoint
 
 FILES = (
     "cells.jsonl",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from endpoints import completion, faking
+from neuromas.baselines.direct import untrained
+from neuromas.baselines.endpoint import EndpointChat
 from neuromas.cli import main
-from neuromas.evaluate.baselines.direct import untrained
-from neuromas.evaluate.baselines.endpoint import EndpointChat
 from neuromas.network.endpoint import Call, Endpoint
 from neuromas.network.forward import Limits
 from neuromas.network.prompt import structure, words

@@ -9,7 +9,8 @@ from helpers import run_config
 from neuromas.errors import ConfigError, EngineError
 from neuromas.files import read_json_lines
 from neuromas.network.vllm import engine as engine_module
-from neuromas.train.loop import load_run, train
+from neuromas.run.build import load_run
+from neuromas.run.loop import train
 
 FAKE = Path(__file__).parents[1] / "fake_engine.py"
 RUN = {

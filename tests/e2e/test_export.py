@@ -12,8 +12,8 @@ import pytest
 from neuromas import cli
 from neuromas.errors import CheckpointError
 from neuromas.network.builtin import TINY_FOLDER
-from neuromas.train import export
-from neuromas.train.loop import load_run
+from neuromas.run import export
+from neuromas.run.build import load_run
 
 RECIPE = """
 topology = "1-1"

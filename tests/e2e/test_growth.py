@@ -18,10 +18,12 @@ from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, ConfigError, TopologyError
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
-from neuromas.train import checkpoint, loop
-from neuromas.train.extend import extend
-from neuromas.train.loop import load_run, train
-from neuromas.train.stages import stages_of
+from neuromas.run import checkpoint
+from neuromas.run.build import load_run
+from neuromas.run.grow import extend
+from neuromas.run.loop import train
+from neuromas.run.method import Joint, method_of
+from neuromas.run.stages import stages_of
 
 FIRST: dict[str, Any] = {"steps": 2}
 WIDER: dict[str, Any] = {"topology": "2-1", "init": "fade", "anneal": 2, "steps": 3, "old_scale": 0.3}
@@ -122,8 +124,8 @@ def test_a_stages_options_are_of_its_own_training_questions_alone(undisturbed: P
     network, task, _ = load_run(undisturbed, "last", backbone)
     asked: list[Any] = []
     for stage in stages_of(config()):
-        method = loop.method_of(config(), tmp_path, network, task, stage)
-        assert isinstance(method, loop.Joint)
+        method = method_of(config(), tmp_path, network, task, stage)
+        assert isinstance(method, Joint)
         asked.append([q.text for q in method.schedule.questions(1) + method.schedule.questions(2)])
     easy = lambda text: re.search(r"\+b\(0.0\)", text) is not None
     assert all(map(easy, asked[2]))
@@ -152,7 +154,7 @@ def test_the_best_checkpoint_may_be_the_parents_and_is_loaded_as_such(backbone, 
         found = {"accuracy": next(scores), "ci95": [0, 1], "n": 1, "parse_rate": 1.0, "top_answer": {}}
         return type("E", (), {"result": found, "traces": [], "records": []})
 
-    monkeypatch.setattr("neuromas.train.loop.evaluate", fake)
+    monkeypatch.setattr("neuromas.run.session.evaluate", fake)
     train(config(train__keep_checkpoints=1), tmp_path / "run", backbone=backbone)
     assert (tmp_path / "run" / "best").resolve().name == "step-000002"
     assert load_run(tmp_path / "run", "best", backbone)[0].topology.name == "1"

@@ -9,8 +9,8 @@ from helpers import make_network
 from neuromas import cli
 from neuromas.errors import ConfigError
 from neuromas.evaluate.harness import cut, generate_until
+from neuromas.run.build import load_run
 from neuromas.tasks import load_task
-from neuromas.train.loop import load_run
 from neuromas.types import Question
 
 RECIPE = """

@@ -13,16 +13,19 @@ from torch import Tensor
 from crashes import same_run
 from helpers import FirstCharacter, binary_backbone, make_backbone, run_config, unchanged
 from neuromas import cli
+from neuromas.baselines.trained.collm import CRITIC
+from neuromas.baselines.trained.malt import ROLES
+from neuromas.baselines.trained.team import Team
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
-from neuromas.train import checkpoint, loop
-from neuromas.train.finish import finish, training_cost
-from neuromas.train.loop import Trained, build, load_run, method_of, train
-from neuromas.train.methods.collm import CRITIC
-from neuromas.train.methods.malt import ROLES
-from neuromas.train.methods.team import Team
+from neuromas.run import checkpoint
+from neuromas.run.build import build, load_run
+from neuromas.run.checkpoint import Trained
+from neuromas.run.final import finish, training_cost
+from neuromas.run.loop import train
+from neuromas.run.method import method_of
 
 METHODS = ("malt", "collm-cc")
 
@@ -356,4 +359,4 @@ def test_the_command_line_trains_evaluates_and_asks(tmp_path: Path, method: str,
     assert "vote of 3" in three["system"]
     cli.main(["ask", str(out), "1+1"])
     assert "answer" in capsys.readouterr().out
-    assert loop.load_run(out)[2].method == method
+    assert load_run(out)[2].method == method

@@ -12,9 +12,9 @@ from browser import Watched, chromium
 from helpers import binary_backbone, make_backbone, make_network, run_config
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
+from neuromas.run.loop import train
 from neuromas.serve.app import watch_app
 from neuromas.serve.record import Record
-from neuromas.train.loop import train
 from neuromas.types import Question
 from served import PATTERN, make_app, running, serving_network
 

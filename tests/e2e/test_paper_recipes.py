@@ -19,8 +19,8 @@ from neuromas.compare.spec import Spec
 from neuromas.evaluate.report import write_report
 from neuromas.files import read_json_lines
 from neuromas.network.topology import Topology
+from neuromas.run.build import load_run
 from neuromas.tasks import load_task
-from neuromas.train.loop import load_run
 from paper import PUBLISHED, RECIPES, save
 
 both = pytest.mark.parametrize("name", PUBLISHED)

@@ -19,11 +19,11 @@ from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, ClusterError
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
+from neuromas.run import checkpoint
+from neuromas.run.loop import train
 from neuromas.scale.cluster import check_room
 from neuromas.scale.train import Crew
 from neuromas.scale.train import train as train_over_ray
-from neuromas.train import checkpoint
-from neuromas.train.loop import train
 from parallel import together
 
 pytest.importorskip("ray")

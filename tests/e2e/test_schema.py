@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from helpers import binary_backbone, run_config
+from neuromas.run.loop import train
 from neuromas.serve.record import Record
-from neuromas.train.loop import train
 from served import make_app, running, serving_network
 
 

@@ -18,7 +18,8 @@ from benchmarks.load import Server, serving
 from helpers import run_config
 from neuromas.cli import main
 from neuromas.network.forward import Network
-from neuromas.train.loop import load_run, train
+from neuromas.run.build import load_run
+from neuromas.run.loop import train
 
 ASKED = "(a(1+1)+b(1*0))"
 

@@ -11,8 +11,9 @@ from helpers import FirstCharacter, binary_backbone, run_config
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
-from neuromas.train import checkpoint, loop
-from neuromas.train.loop import load_run, train
+from neuromas.run import checkpoint, session
+from neuromas.run.build import build, load_run
+from neuromas.run.loop import train
 from neuromas.train.schedule import Schedule, learning_rate
 
 
@@ -77,7 +78,7 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_validation(backbone, tm
         found = {"accuracy": next(scores), "ci95": [0, 1], "n": 1, "parse_rate": 1.0, "top_answer": {}}
         return type("E", (), {"result": found, "traces": [], "records": []})
 
-    monkeypatch.setattr(loop, "evaluate", fake)
+    monkeypatch.setattr(session, "evaluate", fake)
     network, _ = train(run_config(train__keep_checkpoints=1), tmp_path / "run", backbone=backbone)
     assert (tmp_path / "run" / "best").resolve().name == "step-000004"
     assert {p.name for p in (tmp_path / "run" / "checkpoints").iterdir()} == {"step-000004", "step-000006"}
@@ -189,7 +190,7 @@ def test_thirty_kills_at_random_moments_change_nothing(undisturbed, backbone, tm
 
 def test_a_crash_between_saving_a_checkpoint_and_marking_it_best_is_mended(backbone, tmp_path, monkeypatch) -> None:
     """The link is the last thing written; without it a resumed run would keep an older, worse checkpoint as best."""
-    monkeypatch.setattr(loop, "evaluate", rising)
+    monkeypatch.setattr(session, "evaluate", rising)
     train(run_config(), tmp_path / "whole", backbone=backbone)
     crash_at("symlink", 3, run_config(), tmp_path / "run", backbone)
     assert (tmp_path / "run" / "best").resolve().name == "step-000002"
@@ -257,7 +258,7 @@ def test_a_nan_stops_the_run_and_leaves_the_last_good_checkpoint_and_the_failing
         train(run_config(), tmp_path / "run", backbone=backbone)
     monkeypatch.undo()
     saved = json.loads((tmp_path / "run" / "failed-step-4.json").read_text())
-    asked = Schedule(loop.build(run_config(), backbone)[1].questions("train"), run_config()).questions(4)
+    asked = Schedule(build(run_config(), backbone)[1].questions("train"), run_config()).questions(4)
     assert [t["question_id"] for t in saved["traces"]] == [q.id for q in asked for _ in range(4)]
     assert len(saved["traces"][0]["calls"]) == 2
     assert "not finite" in saved["error"]
@@ -282,7 +283,7 @@ def test_every_epoch_asks_each_question_once_in_another_order() -> None:
 
 @pytest.mark.parametrize("balanced", [False, True])
 def test_the_schedule_is_a_function_of_seed_and_step(balanced: bool) -> None:
-    asked = loop.build(run_config(), binary_backbone())[1].questions("train")
+    asked = build(run_config(), binary_backbone())[1].questions("train")
     make = lambda seed: Schedule(asked, run_config(seed=seed, train__balanced=balanced))
     ids = lambda schedule, step: [q.id for q in schedule.questions(step)]
     one = make(0)

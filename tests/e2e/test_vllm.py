@@ -18,9 +18,10 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.builtin import TINY_FOLDER
 from neuromas.network.forward import Limits, Network
 from neuromas.network.vllm.engine import Settings, VllmEngine
+from neuromas.run import export
+from neuromas.run.build import load_run
+from neuromas.run.loop import train
 from neuromas.tasks import load_task
-from neuromas.train import export
-from neuromas.train.loop import load_run, train
 from neuromas.types import Trace
 
 SECONDS = 3600.0  # for a start, on a machine that may be busy

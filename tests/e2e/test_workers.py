@@ -16,10 +16,10 @@ from neuromas.errors import CheckpointError, ConfigError, TaskError
 from neuromas.evaluate.run import evaluate
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
-from neuromas.train import checkpoint
-from neuromas.train.finish import finish
-from neuromas.train.folder import flat
-from neuromas.train.loop import train
+from neuromas.run import checkpoint
+from neuromas.run.final import finish
+from neuromas.run.folder import flat
+from neuromas.run.loop import train
 from neuromas.train.step import train_step
 from neuromas.types import Grade
 from neuromas.workers import ALONE, Workers

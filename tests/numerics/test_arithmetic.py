@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from helpers import FirstCharacter, make_backbone, make_network, questions
+from neuromas.baselines.trained import team
 from neuromas.config import TrainConfig
 from neuromas.network.arithmetic import flushed, flushing
-from neuromas.train.methods import team
 from neuromas.train.step import train_step
 
 

@@ -12,8 +12,8 @@ from helpers import make_backbone, make_network, plain_logits, plain_model
 from neuromas.errors import CheckpointError
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
-from neuromas.train import checkpoint
-from neuromas.train.checkpoint import Progress
+from neuromas.run import checkpoint
+from neuromas.run.checkpoint import Progress
 from neuromas.train.optimizer import NodeAdamW
 
 ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

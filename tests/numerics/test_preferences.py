@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from helpers import make_backbone, merged, plain_logits, plain_model, run_config
+from neuromas.baselines.trained.malt import Malt
+from neuromas.baselines.trained.team import Example, score
 from neuromas.network.forward import Limits
-from neuromas.train.methods.malt import Malt
-from neuromas.train.methods.team import Example, score
 from neuromas.train.preferences import critic_advantages, critic_loss, dpo_loss, dpo_margins, sft_loss
 
 # -- golden numbers ----------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from helpers import FirstCharacter, binary_backbone, make_backbone, make_network
 from neuromas.config import StageConfig, TrainConfig
 from neuromas.errors import CheckpointError
 from neuromas.network.forward import Network
+from neuromas.network.growth import Growth, between, connect, insert, widen
 from neuromas.network.topology import Topology
-from neuromas.train.growth import Growth, between, connect, insert, widen
+from neuromas.run.stages import Stage, absent
 from neuromas.train.optimizer import NodeAdamW
-from neuromas.train.stages import Stage, absent
 from neuromas.train.step import train_step
 from neuromas.train.transplant import Init, sibling, transplant
 

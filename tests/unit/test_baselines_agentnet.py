@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from neuromas.baselines import agentnet
+from neuromas.baselines.agentnet import Agent, AgentNet, Deed, Memory, similarity
+from neuromas.baselines.chat import ANSWER
 from neuromas.errors import CheckpointError, ConfigError
-from neuromas.evaluate.baselines import agentnet
-from neuromas.evaluate.baselines.agentnet import Agent, AgentNet, Deed, Memory, similarity
-from neuromas.evaluate.baselines.chat import ANSWER
 from neuromas.tasks.base import Task
 from neuromas.types import Grade, Question
 from scripted import ASKED, QUESTION, SHOWN, Heard, Script, solve

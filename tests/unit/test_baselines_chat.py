@@ -5,17 +5,17 @@ from collections import Counter
 import pytest
 
 from helpers import CHATML, IM_START, Style, make_backbone, questions
+from neuromas.baselines import BASELINES, load_baseline, options_of
+from neuromas.baselines.agentnet import AgentNet
+from neuromas.baselines.chat import Baseline, Chat, Dialogue, answer, message
+from neuromas.baselines.direct import Direct
+from neuromas.baselines.fitted import Fitted
+from neuromas.baselines.goa import GraphOfAgents
+from neuromas.baselines.gptswarm import GPTSwarm
+from neuromas.baselines.moa import MixtureOfAgents
+from neuromas.baselines.self_check import SelfCheck, StepwiseSelfCheck
+from neuromas.baselines.self_refine import SelfRefine
 from neuromas.errors import ConfigError, PromptError
-from neuromas.evaluate.baselines import BASELINES, load_baseline, options_of
-from neuromas.evaluate.baselines.agentnet import AgentNet
-from neuromas.evaluate.baselines.chat import Baseline, Chat, Dialogue, answer, message
-from neuromas.evaluate.baselines.direct import Direct
-from neuromas.evaluate.baselines.fitted import Fitted
-from neuromas.evaluate.baselines.goa import GraphOfAgents
-from neuromas.evaluate.baselines.gptswarm import GPTSwarm
-from neuromas.evaluate.baselines.moa import MixtureOfAgents
-from neuromas.evaluate.baselines.self_check import SelfCheck, StepwiseSelfCheck
-from neuromas.evaluate.baselines.self_refine import SelfRefine
 from neuromas.evaluate.run import evaluate
 from neuromas.network.forward import Limits
 from neuromas.tasks import load_task
@@ -155,7 +155,7 @@ def test_no_reply_question_or_memory_can_forge_a_chat_turn(name: str) -> None:
 
 
 def _deed(agent: int, text: str):
-    from neuromas.evaluate.baselines.agentnet import Deed
+    from neuromas.baselines.agentnet import Deed
 
     return Deed(agent, "execute", text)
 

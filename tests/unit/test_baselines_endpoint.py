@@ -6,13 +6,13 @@ import pytest
 
 from endpoints import Answer, completion, faking
 from helpers import CHATML, byte_tokenizer, make_backbone
+from neuromas.baselines import BASELINES, load_baseline
+from neuromas.baselines.chat import Chat
+from neuromas.baselines.direct import Spoken, untrained
+from neuromas.baselines.endpoint import EndpointChat
+from neuromas.baselines.moa import MixtureOfAgents
 from neuromas.compare.spec import Spec
 from neuromas.errors import BackboneError, ConfigError
-from neuromas.evaluate.baselines import BASELINES, load_baseline
-from neuromas.evaluate.baselines.chat import Chat
-from neuromas.evaluate.baselines.direct import Spoken, untrained
-from neuromas.evaluate.baselines.endpoint import EndpointChat
-from neuromas.evaluate.baselines.moa import MixtureOfAgents
 from neuromas.network.backbone import Backbone, load_frozen
 from neuromas.network.endpoint import Endpoint
 from neuromas.network.forward import Limits, Network

@@ -2,9 +2,9 @@
 
 import pytest
 
+from neuromas.baselines import goa
+from neuromas.baselines.goa import GraphOfAgents, relevance, split_confidence
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines import goa
-from neuromas.evaluate.baselines.goa import GraphOfAgents, relevance, split_confidence
 from scripted import ASKED, SHOWN, Heard, Script, solve
 
 PROPOSALS = {"propose-1": "5. Confidence: 0.9", "propose-2": "2 (confidence: 80%)", "propose-3": "7"}

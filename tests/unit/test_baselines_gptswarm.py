@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from neuromas.baselines import gptswarm
+from neuromas.baselines.chat import ANSWER
+from neuromas.baselines.gptswarm import Edge, GPTSwarm, closes_cycle
 from neuromas.errors import CheckpointError, ConfigError, TaskError
-from neuromas.evaluate.baselines import gptswarm
-from neuromas.evaluate.baselines.chat import ANSWER
-from neuromas.evaluate.baselines.gptswarm import Edge, GPTSwarm, closes_cycle
 from neuromas.tasks.base import Task
 from neuromas.types import Grade, Question
 from scripted import ASKED, Heard, Script, parse, solve

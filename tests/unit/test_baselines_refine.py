@@ -2,12 +2,12 @@
 
 import pytest
 
+from neuromas.baselines import moa, self_check, self_refine
+from neuromas.baselines.chat import ANSWER
+from neuromas.baselines.moa import MixtureOfAgents
+from neuromas.baselines.self_check import SelfCheck, StepwiseSelfCheck, confidence, read_verdict, split_steps
+from neuromas.baselines.self_refine import SelfRefine
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines import moa, self_check, self_refine
-from neuromas.evaluate.baselines.chat import ANSWER
-from neuromas.evaluate.baselines.moa import MixtureOfAgents
-from neuromas.evaluate.baselines.self_check import SelfCheck, StepwiseSelfCheck, confidence, read_verdict, split_steps
-from neuromas.evaluate.baselines.self_refine import SelfRefine
 from scripted import ASKED, SHOWN, Heard, Script, parse, solve
 
 # -- self-refine -------------------------------------------------------------------------------------------

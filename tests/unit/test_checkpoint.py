@@ -12,9 +12,9 @@ from helpers import make_backbone, make_network, questions
 from neuromas import files
 from neuromas.errors import CheckpointError
 from neuromas.network import prompt
-from neuromas.train import checkpoint
-from neuromas.train.checkpoint import Progress
-from neuromas.train.loop import load_run
+from neuromas.run import checkpoint
+from neuromas.run.build import load_run
+from neuromas.run.checkpoint import Progress
 from neuromas.train.optimizer import NodeAdamW
 
 

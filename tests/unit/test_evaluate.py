@@ -3,8 +3,8 @@
 import pytest
 
 from helpers import FirstCharacter, make_backbone, make_network, plain_model, questions
-from neuromas.evaluate.baselines.direct import Direct
-from neuromas.evaluate.baselines.vote import Vote
+from neuromas.baselines.direct import Direct
+from neuromas.baselines.vote import Vote
 from neuromas.evaluate.run import evaluate
 from neuromas.evaluate.stats import wilson
 from neuromas.network.forward import Limits

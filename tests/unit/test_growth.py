@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromas.errors import TopologyError
+from neuromas.network.growth import Growth, between, connect, insert, widen
 from neuromas.network.topology import Topology
-from neuromas.train.growth import Growth, between, connect, insert, widen
 
 SPARSE = {"nodes": {"a": [], "b": [], "c": ["a"], "d": ["a", "b"], "end": ["c", "d"]}, "question": ["a", "b", "end"]}
 

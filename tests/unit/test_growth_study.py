@@ -7,7 +7,7 @@ import pytest
 from helpers import tool
 from neuromas.config import RunConfig
 from neuromas.network.topology import Topology
-from neuromas.train.stages import check_growth, stages_of
+from neuromas.run.stages import check_growth, stages_of
 
 
 @pytest.fixture(scope="module")

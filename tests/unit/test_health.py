@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from helpers import FirstCharacter, make_network, questions
-from neuromas.train.health import collapse_warnings
-from neuromas.train.silence import silencing
+from neuromas.run.health import collapse_warnings
+from neuromas.train.ablation import silencing
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 SILENCED = {

@@ -12,8 +12,8 @@ from helpers import IM_END, make_network
 from neuromas.analysis.interventions import KINDS, Intervention, dealt_out, donors, plan, swaps, targets
 from neuromas.analysis.passes import Passes
 from neuromas.analysis.report import content, draw, edge_costs, write_report
-from neuromas.analysis.short import in_short
 from neuromas.analysis.study import Sizes, specialised, study, verdict
+from neuromas.analysis.summary import in_short
 from neuromas.errors import ConfigError
 from neuromas.evaluate.render import Table
 from neuromas.evaluate.stats import Paired, holm

@@ -9,8 +9,8 @@ import torch
 
 from helpers import CHATML, make_backbone, plain_logits, plain_model
 from neuromas import cli
+from neuromas.baselines.logit import Logit
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines.logit import Logit
 from neuromas.evaluate.run import evaluate
 from neuromas.network.forward import Limits
 from neuromas.network.topology import Topology

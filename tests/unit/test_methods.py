@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from helpers import make_backbone, questions, run_config
+from neuromas.baselines.chat import converse
+from neuromas.baselines.trained import malt
+from neuromas.baselines.trained.collm import CRITIC, Collm, actor_names
+from neuromas.baselines.trained.malt import ROLES, Malt, good_examples, levels, preference_pairs
+from neuromas.baselines.trained.team import Example, drawn
+from neuromas.baselines.vote import Vote
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines.chat import converse
-from neuromas.evaluate.baselines.vote import Vote
 from neuromas.network.forward import Limits
 from neuromas.train.batching import micro_batches
-from neuromas.train.methods import malt
-from neuromas.train.methods.collm import CRITIC, Collm, actor_names
-from neuromas.train.methods.malt import ROLES, Malt, good_examples, levels, preference_pairs
-from neuromas.train.methods.team import Example, drawn
 from scripted import ASKED, QUESTION, SHOWN, Heard, Script, parse, solve
 
 

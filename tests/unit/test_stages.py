@@ -8,10 +8,10 @@ import pytest
 from helpers import run_config
 from neuromas.config import RunConfig, StageConfig
 from neuromas.errors import ConfigError, TopologyError
+from neuromas.network.growth import between
 from neuromas.network.topology import Topology, Unit
-from neuromas.train.growth import between
+from neuromas.run.stages import Stage, absent, check_growth, stages_of
 from neuromas.train.schedule import learning_rate
-from neuromas.train.stages import Stage, absent, check_growth, stages_of
 
 ROWS = [(f"q{i}", g) for i in range(100) for g in range(8)]
 

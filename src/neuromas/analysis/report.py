@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neuromas.analysis.short import all_blanked, in_short
 from neuromas.analysis.study import specialised
+from neuromas.analysis.summary import all_blanked, in_short
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
 from neuromas.evaluate.report import difference, interval, points
 from neuromas.evaluate.table import floors_line

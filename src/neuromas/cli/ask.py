@@ -43,10 +43,10 @@ def main(
         json: Write the trace to this file.
         threads: CPU threads; by default all cores.
     """
+    from neuromas.baselines import BASELINES
     from neuromas.cli.show import print_trace
     from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
-    from neuromas.evaluate.baselines import BASELINES
     from neuromas.files import write_json
     from neuromas.network.forward import Network
     from neuromas.types import Question

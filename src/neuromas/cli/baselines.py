@@ -13,7 +13,7 @@ def main(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), json: Pat
         names: Baselines to describe. None: list what there is.
         json: Write the same here, for programs.
     """
-    from neuromas.evaluate.baselines import BASELINES
+    from neuromas.baselines import BASELINES
     from neuromas.files import write_json
 
     if names:
@@ -30,8 +30,8 @@ def main(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), json: Pat
 
 
 def _describe(name: str) -> dict[str, Any]:
+    from neuromas.baselines import BASELINES, options_of
     from neuromas.errors import ConfigError
-    from neuromas.evaluate.baselines import BASELINES, options_of
 
     if name not in BASELINES:
         raise ConfigError(f"{name!r} is no baseline; the baselines are: {', '.join(BASELINES)}")

@@ -32,10 +32,10 @@ def main(out: Path = Path("runs/demo"), seeds: int = 3, steps: int = 40, test: i
     )
 
     from neuromas.cli.show import console
+    from neuromas.compare.demo import Plan, curves, run
     from neuromas.network.drawing import to_text
     from neuromas.network.topology import Topology
-    from neuromas.train.demo import Plan, curves, run
-    from neuromas.train.plots import compare_curves
+    from neuromas.run.plots import compare_curves
 
     plan = Plan(seeds=tuple(range(seeds)), steps=steps, test=test, workers=workers)
     console.print("[bold]A network of language models learns from its final reward[/]\n")
@@ -106,7 +106,7 @@ def _notes(summary: dict[str, Any]) -> str:
 
 def _show_curves(histories: dict[str, list[list[dict[str, Any]]]]) -> None:
     from neuromas.cli.show import console, sparkline
-    from neuromas.train.plots import smooth
+    from neuromas.run.plots import smooth
 
     console.print("reward while training (sampled, mean of the seeds; the bar's height is 0 to 1)")
     for name, runs in histories.items():
@@ -118,8 +118,8 @@ def _show_curves(histories: dict[str, list[list[dict[str, Any]]]]) -> None:
 def _show_traces(out: Path, plan: Any, summary: dict[str, Any]) -> None:
     """The first test question that the untrained network gets wrong: its trace before and after."""
     from neuromas.cli.show import console, print_trace
-    from neuromas.train.demo import folder
-    from neuromas.train.loop import build, load_run
+    from neuromas.compare.demo import folder
+    from neuromas.run.build import build, load_run
 
     config = plan.config("trained", summary["trained"]["learning_rate"], plan.seeds[0])
     before, task = build(config)

@@ -87,8 +87,8 @@ def _check(system: str, sampled: bool, blank: bool, votes: int) -> None:
 
 def _subject(system: "System", task: "Task", blank: bool, votes: int) -> "tuple[System, dict[str, Any]]":
     """What is measured, and the options of its `answer`."""
+    from neuromas.baselines.vote import Vote
     from neuromas.errors import ConfigError
-    from neuromas.evaluate.baselines.vote import Vote
     from neuromas.network.forward import Network
 
     if votes > 1:

@@ -27,7 +27,7 @@ def main(
         dry_run: With --push: list what would be uploaded, and upload nothing.
     """
     from neuromas.errors import ConfigError
-    from neuromas.train import export
+    from neuromas.run import export
 
     if dry_run and push is None:
         raise ConfigError("--dry-run tells what --push OWNER/NAME would upload; give that too, or leave it out")

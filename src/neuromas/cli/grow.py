@@ -34,7 +34,7 @@ def main(
     """
     from neuromas.cli.show import print_growth
     from neuromas.files import read_json_lines
-    from neuromas.train.extend import extend
+    from neuromas.run.grow import extend
 
     stage = {"topology": topology, "init": init, "freeze": freeze, "old_scale": old_scale}
     stage |= {"learning_rate": learning_rate} | ({} if anneal is None else {"anneal": anneal})

@@ -35,7 +35,7 @@ def main(
     from neuromas.evaluate.harness import evaluate
     from neuromas.files import write_json
     from neuromas.network.forward import Network
-    from neuromas.train.loop import load_run
+    from neuromas.run.build import load_run
 
     if threads:
         torch.set_num_threads(threads)

@@ -45,10 +45,10 @@ def main(
     """
     from neuromas.analysis.report import content, write_report
     from neuromas.analysis.study import Sizes, study
+    from neuromas.baselines import BASELINES
     from neuromas.cli.show import console
     from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
-    from neuromas.evaluate.baselines import BASELINES
     from neuromas.files import write_json, write_text
     from neuromas.network.forward import Network
 

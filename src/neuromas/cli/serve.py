@@ -54,12 +54,12 @@ def main(
         os.environ.setdefault(cache, _KERNELS)
     key = api_key or os.environ.get("NEUROMAS_API_KEY") or None
     check_address(host, key)
+    from neuromas.baselines import BASELINES
     from neuromas.cli.systems import load_system
-    from neuromas.evaluate.baselines import BASELINES
+    from neuromas.run.checkpoint import chosen
     from neuromas.serve.app import Limits, create_app
     from neuromas.serve.batcher import Room
     from neuromas.serve.server import listen, run
-    from neuromas.train.checkpoint import chosen
 
     bound = listen(host, port)
     loaded = load_system(system, None, recipe, backbone, checkpoint, threads, options, state)

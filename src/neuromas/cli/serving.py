@@ -41,7 +41,7 @@ def check_address(host: str, key: str | None) -> None:
 
 def engine_of(loaded: "Loaded", system: str, recipe: Path | None) -> "Engine":
     """The system as the server asks it: as `neuromas ask` does."""
-    from neuromas.evaluate.baselines import BASELINES
+    from neuromas.baselines import BASELINES
     from neuromas.network.backbone import Backbone
     from neuromas.serve.engine import Engine
 
@@ -60,8 +60,8 @@ def engine_of(loaded: "Loaded", system: str, recipe: Path | None) -> "Engine":
 
 def record_of(loaded: "Loaded", system: str, model: str, engine: "Engine", weights: Path | None) -> "Record":
     """What the page tells of the system. weights: the checkpoint that answers; None: of a baseline."""
+    from neuromas.run.checkpoint import step_of
     from neuromas.serve.record import Record
-    from neuromas.train.checkpoint import step_of
 
     folder = None if weights is None else Path(system)
     examples = [question.text for question in loaded.task.questions("test")[:_EXAMPLES]]

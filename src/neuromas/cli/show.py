@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from neuromas.evaluate.table import floors_line
-from neuromas.train.health import collapse_warnings
+from neuromas.run.health import collapse_warnings
 from neuromas.types import Grade, Question, Trace
 
 console = Console()

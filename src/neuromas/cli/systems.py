@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from neuromas.baselines import BASELINES, load_baseline, options_of
 from neuromas.config import RunConfig, override
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines import BASELINES, load_baseline, options_of
 from neuromas.network.backbone import Frozen, load_frozen
 from neuromas.tasks.base import Task
 from neuromas.types import System
@@ -45,8 +45,8 @@ def load_system(
     """
     import torch
 
+    from neuromas.run.build import load_run
     from neuromas.tasks import load_task
-    from neuromas.train.loop import load_run
 
     if threads:
         torch.set_num_threads(threads)
@@ -102,7 +102,7 @@ def _make_ready(
     system: System, task: Task, how: dict[str, Any], state: Path | None, fit: Watch | None, seed: int
 ) -> None:
     """Fit a baseline that learns from the training split, or read what it learned before."""
-    from neuromas.evaluate.baselines.fitted import Fitted
+    from neuromas.baselines.fitted import Fitted
 
     if not isinstance(system, Fitted):
         if state is not None:

@@ -8,8 +8,8 @@ import tyro
 
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
+    from neuromas.run.folder import Watch
     from neuromas.scale.train import Crew
-    from neuromas.train.folder import Watch
 
 
 def main(
@@ -95,10 +95,10 @@ def _train(
     if threads:
         torch.set_num_threads(threads)
     from neuromas.cli.show import TrainingView
+    from neuromas.run.final import finish
+    from neuromas.run.loop import train
+    from neuromas.run.wandb import WandbBoard
     from neuromas.scale import train as scaled
-    from neuromas.train.finish import finish
-    from neuromas.train.loop import train
-    from neuromas.train.wandb import WandbBoard
 
     board = None if wandb is None else WandbBoard(wandb, folder, config)
     with TrainingView(config.train.steps) as view:

@@ -28,11 +28,11 @@ def main(
     need_server()
     key = api_key or os.environ.get("NEUROMAS_API_KEY") or None
     check_address(host, key)
+    from neuromas.run.folder import saved_config
     from neuromas.serve.app import watch_app
     from neuromas.serve.record import Record
     from neuromas.serve.server import listen
     from neuromas.serve.server import run as serve
-    from neuromas.train.folder import saved_config
 
     saved_config(run)
     bound = listen(host, port)

@@ -8,9 +8,10 @@ from typing import Any
 from neuromas.config import CollmConfig, MaltConfig, RunConfig
 from neuromas.errors import DivergenceError
 from neuromas.network.backbone import Backbone
-from neuromas.train.finish import validation_score
-from neuromas.train.loop import load_run, train
-from neuromas.train.stages import stages_of
+from neuromas.run.build import load_run
+from neuromas.run.final import validation_score
+from neuromas.run.loop import train
+from neuromas.run.stages import stages_of
 from neuromas.types import System
 
 

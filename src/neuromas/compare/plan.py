@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from neuromas.baselines import BASELINES, options_of
 from neuromas.compare.kinds import KINDS
 from neuromas.compare.spec import BaselineEntry, Control, Spec, TaskEntry, TrainedEntry
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines import BASELINES, options_of
 
 _TOLERANCE = 0.02
 

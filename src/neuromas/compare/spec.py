@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from neuromas.baselines import BASELINES, check_endpoint, options_of
 from neuromas.compare.kinds import KINDS
 from neuromas.config import BackboneConfig, Section, StageConfig, explain
 from neuromas.errors import ConfigError, TopologyError
-from neuromas.evaluate.baselines import BASELINES, check_endpoint, options_of
 from neuromas.network.endpoint import is_endpoint
 from neuromas.network.topology import Topology
 from neuromas.tasks.base import Split

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
+from neuromas.baselines import load_baseline
+from neuromas.baselines.fitted import Fitted
+from neuromas.baselines.vote import Vote
 from neuromas.compare.kinds import KINDS, Training
 from neuromas.compare.plan import Source, slug
 from neuromas.compare.spec import TaskEntry
 from neuromas.compare.store import chunk_of, share
 from neuromas.config import BackboneConfig
-from neuromas.evaluate.baselines import load_baseline
-from neuromas.evaluate.baselines.fitted import Fitted
-from neuromas.evaluate.baselines.vote import Vote
 from neuromas.evaluate.run import decoding_name, record
 from neuromas.files import write_json
 from neuromas.network.backbone import Backbone, Frozen, load_frozen

@@ -16,8 +16,8 @@ from neuromas.network.forward import Network
 from neuromas.plan.model import Model
 from neuromas.plan.seconds import Rates, sample_flops, sample_passes, update_flops
 from neuromas.plan.work import Turn, Work, work_of
+from neuromas.run.build import optimizer_of
 from neuromas.tasks.base import Task
-from neuromas.train.loop import optimizer_of
 from neuromas.train.schedule import Schedule
 from neuromas.train.step import train_step
 from neuromas.types import Question, Trace

@@ -14,9 +14,9 @@ from neuromas.plan.memory import Memory, memory
 from neuromas.plan.model import Model, model_of
 from neuromas.plan.seconds import Rates, Seconds, seconds
 from neuromas.plan.work import Work, assumed_turns, rendered_turns, work_of
+from neuromas.run.stages import stages_of
 from neuromas.tasks import load_task
 from neuromas.train.schedule import Schedule
-from neuromas.train.stages import stages_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def plan(
     machine, where the device is this machine. Raises `ConfigError` and `BackboneError` for what cannot be planned.
     """
     from neuromas.plan.calibrate import calibrate
-    from neuromas.train.loop import build
+    from neuromas.run.build import build
 
     if config.method != "neuromas":
         raise ConfigError(f"method is {config.method!r}, but only networks can be planned (method 'neuromas')")

@@ -1,6 +1,6 @@
 """Training on several workers over Ray Train: it starts them, and all of them anew where one has died.
 
-All that happens between the workers is in `workers.py`, and the run is `train.loop.train` as ever. Checkpoints are
+All that happens between the workers is in `workers.py`, and the run is `run.loop.train` as ever. Checkpoints are
 the run folder's own; Ray keeps none. So a run goes on from its last checkpoint with any number of workers, or without
 Ray. The folder, and files that the settings name, must be found at the same path on every machine of the cluster.
 """
@@ -18,10 +18,10 @@ from typing import Any
 from neuromas.config import RunConfig
 from neuromas.errors import ClusterError, NeuromasError
 from neuromas.files import read_json_lines
+from neuromas.run import checkpoint
+from neuromas.run.folder import Watch, continued
+from neuromas.run.stages import without_files
 from neuromas.scale.cluster import check_room, cluster
-from neuromas.train import checkpoint
-from neuromas.train.folder import Watch, continued
-from neuromas.train.stages import without_files
 from neuromas.workers import Workers
 
 
@@ -46,7 +46,7 @@ def train(
 ) -> dict[str, Any]:
     """Run or continue a training run in `out`, and measure it on the test split; returns what `finish` does.
 
-    Raises what `train.loop.train` raises, and `ClusterError` where the cluster is too small or workers keep dying.
+    Raises what `run.loop.train` raises, and `ClusterError` where the cluster is too small or workers keep dying.
     """
     config.check_workers(crew.workers)
     config, out = without_files(config), out.resolve()
@@ -105,8 +105,8 @@ def _work(work: dict[str, Any]) -> Any:
     """One worker's whole life. An error that a person can mend is returned: starting again would not mend it."""
     import torch
 
-    from neuromas.train.finish import finish
-    from neuromas.train.loop import train
+    from neuromas.run.final import finish
+    from neuromas.run.loop import train
 
     if Path(work["here"]).is_dir():
         os.chdir(work["here"])  # paths in the settings are relative to where the command was given

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from neuromas.config import RunConfig
 from neuromas.errors import NeuromasError
 from neuromas.network.topology import Topology
+from neuromas.run import checkpoint
+from neuromas.run.stages import stages_of
 from neuromas.serve import facts
-from neuromas.train import checkpoint
-from neuromas.train.stages import stages_of
 
 T = TypeVar("T", bound=BaseModel)
 _NEARBY = 4  # folders above a run in which a comparison may be that trained it

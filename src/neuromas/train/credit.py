@@ -23,7 +23,7 @@ from neuromas.network.branching import Branch, Pass, alternatives, withheld
 from neuromas.network.forward import Network
 from neuromas.tasks.base import Task
 from neuromas.train import critic
-from neuromas.train.figures import Tally
+from neuromas.train.metrics import Tally
 from neuromas.train.objectives import advantages, counterfactual, difference, leave_one_out, leave_tree_out
 from neuromas.train.objectives import critic as critic_advantages
 from neuromas.types import NodeCall

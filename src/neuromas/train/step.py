@@ -28,7 +28,7 @@ from neuromas.train import critic
 from neuromas.train.batching import micro_batches
 from neuromas.train.clock import Clock
 from neuromas.train.credit import Credit, Rollouts, assign
-from neuromas.train.figures import Tally, join, step_figures
+from neuromas.train.metrics import Tally, join, step_figures
 from neuromas.train.mismatch import usual_bound
 from neuromas.train.objectives import kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.types import Grade, NodeCall, Question, Trace

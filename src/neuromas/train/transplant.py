@@ -7,8 +7,8 @@ from torch import Tensor
 
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.forward import Network
+from neuromas.network.growth import Growth
 from neuromas.network.sampling import stream_key
-from neuromas.train.growth import Growth
 
 Init = Literal["fade", "copy", "zero", "noise"]
 

@@ -1,6 +1,6 @@
 """Self-Refine: answer, criticise, revise. Madaan et al. 2023, arXiv 2303.17651."""
 
-from neuromas.evaluate.baselines.chat import Baseline, Chat, Dialogue, Note, answer, at_least, message
+from neuromas.baselines.chat import Baseline, Chat, Dialogue, Note, answer, at_least, message
 from neuromas.types import Question
 
 CRITIQUE = "Read the answer given so far. Say briefly what is wrong with it, or that it is right."

@@ -20,17 +20,17 @@ from typing import Any
 
 import torch
 
+from neuromas.baselines.chat import Chat, Dialogue, Note, Request, converse
+from neuromas.baselines.trained.team import Example, Team, backward, drawn, score, update
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError
-from neuromas.evaluate.baselines.chat import Chat, Dialogue, Note, Request, converse
 from neuromas.files import append_json_line, read_json_lines, write_json
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
-from neuromas.train.figures import answer_figures
-from neuromas.train.methods.team import Example, Team, backward, drawn, score, update
+from neuromas.train.metrics import answer_figures
 from neuromas.train.preferences import dpo_loss, dpo_margins, sft_loss
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult, check_finite

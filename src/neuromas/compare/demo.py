@@ -17,16 +17,17 @@ from typing import Any
 
 import torch
 
+from neuromas.baselines.vote import Vote
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines.vote import Vote
 from neuromas.evaluate.run import evaluate
 from neuromas.evaluate.table import pool
 from neuromas.files import read_json_lines, write_json
 from neuromas.network.forward import Network
-from neuromas.train import checkpoint
-from neuromas.train.finish import validation_score
-from neuromas.train.loop import build, load_run, train
+from neuromas.run import checkpoint
+from neuromas.run.build import build, load_run
+from neuromas.run.final import validation_score
+from neuromas.run.loop import train
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 Report = Callable[[int, int], None]  # (jobs done, jobs in all)

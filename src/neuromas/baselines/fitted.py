@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from neuromas.baselines.chat import Baseline, Chat
 from neuromas.errors import CheckpointError, TaskError
-from neuromas.evaluate.baselines.chat import Baseline, Chat
 from neuromas.files import write_json
 from neuromas.tasks.base import Task
 from neuromas.types import Question, Trace

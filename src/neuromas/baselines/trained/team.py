@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from neuromas.baselines.chat import Baseline, Chat
 from neuromas.config import RunConfig
 from neuromas.errors import DivergenceError
-from neuromas.evaluate.baselines.chat import Baseline, Chat
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.arithmetic import flushed
 from neuromas.network.backbone import Backbone

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from neuromas.baselines.chat import Chat
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines.chat import Chat
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits
 from neuromas.network.generate import replay

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
-from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines.chat import (
+from neuromas.baselines.chat import (
     ANSWER,
     MIXED,
     Chat,
@@ -19,8 +18,9 @@ from neuromas.evaluate.baselines.chat import (
     converse,
     numbered,
 )
-from neuromas.evaluate.baselines.fitted import Fitted, Progress, training_order
-from neuromas.evaluate.baselines.vote import elect
+from neuromas.baselines.fitted import Fitted, Progress, training_order
+from neuromas.baselines.vote import elect
+from neuromas.errors import ConfigError
 from neuromas.tasks.base import Task
 from neuromas.types import Question
 

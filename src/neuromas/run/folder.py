@@ -9,8 +9,8 @@ from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.evaluate.run import Evaluation
 from neuromas.files import append_json_line, keep_json_lines, write_json
-from neuromas.train import checkpoint
-from neuromas.train.checkpoint import Progress
+from neuromas.run import checkpoint
+from neuromas.run.checkpoint import Progress
 from neuromas.train.step import StepResult
 from neuromas.types import Question
 

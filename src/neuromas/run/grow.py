@@ -9,11 +9,11 @@ from neuromas.config import RunConfig, StageConfig, override
 from neuromas.errors import CheckpointError, ConfigError, TopologyError
 from neuromas.files import keep_json_lines, write_json
 from neuromas.network.backbone import Backbone
-from neuromas.train import checkpoint
-from neuromas.train.checkpoint import Progress
-from neuromas.train.folder import LOGS, saved_config
-from neuromas.train.loop import Run
-from neuromas.train.stages import check_growth, stages_of, without_files
+from neuromas.run import checkpoint
+from neuromas.run.checkpoint import Progress
+from neuromas.run.folder import LOGS, saved_config
+from neuromas.run.session import Session
+from neuromas.run.stages import check_growth, stages_of, without_files
 
 
 def extend(
@@ -47,7 +47,7 @@ def extend(
             if kept == (run / "best").resolve():
                 checkpoint.mark_best(work, work / "checkpoints" / kept.name)
         write_json(work / "config.json", config.model_dump(mode="json"))
-        grown = Run.open(config, work, resume=True, backbone=backbone)
+        grown = Session.open(config, work, resume=True, backbone=backbone)
         grown.advance()
         grown.progress.lineage[-1] |= {"run": run.name, "checkpoint": source.resolve().name}
         grown.save()

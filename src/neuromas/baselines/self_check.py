@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from neuromas.evaluate.baselines.chat import (
+from neuromas.baselines.chat import (
     MIXED,
     Baseline,
     Chat,
@@ -18,7 +18,7 @@ from neuromas.evaluate.baselines.chat import (
     message,
     numbered,
 )
-from neuromas.evaluate.baselines.vote import elect
+from neuromas.baselines.vote import elect
 from neuromas.types import Question
 
 CHECK = "Check the answer given. Say briefly whether it is right, and where it is wrong."

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from neuromas.evaluate.baselines.chat import ANSWER, Chat, Dialogue, Note, answer, at_least, converse, message
-from neuromas.evaluate.baselines.fitted import Fitted, Progress, training_order
+from neuromas.baselines.chat import ANSWER, Chat, Dialogue, Note, answer, at_least, converse, message
+from neuromas.baselines.fitted import Fitted, Progress, training_order
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Task
 from neuromas.types import Question

@@ -1,6 +1,6 @@
 """Mixture-of-Agents: rounds of proposals, then one synthesis of them. Wang et al. 2024, arXiv 2406.04692."""
 
-from neuromas.evaluate.baselines.chat import ANSWER, MIXED, Baseline, Chat, Dialogue, Note, answer, at_least, numbered
+from neuromas.baselines.chat import ANSWER, MIXED, Baseline, Chat, Dialogue, Note, answer, at_least, numbered
 from neuromas.types import Question
 
 IMPROVE = (

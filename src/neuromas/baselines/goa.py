@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from neuromas.baselines.chat import MIXED, Baseline, Chat, Dialogue, Note, answer, at_least, message, numbered
 from neuromas.errors import ConfigError
-from neuromas.evaluate.baselines.chat import MIXED, Baseline, Chat, Dialogue, Note, answer, at_least, message, numbered
 from neuromas.types import Question
 
 PROPOSE = "Answer the question. After the answer write 'Confidence:' and a number from 0 to 1."

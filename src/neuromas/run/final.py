@@ -4,17 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from neuromas.evaluate.baselines.vote import Vote
+from neuromas.baselines.trained.team import Team
+from neuromas.baselines.vote import Vote
 from neuromas.evaluate.run import evaluate
 from neuromas.files import read_json_lines, write_json, write_json_lines
 from neuromas.network.forward import Network
+from neuromas.run import checkpoint
+from neuromas.run.build import build, load_run
+from neuromas.run.checkpoint import Trained
+from neuromas.run.health import collapse_warnings
+from neuromas.run.plots import learning_curve
 from neuromas.tasks.base import Task
-from neuromas.train import checkpoint
-from neuromas.train.checkpoint import Trained
-from neuromas.train.health import collapse_warnings
-from neuromas.train.loop import build, load_run
-from neuromas.train.methods.team import Team
-from neuromas.train.plots import learning_curve
 from neuromas.types import System
 from neuromas.workers import ALONE, Workers
 

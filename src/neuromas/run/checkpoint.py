@@ -19,12 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from neuromas.baselines.trained.team import Team
 from neuromas.errors import CheckpointError
 from neuromas.files import write_json
 from neuromas.network.forward import Network
 from neuromas.network.prompt import PROMPT_VERSION
 from neuromas.network.topology import Topology
-from neuromas.train.methods.team import Team
 from neuromas.train.optimizer import NodeAdamW
 
 FORMAT = 2

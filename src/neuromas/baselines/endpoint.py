@@ -5,7 +5,7 @@ The answer prefix is left out: no word can be put into the model's mouth, and ev
 
 from collections.abc import Sequence
 
-from neuromas.evaluate.baselines.chat import Asked, Chat, Request, place
+from neuromas.baselines.chat import Asked, Chat, Request, place
 from neuromas.network.endpoint import Call, Endpoint
 from neuromas.network.forward import Limits
 from neuromas.network.prompt import words

@@ -9,9 +9,9 @@ from typing import Any
 from neuromas.config import RunConfig, StageConfig
 from neuromas.errors import ConfigError, TopologyError
 from neuromas.network.forward import Absent
+from neuromas.network.growth import Growth, between
 from neuromas.network.sampling import stream_key, uniforms
 from neuromas.network.topology import Topology, Unit
-from neuromas.train.growth import Growth, between
 from neuromas.train.transplant import sibling
 
 

@@ -3,8 +3,8 @@
 Adapters are the untrained ones (B = 0), which change nothing. Behind an endpoint the same calls are a dialogue.
 """
 
-from neuromas.evaluate.baselines.chat import Baseline, Chat, Dialogue, Request
-from neuromas.evaluate.baselines.endpoint import EndpointChat
+from neuromas.baselines.chat import Baseline, Chat, Dialogue, Request
+from neuromas.baselines.endpoint import EndpointChat
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.prompt import structure

@@ -7,7 +7,7 @@ from typing import Any
 
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
-from neuromas.train.folder import flat
+from neuromas.run.folder import flat
 
 
 class WandbBoard:

@@ -22,9 +22,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from neuromas.baselines.chat import ANSWER, Chat, Dialogue, Parse, answer, converse
+from neuromas.baselines.trained.team import Example, Team, backward, score, update
+from neuromas.baselines.vote import elect
 from neuromas.config import RunConfig
-from neuromas.evaluate.baselines.chat import ANSWER, Chat, Dialogue, Parse, answer, converse
-from neuromas.evaluate.baselines.vote import elect
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, number_rollouts
 from neuromas.network.generate import last_states
@@ -32,8 +33,7 @@ from neuromas.network.packed import Group
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
-from neuromas.train.figures import answer_figures
-from neuromas.train.methods.team import Example, Team, backward, score, update
+from neuromas.train.metrics import answer_figures
 from neuromas.train.objectives import policy_gradient_loss
 from neuromas.train.preferences import critic_advantages, critic_loss
 from neuromas.train.schedule import Schedule, learning_rate

@@ -8,8 +8,8 @@ from neuromas.config import RunConfig
 from neuromas.network.forward import Network
 from neuromas.network.generate import Engine
 from neuromas.network.vllm.engine import Settings, VllmEngine
-from neuromas.train.checkpoint import Trained
-from neuromas.train.stages import stages_of
+from neuromas.run.checkpoint import Trained
+from neuromas.run.stages import stages_of
 
 
 class Running(Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 
 from neuromas.errors import CheckpointError
 from neuromas.files import write_json, write_text
-from neuromas.train import checkpoint
+from neuromas.run import checkpoint
 
 CARD = "README.md"
 FLOORS = ("chance", "majority", "best_constant")

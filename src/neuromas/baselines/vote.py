@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from neuromas.evaluate.baselines.chat import Chat, Parse, at_least
-from neuromas.evaluate.baselines.direct import direct
+from neuromas.baselines.chat import Chat, Parse, at_least
+from neuromas.baselines.direct import direct
 from neuromas.types import Question, System, Trace
 
 

@@ -118,8 +118,8 @@ def load_baseline(
 
     Raises ConfigError for an unknown name or option, and for `logit` on an endpoint.
     """
-    from neuromas.evaluate.baselines.chat import Chat
-    from neuromas.evaluate.baselines.endpoint import EndpointChat
+    from neuromas.baselines.chat import Chat
+    from neuromas.baselines.endpoint import EndpointChat
     from neuromas.network.endpoint import Endpoint
 
     if name not in BASELINES:
@@ -152,7 +152,7 @@ def check_endpoint(name: str, backbone: str) -> None:
 
 def _factory(name: str) -> Any:
     entry = BASELINES[name]
-    return getattr(importlib.import_module(f"neuromas.evaluate.baselines.{entry.module}"), entry.factory)
+    return getattr(importlib.import_module(f"neuromas.baselines.{entry.module}"), entry.factory)
 
 
 def _defaults(function: Callable[..., Any], skip: tuple[str, ...]) -> dict[str, Any]:

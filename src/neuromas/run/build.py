@@ -1,0 +1,70 @@
+"""From settings to an untrained system, its task and its optimiser; from a run folder to what was trained."""
+
+from pathlib import Path
+
+from neuromas.baselines.trained.collm import Collm
+from neuromas.baselines.trained.malt import Malt
+from neuromas.config import RunConfig
+from neuromas.errors import CheckpointError
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Limits, Network
+from neuromas.network.sampling import Decoding
+from neuromas.network.topology import Topology
+from neuromas.run import checkpoint
+from neuromas.run.checkpoint import Trained
+from neuromas.run.folder import saved_config
+from neuromas.run.stages import stages_of
+from neuromas.tasks import load_task
+from neuromas.tasks.base import Task
+from neuromas.train import critic
+from neuromas.train.optimizer import NodeAdamW
+
+
+def build(
+    config: RunConfig, backbone: Backbone | None = None, topology: Topology | None = None
+) -> tuple[Trained, Task]:
+    """The untrained system and the task of a run. A backbone already loaded may be shared.
+
+    topology: of a network; None: the one it begins with.
+    """
+    task = load_task(config.task.name, **config.task.options)
+    if backbone is None:
+        b = config.backbone
+        backbone = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
+    s = config.sampling
+    limits = Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows)
+    if config.method == "malt":
+        return Malt.create(config, backbone, limits), task
+    if config.method == "collm-cc":
+        return Collm.create(config, backbone, limits, lambda q, text: task.grade(q, text).parsed), task
+    network = Network.create(
+        topology or stages_of(config)[0].topology,
+        backbone,
+        rank=config.adapter.rank,
+        alpha=config.adapter.alpha,
+        targets=config.adapter.targets,
+        tied=config.adapter.tied,
+        seed=config.seed,
+        limits=limits,
+        decoding=Decoding(temperature=s.temperature, top_p=s.top_p),
+    )
+    if config.train.estimator == "critic":
+        critic.attach(network)
+    return network, task
+
+
+def optimizer_of(config: RunConfig, network: Trained) -> NodeAdamW:
+    t = config.train
+    return NodeAdamW(network.adapters, network.extras, betas=t.betas, weight_decay=t.weight_decay)
+
+
+def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -> tuple[Trained, Task, RunConfig]:
+    """The network, or team, of a finished or running run: "best" (on validation) or "last"."""
+    config = saved_config(run)
+    folder = checkpoint.chosen(run, which)
+    if folder is None:
+        raise CheckpointError(f"{run} holds no checkpoint yet; wait for its first step")
+    network, task = build(config, backbone, checkpoint.topology_of(folder) if config.method == "neuromas" else None)
+    checkpoint.load(folder, network)
+    network.name = f"{run.name} ({which})"
+    return network, task, config

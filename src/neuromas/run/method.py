@@ -1,0 +1,76 @@
+"""Ways of training a system: one joint step of all nodes, or a trained baseline's own."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from neuromas.baselines.trained.collm import Collm, CollmTraining
+from neuromas.baselines.trained.malt import Malt, MaltTraining
+from neuromas.config import RunConfig
+from neuromas.network.forward import Network
+from neuromas.run.checkpoint import Trained
+from neuromas.run.stages import Stage, absent, stages_of
+from neuromas.tasks import load_task
+from neuromas.tasks.base import Task
+from neuromas.train.schedule import Schedule, learning_rate
+from neuromas.train.step import StepResult, train_step
+from neuromas.workers import ALONE, Workers
+
+
+class Method(Protocol):
+    """A way of training a system."""
+
+    def rate(self, step: int) -> float:
+        """The learning rate of `step` (from 1)."""
+        ...
+
+    def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
+        """Do it. baseline: mean reward of earlier steps. Raises `DivergenceError` before anything is changed."""
+        ...
+
+
+class Joint:
+    """This library's own method: one joint step of all nodes, or of a single model (topology "single")."""
+
+    def __init__(
+        self, config: RunConfig, network: Network, task: Task, stage: Stage, start: int, workers: Workers
+    ) -> None:
+        """stage: what is trained after step `start`; on the questions of `task`, or of one with other options."""
+        own = stage.settings.learning_rate or config.train.learning_rate
+        self.config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": own})})
+        self.network, self.stage, self.start, self.workers = network, stage, start, workers
+        options = stage.settings.options
+        self.task = load_task(config.task.name, **(config.task.options | options)) if options else task
+        self.schedule = Schedule(self.task.questions("train"), config)
+
+    def rate(self, step: int) -> float:
+        return learning_rate(self.config, step, self.start)
+
+    def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
+        t, seed = self.config.train, self.config.seed
+        asked = self.schedule.questions(step)
+        missing = absent(self.stage, step - self.start, t.node_dropout, seed=seed, step=step)
+        how: dict[str, Any] = {"step": step, "seed": seed, "baseline": baseline, "absent": missing}
+        return train_step(self.network, optimizer, self.task, asked, t, **how, workers=self.workers)
+
+
+def method_of(
+    config: RunConfig,
+    out: Path,
+    system: Trained,
+    task: Task,
+    stage: Stage | None = None,
+    start: int = 0,
+    workers: Workers = ALONE,
+) -> Method:
+    """How `system` is trained; `out` is the run's folder, where a method may keep what it samples.
+
+    stage: the one that began after step `start`; None: the first.
+    """
+    if isinstance(system, Malt):
+        return MaltTraining(config, out, system, task)
+    if isinstance(system, Collm):
+        return CollmTraining(config, out, system, task)
+    assert isinstance(system, Network)
+    return Joint(config, system, task, stage or stages_of(config)[0], start, workers)

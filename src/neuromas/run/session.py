@@ -1,0 +1,129 @@
+"""A training run under way: opened from a folder, advanced step by step and stage by stage, saved to it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuromas.config import RunConfig
+from neuromas.errors import DivergenceError
+from neuromas.evaluate.run import evaluate
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Network
+from neuromas.run import checkpoint
+from neuromas.run.build import build, optimizer_of
+from neuromas.run.checkpoint import Progress, Trained
+from neuromas.run.folder import continued, keep_validated, prepare, saved
+from neuromas.run.method import Method, method_of
+from neuromas.run.stages import Stage, check_growth, lineage, stages_of, without_files
+from neuromas.tasks.base import Task
+from neuromas.train.ablation import silencing
+from neuromas.train.optimizer import NodeAdamW
+from neuromas.train.step import StepResult
+from neuromas.train.transplant import transplant
+from neuromas.workers import ALONE, Workers
+
+
+@dataclass
+class Session:
+    """A training run under way: what is trained, how, and how far it has come."""
+
+    config: RunConfig
+    out: Path
+    stages: list[Stage]
+    progress: Progress
+    network: Trained
+    task: Task
+    optimizer: NodeAdamW
+    method: Method
+    workers: Workers = ALONE
+
+    @classmethod
+    def open(
+        cls, config: RunConfig, out: Path, resume: bool, backbone: Backbone | None = None, workers: Workers = ALONE
+    ) -> "Session":
+        """Prepare the run folder, or restore from it."""
+        config.check_workers(workers.size)
+        config = without_files(config)
+        newest = workers.from_first(lambda: continued(config, out, resume))
+        with workers.together():
+            stages = stages_of(config)
+            if newest is None:  # what is under way goes on
+                check_growth(stages)
+            progress = Progress() if newest is None else checkpoint.progress_of(newest, len(stages))
+            network, task = build(config, backbone, stages[progress.stage].topology)
+            network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
+            optimizer = optimizer_of(config, network)
+            if newest is not None:
+                checkpoint.load(newest, network, optimizer)
+        workers.from_first(lambda: prepare(config, out, progress, newest))
+        method = method_of(config, out, network, task, stages[progress.stage], progress.stage_start, workers)
+        return cls(config, out, stages, progress, network, task, optimizer, method, workers)
+
+    @property
+    def stage(self) -> Stage:
+        return self.stages[self.progress.stage]
+
+    def stage_is_over(self) -> bool:
+        return self.stage.over(self.progress.recent, self.progress.step - self.progress.stage_start)
+
+    def advance(self) -> bool:
+        """Go to the next stage where the present one is over; False where there is none."""
+        if not self.stage_is_over():
+            return True
+        if self.progress.stage + 1 == len(self.stages):
+            return False
+        self.progress.begin_stage()
+        if self.stage.growth is not None:
+            assert isinstance(self.network, Network)
+            init, state = self.stage.settings.init, self.optimizer.tensors()
+            self.network = transplant(self.network, self.stage.growth, init, self.config.seed)
+            self.optimizer = optimizer_of(self.config, self.network)
+            self.optimizer.fill(state)
+            self.progress.lineage.append(lineage(self.stage, self.progress.step))
+        start = self.progress.stage_start
+        self.method = method_of(self.config, self.out, self.network, self.task, self.stage, start, self.workers)
+        self.save()
+        return True
+
+    def step(self, step: int) -> tuple[dict[str, Any], StepResult]:
+        """Do a step; the line that tells of it."""
+        k, progress = step - self.progress.stage_start, self.progress
+        rate = self.method.rate(step)
+        self.optimizer.set_rates(rate, self.stage.scales(k))
+        try:
+            result = self.method.step(self.optimizer, step, progress.baseline)
+        except DivergenceError as error:
+            if not self.workers.first:
+                raise
+            raise saved(error, self.out, step) from error
+        progress.step = step
+        if "reward" in result.metrics:
+            progress.take(result.metrics["reward"], self.stage.settings.window)
+        staged = {"stage": self.stage.number, "alpha": self.stage.alpha(k)} if self.config.stages else {}
+        return {"step": step, "learning_rate": rate, **staged, **result.metrics}, result
+
+    def validate(self) -> dict[str, Any]:
+        """Greedy accuracy on the validation split, for the step's line; remembers the best, keeps the first traces."""
+        t = self.config.train
+        evaluation = evaluate(self.network, self.task, "validation", t.validation_questions, workers=self.workers)
+        found = evaluation.result
+        if found["accuracy"] >= self.progress.best_validation:  # of equals the later: it has learned longer
+            self.progress.best_validation, self.progress.best_step = found["accuracy"], self.progress.step
+        if self.workers.first:
+            keep_validated(self.out, self.progress.step, self.task.questions("validation"), evaluation)
+        line = {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}
+        if isinstance(self.network, Network) and t.silence_questions:
+            traces = evaluation.traces[: t.silence_questions]
+            asked = self.task.questions("validation")[: len(traces)]
+            line["silenced"] = silencing(self.network, self.task, asked, traces, self.workers)
+        return {"validation": line}
+
+    def save(self) -> None:
+        """Write a checkpoint, mark it where it is the best, and delete old ones; the first worker does it for all."""
+        if not self.workers.first:
+            return
+        folder = self.out / "checkpoints"
+        written = checkpoint.save(folder, self.network, self.optimizer, self.progress)
+        if self.progress.is_best:
+            checkpoint.mark_best(self.out, written)
+        checkpoint.prune(folder, self.config.train.keep_checkpoints, self.out / "best")
