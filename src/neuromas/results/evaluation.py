@@ -1,0 +1,118 @@
+"""One system measured on one split of a task, and one answered question."""
+
+from dataclasses import dataclass
+
+from neuromas.results.record import Interval, JsonRecord
+from neuromas.types import Floors
+
+
+@dataclass(frozen=True)
+class TopAnswer(JsonRecord):
+    """The commonest answer of an evaluation; a share near 1 shows a collapse to a constant."""
+
+    answer: str | None  # The answer as the grader read it; None stands for those that it could not read.
+    share: float  # Its share of all answers, in [0, 1].
+
+
+@dataclass(kw_only=True)
+class FitCost(JsonRecord):
+    """What a baseline spent on the training split before it answered. It is part of no other count."""
+
+    questions: int  # Training questions that were asked.
+    calls: int  # Language-model calls.
+    prompt_tokens: int  # Prompt tokens of all these calls.
+    generated_tokens: int  # Generated tokens of all these calls.
+    seconds: float | None = None  # Wall time in seconds; None in comparisons, which keep no clock times.
+    reward: float  # The summed reward of these questions.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(JsonRecord):
+    """One system measured on one split of a task. Calls and tokens are means per question; shares are in [0, 1]."""
+
+    task: str  # The task's name.
+    task_version: int  # The task's version; results of different versions do not compare.
+    split: str  # The split whose questions were asked: "train", "validation" or "test".
+    seed: int | None = None  # The seed of sampling; None where several seeds are pooled.
+    decoding: str  # How answers were decoded: "greedy", "sampled", or what a baseline says of itself.
+    fit: FitCost | None = None  # What fitting took; None for systems that are not fitted.
+    system: str  # The name of what was measured.
+    n: int  # Distinct questions asked.
+    seeds: int  # Training runs behind the numbers, all asked the same questions.
+    accuracy: float  # The mean reward; where several seeds are pooled, the mean over them.
+    ci95: Interval  # Wilson's 95 % interval at n questions. It covers the choice of questions, not of seeds.
+    parse_rate: float  # The share of answers that the grader could read.
+    top_answer: TopAnswer | None = None  # The commonest answer; None where several seeds are pooled.
+    calls: float  # Language-model calls.
+    sequential_calls: float  # Calls on the longest chain of calls that wait for one another: the latency in calls.
+    generated_tokens: float  # Generated tokens of all calls.
+    # Tokens generated one after the other, the latency in tokens: of calls that run side by side the longest counts.
+    sequential_tokens: float | None = None  # None only in early files, which did not count them.
+    prompt_tokens: float  # Prompt tokens of all calls.
+    dropped_tokens: float | None = None  # Message tokens that did not fit into prompts; None where seeds are pooled.
+    trainable_parameters: int  # Parameters that training may change; 0 for most baselines.
+    floors: Floors  # Accuracies that need no understanding, on exactly these questions.
+    checkpoint: str | None = None  # "untrained", "last" or "best" state of a run; None outside final.json.
+    delivery: str | None = None  # Messages are delivered "as sent", or empty: "blanked". None where not told.
+    votes: int | None = None  # Answers of which each counted answer is the majority; None where there was no vote.
+    by_seed: list[float] | None = None  # The accuracy of each seed; None for a single evaluation.
+
+    def __str__(self) -> str:
+        low, high = self.ci95
+        seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
+        notes = [self.decoding, *(["messages blanked"] if self.delivery == "blanked" else [])]
+        notes += [f"vote of {self.votes}"] if self.votes else []
+        return (
+            f"{self.system} on {self.task} ({self.split}), {', '.join(notes)}\n"
+            f"accuracy {self.accuracy:.1%} [{low:.1%}, {high:.1%}], n = {self.n}, {seeds}, "
+            f"parse rate {self.parse_rate:.1%}\n"
+            f"per question {self.calls:.4g} calls ({self.sequential_calls:.4g} in sequence) and "
+            f"{self.generated_tokens:.1f} generated tokens; {self.trainable_parameters:,} trainable parameters\n"
+            f"{floors_line(self)}" + (f"\n{fit_line(self.fit)}" if self.fit else "")
+        )
+
+
+def floors_line(result: Result) -> str:
+    """The floors of a result, in words."""
+    f = result.floors
+    return (
+        f"floors on these {result.n} questions: chance {f.chance:.1%}, majority of training answers "
+        f"{f.majority:.1%}, best constant ({f.constant_answer!r}) {f.best_constant:.1%}"
+    )
+
+
+def fit_line(cost: FitCost) -> str:
+    """What fitting a baseline took, in words."""
+    if not cost.questions:
+        return "not fitted"
+    return (
+        f"fitted before on {cost.questions} train questions: {cost.calls} calls, {cost.prompt_tokens} prompt and "
+        f"{cost.generated_tokens} generated tokens (not counted above), {cost.reward / cost.questions:.1%} right"
+    )
+
+
+@dataclass(frozen=True)
+class MessageRecord(JsonRecord):
+    """What one node said on the way to an answer."""
+
+    node: str  # The node's id.
+    text: str  # Its message, or for the output node its answer.
+    truncated: bool  # True where the token limit ended it.
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerRecord(JsonRecord):
+    """One answered question: a line of answers.jsonl. All numbers of a `Result` are made of these."""
+
+    id: str  # The question's id.
+    answer: str  # The gold answer.
+    parsed: str | None  # The answer as the grader read it; None where it could read none.
+    reward: float  # The grade, in [0, 1]; 1 is right.
+    reply: str  # The text that was graded.
+    calls: int  # Language-model calls.
+    sequential_calls: int  # Calls on the longest chain of calls that wait for one another.
+    generated_tokens: int  # Generated tokens of all calls.
+    sequential_tokens: int  # Tokens generated one after the other.
+    prompt_tokens: int  # Prompt tokens of all calls.
+    dropped_tokens: int  # Upstream message tokens left out because a prompt would not fit.
+    messages: list[MessageRecord]  # All messages in the order in which they were made, the answer included.

@@ -1,0 +1,136 @@
+"""One step of training, what all steps of a run cost, and how a network grew between them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from neuromas.results.evaluation import TopAnswer
+from neuromas.results.record import Interval, JsonRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeMetrics(JsonRecord):
+    """One node, or role of a trained baseline, in one step: means over the calls that it made. None: not measured."""
+
+    entropy: float | None = None  # Entropy of the next-token distribution at the sampled tokens, in nats per token.
+    length: float | None = None  # Tokens per message, the end-of-sequence token included.
+    truncated: float | None = None  # Share of its calls that the token limit ended, in [0, 1].
+    dropped: float | None = None  # Upstream message tokens per call that did not fit into its prompt.
+    kl: float | None = None  # KL divergence from the bare backbone, in nats per token; 0 where nothing was replayed.
+    loss: float | None = None  # Of MALT: the loss of the role's batch, for SFT in nats per token.
+    examples: int | None = None  # Of MALT: examples or pairs in the role's batch.
+    margin: float | None = None  # Of MALT's DPO: nats by which it prefers the good completion more than the reference.
+    preferred: float | None = None  # Of MALT's DPO: share of pairs with a margin above 0.
+    pool: int | None = None  # Of MALT: examples or pairs in all search trees.
+    gradient_norm: float | None = None  # L2 norm of the adapter's gradient before it was clipped.
+    decisive: float | None = None  # Of `counterfactual`: share of rollouts whose draws earned different rewards.
+    value: float | None = None  # Of `difference`: mean reward minus that without the node's message.
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineMetrics(JsonRecord):
+    """How far an external sampling engine's probabilities are from the trainer's."""
+
+    tokens: int  # Replayed tokens that the other numbers are over.
+    kl: float  # KL divergence of the engine from the trainer, in nats per token.
+    ratio_mean: float  # Mean importance ratio, trainer to engine, before truncation.
+    ratio_max: float  # Largest importance ratio before truncation.
+    capped: float  # Share of tokens whose ratio was truncated, in [0, 1].
+
+
+@dataclass(frozen=True)
+class MessageCost(JsonRecord):
+    """What withholding messages costs."""
+
+    cost: float  # Accuracy lost, in [-1, 1].
+    changed: float  # Share of answers that become another one, in [0, 1].
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silenced(JsonRecord):
+    """What a network loses when messages are withheld, over the first validation questions."""
+
+    n: int = 0  # Answers that were replayed; 0 for a network of one node, which sends no messages.
+    all: MessageCost | None = None  # The cost of withholding every message at once; None for a network of one node.
+    nodes: dict[str, MessageCost] = field(default_factory=dict[str, MessageCost])  # For each hidden node by id.
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationMetrics(JsonRecord):
+    """Greedy answers on the first questions of the validation split."""
+
+    accuracy: float  # The mean reward, in [0, 1].
+    ci95: Interval  # Wilson's 95 % interval of the accuracy.
+    n: int  # Questions asked.
+    parse_rate: float  # Share of answers that the grader could read, in [0, 1].
+    top_answer: TopAnswer  # The commonest answer.
+    silenced: Silenced | None = None  # What withholding messages costs; None where it was not measured.
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMetrics(JsonRecord):
+    """One line of metrics.jsonl: what one step of training did. Step 0 is before training and has a validation only.
+
+    Numbers of rollouts are None in steps that sample none, such as step 0 and MALT's SFT and DPO.
+    """
+
+    step: int  # Updates done.
+    learning_rate: float | None = None  # The learning rate of this update; None at step 0.
+    stage: int | None = None  # The number of the stage, from 0; None for runs without stages.
+    alpha: float | None = None  # Expected share of rollouts with what the stage added; None without stages.
+    reward: float | None = None  # Mean reward of the rollouts, in [0, 1].
+    accuracy: float | None = None  # Share of rollouts with reward exactly 1.
+    parse_rate: float | None = None  # Share of rollouts whose answer the grader could read.
+    equal_reward_groups: float | None = None  # Share of questions whose rollouts all got the same reward.
+    top_answer: str | None = None  # The commonest answer; None stands for answers that the grader could not read.
+    top_answer_share: float | None = None  # Its share of the rollouts, in [0, 1].
+    distinct_answers: int | None = None  # The number of different answers; all unreadable ones count as one.
+    rollouts: int | None = None  # Graded answers.
+    calls: int | None = None  # Language-model calls of the rollouts and of their branches.
+    prompt_tokens: int | None = None  # Prompt tokens of all these calls; a prefix that calls share counts for each.
+    generated_tokens: int | None = None  # Sampled tokens of all these calls.
+    branch_calls: int | None = None  # The part of `calls` that branches took; None where none were made.
+    branch_tokens: int | None = None  # The part of `generated_tokens` that branches took; None where none were made.
+    value: float | None = None  # The critic's mean prediction before it saw the rewards; None without a critic.
+    value_loss: float | None = None  # The critic's mean squared error; None without a critic.
+    logprob_gap: float | None = None  # Largest |sampled - replayed log-probability| of a token, in nats.
+    engine: EngineMetrics | None = None  # The external engine's mismatch; None where this library samples by itself.
+    # Metrics of each node that spoke or learned, by its id; empty where none did.
+    nodes: dict[str, NodeMetrics] = field(default_factory=dict[str, NodeMetrics])
+    phase: str | None = None  # Of MALT: "search", "sft" or "dpo"; None for other methods.
+    estimator: str | None = None  # The advantage estimator of this step; None for trained baselines.
+    seconds: dict[str, float] = field(default_factory=dict[str, float])  # Wall seconds of each phase; empty at step 0.
+    validation: ValidationMetrics | None = None  # The validation after this step; None where there was none.
+
+    def to_dict(self) -> dict[str, Any]:
+        """The line as it is written: `top_answer` is null where most answers were unreadable."""
+        line = super().to_dict()
+        if self.reward is None or self.top_answer is not None:
+            return line
+        before = list(line).index("equal_reward_groups") + 1
+        return dict([*list(line.items())[:before], ("top_answer", None), *list(line.items())[before:]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCost(JsonRecord):
+    """What a run's training sampled and did, summed over its steps. Validation and testing count nowhere."""
+
+    rollouts: int  # Graded answers.
+    calls: int  # Language-model calls of sampling.
+    prompt_tokens: int  # Prompt tokens of these calls.
+    generated_tokens: int  # Sampled tokens of these calls.
+    updates: int  # Steps that changed weights.
+    seconds: float  # Wall time of all steps, in seconds.
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowthRecord(JsonRecord):
+    """How a network grew: an entry of a checkpoint's lineage."""
+
+    step: int  # The step after which it grew.
+    operators: list[str]  # What was done to the topology, in words.
+    mapping: dict[str, str]  # Id of each old node, which it keeps, to its id in the topology that was asked for.
+    new: list[str]  # Ids of the new nodes.
+    init: str  # How new adapters began, as the stage's setting `init` names it.
+    copied: dict[str, str] | None = None  # New node to the sibling it copied; None where `init` is not "copy".
+    run: str | None = None  # The folder's name of the run that this one grew out of; None where it grew within one run.
+    checkpoint: str | None = None  # The name of the checkpoint it grew from; None where it grew within one run.
