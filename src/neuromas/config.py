@@ -277,7 +277,7 @@ def explain(error: ValidationError) -> str:
     for item in error.errors():
         name = ".".join(map(str, item["loc"])) or "recipe"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{name}: no such setting; see docs/architecture.md for the list")
+            lines.append(f"{name}: no such setting; see docs/settings.md for the list")
         else:
             lines.append(f"{name} is {item['input']!r}: {item['msg'].lower()}")
     return "; ".join(lines)

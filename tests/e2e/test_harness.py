@@ -58,7 +58,7 @@ def test_requests_are_answered_in_order_each_by_its_own_settings() -> None:
 
 
 def test_one_command_gives_the_accuracy_of_eval_on_the_same_items(tmp_path: Path) -> None:
-    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed (pip install 'neuromas[harness]')")
+    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed (pip install -e '.[harness]')")
     (tmp_path / "short.toml").write_text(RECIPE)
     run = tmp_path / "run"
     cli.main(["train", str(tmp_path / "short.toml"), "--test-limit", "4", "--out", str(run)])

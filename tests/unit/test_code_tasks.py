@@ -341,7 +341,7 @@ def test_a_missing_package_is_named(folder: Path, monkeypatch: pytest.MonkeyPatc
     numerals._library.cache_clear()  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setitem(sys.modules, "math_verify", None)
     task = load_task("gsm8k", validation_size=2)
-    with pytest.raises(TaskError, match=r"pip install 'neuromas\[math\]'"):
+    with pytest.raises(TaskError, match=r"pip install -e '.\[math\]'"):
         task.grade(task.questions("test")[0], "5")
 
 

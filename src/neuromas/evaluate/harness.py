@@ -32,7 +32,7 @@ def evaluate(
     try:
         harness, manager = (importlib.import_module(f"lm_eval{part}") for part in ("", ".tasks"))
     except ImportError as error:
-        raise ConfigError(f"the harness is not installed ({error}); run `pip install 'neuromas[harness]'`") from error
+        raise ConfigError(f"the harness is not installed ({error}); run `pip install -e '.[harness]'`") from error
     known = manager.TaskManager(include_path=None if include is None else str(include))
     if unknown := [name for name in tasks if not known.match_tasks([name])]:
         raise ConfigError(f"the harness has no task {unknown[0]!r}; `lm-eval ls tasks` lists them, --include adds some")

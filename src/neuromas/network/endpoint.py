@@ -85,7 +85,7 @@ class Endpoint:
             from openai import OpenAI
         except ImportError as error:
             raise BackboneError(
-                f"backbone {name!r} needs the package openai; install with: pip install 'neuromas[endpoint]'"
+                f"backbone {name!r} needs the package openai; install with: pip install -e '.[endpoint]'"
             ) from error
         # without a key of its own the client would take one that is meant for another address
         self._client = OpenAI(base_url=address, api_key=key or "none", max_retries=retries, timeout=seconds)

@@ -104,7 +104,7 @@ reward on `{task}`: {step} updates, seed {seed}. Every node is the same frozen b
 
 ## Use
 
-The whole network (`pip install neuromas`):
+The whole network, where neuromas is installed:
 
 ```
 neuromas ask {name} "…"

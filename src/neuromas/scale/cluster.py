@@ -19,7 +19,7 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
         ray: Any = importlib.import_module("ray")
         importlib.import_module("ray.train")
     except ImportError as error:
-        raise ConfigError(f"several workers need Ray ({error}); run `pip install 'neuromas[ray]'`") from error
+        raise ConfigError(f"several workers need Ray ({error}); run `pip install -e '.[ray]'`") from error
     # Loading a large model can take longer than the minute that Ray grants a worker to come up
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     own: dict[str, Any] = {}

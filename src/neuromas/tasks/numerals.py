@@ -69,7 +69,7 @@ def _library() -> Any:
         found: Any = importlib.import_module("math_verify")
     except ImportError as error:
         raise TaskError(
-            f"comparing numbers needs the package math-verify ({error}); run `pip install 'neuromas[math]'`"
+            f"comparing numbers needs the package math-verify ({error}); run `pip install -e '.[math]'`"
         ) from error
     for part in ("parser", "grader"):  # they warn at each call that no time limit is set
         logging.getLogger(f"math_verify.{part}").setLevel(logging.CRITICAL)
