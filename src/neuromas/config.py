@@ -1,6 +1,5 @@
 """Everything a run is made of, as plain validated data; a recipe is this as TOML."""
 
-import copy
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neuromas.errors import ConfigError
+from neuromas.recipe import explain, override, without_removed
 
 
 class Section(BaseModel):
@@ -63,9 +63,7 @@ class VllmConfig(Section):
     call_seconds: float = Field(default=3600, gt=0)  # within which it must have sampled a layer
 
 
-Estimator = Literal[
-    "leave_one_out", "group_mean", "group_normalised", "running_mean", "critic", "counterfactual", "difference"
-]
+Estimator = Literal["leave_one_out", "group_normalised", "running_mean", "critic", "counterfactual", "difference"]
 BRANCHING = ("counterfactual", "difference")  # estimators that replay rollouts from a node on
 UNGROUPED = ("running_mean", "critic")  # estimators that never compare the rollouts of a question
 
@@ -78,7 +76,6 @@ class TrainConfig(Section):
     rollouts: int = Field(default=8, ge=1)  # G: rollouts a question
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup: int = Field(default=5, ge=0)  # steps over which the learning rate rises linearly
-    decay: Literal["constant", "linear"] = "constant"
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = Field(default=1.0, gt=0)  # largest gradient norm of each node
@@ -86,7 +83,6 @@ class TrainConfig(Section):
     max_mismatch: float | None = Field(default=None, gt=0)  # KL of such an engine above which a run stops; None: usual
     estimator: Estimator = "leave_one_out"
     alternatives: int = Field(default=1, ge=1)  # of "counterfactual": messages drawn besides the rollout's own
-    credit_nodes: int | None = Field(default=None, ge=1)  # hidden nodes branched at in a step, in turn; None: all
     warm_start: int = Field(default=0, ge=0)  # first steps that imitate the network's own right rollouts instead
     kl: float = Field(default=0.0, ge=0)  # weight of the per-token KL to the bare backbone
     entropy: float = Field(default=0.0, ge=0)  # weight of the per-token entropy bonus
@@ -171,18 +167,17 @@ class RunConfig(Section):
         """Raises `ConfigError` where settings contradict each other."""
         if self.method != "neuromas":
             return self._check_baseline()
-        t, plain = self.train, TrainConfig()
+        t = self.train
         if t.estimator not in UNGROUPED and t.rollouts < 2:
             raise ConfigError(
                 f"train.rollouts is {t.rollouts}, but estimator {t.estimator!r} compares the "
                 "rollouts of a question and needs 2 or more; raise rollouts or use estimator 'running_mean'"
             )
-        for name, users in (("alternatives", BRANCHING[:1]), ("credit_nodes", BRANCHING)):
-            if getattr(t, name) != getattr(plain, name) and t.estimator not in users:
-                raise ConfigError(
-                    f"train.{name} is {getattr(t, name)}, which estimator {t.estimator!r} does not use; "
-                    f"leave it out or set train.estimator to {' or '.join(map(repr, users))}"
-                )
+        if t.alternatives != TrainConfig().alternatives and t.estimator != "counterfactual":
+            raise ConfigError(
+                f"train.alternatives is {t.alternatives}, which estimator {t.estimator!r} does not use; "
+                "leave it out or set train.estimator to 'counterfactual'"
+            )
         if self.sampling.engine != "vllm" and self.vllm != VllmConfig():
             raise ConfigError(
                 '[vllm] has settings, but sampling.engine is "built-in"; set it to "vllm" or leave them out'
@@ -220,7 +215,7 @@ class RunConfig(Section):
         }
         ignored["adapter.tied"] = self.adapter.tied, False
         ignored["sampling.engine"] = self.sampling.engine, "built-in"
-        for name in ("estimator", "alternatives", "credit_nodes", "warm_start", "kl", "entropy", "node_dropout"):
+        for name in ("estimator", "alternatives", "warm_start", "kl", "entropy", "node_dropout"):
             ignored[f"train.{name}"] = getattr(t, name), getattr(plain.train, name)
         for name, (value, default) in ignored.items():
             if value != default:
@@ -234,6 +229,7 @@ class RunConfig(Section):
     @classmethod
     def make(cls, data: dict[str, Any]) -> "RunConfig":
         """Validate; raises `ConfigError` that names each wrong setting."""
+        data = without_removed(data)
         try:
             config = cls.model_validate(data)
         except ValidationError as error:
@@ -251,33 +247,3 @@ class RunConfig(Section):
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"recipe {str(path)!r} is not valid TOML: {error}") from error
         return cls.make(override(data, overrides))
-
-
-def override(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """A copy of nested `data` in which each dotted name whose value is not None is set."""
-    out = copy.deepcopy(data)
-    for name, value in values.items():
-        if value is None:
-            continue
-        *path, leaf = name.split(".")
-        place = out
-        for part in path:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise ConfigError(
-                    f"{part} is {place!r} in the recipe, but must be a table, e.g. [{part}] name = {place!r}"
-                )
-        place[leaf] = value
-    return out
-
-
-def explain(error: ValidationError) -> str:
-    """What is wrong with each setting, in one line."""
-    lines: list[str] = []
-    for item in error.errors():
-        name = ".".join(map(str, item["loc"])) or "recipe"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{name}: no such setting; see docs/settings.md for the list")
-        else:
-            lines.append(f"{name} is {item['input']!r}: {item['msg'].lower()}")
-    return "; ".join(lines)

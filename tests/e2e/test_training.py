@@ -123,7 +123,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(undisturbed, back
 @pytest.mark.parametrize("estimator", ["running_mean", "leave_one_out"])
 def test_a_resumed_run_equals_an_uninterrupted_one_with_every_option_on(backbone, tmp_path, estimator: str) -> None:
     config = run_config(
-        topology="1-1+skip", train__estimator=estimator, train__balanced=True, train__decay="linear", train__kl=0.05,
+        topology="1-1+skip", train__estimator=estimator, train__balanced=True, train__kl=0.05,
         train__entropy=0.01, train__weight_decay=0.1, train__micro_tokens=100, train__steps=4,
     )  # fmt: skip
     train(config, tmp_path / "whole", backbone=backbone)
@@ -306,10 +306,8 @@ def test_a_balanced_step_asks_equally_many_questions_of_each_answer() -> None:
             assert len(set(of[start : start + size])) == size
 
 
-def test_the_learning_rate_warms_up_and_decays_as_said() -> None:
+def test_the_learning_rate_warms_up_as_said() -> None:
     rates = lambda **c: [learning_rate(run_config(**c), s) for s in range(1, 7)]
     constant = {"train__learning_rate": 1.0, "train__warmup": 4}
     assert rates(**constant) == [0.25, 0.5, 0.75, 1, 1, 1]
     assert rates(train__learning_rate=1.0, train__warmup=0) == [1] * 6
-    falling = rates(train__learning_rate=1.0, train__warmup=0, train__decay="linear")
-    assert falling == pytest.approx([1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])

@@ -75,11 +75,11 @@ RUNS: dict[str, dict[str, Any]] = {
     "plain": {},
     "every option": {
         "topology": "1-1+skip", "train__estimator": "running_mean", "train__kl": 0.05, "train__entropy": 0.01,
-        "train__weight_decay": 0.1, "train__node_dropout": 0.3, "train__balanced": True, "train__decay": "linear",
+        "train__weight_decay": 0.1, "train__node_dropout": 0.3, "train__balanced": True,
         "train__micro_tokens": 100,
     },
     "critic": {"train__estimator": "critic"},
-    "counterfactual": {"topology": "2", "train__estimator": "counterfactual", "train__credit_nodes": 1},
+    "counterfactual": {"topology": "2", "train__estimator": "counterfactual"},
     "difference": {"topology": "2", "train__estimator": "difference"},
     "growth": {
         "stages": [{"steps": 2, "promote": 0.01, "window": 1}, {"topology": "2", "anneal": 2, "freeze": 1}],

@@ -27,7 +27,6 @@ from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
 from neuromas.tasks.base import Task
 from neuromas.train import critic, objectives
-from neuromas.train.credit import in_turn
 from neuromas.train.step import train_step
 from neuromas.types import Grade, Message
 
@@ -366,7 +365,7 @@ def products(xs: list[Tensor], ys: list[Tensor]) -> Tensor:
 
 SETTINGS = [
     {"estimator": "counterfactual"},
-    {"estimator": "counterfactual", "alternatives": 2, "credit_nodes": 1},
+    {"estimator": "counterfactual", "alternatives": 2},
     {"estimator": "difference"},
     {"estimator": "critic"},
 ]
@@ -423,8 +422,6 @@ def test_what_branches_cost_is_counted_in_the_steps_figures() -> None:
     assert branched["prompt_tokens"] > plain["prompt_tokens"]
     more = a_step(estimator="counterfactual", alternatives=2)
     assert more["branch_calls"] > 1.7 * branched["branch_calls"]
-    fewer = a_step(estimator="counterfactual", credit_nodes=1)
-    assert 9 <= fewer["branch_calls"] < branched["branch_calls"] / 2
     assert "branch_calls" not in plain
 
 
@@ -435,14 +432,6 @@ def test_branches_report_what_each_node_decides() -> None:
         assert -1 <= difference["nodes"][node]["value"] <= 1
     assert any(counterfactual["nodes"][n]["decisive"] for n in ("2.1", "2.2"))
     assert not {"decisive", "value"} & (counterfactual["nodes"]["out"].keys() | difference["nodes"]["out"].keys())
-
-
-def test_nodes_take_turns() -> None:
-    nodes = ["a", "b", "c", "d", "e"]
-    assert in_turn(nodes, None, 7) == nodes
-    assert in_turn(nodes, 9, 7) == nodes
-    assert [in_turn(nodes, 2, step) for step in (1, 2, 3, 4)] == [["a", "b"], ["c", "d"], ["a", "e"], ["b", "c"]]
-    assert in_turn([], None, 1) == []
 
 
 @pytest.mark.parametrize("estimator", ["counterfactual", "difference"])
@@ -511,10 +500,10 @@ def test_the_critics_features_are_those_of_the_bare_backbone() -> None:
 def test_settings_that_the_estimator_does_not_use_are_refused() -> None:
     from neuromas.config import RunConfig
 
-    for wrong in ({"alternatives": 3}, {"estimator": "difference", "alternatives": 3}, {"credit_nodes": 1}):
+    for wrong in ({"alternatives": 3}, {"estimator": "difference", "alternatives": 3}):
         with pytest.raises(ConfigError, match=r"does not use; leave it out or set train\.estimator to"):
             RunConfig.make({"train": wrong})
     with pytest.raises(ConfigError, match="needs 2 or more"):
         RunConfig.make({"train": {"estimator": "counterfactual", "rollouts": 1}})
     RunConfig.make({"train": {"estimator": "critic", "rollouts": 1}})
-    RunConfig.make({"train": {"estimator": "counterfactual", "alternatives": 3, "credit_nodes": 2}})
+    RunConfig.make({"train": {"estimator": "counterfactual", "alternatives": 3}})

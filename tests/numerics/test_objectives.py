@@ -31,7 +31,6 @@ def test_golden_advantages() -> None:
     third = 1 / 3
     expected = {
         "leave_one_out": [[2 * third, -2 * third, -2 * third, 2 * third], [third, third, third, -1], [0, 0, 0, 0]],
-        "group_mean": [[0.5, -0.5, -0.5, 0.5], [0.25, 0.25, 0.25, -0.75], [0, 0, 0, 0]],
         "group_normalised": [[1, -1, -1, 1], [3**-0.5, 3**-0.5, 3**-0.5, -(3**0.5)], [0, 0, 0, 0]],
         "running_mean": [[0.75, -0.25, -0.25, 0.75], [0.75, 0.75, 0.75, -0.25], [-0.25] * 4],
         "self_distillation": [[2, 0, 0, 2], [4 * third, 4 * third, 4 * third, 0], [0, 0, 0, 0]],
@@ -91,7 +90,7 @@ def test_wrong_shapes_and_a_single_rollout_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 rollouts"):
         objectives.leave_one_out(torch.zeros(3, 1))
     with pytest.raises(ValueError, match="expected 2 axes"):
-        objectives.group_mean(torch.zeros(3))
+        objectives.group_normalised(torch.zeros(3))
     with pytest.raises(ValueError, match="expected 1 axes"):
         policy_gradient_loss(torch.zeros(3, 1), torch.zeros(3), 1)
 
@@ -99,7 +98,7 @@ def test_wrong_shapes_and_a_single_rollout_are_refused() -> None:
 # -- equal rewards -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("estimator", ["leave_one_out", "group_mean", "group_normalised"])
+@pytest.mark.parametrize("estimator", ["leave_one_out", "group_normalised"])
 @pytest.mark.parametrize("reward", [0.0, 1.0, 0.1, 0.7, 1 / 3])
 @pytest.mark.parametrize("rollouts", [2, 3, 6, 7])
 def test_equal_rewards_give_advantages_of_exactly_zero(estimator: str, reward: float, rollouts: int) -> None:
@@ -174,12 +173,6 @@ def test_running_mean_is_unbiased_for_a_single_rollout_too() -> None:
 
 
 @pytest.mark.parametrize("G", [2, 3, 4])
-def test_group_mean_is_short_by_exactly_one_part_in_G(G: int) -> None:
-    toy = Toy()
-    torch.testing.assert_close(toy.moments("group_mean", G, 0.0)[0], toy.exact_gradient() * (G - 1) / G)
-
-
-@pytest.mark.parametrize("G", [2, 3, 4])
 def test_group_normalised_points_elsewhere(G: int) -> None:
     """Even its direction is not that of the gradient, so no learning rate makes up for it."""
     toy = Toy()
@@ -194,7 +187,7 @@ def table() -> list[str]:
     exact = toy.exact_gradient()
     mean_reward = (toy.logprobs().sum(1).exp() * toy.rewards_MA.flatten()).sum().item()
     rows: list[str] = []
-    kinds = [(e, 0.0, e) for e in ("leave_one_out", "group_mean", "group_normalised")]
+    kinds = [(e, 0.0, e) for e in ("leave_one_out", "group_normalised")]
     kinds += [("running_mean", mean_reward, "running_mean, b = E[R]"), ("running_mean", 0.0, "running_mean, b = 0")]
     for name, baseline, label in kinds:
         for G in (2, 4):

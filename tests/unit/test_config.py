@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from neuromas.config import RunConfig, override
+from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.backbone import pick_device
 from neuromas.network.forward import Limits
 from neuromas.network.topology import Topology
+from neuromas.recipe import override
 from neuromas.tasks import load_task
 
 COMPARISONS = ("compare_", "paper_")  # the beginnings of their names
@@ -43,7 +44,7 @@ def test_an_unknown_setting_is_named_in_full(data: dict, name: str) -> None:
     "name, value",
     [
         ("train.steps", 0), ("train.learning_rate", -1.0), ("train.learning_rate", "fast"), ("train.clip", 0),
-        ("train.estimator", "ppo"), ("train.decay", "cosine"), ("sampling.temperature", 0), ("sampling.top_p", 1.5),
+        ("train.estimator", "ppo"), ("sampling.temperature", 0), ("sampling.top_p", 1.5),
         ("adapter.rank", 0), ("backbone.dtype", "int8"), ("backbone.style", "alpaca"), ("train.kl", -0.1),
         ("sampling.message_tokens", 0), ("seed", "x"),
     ],
@@ -52,11 +53,18 @@ def test_a_value_out_of_range_is_named_with_the_value(name: str, value) -> None:
     refused(override({}, {name: value}), f"{name} is {value!r}")
 
 
+def test_settings_of_version_0_1_0_are_dropped_at_their_default_and_else_refused() -> None:
+    assert RunConfig.make({"train": {"decay": "constant", "credit_nodes": None, "steps": 3}}).train.steps == 3
+    refused({"train": {"decay": "linear"}}, "train.decay is 'linear'", "removed after version 0.1.0", "leave it out")
+    refused({"train": {"credit_nodes": 2}}, "train.credit_nodes is 2", "removed after version 0.1.0")
+    refused({"train": {"estimator": "group_mean"}}, "'group_mean'", "removed after version 0.1.0", "'leave_one_out'")
+
+
 def test_every_mistake_is_reported_at_once() -> None:
     refused({"train": {"steps": 0, "nonsense": 1}, "adapter": {"rank": -1}}, "train.steps", "train.nonsense", "adapter")
 
 
-@pytest.mark.parametrize("estimator", ["leave_one_out", "group_mean", "group_normalised"])
+@pytest.mark.parametrize("estimator", ["leave_one_out", "group_normalised"])
 def test_a_single_rollout_contradicts_an_estimator_that_compares_rollouts(estimator: str) -> None:
     text = refused(
         {"train": {"rollouts": 1, "estimator": estimator}},

@@ -14,10 +14,11 @@ ROOT = Path(neuromas.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 # Lower ranks know nothing of higher ones. Packages of one rank stand side by side, but for the pairs in BESIDE.
-RANKS = {"types": 0, "results": 0, "config": 0, "errors": 0, "files": 0, "workers": 0, "network": 1, "tasks": 1}
-RANKS |= {"train": 2, "evaluate": 2, "analysis": 3, "baselines": 3, "run": 4}
+RANKS = {"types": 0, "results": 0, "config": 0, "recipe": 0, "errors": 0, "files": 0, "workers": 0}
+RANKS |= {"network": 1, "tasks": 1, "train": 2, "evaluate": 2, "analysis": 3, "baselines": 3, "run": 4}
 RANKS |= {"compare": 5, "plan": 5, "serve": 5, "scale": 6, "cli": 7}
-BESIDE = {(user, "errors") for user in ("config", "files", "workers")} | {("results", "types")}
+BESIDE = {(user, "errors") for user in ("config", "recipe", "files", "workers")}
+BESIDE |= {("config", "recipe"), ("results", "types")}
 
 MAX_FILE, MAX_FUNCTION, MAX_STORY = 300, 60, 100
 STORIES = {"network/forward.py", "train/step.py"}  # the two files that tell what the library does

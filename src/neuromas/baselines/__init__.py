@@ -132,7 +132,7 @@ def load_baseline(
             raise ConfigError(f"baseline {name!r} has no option {option!r}; its options: {', '.join(valid) or 'none'}")
     make = _factory(name)
     if "parse" in inspect.signature(make).parameters:
-        options["parse"] = lambda question, text: task.grade(question, text).parsed
+        options["parse"] = task.parse
     if "choices" in inspect.signature(make).parameters:
         options["choices"] = task.choices
     if not isinstance(backbone, Endpoint):

@@ -92,7 +92,7 @@ def _subject(system: "System", task: "Task", blank: bool, votes: int) -> "tuple[
     from neuromas.network.forward import Network
 
     if votes > 1:
-        return Vote(system, votes, lambda q, text: task.grade(q, text).parsed), {}
+        return Vote(system, votes, task.parse), {}
     if not blank:
         return system, {}
     if not isinstance(system, Network):

@@ -64,8 +64,9 @@ def _configs(recipe: Path, changes: dict[str, Any], system: str | None) -> list[
 
     from neuromas.compare.plan import make_plan
     from neuromas.compare.spec import Spec
-    from neuromas.config import RunConfig, override
+    from neuromas.config import RunConfig
     from neuromas.errors import ConfigError
+    from neuromas.recipe import override
 
     if not recipe.is_file() or "systems" not in tomllib.loads(recipe.read_text(encoding="utf-8")):
         return [(recipe.stem, RunConfig.load(recipe, **changes))]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from neuromas.baselines import BASELINES, load_baseline, options_of
-from neuromas.config import RunConfig, override
+from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.backbone import Frozen, load_frozen
+from neuromas.recipe import override
 from neuromas.tasks.base import Task
 from neuromas.types import System
 
@@ -87,12 +88,12 @@ def _baseline(
     from neuromas.network.sampling import Decoding
     from neuromas.tasks import load_task
 
-    task, b, s = load_task(config.task.name, **config.task.options), config.backbone, config.sampling
+    task, b = load_task(config.task.name, **config.task.options), config.backbone
     loaded = load_frozen(b.name, device=b.device, dtype=b.dtype, style=b.style)
-    limits = Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows)
+    limits = Limits.from_config(config.sampling, task.max_answer_tokens)
+    decoding = Decoding.from_config(config.sampling)
     _, of_fit = options_of(name)
     how = {key: options.pop(key) for key in list(options) if key in of_fit}
-    decoding = Decoding(temperature=s.temperature, top_p=s.top_p)
     system = load_baseline(name, loaded, task, limits, decoding, **options)
     _make_ready(system, task, how, state, fit, seed)
     return Loaded(system, task, loaded)

@@ -123,7 +123,8 @@ def _both(first: "Watch", second: "Watch") -> "Watch":
 
 def _config(recipe: Path | None, changes: dict[str, Any], resumed: Path | None) -> "RunConfig":
     """The recipe, else the config of the run to be resumed, else the defaults; with the options given."""
-    from neuromas.config import RunConfig, override
+    from neuromas.config import RunConfig
+    from neuromas.recipe import override
 
     if recipe is not None:
         return RunConfig.load(recipe, **changes)

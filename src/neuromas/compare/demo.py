@@ -176,7 +176,7 @@ def _measure(plan: Plan, out: Path, system: str, rate: float, seed: int) -> dict
     if len(best.topology.nodes) > 1:
         rows["messages_blanked"] = ask(best, blank=best.topology.nodes[:-1])
     else:
-        vote = Vote(best, plan.nodes, lambda q, text: task.grade(q, text).parsed)
+        vote = Vote(best, plan.nodes, task.parse)
         found["control_vote"] = {"greedy": ask(vote)}
     write_json(run_folder / "test.json", found)
     return found

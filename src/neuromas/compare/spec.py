@@ -10,10 +10,11 @@ from pydantic import Field, ValidationError
 
 from neuromas.baselines import BASELINES, check_endpoint, options_of
 from neuromas.compare.kinds import KINDS
-from neuromas.config import BackboneConfig, Section, StageConfig, explain
+from neuromas.config import BackboneConfig, Section, StageConfig
 from neuromas.errors import ConfigError, TopologyError
 from neuromas.network.endpoint import is_endpoint
 from neuromas.network.topology import Topology
+from neuromas.recipe import explain
 from neuromas.tasks.base import Split
 
 Control = Literal["parameters", "vote", "scratchpad", "blanked"]

@@ -86,7 +86,7 @@ def answer(chunk: Chunk) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     system, task = _system(run), _task(run.task)
     subject, how = system, dict[str, Any]()
     if chunk.votes > 1:
-        subject = Vote(system, chunk.votes, lambda question, text: task.grade(question, text).parsed)
+        subject = Vote(system, chunk.votes, task.parse)
     if chunk.blank:
         assert isinstance(system, Network)
         how["blank"] = system.topology.nodes[:-1]
@@ -146,9 +146,8 @@ def _system(run: Run) -> System:
 
 def _baseline(run: Run) -> System:
     config, task = run.source.config(run.task, run.seed), _task(run.task)
-    s = config.sampling
-    limits = Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows)
-    decoding = Decoding(temperature=s.temperature, top_p=s.top_p)
+    limits = Limits.from_config(config.sampling, task.max_answer_tokens)
+    decoding = Decoding.from_config(config.sampling)
     return load_baseline(run.source.baseline, _backbone(config.backbone), task, limits, decoding, **run.source.options)
 
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from torch.nn import Parameter
 
+from neuromas.config import SamplingConfig
 from neuromas.errors import ConfigError
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.asks import Ask, going_on
@@ -43,6 +44,11 @@ class Limits:
         for name in ("message_tokens", "answer_tokens", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: must be 1 or more")
+
+    @classmethod
+    def from_config(cls, sampling: SamplingConfig, task_answer_tokens: int) -> "Limits":
+        """The limits of a recipe; a task's own limit on the answer holds where the recipe gives none."""
+        return cls(sampling.message_tokens, sampling.answer_tokens or task_answer_tokens, sampling.batch_rows)
 
 
 class Network:

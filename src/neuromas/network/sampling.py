@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neuromas.config import SamplingConfig
 from neuromas.errors import ConfigError
 
 _BLOCK = 256
@@ -31,6 +32,11 @@ class Decoding:
             raise ConfigError(f"temperature {self.temperature}: must be above 0; for the most likely token use greedy")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p {self.top_p}: must be above 0 and at most 1")
+
+    @classmethod
+    def from_config(cls, sampling: SamplingConfig) -> "Decoding":
+        """The decoding of a recipe: sampled, not greedy."""
+        return cls(temperature=sampling.temperature, top_p=sampling.top_p)
 
 
 def stream_key(*parts: object) -> int:

@@ -31,12 +31,11 @@ def build(
     if backbone is None:
         b = config.backbone
         backbone = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
-    s = config.sampling
-    limits = Limits(s.message_tokens, s.answer_tokens or task.max_answer_tokens, s.batch_rows)
+    limits = Limits.from_config(config.sampling, task.max_answer_tokens)
     if config.method == "malt":
         return Malt.create(config, backbone, limits), task
     if config.method == "collm-cc":
-        return Collm.create(config, backbone, limits, lambda q, text: task.grade(q, text).parsed), task
+        return Collm.create(config, backbone, limits, task.parse), task
     network = Network.create(
         topology or stages_of(config)[0].topology,
         backbone,
@@ -46,7 +45,7 @@ def build(
         tied=config.adapter.tied,
         seed=config.seed,
         limits=limits,
-        decoding=Decoding(temperature=s.temperature, top_p=s.top_p),
+        decoding=Decoding.from_config(config.sampling),
     )
     if config.train.estimator == "critic":
         critic.attach(network)

@@ -83,7 +83,7 @@ def _measurements(which: str, subject: Trained, task: Task) -> list[tuple[System
     if isinstance(subject, Network) and len(subject.topology.nodes) > 1:
         plan.append((subject, True, subject.topology.nodes[:-1]))
     if isinstance(subject, Team) and subject.votes > 1:
-        plan.append((Vote(subject, subject.votes, lambda q, text: task.grade(q, text).parsed), True, ()))
+        plan.append((Vote(subject, subject.votes, task.parse), True, ()))
     return plan
 
 

@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from neuromas.config import RunConfig, StageConfig, override
+from neuromas.config import RunConfig, StageConfig
 from neuromas.errors import CheckpointError, ConfigError, TopologyError
 from neuromas.files import keep_json_lines, write_json
 from neuromas.network.backbone import Backbone
+from neuromas.recipe import override
 from neuromas.run import checkpoint
 from neuromas.run.checkpoint import Progress
 from neuromas.run.folder import LOGS, saved_config

@@ -39,6 +39,10 @@ class Task(ABC):
         """`grade` for each pair, in order; tasks whose grading takes long do several at a time."""
         return [self.grade(question, text) for question, text in zip(questions, texts, strict=True)]
 
+    def parse(self, question: Question, text: str) -> str | None:
+        """The answer that `grade` reads in a reply; None where it can read none."""
+        return self.grade(question, text).parsed
+
     def choices(self, question: Question) -> tuple[str, ...] | None:
         """The possible answers of one question; override it where they differ between questions."""
         return self.answer_choices

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from neuromas.config import Section, explain
+from neuromas.config import Section
 from neuromas.errors import TaskError
+from neuromas.recipe import explain
 from neuromas.tasks import choice, data, numerals, parsing
 from neuromas.types import Grade, Question
 

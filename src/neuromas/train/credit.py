@@ -3,12 +3,11 @@
 Estimators that share one advantage among the nodes need the rewards alone. `critic` asks a regression over the
 question. `counterfactual` and `difference` go back to each hidden node and replay what follows
 (`network/branching.py`); the calls this takes are counted in the step's figures. No branch leaves at the output node,
-whose answer is what was graded: further rollouts tell more of it than further answers to the same messages. It, and
-hidden nodes whose turn it is not, have the leave-one-out advantage of the group; by `counterfactual` with the branches
-as further passes.
+whose answer is what was graded: further rollouts tell more of it than further answers to the same messages. It has the
+leave-one-out advantage of the group; by `counterfactual` with the branches as further passes.
 
-Legend: P question, G rollout, N node, J node branched at in this step, K draw of a node's message (0: the rollout's),
-T pass of a tree (0: the rollout).
+Legend: P question, G rollout, N node, J hidden node, K draw of a node's message (0: the rollout's), T pass of a tree
+(0: the rollout).
 """
 
 from collections.abc import Sequence
@@ -75,20 +74,11 @@ def assign(rollouts: Rollouts, config: TrainConfig, estimator: str, baseline: fl
     if estimator not in BRANCHING:
         return Credit(advantages(rollouts.rewards_PG, len(topology.nodes), estimator, baseline))
     hidden = [node for node in topology.nodes if node != topology.output]
-    chosen = in_turn(hidden, config.credit_nodes, rollouts.made.step)
-    if not chosen:  # a single node
+    if not hidden:  # a single node
         return Credit(leave_one_out(rollouts.rewards_PG)[..., None])
     if estimator == "counterfactual":
-        return _by_alternatives(rollouts, chosen, config.alternatives)
-    return _by_difference(rollouts, chosen)
-
-
-def in_turn(nodes: Sequence[str], count: int | None, step: int) -> list[str]:
-    """The `count` nodes whose turn it is in `step` (from 1), all when None; a pure function, so a run resumes."""
-    count = len(nodes) if count is None else min(count, len(nodes))
-    first = (step - 1) * count
-    chosen = {nodes[(first + i) % len(nodes)] for i in range(count)}
-    return [node for node in nodes if node in chosen]
+        return _by_alternatives(rollouts, hidden, config.alternatives)
+    return _by_difference(rollouts, hidden)
 
 
 def _by_critic(rollouts: Rollouts) -> Credit:
@@ -103,18 +93,18 @@ def _by_critic(rollouts: Rollouts) -> Credit:
     return Credit(shared_PGN, figures=figures, features_PF=features_PF)
 
 
-def _by_alternatives(rollouts: Rollouts, chosen: list[str], draws: int) -> Credit:
+def _by_alternatives(rollouts: Rollouts, hidden: list[str], draws: int) -> Credit:
     network, rewards_PG = rollouts.network, rollouts.rewards_PG
     (P, G), nodes = rewards_PG.shape, network.topology.nodes
-    branches = alternatives(network, rollouts.made, chosen, draws)
+    branches = alternatives(network, rollouts.made, hidden, draws)
     other_PGT = rollouts.branch_rewards(branches)
     rewards_PGT = torch.cat([rewards_PG[..., None], other_PGT], 2)
-    own_PGJ = rewards_PG[..., None, None].expand(P, G, len(chosen), 1)
-    rewards_PGJK = torch.cat([own_PGJ, other_PGT.view(P, G, len(chosen), draws)], 3)
+    own_PGJ = rewards_PG[..., None, None].expand(P, G, len(hidden), 1)
+    rewards_PGJK = torch.cat([own_PGJ, other_PGT.view(P, G, len(hidden), draws)], 3)
     at_node_PGJK, elsewhere_PGT = counterfactual(rewards_PGJK), leave_tree_out(rewards_PGT)
 
     credit = Credit(elsewhere_PGT[..., :1].repeat(1, 1, len(nodes)), calls=[c for b in branches for c in b.calls])
-    for j, node in enumerate(chosen):
+    for j, node in enumerate(hidden):
         credit.advantages_PGN[..., nodes.index(node)] = at_node_PGJK[..., j, 0]
         differ_PG = rewards_PGJK[..., j, :].amax(-1) != rewards_PGJK[..., j, :].amin(-1)
         credit.node_figures[node] = {"decisive": differ_PG.double().mean().item()}
@@ -123,7 +113,7 @@ def _by_alternatives(rollouts: Rollouts, chosen: list[str], draws: int) -> Credi
         made = {call.node: call for call in branch.calls}
         p, g = divmod(branch.row, G)
         for n, node in enumerate(nodes):
-            if (node,) == branch.nodes or node not in chosen:
+            if (node,) == branch.nodes or node not in hidden:
                 weight = at_node if (node,) == branch.nodes else elsewhere
                 if node in made:
                     credit.drawn.setdefault((p, n), []).append((made[node], weight))
@@ -132,13 +122,13 @@ def _by_alternatives(rollouts: Rollouts, chosen: list[str], draws: int) -> Credi
     return credit
 
 
-def _by_difference(rollouts: Rollouts, chosen: list[str]) -> Credit:
+def _by_difference(rollouts: Rollouts, hidden: list[str]) -> Credit:
     network, rewards_PG = rollouts.network, rollouts.rewards_PG
     nodes = network.topology.nodes
-    branches = withheld(network, rollouts.made, [(node,) for node in chosen])
+    branches = withheld(network, rollouts.made, [(node,) for node in hidden])
     without_PGN = rewards_PG.new_zeros(*rewards_PG.shape, len(nodes))  # where it stays 0, nothing is taken off
-    without_PGN[..., [nodes.index(n) for n in chosen]] = rollouts.branch_rewards(branches)
+    without_PGN[..., [nodes.index(n) for n in hidden]] = rollouts.branch_rewards(branches)
     credit = Credit(difference(rewards_PG, without_PGN), calls=[c for b in branches for c in b.calls])
     value = lambda node: (rewards_PG - without_PGN[..., nodes.index(node)]).mean().item()
-    credit.node_figures = {node: {"value": value(node)} for node in chosen}
+    credit.node_figures = {node: {"value": value(node)} for node in hidden}
     return credit

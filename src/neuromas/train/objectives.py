@@ -34,12 +34,6 @@ def leave_one_out(rewards_PG: Tensor) -> Tensor:
     return _centred(rewards_PG) * (G / (G - 1))
 
 
-def group_mean(rewards_PG: Tensor) -> Tensor:
-    """A = r - mean of the group [P, G]: (G - 1) / G of `leave_one_out`, hence its gradient is that much too short."""
-    check_rank("rewards_PG", rewards_PG, 2)
-    return _centred(rewards_PG)
-
-
 def group_normalised(rewards_PG: Tensor, eps: float = 1e-6) -> Tensor:
     """A = (r - mean) / standard deviation of the group [P, G]; Shao et al. 2024 (GRPO), arXiv 2402.03300.
 
@@ -121,7 +115,6 @@ def difference(rewards_PG: Tensor, without_PGN: Tensor) -> Tensor:
 
 ESTIMATORS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "leave_one_out": lambda r, _: leave_one_out(r),
-    "group_mean": lambda r, _: group_mean(r),
     "group_normalised": lambda r, _: group_normalised(r),
     "running_mean": running_mean,
     "self_distillation": lambda r, _: self_distillation(r),

@@ -44,7 +44,6 @@ class Schedule:
 
 
 def learning_rate(config: RunConfig, step: int, start: int = 0) -> float:
-    """Learning rate of `step`: linear warm-up after step `start`, then constant or linearly to 0 at the end."""
+    """The learning rate of `step`: a linear warm-up after step `start`, then constant."""
     t = config.train
-    rate = t.learning_rate * min(1.0, (step - start) / t.warmup if t.warmup else 1.0)
-    return rate * (1 - (step - 1) / t.steps) if t.decay == "linear" else rate
+    return t.learning_rate * min(1.0, (step - start) / t.warmup if t.warmup else 1.0)

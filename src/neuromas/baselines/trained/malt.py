@@ -144,25 +144,24 @@ class MaltTraining:
         self._pairs: dict[str, list[Pair]] = {}
         self._reference: dict[str, list[list[float]]] | None = None
 
-    def _phase(self, step: int) -> tuple[str, int, int]:
-        """Which phase a step belongs to, its number there (from 1), and how many there are."""
-        m, steps = self.config.malt, self.config.train.steps
+    def _phase(self, step: int) -> tuple[str, int]:
+        """The phase that a step belongs to, and its number there (from 1)."""
+        m = self.config.malt
         if step <= m.search:
-            return "search", step, m.search
+            return "search", step
         if step <= m.search + m.sft:
-            return "sft", step - m.search, m.sft
-        return "dpo", step - m.search - m.sft, steps - m.search - m.sft
+            return "sft", step - m.search
+        return "dpo", step - m.search - m.sft
 
     def rate(self, step: int) -> float:
-        """Learning rate: warm-up and decay within each phase; 0 while searching."""
-        phase, k, n = self._phase(step)
-        of_phase = self.config.model_copy(update={"train": self.config.train.model_copy(update={"steps": n})})
-        return {"search": 0.0, "sft": 1.0, "dpo": self.config.malt.dpo_scale}[phase] * learning_rate(of_phase, k)
+        """The learning rate: each phase has a warm-up of its own; 0 while searching."""
+        phase, k = self._phase(step)
+        return {"search": 0.0, "sft": 1.0, "dpo": self.config.malt.dpo_scale}[phase] * learning_rate(self.config, k)
 
     def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
         """One step of whichever phase it is. baseline: not read; it belongs to another method."""
         start = time.perf_counter()
-        phase, k, _ = self._phase(step)
+        phase, k = self._phase(step)
         if phase == "search":
             result = self._search(step)
         elif phase == "sft":

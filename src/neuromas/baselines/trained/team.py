@@ -44,7 +44,7 @@ class Team(Baseline):
     @classmethod
     def hire(cls, roles: Sequence[str], config: RunConfig, backbone: Backbone, limits: Limits) -> Chat:
         """A chat with an untrained adapter for each of `roles`."""
-        a, s = config.adapter, config.sampling
+        a = config.adapter
         bank = AdapterBank(
             {role: role for role in roles},
             backbone.adapter_shapes(a.targets),
@@ -53,7 +53,7 @@ class Team(Baseline):
             seed=config.seed,
             device=backbone.device,
         )
-        return Chat(backbone, limits, Decoding(temperature=s.temperature, top_p=s.top_p), bank=bank)
+        return Chat(backbone, limits, Decoding.from_config(config.sampling), bank=bank)
 
     @property
     def name(self) -> str:

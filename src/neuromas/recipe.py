@@ -1,0 +1,61 @@
+"""The data of a recipe before it is validated: overrides, settings of older versions, and mistakes put into words."""
+
+import copy
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from neuromas.errors import ConfigError
+
+# What version 0.1.0 knew besides: settings with the defaults that its config.json files hold, and a value of one.
+REMOVED_SETTINGS: dict[str, object] = {"decay": "constant", "credit_nodes": None}
+REMOVED_ESTIMATOR = "group_mean"
+
+
+def override(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nested `data` in which each dotted name whose value is not None is set."""
+    out = copy.deepcopy(data)
+    for name, value in values.items():
+        if value is None:
+            continue
+        *path, leaf = name.split(".")
+        place = out
+        for part in path:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ConfigError(
+                    f"{part} is {place!r} in the recipe, but must be a table, e.g. [{part}] name = {place!r}"
+                )
+        place[leaf] = value
+    return out
+
+
+def without_removed(data: dict[str, Any]) -> dict[str, Any]:
+    """`data` without settings that no longer exist; raises `ConfigError` where one of them changed the training."""
+    train = data.get("train")
+    if not isinstance(train, dict):
+        return data
+    train = cast(dict[str, Any], train)
+    for name, default in REMOVED_SETTINGS.items():
+        if train.get(name, default) != default:
+            raise ConfigError(
+                f"train.{name} is {train[name]!r}; it was removed after version 0.1.0; leave it out, or use that one"
+            )
+    if train.get("estimator") == REMOVED_ESTIMATOR:
+        raise ConfigError(
+            f"train.estimator is {REMOVED_ESTIMATOR!r}, which was removed after version 0.1.0; 'leave_one_out' is the "
+            "same up to the factor G / (G - 1) in the learning rate"
+        )
+    return data | {"train": {k: v for k, v in train.items() if k not in REMOVED_SETTINGS}}
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with each setting, in one line."""
+    lines: list[str] = []
+    for item in error.errors():
+        name = ".".join(map(str, item["loc"])) or "recipe"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{name}: no such setting; see docs/settings.md for the list")
+        else:
+            lines.append(f"{name} is {item['input']!r}: {item['msg'].lower()}")
+    return "; ".join(lines)
