@@ -4,8 +4,9 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from neuromas.baselines import BASELINES, NETWORK, RegistryEntry, trained_entry
 from neuromas.errors import ConfigError
 from neuromas.recipe import explain, override, without_removed
 
@@ -113,34 +114,10 @@ class StageConfig(Section):
     old_scale: float = Field(default=1.0, ge=0)  # learning rate of old message nodes, as a multiple
 
 
-class MaltConfig(Section):
-    """Settings of method "malt" alone: `search` steps sample trees, `sft` steps imitate, the rest of the run is DPO."""
-
-    search: int = Field(default=25, ge=1)  # steps that sample a tree for each of `train.questions` questions
-    sft: int = Field(default=40, ge=0)  # steps of supervised training after them
-    branching: int = Field(default=3, ge=1)  # children of every node: branching ** 3 trajectories a question
-    batch: int = Field(default=16, ge=1)  # examples of each role (DPO: pairs) in one step
-    beta: float = Field(default=0.1, gt=0)  # DPO's β
-    dpo_scale: float = Field(default=0.1, gt=0)  # learning rate of DPO, as a multiple of `train.learning_rate`
-
-
-class CollmConfig(Section):
-    """Settings of method "collm-cc" alone."""
-
-    actors: int = Field(default=3, ge=1)  # calls a question
-    value_weight: float = Field(default=0.6, ge=0)  # of the critic's squared error
-
-
-Method = Literal["neuromas", "malt", "collm-cc"]
-_PAPERS: dict[Any, dict[str, dict[str, float]]] = {  # defaults that come from a method's own paper
-    "collm-cc": {"train": {"learning_rate": 5e-6}, "sampling": {"temperature": 0.6}},
-}
-
-
 class RunConfig(Section):
-    """One training run."""
+    """One training run: of a network, or, in a subclass with a table of its own, of a trained baseline."""
 
-    method: Method = "neuromas"
+    method: str = NETWORK
     topology: str | list[int] | dict[str, Any] = "2"
     seed: int = 0
     task: TaskConfig = TaskConfig()
@@ -150,23 +127,14 @@ class RunConfig(Section):
     vllm: VllmConfig = VllmConfig()
     train: TrainConfig = TrainConfig()
     stages: tuple[StageConfig, ...] = ()  # none: one, of the run's topology
-    malt: MaltConfig = MaltConfig()
-    collm: CollmConfig = CollmConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults_of_the_method(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Put a paper's own values where the recipe says nothing."""
-        for section, values in _PAPERS.get(data.get("method"), {}).items():
-            given = data.get(section, {})
-            if isinstance(given, dict):
-                data = data | {section: values | given}
-        return data
+    @property
+    def samples(self) -> int:
+        """Rollouts that the whole training draws."""
+        return self.train.steps * self.train.questions * self.train.rollouts
 
     def check(self) -> None:
         """Raises `ConfigError` where settings contradict each other."""
-        if self.method != "neuromas":
-            return self._check_baseline()
         t = self.train
         if t.estimator not in UNGROUPED and t.rollouts < 2:
             raise ConfigError(
@@ -186,7 +154,7 @@ class RunConfig(Section):
 
     def check_workers(self, workers: int) -> None:
         """Raises `ConfigError` where so many processes cannot share this run."""
-        if workers > 1 and self.method != "neuromas":
+        if workers > 1 and self.method != NETWORK:
             raise ConfigError(f"--workers is {workers}, but method {self.method!r} trains in one process; leave it out")
         if not 1 <= workers <= self.train.questions:
             raise ConfigError(
@@ -207,31 +175,17 @@ class RunConfig(Section):
                     f"stages[{number}] has neither steps nor promote, so it would never end; set one of them, or both"
                 )
 
-    def _check_baseline(self) -> None:
-        """The trained baselines have a shape and an objective of their own; a setting that they ignore is a mistake."""
-        t, plain = self.train, RunConfig()
-        ignored: dict[str, tuple[Any, Any]] = {
-            name: (getattr(self, name), getattr(plain, name)) for name in ("topology", "stages")
-        }
-        ignored["adapter.tied"] = self.adapter.tied, False
-        ignored["sampling.engine"] = self.sampling.engine, "built-in"
-        for name in ("estimator", "alternatives", "warm_start", "kl", "entropy", "node_dropout"):
-            ignored[f"train.{name}"] = getattr(t, name), getattr(plain.train, name)
-        for name, (value, default) in ignored.items():
-            if value != default:
-                raise ConfigError(f"{name} is {value!r}, which method {self.method!r} does not use; leave it out")
-        if self.method == "malt" and self.malt.search + self.malt.sft > t.steps:
-            raise ConfigError(
-                f"train.steps is {t.steps}, but malt.search ({self.malt.search}) and malt.sft ({self.malt.sft}) need "
-                "more; raise train.steps (what is left over is DPO) or lower them"
-            )
-
     @classmethod
     def make(cls, data: dict[str, Any]) -> "RunConfig":
-        """Validate; raises `ConfigError` that names each wrong setting."""
-        data = without_removed(data)
+        """Validate the data of a recipe or of a config.json; raises `ConfigError` that names each wrong setting.
+
+        The settings of a trained baseline are an instance of the class that its entry in the registry names.
+        """
+        method = data.get("method", NETWORK)
+        settings = RunConfig if method == NETWORK else settings_of(trained_entry(str(method)))
+        data = _without_other_tables(method, without_removed(data))
         try:
-            config = cls.model_validate(data)
+            config = settings.model_validate(data)
         except ValidationError as error:
             raise ConfigError(explain(error)) from error
         config.check()
@@ -247,3 +201,24 @@ class RunConfig(Section):
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"recipe {str(path)!r} is not valid TOML: {error}") from error
         return cls.make(override(data, overrides))
+
+
+def settings_of(entry: RegistryEntry) -> type[RunConfig]:
+    """The class of a trained baseline's settings; imports its file."""
+    return entry.load(entry.settings)
+
+
+def _without_other_tables(method: str, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` without the tables of other methods than `method`, which version 0.1.0 wrote into every config.json.
+
+    Raises `ConfigError` where such a table holds anything but defaults.
+    """
+    others = {e.table: name for name, e in BASELINES.items() if e.trained and name != method and e.table in data}
+    for table, owner in others.items():
+        defaults = settings_of(BASELINES[owner]).model_fields[table].default.model_dump()
+        if not isinstance(data[table], dict) or defaults | data[table] != defaults:
+            raise ConfigError(
+                f"[{table}] has settings of method {owner!r}, but method is {method!r}; set method = {owner!r}, or "
+                "leave the table out"
+            )
+    return {key: value for key, value in data.items() if key not in others}

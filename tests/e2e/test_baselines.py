@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from neuromas import cli
-from neuromas.baselines import BASELINES, load_baseline
+from neuromas.baselines import BASELINES, names
 from neuromas.baselines.fitted import Fitted
+from neuromas.baselines.load import load_baseline
 from neuromas.evaluate.run import evaluate
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits
@@ -50,7 +51,7 @@ def said(traces: list[Trace]) -> list[Any]:
     return [(t.question_id, t.rollout, t.answer, [(c.node, c.text) for c in t.calls]) for t in traces]
 
 
-@pytest.mark.parametrize("name", [name for name in BASELINES if name != "logit"])  # it samples nothing
+@pytest.mark.parametrize("name", [name for name in names(trained=False) if name != "logit"])  # it samples nothing
 def test_sampled_answers_depend_on_the_seed_and_on_no_batch(name: str, backbone: Backbone, task: Task) -> None:
     system, asked = make(name, backbone, task), task.questions("test")[:3]
     if isinstance(system, Fitted):
@@ -66,7 +67,7 @@ def test_sampled_answers_depend_on_the_seed_and_on_no_batch(name: str, backbone:
     assert said(small.answer(asked, greedy=False, seed=5)) == whole
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", names(trained=False))
 def test_calls_and_tokens_of_an_evaluation_are_those_of_the_formula(name: str, backbone: Backbone, task: Task) -> None:
     system = make(name, backbone, task)
     found = evaluate(system, task, seed=1)

@@ -14,13 +14,9 @@ import pytest
 
 from crashes import Run
 from helpers import binary_backbone
-from neuromas.baselines.chat import Chat
-from neuromas.baselines.direct import direct
 from neuromas.compare import run as running
 from neuromas.compare import work
-from neuromas.compare.kinds import KINDS, Kind, Training
 from neuromas.compare.spec import Spec
-from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.evaluate.report import write_report
 from neuromas.evaluate.table import key_of
@@ -204,28 +200,6 @@ def test_logit_is_left_out_where_answers_cannot_be_listed_and_refused_where_none
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="systems.logit scores possible answers, and no task here lists them; leave"):
         compared(tmp_path / "none", systems=systems, tasks=[open_ended])
-
-
-def test_another_kind_of_trained_system_is_one_entry(
-    toy: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The seam for trained baselines: functions that train and load, the samples that training draws, its options."""
-    seen: list[tuple[float, int, int]] = []
-
-    def train(config: RunConfig, folder: Path, backbone: Backbone) -> Training:
-        seen.append((config.train.learning_rate, config.seed, config.sampling.message_tokens))
-        return Training(config.train.learning_rate, "made up")
-
-    def load(config: RunConfig, folder: Path, backbone: Backbone) -> Any:
-        return direct(Chat(backbone))
-
-    recipe = lambda options: {"sampling": {"message_tokens": options["depth"]}}
-    monkeypatch.setitem(KINDS, "echo", Kind(train, load, lambda c: 64, lambda c: 1, {"depth": 1}, recipe))
-    compared(tmp_path, systems={"echo": {"kind": "echo", "options": {"depth": 2}}, "direct": {}})
-    assert seen == [(0.03, 3, 2), (0.01, 3, 2), (0.03, 4, 2)]
-    (row, _) = json.loads((tmp_path / "summary.json").read_text())
-    assert (row["learning_rate"], row["samples"], row["reference"]) == (0.03, 64, True)
-    assert row["notes"] == ["seed 3: made up", "seed 4: made up"]
 
 
 def test_malt_and_collm_are_trained_compared_and_resumed_as_networks_are(toy: Backbone, tmp_path: Path) -> None:

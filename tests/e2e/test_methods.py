@@ -33,14 +33,10 @@ METHODS = ("malt", "collm-cc")
 def config_of(method: str, **changes: Any) -> RunConfig:
     """A run of seconds: MALT searches in steps 1 and 2, imitates in 3 and 4, prefers in 5 and 6."""
     small = {
-        "train__questions": 8,
-        "malt__search": 2,
-        "malt__sft": 2,
-        "malt__branching": 2,
-        "malt__batch": 4,
-        "collm__actors": 2,
+        "malt": {"malt__search": 2, "malt__sft": 2, "malt__branching": 2, "malt__batch": 4},
+        "collm-cc": {"collm__actors": 2},
     }
-    return run_config(**{"method": method, **small, **changes})
+    return run_config(**{"method": method, "train__questions": 8, **small[method], **changes})
 
 
 def run(config: RunConfig, out: Path, system: Trained, task: Any, watch: Any = lambda step, result: None) -> None:
@@ -64,14 +60,14 @@ def sampled_reward(system: Trained, task: FirstCharacter) -> float:
 @pytest.mark.parametrize(
     "method, settings",
     [
-        ("malt", {"malt__sft": 15}),
-        ("malt", {"malt__sft": 0, "malt__dpo_scale": 1.0}),
+        ("malt", {"malt__batch": 16, "malt__sft": 15}),
+        ("malt", {"malt__batch": 16, "malt__sft": 0, "malt__dpo_scale": 1.0}),
         ("collm-cc", {"sampling__temperature": 1.0}),
     ],
     ids=["malt: sft", "malt: dpo", "collm-cc"],
 )
 def test_each_method_raises_the_reward_of_a_learnable_task(tmp_path: Path, method: str, settings: dict) -> None:
-    config = config_of(method, malt__batch=16, train__learning_rate=3e-2, train__steps=17, **settings)
+    config = config_of(method, train__learning_rate=3e-2, train__steps=17, **settings)
     system, task = build(config, binary_backbone())[0], FirstCharacter("1")
     before = sampled_reward(system, task)
     with unchanged(system.backbone.model):
@@ -343,8 +339,9 @@ def test_the_command_line_trains_evaluates_and_asks(tmp_path: Path, method: str,
     recipe, out = tmp_path / "r.toml", tmp_path / "run"
     recipe.write_text(
         f'method = "{method}"\n[task]\noptions = {{depth = 1, train_size = 32, validation_size = 8, test_size = 8}}\n'
-        "[sampling]\nmessage_tokens = 4\nanswer_tokens = 4\n[malt]\nsearch = 1\nsft = 1\nbranching = 2\n"
-        "[train]\nsteps = 3\nquestions = 2\nrollouts = 2\nvalidation_questions = 4\n"
+        "[sampling]\nmessage_tokens = 4\nanswer_tokens = 4\n"
+        + {"malt": "[malt]\nsearch = 1\nsft = 1\nbranching = 2\n", "collm-cc": "[collm]\nactors = 3\n"}[method]
+        + "[train]\nsteps = 3\nquestions = 2\nrollouts = 2\nvalidation_questions = 4\n"
     )
     cli.main(["train", str(recipe), "--out", str(out), "--threads", "1", "--test-limit", "4"])
     cli.main(["eval", str(out), "--json", str(tmp_path / "one.json")])

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import make_backbone, merged, plain_logits, plain_model, run_config
+from helpers import FirstCharacter, make_backbone, merged, plain_logits, plain_model, run_config
 from neuromas.baselines.trained.malt import Malt
 from neuromas.baselines.trained.team import Example, score
-from neuromas.network.forward import Limits
 from neuromas.train.preferences import critic_advantages, critic_loss, dpo_loss, dpo_margins, sft_loss
 
 # -- golden numbers ----------------------------------------------------------------------------------------
@@ -102,7 +101,8 @@ EXAMPLES = [  # in no order of roles; two share a prompt, one has no prompt of i
 
 
 def noisy_team() -> Malt:
-    team = Malt.create(run_config(method="malt", malt__search=1, malt__sft=1), make_backbone(seed=1), Limits(4, 4))
+    config = run_config(method="malt", malt__search=1, malt__sft=1)
+    team = Malt.create(config, make_backbone(seed=1), FirstCharacter(""))  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for stack in team.adapters.B.values():

@@ -5,13 +5,14 @@ from collections import Counter
 import pytest
 
 from helpers import CHATML, IM_START, Style, make_backbone, questions
-from neuromas.baselines import BASELINES, load_baseline, options_of
+from neuromas.baselines import BASELINES, names
 from neuromas.baselines.agentnet import AgentNet
 from neuromas.baselines.chat import Baseline, Chat, Dialogue, answer, message
 from neuromas.baselines.direct import Direct
 from neuromas.baselines.fitted import Fitted
 from neuromas.baselines.goa import GraphOfAgents
 from neuromas.baselines.gptswarm import GPTSwarm
+from neuromas.baselines.load import load_baseline, options_of
 from neuromas.baselines.moa import MixtureOfAgents
 from neuromas.baselines.self_check import SelfCheck, StepwiseSelfCheck
 from neuromas.baselines.self_refine import SelfRefine
@@ -193,7 +194,7 @@ def test_what_does_not_fit_is_refused_by_its_stage_and_long_replies_are_cut() ->
 # -- the list ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", names(trained=False))
 def test_every_listed_baseline_can_be_made_and_says_where_it_is_from(name: str) -> None:
     system = load_baseline(name, make_backbone(), load_task("compositional"), Limits(2, 2))
     assert system.trainable_parameters == (90 if name == "gptswarm" else 0)

@@ -6,10 +6,11 @@ import pytest
 
 from endpoints import Answer, completion, faking
 from helpers import CHATML, byte_tokenizer, make_backbone
-from neuromas.baselines import BASELINES, load_baseline
+from neuromas.baselines import BASELINES, names
 from neuromas.baselines.chat import Chat
 from neuromas.baselines.direct import Spoken, untrained
 from neuromas.baselines.endpoint import EndpointChat
+from neuromas.baselines.load import load_baseline
 from neuromas.baselines.moa import MixtureOfAgents
 from neuromas.compare.spec import Spec
 from neuromas.errors import BackboneError, ConfigError
@@ -90,7 +91,7 @@ def test_proposals_are_sampled_in_greedy_evaluation_and_the_synthesis_is_not() -
     assert len({a["seed"] for a in fake.asked[:3]}) == 3
 
 
-@pytest.mark.parametrize("name", [n for n, e in BASELINES.items() if not e.listed])
+@pytest.mark.parametrize("name", [n for n in names(trained=False) if not BASELINES[n].listed])
 def test_every_baseline_that_only_writes_runs_on_an_endpoint(name: str) -> None:
     task = load_task("compositional", train_size=20, validation_size=10, test_size=10)
     with faking(lambda asked, before: completion("1: 2. The answer is 3")) as (fake, backbone):

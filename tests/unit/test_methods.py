@@ -1,20 +1,22 @@
 """MALT and CoLLM-CC make the calls of their definitions with their roles' adapters; a tree has the values it should."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from helpers import make_backbone, questions, run_config
+from helpers import FirstCharacter, make_backbone, questions, run_config
 from neuromas.baselines.chat import converse
 from neuromas.baselines.trained import malt
 from neuromas.baselines.trained.collm import CRITIC, Collm, actor_names
-from neuromas.baselines.trained.malt import ROLES, Malt, good_examples, levels, preference_pairs
+from neuromas.baselines.trained.malt import ROLES, Malt
 from neuromas.baselines.trained.team import Example, drawn
+from neuromas.baselines.trained.tree import Node, good_examples, levels, preference_pairs
 from neuromas.baselines.vote import Vote
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
-from neuromas.network.forward import Limits
+from neuromas.run.folder import saved_config
 from neuromas.train.batching import micro_batches
 from scripted import ASKED, QUESTION, SHOWN, Heard, Script, parse, solve
 
@@ -84,7 +86,7 @@ def test_a_tree_of_two_children_has_eight_trajectories() -> None:
 # -- MALT's values -----------------------------------------------------------------------------------------
 
 
-def labelled(rewards: str, branching: int) -> list[list[malt.Node]]:
+def labelled(rewards: str, branching: int) -> list[list[Node]]:
     """A tree whose i-th call said token i; rewards as 0s and 1s of its leaves."""
     counts = [branching, branching**2, branching**3]
     roles = [role for role, n in zip(ROLES, counts, strict=True) for _ in range(n)]
@@ -127,7 +129,7 @@ def test_a_node_of_the_full_tree_is_worth_the_mean_of_its_children() -> None:
 
 def test_what_said_the_same_makes_no_pair() -> None:
     same, other = Example("verifier", [0], [1], [7]), Example("verifier", [0], [1], [8])
-    nodes = [malt.Node(same, 1.0, 0), malt.Node(same, 0.0, 0), malt.Node(other, 0.0, 0)]
+    nodes = [Node(same, 1.0, 0), Node(same, 0.0, 0), Node(other, 0.0, 0)]
     assert preference_pairs(nodes) == [(same, other)]
 
 
@@ -164,7 +166,7 @@ def test_the_critic_is_never_called_at_test_and_its_weights_are_not_counted() ->
     system.answer(questions(5), greedy=False, rollouts=3)
     assert {group.adapter for p in script.passes for group in p.groups} == {0, 1}
     assert system.trainable_parameters == 2 * 5
-    real = Collm.create(run_config(method="collm-cc"), make_backbone(), Limits(4, 4), parse)
+    real = Collm.create(run_config(method="collm-cc"), make_backbone(), FirstCharacter("1"))
     answers = [t.answer for t in real.answer(questions(3))]
     for stack in real.adapters.stacks():
         stack.data[real.adapters.index[CRITIC]] = float("nan")
@@ -211,7 +213,11 @@ def test_the_papers_values_are_defaults_of_collm_alone_and_can_be_changed() -> N
         ({"train": {"steps": 30}, "malt": {"search": 20, "sft": 20}}, "train.steps is 30, but malt.search"),
         ({"malt": {"leaves": 3}}, "malt.leaves: no such setting"),
         ({"malt": {"beta": 0}}, "malt.beta is 0"),
-        ({"method": "dpo"}, "method is 'dpo'"),
+        ({"collm": {"actors": 2}}, "[collm] has settings of method 'collm-cc', but method is 'malt'; set method ="),
+        ({"method": "neuromas", "malt": {"sft": 1}}, "[malt] has settings of method 'malt', but method is 'neuromas'"),
+        ({"method": "dpo"}, "method is 'dpo', which is none; there are neuromas, malt, collm-cc"),
+        ({"method": "direct"}, "method is 'direct', which is none"),
+        ({"method": ["malt"]}, "method is \"['malt']\""),
         ({"train": "fast", "method": "collm-cc"}, "train is 'fast'"),
     ],
 )
@@ -219,3 +225,26 @@ def test_settings_that_a_method_does_not_use_or_that_contradict_it_are_refused(s
     with pytest.raises(ConfigError) as error:
         RunConfig.make({"method": "malt"} | settings)
     assert named in str(error.value)
+
+
+def test_settings_as_version_0_1_0_wrote_them_are_read() -> None:
+    """Its config.json files hold the tables of all methods, whatever the method was."""
+    tables: dict[str, Any] = {
+        "malt": {"search": 25, "sft": 40, "branching": 3, "batch": 16, "beta": 0.1, "dpo_scale": 0.1},
+        "collm": {"actors": 3, "value_weight": 0.6},
+    }
+    old: dict[str, Any] = tables | {"method": "neuromas", "train": {"steps": 9, "decay": "constant"}}
+    assert RunConfig.make(old) == RunConfig.make({"train": {"steps": 9}})
+    assert RunConfig.make(tables | {"method": "collm-cc"}) == RunConfig.make({"method": "collm-cc"})
+
+
+RESULTS = sorted((Path(__file__).parents[2] / "docs" / "results").rglob("config.json"))
+
+
+@pytest.mark.parametrize("file", RESULTS, ids=lambda p: p.parent.name)
+def test_published_runs_are_read(file: Path) -> None:
+    assert saved_config(file.parent).train.steps > 0
+
+
+def test_there_are_published_runs() -> None:
+    assert RESULTS

@@ -1,42 +1,54 @@
-"""Baselines by name: what each is, where it comes from, and how many calls a question costs."""
+"""The registry of baselines: everything that a network is compared with, frozen or trained, as plain data.
+
+A new baseline is one file in this package and one entry here. Reading the registry imports none of those files.
+"""
 
 import difflib
 import importlib
-import inspect
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neuromas.errors import ConfigError
 
-if TYPE_CHECKING:
-    from neuromas.network.backbone import Frozen
-    from neuromas.network.forward import Limits
-    from neuromas.network.sampling import Decoding
-    from neuromas.tasks.base import Task
-    from neuromas.types import System
-
 
 @dataclass(frozen=True)
-class Entry:
-    """One baseline; reading it imports nothing."""
+class RegistryEntry:
+    """One baseline.
 
-    module: str  # within this package
-    factory: str  # a class that takes a `Chat`, the task's `parse` or `choices` if it wants them, and its options
-    about: str
-    calls: str  # LLM calls for one question, as a formula in its options
-    source: str
-    fitted: bool = False  # reads the training split before it answers
+    A frozen baseline answers with the bare backbone. A trained one is a method of `neuromas train`: it has `settings`,
+    `training` and a `table`, which a frozen one has not.
+    """
+
+    module: str  # the file within this package, with a dot for a folder
+    factory: str  # frozen: takes a `Chat`, the task's `parse` or `choices` if it wants them, and options. Trained: a
+    # subclass of `Team` whose `create` takes the run's settings, the backbone and the task
+    about: str  # one line for a table of all baselines
+    calls: str  # LLM calls for one question, as a formula in its options, with the number by default
+    source: str  # the paper that it comes from
+    fitted: bool = False  # it reads the training split before it answers
     repeats: bool = False  # in greedy evaluation every seed gives the same answers
-    listed: bool = False  # only for questions whose possible answers can be listed
+    listed: bool = False  # it can answer only questions whose possible answers can be listed
+    settings: str = ""  # the class of its settings, a subclass of `TeamRunConfig`
+    training: str = ""  # the class that trains it: takes (settings, run folder, system, task) and is a `Method`
+    table: str = ""  # the table of its own settings in a recipe
+
+    @property
+    def trained(self) -> bool:
+        """Whether `neuromas train` makes it, so that it answers from a run folder alone."""
+        return bool(self.training)
+
+    def load(self, name: str) -> Any:
+        """The object called `name` in the baseline's file, which is imported."""
+        return getattr(importlib.import_module(f"neuromas.baselines.{self.module}"), name)
 
 
-BASELINES: dict[str, Entry] = {
-    "direct": Entry("direct", "direct", "the bare backbone", "1", "-", repeats=True),
-    "untrained": Entry(
+BASELINES: dict[str, RegistryEntry] = {
+    "direct": RegistryEntry("direct", "direct", "the bare backbone", "1", "-", repeats=True),
+    "untrained": RegistryEntry(
         "direct", "untrained", "a network before any training", "the topology's (3)", "arXiv 2605.16757", repeats=True
     ),
-    "logit": Entry(
+    "logit": RegistryEntry(
         "logit",
         "logit",
         "the bare backbone's most likely option, no generation",
@@ -45,10 +57,10 @@ BASELINES: dict[str, Entry] = {
         repeats=True,
         listed=True,
     ),
-    "self-consistency": Entry(
+    "self-consistency": RegistryEntry(
         "vote", "self_consistency", "the majority of sampled answers", "votes (5)", "Wang et al., arXiv 2203.11171"
     ),
-    "self-refine": Entry(
+    "self-refine": RegistryEntry(
         "self_refine",
         "SelfRefine",
         "answer, then criticise and revise",
@@ -56,31 +68,31 @@ BASELINES: dict[str, Entry] = {
         "Madaan et al., arXiv 2303.17651",
         repeats=True,
     ),
-    "self-check": Entry(
+    "self-check": RegistryEntry(
         "self_check", "SelfCheck", "solve, check, revise", "3", "after Miao et al., arXiv 2308.00436", repeats=True
     ),
-    "self-check-steps": Entry(
+    "self-check-steps": RegistryEntry(
         "self_check",
         "StepwiseSelfCheck",
         "every step worked out again; solutions vote by confidence",
         "samples·2 + 4 a step, at most samples·(2 + 4·steps) (54)",
         "Miao et al., arXiv 2308.00436",
     ),
-    "moa": Entry(
+    "moa": RegistryEntry(
         "moa",
         "MixtureOfAgents",
         "rounds of proposals, one synthesis",
         "rounds·agents + 1 (4)",
         "Wang et al., arXiv 2406.04692",
     ),
-    "goa": Entry(
+    "goa": RegistryEntry(
         "goa",
         "GraphOfAgents",
         "agents score each other and refine along the ranking",
         "4·agents - 1 (11); pool=max: 3·agents; fewer where answers drop out",
         "arXiv 2604.17148",
     ),
-    "agentnet": Entry(
+    "agentnet": RegistryEntry(
         "agentnet",
         "AgentNet",
         "agents route questions, and remember what went well",
@@ -88,7 +100,7 @@ BASELINES: dict[str, Entry] = {
         "Yang et al., arXiv 2504.00587",
         fitted=True,
     ),
-    "gptswarm": Entry(
+    "gptswarm": RegistryEntry(
         "gptswarm",
         "GPTSwarm",
         "agents on a graph with learned edges, then a decision",
@@ -96,65 +108,46 @@ BASELINES: dict[str, Entry] = {
         "Zhuge et al., arXiv 2402.16823",
         fitted=True,
     ),
+    "malt": RegistryEntry(
+        "trained.malt",
+        "Malt",
+        "a generator, a verifier and a refiner, trained from a search tree",
+        "3",
+        "Motwani et al., arXiv 2412.01928",
+        settings="MaltRunConfig",
+        training="MaltTraining",
+        table="malt",
+    ),
+    "collm-cc": RegistryEntry(
+        "trained.collm",
+        "Collm",
+        "parallel actors with a centralised critic, then a vote",
+        "actors (3)",
+        "Liu et al., arXiv 2601.21972",
+        settings="CollmRunConfig",
+        training="CollmTraining",
+        table="collm",
+    ),
 }
 
 
-def options_of(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A baseline's options with their defaults: those it is made with, and those of its `fit`."""
-    factory = _factory(name)
-    own = _defaults(factory, skip=("chat", "parse", "choices"))
-    return own, _defaults(factory.fit, skip=("self", "task", "seed", "progress")) if BASELINES[name].fitted else {}
+NETWORK = "neuromas"  # the method that trains networks, which are this library's own and no baseline
 
 
-def load_baseline(
-    name: str,
-    backbone: "Frozen",
-    task: "Task",
-    limits: "Limits",
-    decoding: "Decoding | None" = None,
-    **options: Any,
-) -> "System":
-    """The baseline called `name` on `backbone`, unfitted. The task serves to read answers where a baseline votes.
-
-    Raises ConfigError for an unknown name or option, and for `logit` on an endpoint.
-    """
-    from neuromas.baselines.chat import Chat
-    from neuromas.baselines.endpoint import EndpointChat
-    from neuromas.network.endpoint import Endpoint
-
-    if name not in BASELINES:
-        close = difflib.get_close_matches(name, BASELINES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(BASELINES)}"
-        raise ConfigError(f"{name!r} is no baseline; {hint}")
-    valid, _ = options_of(name)
-    for option in options:
-        if option not in valid:
-            raise ConfigError(f"baseline {name!r} has no option {option!r}; its options: {', '.join(valid) or 'none'}")
-    make = _factory(name)
-    if "parse" in inspect.signature(make).parameters:
-        options["parse"] = task.parse
-    if "choices" in inspect.signature(make).parameters:
-        options["choices"] = task.choices
-    if not isinstance(backbone, Endpoint):
-        return make(Chat(backbone, limits, decoding), **options)
-    check_endpoint(name, backbone.name)
-    return make(EndpointChat(backbone, limits, decoding), **options)
+def trained_entry(method: str) -> RegistryEntry:
+    """The trained baseline of a recipe's `method`. Raises ConfigError where there is none."""
+    entry = BASELINES.get(method)
+    if entry is None or not entry.trained:
+        raise ConfigError(f"method is {method!r}, which is none; {nearest(method, [NETWORK, *names(trained=True)])}")
+    return entry
 
 
-def check_endpoint(name: str, backbone: str) -> None:
-    """Raises ConfigError where the baseline `name` needs more of a model than that it writes."""
-    if BASELINES[name].listed:
-        raise ConfigError(
-            f"{name} needs the log-probabilities of given text, which the endpoint {backbone!r} does not tell; name a "
-            "folder or a hub id, or choose another baseline"
-        )
+def names(*, trained: bool) -> list[str]:
+    """The names of the trained, or of the frozen, baselines."""
+    return [name for name, entry in BASELINES.items() if entry.trained == trained]
 
 
-def _factory(name: str) -> Any:
-    entry = BASELINES[name]
-    return getattr(importlib.import_module(f"neuromas.baselines.{entry.module}"), entry.factory)
-
-
-def _defaults(function: Callable[..., Any], skip: tuple[str, ...]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in skip}
+def nearest(name: str, valid: Collection[str]) -> str:
+    """A hint for a wrong `name`: the one that was probably meant, else all valid ones."""
+    close = difflib.get_close_matches(name, valid, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(valid)}"

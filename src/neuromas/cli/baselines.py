@@ -20,17 +20,16 @@ def main(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), json: Pat
         records = [_describe(name) for name in names]
         _print_options(records)
     else:
-        records = [
-            {"name": n, "about": e.about, "calls": e.calls, "source": e.source, "fitted": e.fitted}
-            for n, e in BASELINES.items()
-        ]
+        fields = ("about", "calls", "source", "fitted", "trained")
+        records = [{"name": n, **{field: getattr(e, field) for field in fields}} for n, e in BASELINES.items()]
         _print_list(records)
     if json is not None:
         write_json(json, records)
 
 
 def _describe(name: str) -> dict[str, Any]:
-    from neuromas.baselines import BASELINES, options_of
+    from neuromas.baselines import BASELINES
+    from neuromas.baselines.load import options_of
     from neuromas.errors import ConfigError
 
     if name not in BASELINES:
@@ -45,11 +44,12 @@ def _print_list(records: list[dict[str, Any]]) -> None:
 
     table = Table("baseline", "what it does", "calls a question (by default)", "source", box=None, pad_edge=False)
     for r in records:
-        mark = " (learns from the train split first)" if r["fitted"] else ""
+        mark = " (learns from the train split first)" if r["fitted"] else " (trained)" if r["trained"] else ""
         table.add_row(r["name"], r["about"] + mark, r["calls"], r["source"])
     console = Console(soft_wrap=True)
     console.print(table)
     console.print("\nneuromas eval NAME --task T --backbone B --options name=value measures one.")
+    console.print("neuromas train --method NAME --task T --backbone B trains one that is marked as trained.")
     console.print("neuromas baselines NAME tells its options.")
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neuromas.baselines import BASELINES, load_baseline, options_of
+from neuromas.baselines import BASELINES, names
+from neuromas.baselines.load import load_baseline, options_of
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.backbone import Frozen, load_frozen
@@ -56,8 +57,8 @@ def load_system(
         config = RunConfig.load(recipe, **changes) if recipe else RunConfig.make(override({}, changes))
         return _baseline(system, config, parse_options(options), state, fit, seed)
     if not Path(system).is_dir():
-        names = ", ".join(BASELINES)
-        raise ConfigError(f"{system!r} is neither a run folder nor a baseline; the baselines are: {names}")
+        frozen = ", ".join(names(trained=False))
+        raise ConfigError(f"{system!r} is neither a run folder nor a baseline; the baselines are: {frozen}")
     if options or state:
         raise ConfigError("--options and --state are for baselines, and this is a run folder; leave them out")
     network, loaded, config = load_run(Path(system), checkpoint)

@@ -2,7 +2,7 @@
 
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def main(
     recipe: Annotated[Path | None, tyro.conf.Positional] = None,
-    method: Literal["neuromas", "malt", "collm-cc"] | None = None,
+    method: str | None = None,
     task: str | None = None,
     topology: str | None = None,
     backbone: str | None = None,
@@ -35,7 +35,7 @@ def main(
 
     Args:
         recipe: A TOML file; options given here override it. Published ones are in recipes/.
-        method: How to train: the network's own way, or a trained baseline (their settings: [malt], [collm]).
+        method: Train a baseline in place of a network; see `neuromas baselines`.
         task: What to learn; see `neuromas tasks`.
         topology: Hidden widths such as 2-2, or a file; see `neuromas draw`.
         backbone: The frozen language model; see `neuromas backbones`.

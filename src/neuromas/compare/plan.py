@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuromas.baselines import BASELINES, options_of
-from neuromas.compare.kinds import KINDS
+from neuromas.baselines import BASELINES
+from neuromas.baselines.load import options_of
 from neuromas.compare.spec import BaselineEntry, Control, Spec, TaskEntry, TrainedEntry
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
+from neuromas.run.stages import calls_of
 
 _TOLERANCE = 0.02
 
@@ -28,7 +29,7 @@ class Source:
     """What answers: a baseline, or something trained. All of its runs lie in folders of its name."""
 
     name: str
-    kind: str  # "baseline", or a key of KINDS
+    kind: str  # "network", "baseline", or the name of a trained baseline
     baseline: str  # its name in BASELINES; empty for what is trained
     settings: dict[str, Any]  # a recipe without task, seed and learning rate
     options: dict[str, Any]  # of the baseline
@@ -100,7 +101,7 @@ def make_plan(spec: Spec) -> Plan:
     for row in rows:
         row.source.config(spec.tasks[0], 0)  # names what is wrong in the shared tables
     trained = [row.source for row in rows if row.source.trained]
-    samples = {s.name: KINDS[s.kind].samples(s.config(spec.tasks[0], 0)) for s in trained}
+    samples = {s.name: s.config(spec.tasks[0], 0).samples for s in trained}
     if unequal(samples.values()) and not spec.unequal_samples:
         listed = ", ".join(f"{name}: {count:,}" for name, count in samples.items())
         raise ConfigError(
@@ -122,15 +123,16 @@ def _source(spec: Spec, name: str, entry: BaselineEntry | TrainedEntry) -> Sourc
         own = {k: v for k, v in entry.options.items() if k not in of_fit}
         fit = {k: v for k, v in entry.options.items() if k in of_fit}
         return Source(name, "baseline", entry.baseline, {**shared, "train": {}}, own, fit)
-    settings = {
+    settings: dict[str, Any] = {
         **shared,
         "adapter": spec.adapter | entry.adapter,
         "sampling": spec.sampling | entry.sampling,
         "train": spec.train | entry.train,
-        **KINDS[entry.kind].recipe(entry.options),
     }
-    if KINDS[entry.kind].shaped:
+    if entry.kind == "network":
         settings["topology"] = entry.topology or "single"
+    else:
+        settings |= {"method": entry.kind, BASELINES[entry.kind].table: entry.options}
     if entry.stages:
         settings["stages"] = [stage.model_dump(exclude_unset=True) for stage in entry.stages]
     return Source(name, entry.kind, "", settings, {})
@@ -138,7 +140,7 @@ def _source(spec: Spec, name: str, entry: BaselineEntry | TrainedEntry) -> Sourc
 
 def _add_controls(rows: list[Row], spec: Spec, name: str, entry: TrainedEntry) -> None:
     source = next(row.source for row in rows if row.name == name)
-    nodes = KINDS[entry.kind].calls(source.config(spec.tasks[0], 0))
+    nodes = calls_of(source.config(spec.tasks[0], 0))
     if nodes == 1:  # one model is its own control
         return
     adapter = source.config(spec.tasks[0], 0).adapter

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from neuromas.compare.kinds import KINDS
 from neuromas.compare.plan import Plan, Row, Source, make_plan, unequal
 from neuromas.compare.spec import Spec, TaskEntry
 from neuromas.compare.store import CHUNK, Store, check_same, lock
@@ -23,6 +22,7 @@ from neuromas.compare.work import Chunk, Run, answer, prepare, start_worker
 from neuromas.errors import ConfigError, NeuromasError
 from neuromas.evaluate.table import Key
 from neuromas.network.topology import Topology
+from neuromas.run.stages import calls_of
 from neuromas.tasks import load_task
 
 Job = Run | Chunk
@@ -216,7 +216,7 @@ def about(row: Row) -> str:
 
 def _nodes(run: Run) -> int:
     source = run.source
-    return KINDS[source.kind].calls(source.config(run.task, run.seed, run.rate)) if source.trained else _GUESS
+    return calls_of(source.config(run.task, run.seed, run.rate)) if source.trained else _GUESS
 
 
 def _weight(job: Job) -> float:
@@ -228,7 +228,7 @@ def _weight(job: Job) -> float:
         return 800.0 * _nodes(run)
     config = run.source.config(run.task, run.seed, run.rate)
     checks = (config.train.steps // config.train.validate_every + 1) * config.train.validation_questions
-    return _nodes(run) * (3.0 * KINDS[run.source.kind].samples(config) + checks)
+    return _nodes(run) * (3.0 * config.samples + checks)
 
 
 def _name(job: Job) -> str:

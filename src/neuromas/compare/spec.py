@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from neuromas.baselines import BASELINES, check_endpoint, options_of
-from neuromas.compare.kinds import KINDS
+from neuromas.baselines import BASELINES, names
+from neuromas.baselines.load import check_endpoint, options_of
 from neuromas.config import BackboneConfig, Section, StageConfig
 from neuromas.errors import ConfigError, TopologyError
 from neuromas.network.endpoint import is_endpoint
@@ -152,17 +152,20 @@ def _check_baseline(name: str, entry: BaselineEntry) -> None:
         raise ConfigError(
             f"systems.{name}.baseline is {entry.baseline!r}, which is no baseline; {_near(entry.baseline, BASELINES)}"
         )
+    if BASELINES[entry.baseline].trained:
+        raise ConfigError(f"systems.{name} is trained; give it kind = {entry.baseline!r} in place of a baseline")
     own, of_fit = options_of(entry.baseline)
     _known(f"systems.{name}.options", entry.options, own | of_fit)
 
 
 def _check_trained(name: str, entry: TrainedEntry, shared: dict[str, Any]) -> None:
-    if entry.kind not in KINDS:
+    network, kinds = entry.kind == "network", ["network", *names(trained=True)]
+    if entry.kind not in kinds:
         raise ConfigError(
-            f"systems.{name}.kind is {entry.kind!r}, which is no kind of trained system; {_near(entry.kind, KINDS)}"
+            f"systems.{name}.kind is {entry.kind!r}, which is no kind of trained system; {_near(entry.kind, kinds)}"
         )
-    _known(f"systems.{name}.options", entry.options, KINDS[entry.kind].options)
-    if entry.topology is not None and not KINDS[entry.kind].shaped:
+    _known(f"systems.{name}.options", entry.options, {} if network else options_of(entry.kind)[0])
+    if entry.topology is not None and not network:
         raise ConfigError(f"systems.{name}.topology is {entry.topology!r}, but {entry.kind} has its own; leave it out")
     if any(votes < 2 for votes in entry.votes):
         raise ConfigError(f"systems.{name}.votes are {list(entry.votes)}: a vote takes 2 or more")
@@ -170,7 +173,7 @@ def _check_trained(name: str, entry: TrainedEntry, shared: dict[str, Any]) -> No
         Topology.parse(entry.topology or "single")
     except TopologyError as error:
         raise ConfigError(f"systems.{name}.topology: {error}") from error
-    if entry.stages and not KINDS[entry.kind].shaped:
+    if entry.stages and not network:
         raise ConfigError(f"systems.{name}.stages are set, but {entry.kind} does not grow; leave them out")
     settings = shared | entry.train
     if "learning_rate" in settings or any(stage.learning_rate for stage in entry.stages):

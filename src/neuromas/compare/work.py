@@ -11,25 +11,36 @@ from typing import Any
 
 import torch
 
-from neuromas.baselines import load_baseline
 from neuromas.baselines.fitted import Fitted
+from neuromas.baselines.load import load_baseline
 from neuromas.baselines.vote import Vote
-from neuromas.compare.kinds import KINDS, Training
 from neuromas.compare.plan import Source, slug
 from neuromas.compare.spec import TaskEntry
 from neuromas.compare.store import chunk_of, share
-from neuromas.config import BackboneConfig
+from neuromas.config import BackboneConfig, RunConfig
+from neuromas.errors import DivergenceError
 from neuromas.evaluate.run import decoding_name, record
 from neuromas.files import write_json
 from neuromas.network.backbone import Backbone, Frozen, load_frozen
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
+from neuromas.run.build import load_run
+from neuromas.run.final import validation_score
+from neuromas.run.loop import train
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Split, Task
 from neuromas.types import System
 
 _ready: dict[Path, System] = {}  # the system used last in this process
 _held: list[Any] = []  # this worker's share of the folder's lock
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a comparison needs to know of a training that has ended."""
+
+    validation: float  # accuracy on the validation split, by which the learning rate is chosen
+    note: str = ""  # what a reader of the table must know, e.g. that it diverged
 
 
 @dataclass(frozen=True)
@@ -71,13 +82,21 @@ def prepare(run: Run) -> None:
     """Train, or fit, what must be before it answers; continues what a kill left of a training."""
     if run.source.trained:
         config = run.source.config(run.task, run.seed, run.rate)
-        training = KINDS[run.source.kind].train(config, run.folder, _trainable(config.backbone))
+        training = _train(config, run.folder)
     else:
         system, training = _baseline(run), Training(0.0)
         assert isinstance(system, Fitted)
         system.fit(_task(run.task), **run.source.fit, seed=run.seed)
         system.save(run.folder / "state.json")
     write_json(run.folder / "done.json", asdict(training))
+
+
+def _train(config: RunConfig, folder: Path) -> Training:
+    try:
+        train(config, folder, resume=True, backbone=_trainable(config.backbone))
+    except DivergenceError as error:  # this rate is too high for it; the best checkpoint before stays
+        return Training(0.0, str(error))
+    return Training(validation_score(folder))
 
 
 def answer(chunk: Chunk) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -135,7 +154,7 @@ def _system(run: Run) -> System:
         _ready.clear()
         if run.source.trained:
             config = run.source.config(run.task, run.seed, run.rate)
-            system = KINDS[run.source.kind].load(config, run.folder, _trainable(config.backbone))
+            system, _, _ = load_run(run.folder, "best", _trainable(config.backbone))
         else:
             system = _baseline(run)
             if isinstance(system, Fitted):

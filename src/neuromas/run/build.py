@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from neuromas.baselines.trained.collm import Collm
-from neuromas.baselines.trained.malt import Malt
+from neuromas.baselines import NETWORK, trained_entry
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError
 from neuromas.network.backbone import Backbone
@@ -31,11 +30,9 @@ def build(
     if backbone is None:
         b = config.backbone
         backbone = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
-    limits = Limits.from_config(config.sampling, task.max_answer_tokens)
-    if config.method == "malt":
-        return Malt.create(config, backbone, limits), task
-    if config.method == "collm-cc":
-        return Collm.create(config, backbone, limits, task.parse), task
+    if config.method != NETWORK:
+        entry = trained_entry(config.method)
+        return entry.load(entry.factory).create(config, backbone, task), task
     network = Network.create(
         topology or stages_of(config)[0].topology,
         backbone,
@@ -44,7 +41,7 @@ def build(
         targets=config.adapter.targets,
         tied=config.adapter.tied,
         seed=config.seed,
-        limits=limits,
+        limits=Limits.from_config(config.sampling, task.max_answer_tokens),
         decoding=Decoding.from_config(config.sampling),
     )
     if config.train.estimator == "critic":
@@ -63,7 +60,7 @@ def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -
     folder = checkpoint.chosen(run, which)
     if folder is None:
         raise CheckpointError(f"{run} holds no checkpoint yet; wait for its first step")
-    network, task = build(config, backbone, checkpoint.topology_of(folder) if config.method == "neuromas" else None)
+    network, task = build(config, backbone, checkpoint.topology_of(folder) if config.method == NETWORK else None)
     checkpoint.load(folder, network)
     network.name = f"{run.name} ({which})"
     return network, task, config

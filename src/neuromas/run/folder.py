@@ -35,7 +35,7 @@ def check_same(config: RunConfig, out: Path) -> None:
     differ = [
         f"{section}.{key} was {theirs[section][key]!r}, is {value!r}"
         for section, settings in mine.items()
-        if isinstance(settings, dict) and isinstance(theirs[section], dict)
+        if isinstance(settings, dict) and isinstance(theirs.get(section), dict)
         for key, value in settings.items()
         if theirs[section].get(key) != value and key not in length.get(section, {})
     ]

@@ -5,8 +5,7 @@ from typing import Any, Protocol
 
 import torch
 
-from neuromas.baselines.trained.collm import Collm, CollmTraining
-from neuromas.baselines.trained.malt import Malt, MaltTraining
+from neuromas.baselines import NETWORK, trained_entry
 from neuromas.config import RunConfig
 from neuromas.network.forward import Network
 from neuromas.run.checkpoint import Trained
@@ -68,9 +67,8 @@ def method_of(
 
     stage: the one that began after step `start`; None: the first.
     """
-    if isinstance(system, Malt):
-        return MaltTraining(config, out, system, task)
-    if isinstance(system, Collm):
-        return CollmTraining(config, out, system, task)
+    if config.method != NETWORK:
+        entry = trained_entry(config.method)
+        return entry.load(entry.training)(config, out, system, task)
     assert isinstance(system, Network)
     return Joint(config, system, task, stage or stages_of(config)[0], start, workers)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from neuromas.baselines.trained.team import TeamRunConfig
 from neuromas.config import RunConfig, StageConfig
 from neuromas.errors import ConfigError, TopologyError
 from neuromas.network.forward import Absent
@@ -62,6 +63,11 @@ def stages_of(config: RunConfig) -> list[Stage]:
             Stage(number, settings, growth.topology if growth else asked, growth if growth and growth.units else None)
         )
     return out
+
+
+def calls_of(config: RunConfig) -> int:
+    """LLM calls of one answer of what the run trains, as it is after the last stage."""
+    return config.calls if isinstance(config, TeamRunConfig) else len(stages_of(config)[-1].topology.nodes)
 
 
 def check_growth(stages: list[Stage]) -> None:

@@ -18,16 +18,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from neuromas.baselines.chat import ANSWER, Chat, Dialogue, Parse, answer, converse
-from neuromas.baselines.trained.team import Example, Team, backward, score, update
+from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, backward, create_adapters, score, update
 from neuromas.baselines.vote import elect
-from neuromas.config import RunConfig
+from neuromas.config import Section
 from neuromas.network.backbone import Backbone
-from neuromas.network.forward import Limits, number_rollouts
+from neuromas.network.forward import number_rollouts
 from neuromas.network.generate import last_states
 from neuromas.network.packed import Group
 from neuromas.network.sampling import stream_key
@@ -43,6 +45,24 @@ from neuromas.types import Question, Trace
 CRITIC = "critic"
 
 
+class CollmConfig(Section):
+    """The table [collm]."""
+
+    actors: int = Field(default=3, ge=1)  # calls a question
+    value_weight: float = Field(default=0.6, ge=0)  # of the critic's squared error
+
+
+class CollmRunConfig(TeamRunConfig):
+    """Settings of a run of CoLLM-CC."""
+
+    paper: ClassVar = {"train": {"learning_rate": 5e-6}, "sampling": {"temperature": 0.6}}
+    collm: CollmConfig = CollmConfig()
+
+    @property
+    def calls(self) -> int:
+        return self.collm.actors
+
+
 class Collm(Team):
     """N actors and their vote. Ties go to the first actor's answer; what cannot be read has no vote."""
 
@@ -56,10 +76,10 @@ class Collm(Team):
         self.extras = {"critic.weight": head(width), "critic.bias": head(1)}
 
     @classmethod
-    def create(cls, config: RunConfig, backbone: Backbone, limits: Limits, parse: Parse) -> "Collm":
+    def create(cls, config: CollmRunConfig, backbone: Backbone, task: Task) -> "Collm":
         actors = config.collm.actors
-        chat = cls.hire([*actor_names(actors), CRITIC], config, backbone, limits)
-        return cls(chat, actors, parse, backbone.head.weight.shape[1])  # type: ignore[union-attr]
+        chat = create_adapters([*actor_names(actors), CRITIC], config, backbone, task)
+        return cls(chat, actors, task.parse, backbone.head.weight.shape[1])  # type: ignore[union-attr]
 
     def dialogue(self, question: Question) -> Dialogue:
         answers = yield [replace(answer(role, ANSWER), role=role) for role in self.roles]
@@ -79,7 +99,7 @@ def actor_names(actors: int) -> list[str]:
 class CollmTraining:
     """Every step samples, then updates all actors and the critic once."""
 
-    def __init__(self, config: RunConfig, out: Path, system: Collm, task: Task) -> None:
+    def __init__(self, config: CollmRunConfig, out: Path, system: Collm, task: Task) -> None:
         self.config, self.system, self.task = config, system, task
         self.schedule = Schedule(task.questions("train"), config)
 

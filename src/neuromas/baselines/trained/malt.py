@@ -14,19 +14,29 @@ The prompts are ours. The tree is sampled once, from the untrained adapters, as 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
 from neuromas.baselines.chat import Chat, Dialogue, Note, Request, converse
-from neuromas.baselines.trained.team import Example, Team, backward, drawn, score, update
-from neuromas.config import RunConfig
-from neuromas.errors import CheckpointError
+from neuromas.baselines.trained.team import (
+    Example,
+    Team,
+    TeamRunConfig,
+    backward,
+    create_adapters,
+    drawn,
+    score,
+    update,
+)
+from neuromas.baselines.trained.tree import Pair, good_examples, levels, preference_pairs
+from neuromas.config import Section
+from neuromas.errors import CheckpointError, ConfigError
 from neuromas.files import append_json_line, read_json_lines, write_json
 from neuromas.network.backbone import Backbone
-from neuromas.network.forward import Limits
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
@@ -41,7 +51,40 @@ GENERATE = "Answer the question."
 VERIFY = "Check the proposed answer. Say in a few words what is right or wrong about it."
 REFINE = "Read the proposed answer and what was said about it. Give the best answer."
 
-Pair = tuple[Example, Example]  # good, bad
+
+class MaltConfig(Section):
+    """The table [malt]: `search` steps sample trees, `sft` steps imitate, the rest of the run is DPO."""
+
+    search: int = Field(default=25, ge=1)  # steps that sample a tree for each of `train.questions` questions
+    sft: int = Field(default=40, ge=0)  # steps of supervised training after them
+    branching: int = Field(default=3, ge=1)  # children of every node: branching ** 3 trajectories a question
+    batch: int = Field(default=16, ge=1)  # examples of each role (DPO: pairs) in one step
+    beta: float = Field(default=0.1, gt=0)  # DPO's β
+    dpo_scale: float = Field(default=0.1, gt=0)  # learning rate of DPO, as a multiple of `train.learning_rate`
+
+
+class MaltRunConfig(TeamRunConfig):
+    """Settings of a run of MALT."""
+
+    malt: MaltConfig = MaltConfig()
+
+    @property
+    def calls(self) -> int:
+        return len(ROLES)
+
+    @property
+    def samples(self) -> int:
+        """The calls of all trees, in answers of one chain: a tree of 39 calls counts as 13 rollouts."""
+        b = self.malt.branching
+        return self.malt.search * self.train.questions * (b + b**2 + b**3) // self.calls
+
+    def check(self) -> None:
+        super().check()
+        if self.malt.search + self.malt.sft > self.train.steps:
+            raise ConfigError(
+                f"train.steps is {self.train.steps}, but malt.search ({self.malt.search}) and malt.sft "
+                f"({self.malt.sft}) need more; raise train.steps (what is left over is DPO) or lower them"
+            )
 
 
 class Malt(Team):
@@ -53,8 +96,8 @@ class Malt(Team):
         super().__init__(chat, ROLES)
 
     @classmethod
-    def create(cls, config: RunConfig, backbone: Backbone, limits: Limits) -> "Malt":
-        return cls(cls.hire(ROLES, config, backbone, limits))
+    def create(cls, config: MaltRunConfig, backbone: Backbone, task: Task) -> "Malt":
+        return cls(create_adapters(ROLES, config, backbone, task))
 
     def dialogue(self, question: Question) -> Dialogue:
         return self.search(1)
@@ -77,67 +120,13 @@ def _say(role: str, place: str, ask: str, *notes: Note) -> Request:
     return Request(f"{role} {place}", ask, notes, answering=role != VERIFIER, role=role)
 
 
-# -- from trees to examples --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Node:
-    """One output in a tree."""
-
-    example: Example
-    value: float  # mean of its children; of a leaf, its reward
-    parent: int | None  # place in the level above
-
-    @property
-    def good(self) -> bool:
-        return self.value > 0.5
-
-
-def levels(examples: Sequence[Example], rewards: Sequence[float], branching: int) -> list[list[Node]]:
-    """The tree's nodes with their values: generations, verifications, refinements.
-
-    examples: in the order of the calls, level by level. rewards: of the leaves. The tree is regular, so the mean of a
-    node's children is the mean of its leaves.
-    """
-    b = branching
-    assert len(rewards) == b**3 and len(examples) == b + b**2 + b**3
-    leaves = torch.tensor(rewards, dtype=torch.float64)
-    out: list[list[Node]] = []
-    start = 0
-    for depth in (1, 2, 3):
-        values = leaves.view(b**depth, -1).mean(1).tolist()
-        nodes = [Node(examples[start + i], v, i // b if depth > 1 else None) for i, v in enumerate(values)]
-        out.append(nodes)
-        start += len(nodes)
-    return out
-
-
-def good_examples(nodes: Sequence[Node]) -> list[Example]:
-    """What SFT imitates."""
-    return [node.example for node in nodes if node.good]
-
-
-def preference_pairs(nodes: Sequence[Node]) -> list[Pair]:
-    """Every good node with every bad one of the same parent: what DPO compares.
-
-    Two nodes that said the same differ in their value by luck alone, so they make no pair (our choice).
-    """
-    return [
-        (one.example, other.example)
-        for one in nodes
-        for other in nodes
-        if one.parent == other.parent and one.good and not other.good
-        if one.example.completion_ids != other.example.completion_ids
-    ]
-
-
 # -- training ----------------------------------------------------------------------------------------------
 
 
 class MaltTraining:
     """Steps 1 … `search` sample trees, the next `sft` ones imitate, the rest prefer."""
 
-    def __init__(self, config: RunConfig, out: Path, system: Malt, task: Task) -> None:
+    def __init__(self, config: MaltRunConfig, out: Path, system: Malt, task: Task) -> None:
         self.config, self.out, self.system, self.task = config, out, system, task
         self.schedule = Schedule(task.questions("train"), config)
         self._examples: dict[str, list[Example]] | None = None

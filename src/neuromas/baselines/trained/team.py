@@ -6,16 +6,18 @@ Legend: L token (all rows concatenated).
 import copy
 import math
 import random
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from neuromas.baselines.chat import Baseline, Chat
 from neuromas.config import RunConfig
-from neuromas.errors import DivergenceError
+from neuromas.errors import ConfigError, DivergenceError
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.arithmetic import flushed
 from neuromas.network.backbone import Backbone
@@ -23,9 +25,45 @@ from neuromas.network.forward import Limits
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.network.sampling import Decoding, stream_key
+from neuromas.tasks.base import Task
 from neuromas.types import NodeCall
 
 T = TypeVar("T")
+
+
+class TeamRunConfig(RunConfig):
+    """Settings of a run that trains a team; a subclass adds the table of its method."""
+
+    paper: ClassVar[dict[str, dict[str, float]]] = {}  # defaults of the method's own paper: table -> setting -> value
+
+    @property
+    @abstractmethod
+    def calls(self) -> int:
+        """LLM calls of one answer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_paper(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Put the paper's values where the recipe says nothing."""
+        for table, values in cls.paper.items():
+            given = data.get(table, {})
+            if isinstance(given, dict):
+                data = data | {table: values | given}
+        return data
+
+    def check(self) -> None:
+        """Raises `ConfigError` for settings of networks: a team has a shape and an objective of its own."""
+        plain = RunConfig()
+        ignored: dict[str, tuple[object, object]] = {
+            name: (getattr(self, name), getattr(plain, name)) for name in ("topology", "stages")
+        }
+        ignored["adapter.tied"] = self.adapter.tied, False
+        ignored["sampling.engine"] = self.sampling.engine, "built-in"
+        for name in ("estimator", "alternatives", "warm_start", "kl", "entropy", "node_dropout"):
+            ignored[f"train.{name}"] = getattr(self.train, name), getattr(plain.train, name)
+        for name, (value, default) in ignored.items():
+            if value != default:
+                raise ConfigError(f"{name} is {value!r}, which method {self.method!r} does not use; leave it out")
 
 
 class Team(Baseline):
@@ -40,20 +78,6 @@ class Team(Baseline):
         assert chat.bank is not None and set(roles) <= set(chat.bank.index), "an adapter for each role"
         self.adapters, self.roles, self.label = chat.bank, tuple(roles), ""
         self.extras: dict[str, nn.Parameter] = {}  # what else is trained, by name; no part of answering
-
-    @classmethod
-    def hire(cls, roles: Sequence[str], config: RunConfig, backbone: Backbone, limits: Limits) -> Chat:
-        """A chat with an untrained adapter for each of `roles`."""
-        a = config.adapter
-        bank = AdapterBank(
-            {role: role for role in roles},
-            backbone.adapter_shapes(a.targets),
-            rank=a.rank,
-            alpha=2.0 * a.rank if a.alpha is None else a.alpha,
-            seed=config.seed,
-            device=backbone.device,
-        )
-        return Chat(backbone, limits, Decoding.from_config(config.sampling), bank=bank)
 
     @property
     def name(self) -> str:
@@ -94,6 +118,21 @@ class Team(Baseline):
         chat = copy.copy(self.chat)
         chat.decoding = decoding
         return chat
+
+
+def create_adapters(roles: Sequence[str], config: RunConfig, backbone: Backbone, task: Task) -> Chat:
+    """A chat on `backbone` with an untrained adapter for each of `roles`."""
+    a = config.adapter
+    bank = AdapterBank(
+        {role: role for role in roles},
+        backbone.adapter_shapes(a.targets),
+        rank=a.rank,
+        alpha=2.0 * a.rank if a.alpha is None else a.alpha,
+        seed=config.seed,
+        device=backbone.device,
+    )
+    limits = Limits.from_config(config.sampling, task.max_answer_tokens)
+    return Chat(backbone, limits, Decoding.from_config(config.sampling), bank=bank)
 
 
 @dataclass(frozen=True)
