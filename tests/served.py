@@ -11,9 +11,10 @@ from fastapi import FastAPI
 
 from helpers import make_backbone, make_network
 from neuromas.network.forward import Network
-from neuromas.serve.app import Limits, create_app
-from neuromas.serve.batcher import Room
-from neuromas.serve.engine import Engine
+from neuromas.serve.app import create_app
+from neuromas.serve.config import ListenConfig, ServeConfig
+from neuromas.serve.record import Record
+from neuromas.serve.responder import responder_of
 from neuromas.serve.server import listen
 from neuromas.types import Question
 
@@ -24,15 +25,15 @@ def serving_network(tokens: int = 6, **changes: Any) -> Network:
     return make_network("2-1", make_backbone(style="plain", **changes), tokens=tokens)
 
 
-def make_app(network: Network, *, queue: int = 256, rows: int = 64, seconds: float = 60.0, **options: Any) -> FastAPI:
-    limits = Limits(options.pop("body_bytes", 20_000), seconds, Room(queue, rows))
-    return create_app(Engine(network, network.backbone, PATTERN), "net", 7, limits=limits, **options)
+def make_app(network: Network, *, record: Record | None = None, **settings: Any) -> FastAPI:
+    config = ServeConfig(**{"batch_rows": 64, "seconds": 60.0, "body_bytes": 20_000} | settings)
+    return create_app(responder_of(network, network.backbone, PATTERN), "net", 7, record, config)
 
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """The address of the app, which is shut down in order at the end."""
-    bound = listen("127.0.0.1", 0)
+    bound = listen(ListenConfig(port=0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()

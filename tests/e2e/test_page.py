@@ -203,7 +203,7 @@ def test_an_answer_that_fails_is_told_and_the_next_question_works(browser: Any, 
 
 def test_a_locked_server_shows_nothing_before_it_is_given_its_key(browser: Any, run: Path) -> None:
     with running(
-        make_app(NETWORK, record=Record("net", run, "net", NETWORK.topology), key="secret", local=False)
+        make_app(NETWORK, record=Record("net", run, "net", NETWORK.topology), api_key="secret")
     ) as at:
         watched = Watched(browser, at)
         page = watched.page

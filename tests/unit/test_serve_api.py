@@ -181,7 +181,7 @@ def test_a_server_without_a_key_answers_to_loopback_names_only(address: str) -> 
 
 
 def test_with_a_key_only_the_right_one_is_served() -> None:
-    with running(make_app(NETWORK, key="secret", local=False)) as address:
+    with running(make_app(NETWORK, api_key="secret")) as address:
         for wrong in ({}, {"Authorization": "Bearer secreT"}, {"Authorization": "Basic secret"}):
             status, body, headers = post(address, ask("1"), **wrong)
             assert (status, body["error"]["code"]) == (401, "invalid_api_key")
@@ -246,7 +246,7 @@ def test_time_that_is_up_gives_503_and_the_question_is_dropped(monkeypatch: pyte
         status, body, headers = post(address, ask("1"))
         assert (status, body["error"]["code"]) == (503, "timeout") and "Retry-After" in headers
         slow.go.set()
-    assert app.state.metrics.farewell() == "questions: 1 accepted, 0 answered, 1 dropped"
+    assert app.state.metrics.summary() == "questions: 1 accepted, 0 answered, 1 dropped"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -271,7 +271,7 @@ def test_a_client_that_leaves_is_dropped_and_harms_nobody(monkeypatch: pytest.Mo
         slow.go.set()
         for thread in others:
             thread.join()
-    assert app.state.metrics.farewell() == "questions: 3 accepted, 2 answered, 1 dropped"
+    assert app.state.metrics.summary() == "questions: 3 accepted, 2 answered, 1 dropped"
 
 
 def test_a_shutdown_finishes_what_was_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +283,7 @@ def test_a_shutdown_finishes_what_was_accepted(monkeypatch: pytest.MonkeyPatch) 
         threads = [threading.Thread(target=lambda: found.append(post(address, ask("1"))[0])) for _ in range(5)]
         for thread in threads:
             thread.start()
-        while app.state.metrics.farewell() != "questions: 5 accepted, 0 answered, 0 dropped":
+        while app.state.metrics.summary() != "questions: 5 accepted, 0 answered, 0 dropped":
             time.sleep(0.01)
         threading.Timer(0.5, slow.go.set).start()
     for thread in threads:

@@ -153,7 +153,7 @@ def test_the_page_asks_nothing_of_other_hosts_and_makes_no_markup_of_text() -> N
 def test_every_file_that_the_page_names_is_served_with_its_type_and_a_policy() -> None:
     named = {n for p in PAGE.iterdir() for n in re.findall(r'"(?:/page/|\./)([\w.]+)"', p.read_text(encoding="utf-8"))}
     assert named == {p.name for p in PAGE.iterdir()} - {"index.html"}
-    with running(make_app(serving_network(), key="secret", local=False)) as address:
+    with running(make_app(serving_network(), api_key="secret")) as address:
         for path in ("/", *(f"/page/{name}" for name in named)):
             status, _, headers = get(address, path)
             assert status == 200, f"{path} needs a key"

@@ -9,11 +9,13 @@ from helpers import make_network, questions
 from neuromas.network.forward import Ask
 from neuromas.network.sampling import Decoding, draw
 from neuromas.serve.conversation import question_text
-from neuromas.serve.engine import Engine
-from neuromas.serve.job import Delta, Done, Event, Job, NodeDelta, NodeDone, Wish, cut, held_back
+from neuromas.serve.job import Delta, Done, Event, Job, NodeDone, cut, held_back
+from neuromas.serve.responder import responder_of
+from neuromas.serve.schema import CompletionRequest, Extension
 from neuromas.types import Question
 from served import PATTERN, serving_network
 
+ONE = CompletionRequest(model="net", prompt="")
 GREEDY, WARM, NUCLEUS = Decoding(greedy=True), Decoding(temperature=0.7), Decoding(temperature=1.5, top_p=0.4)
 
 
@@ -91,18 +93,21 @@ def test_text_is_cut_before_the_first_stop_and_its_beginning_is_held_back() -> N
 @pytest.mark.parametrize("limit", [None, 3])
 def test_what_streams_adds_up_to_the_answer_and_to_every_message(stop: tuple[str, ...], limit: int | None) -> None:
     network = serving_network(tokens=12)
-    engine = Engine(network, network.backbone, PATTERN)
+    responder = responder_of(network, network.backbone, PATTERN)
     for seed in range(8):
         events: list[Event] = []
-        wish = Wish(limit, stop, stream=True, messages=True)
+        request = CompletionRequest(
+            model="net", prompt="", n=2, max_tokens=limit, stop=list(stop), stream=True,
+            neuromas=Extension(messages=True),
+        )  # fmt: skip
         question = Question("asked", random.choice("abc") * seed, "", answer_prefix="So: ")
-        job = Job(question, 2, seed, WARM, wish, 3, "out", network.backbone.template.decode, events.append)
-        engine.run([job])
+        job = Job(question, request, seed, WARM, 3, "out", network.backbone.template.decode, events.append)
+        responder.run([job])
         done = events[-1]
         assert isinstance(done, Done) and done.first == 3
         offline = network.forward([question], rollouts=2, seed=seed, decoding=WARM)
         for k, (answer, trace) in enumerate(zip(done.answers, offline, strict=True)):
-            pieces = "".join(e.text for e in events if isinstance(e, Delta) and e.choice == 3 + k)
+            pieces = "".join(e.text for e in events if isinstance(e, Delta) and (e.choice, e.node) == (3 + k, None))
             assert pieces == answer.text
             last = trace.calls[-1]
             ids = last.completion_ids[:limit]
@@ -111,28 +116,28 @@ def test_what_streams_adds_up_to_the_answer_and_to_every_message(stop: tuple[str
             ended = stopped or (len(ids) == len(last.completion_ids) and not last.truncated)
             assert answer.finish_reason == ("stop" if ended else "length")
             for call in trace.calls[:-1]:
-                said = [e.text for e in events if isinstance(e, NodeDelta) and (e.choice, e.node) == (3 + k, call.node)]
+                said = [e.text for e in events if isinstance(e, Delta) and (e.choice, e.node) == (3 + k, call.node)]
                 assert "".join(said) == call.text
-        turns = [(e.choice, e.turn["node"]) for e in events if isinstance(e, NodeDone)]
+        turns = [(e.choice, e.turn.node) for e in events if isinstance(e, NodeDone)]
         assert sorted(turns) == [(c, n) for c in (3, 4) for n in ("1.1", "1.2", "2.1", "out")]
 
 
 def test_one_failing_question_does_not_spoil_its_batch() -> None:
     network = serving_network()
-    engine = Engine(network, network.backbone, PATTERN)
+    responder = responder_of(network, network.backbone, PATTERN)
     events: dict[str, list[Event]] = {"short": [], "long": []}
     jobs = [
-        Job(Question("asked", text, ""), 1, 0, GREEDY, Wish(), 0, "out", network.backbone.template.decode, heard.append)
+        Job(Question("asked", text, ""), ONE, 0, GREEDY, 0, "out", network.backbone.template.decode, heard.append)
         for text, heard in (("1", events["short"]), ("1" * 600, events["long"]))
     ]
-    engine.run(jobs)
-    assert [type(e).__name__ for e in events["short"] + events["long"]] == ["Done", "Failed"]
-    assert events["long"][0].fault.code == "context_length_exceeded"  # type: ignore[union-attr]
+    responder.run(jobs)
+    assert [type(e).__name__ for e in events["short"] + events["long"]] == ["Done", "Fault"]
+    assert events["long"][0].code == "context_length_exceeded"  # type: ignore[union-attr]
 
 
 def test_a_bug_is_told_to_the_job_it_belongs_to_and_to_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     network = serving_network()
-    engine = Engine(network, network.backbone, PATTERN)
+    responder = responder_of(network, network.backbone, PATTERN)
     plain = network.run
 
     def broken(asks: list[Ask]) -> object:
@@ -144,11 +149,11 @@ def test_a_bug_is_told_to_the_job_it_belongs_to_and_to_no_other(monkeypatch: pyt
     events: list[tuple[str, Event]] = []
     jobs = [
         Job(
-            Question("asked", t, ""), 1, 0, GREEDY, Wish(), 0, "out", network.backbone.template.decode,
+            Question("asked", t, ""), ONE, 0, GREEDY, 0, "out", network.backbone.template.decode,
             lambda e, t=t: events.append((t, e)),
         )
         for t in ("a", "poison", "b")
     ]  # fmt: skip
-    engine.run(jobs)
-    assert [(t, type(e).__name__) for t, e in events] == [("a", "Done"), ("poison", "Failed"), ("b", "Done")]
-    assert events[1][1].fault.status == 500  # type: ignore[union-attr]
+    responder.run(jobs)
+    assert [(t, type(e).__name__) for t, e in events] == [("a", "Done"), ("poison", "Fault"), ("b", "Done")]
+    assert events[1][1].status == 500  # type: ignore[union-attr]

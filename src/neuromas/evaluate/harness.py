@@ -25,9 +25,9 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What the harness reports of `tasks`: its `results`, and `samples` per task. Raises ConfigError.
+    """The harness's report on `tasks`, among it `results` and `samples`. Raises ConfigError.
 
-    include: a folder of further task files (YAML). limit: the first so many items of each task.
+    include: a folder of further task files (YAML). limit: use only the first `limit` items of each task.
     """
     try:
         harness, manager = (importlib.import_module(f"lm_eval{part}") for part in ("", ".tasks"))
@@ -62,22 +62,21 @@ def as_model(network: Network, seed: int = 0) -> Any:
 
 def generate_until(network: Network, requests: Sequence[tuple[str, dict[str, Any]]], seed: int) -> list[str]:
     """An answer to each (prompt, settings of the generation), in order; those with equal settings go together."""
-    found: dict[int, str] = {}
-    kinds: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[tuple[bool, float, float, int | None], list[int]] = {}
     for i, (_, settings) in enumerate(requests):
-        kinds.setdefault(_kind(settings), []).append(i)
-    before = network.decoding, network.limits
-    try:
-        for (sampled, temperature, top_p, tokens), members in kinds.items():
-            decoding, limits = before
-            network.decoding = replace(decoding, temperature=temperature, top_p=top_p) if sampled else decoding
-            network.limits = limits if tokens is None else replace(limits, answer_tokens=tokens)
-            asked = [Question(f"harness-{digest(requests[i][0])[:16]}", requests[i][0], "") for i in members]
-            for i, trace in zip(members, network.answer(asked, greedy=not sampled, seed=seed), strict=True):
-                found[i] = cut(trace.answer, requests[i][1].get("until") or [])
-    finally:
-        network.decoding, network.limits = before
-    return [found[i] for i in range(len(requests))]
+        groups.setdefault(_sampling(settings), []).append(i)
+    answers: dict[int, str] = {}
+    for (sampled, temperature, top_p, tokens), members in groups.items():
+        limits, decoding = network.limits, network.decoding
+        if tokens is not None:
+            limits = replace(limits, answer_tokens=tokens)
+        if sampled:
+            decoding = replace(decoding, temperature=temperature, top_p=top_p)
+        variant = Network(network.topology, network.backbone, network.adapters, limits, decoding)
+        questions = [Question(f"harness-{digest(requests[i][0])[:16]}", requests[i][0], "") for i in members]
+        for i, trace in zip(members, variant.answer(questions, greedy=not sampled, seed=seed), strict=True):
+            answers[i] = cut(trace.answer, requests[i][1].get("until") or [])
+    return [answers[i] for i in range(len(requests))]
 
 
 def cut(text: str, until: str | Sequence[str]) -> str:
@@ -86,8 +85,8 @@ def cut(text: str, until: str | Sequence[str]) -> str:
     return text[: min([at for stop in stops if stop and (at := text.find(stop)) >= 0], default=len(text))]
 
 
-def _kind(settings: dict[str, Any]) -> tuple[bool, float, float, int | None]:
-    """(sampled, temperature, top_p, most tokens) of a request; the task's words for them are those of transformers."""
+def _sampling(settings: dict[str, Any]) -> tuple[bool, float, float, int | None]:
+    """(sampled, temperature, top_p, most tokens) of a request, whose settings have the names of transformers."""
     temperature = float(settings.get("temperature") or 0.0)
     sampled = bool(settings.get("do_sample", temperature > 0)) and temperature > 0
     tokens = settings.get("max_gen_toks") or settings.get("max_new_tokens")

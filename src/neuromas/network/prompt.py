@@ -61,7 +61,7 @@ class PromptTemplate:
         self.tokenizer = tokenizer
         self.style: Style = style
         self.context_window = context_window
-        self.cached_tokens = 4_000_000  # of prompts kept encoded, about; a server keeps fewer
+        self._cached_tokens = 4_000_000  # see `limit_cache`
         self._cache: dict[tuple[object, ...], tuple[list[int], list[int]]] = {}
         self._cache_holds = 0  # tokens
         markers = filter(lambda token: token.strip(_BLANK), tokenizer.get_added_vocab())  # blanks are text, not markers
@@ -87,7 +87,7 @@ class PromptTemplate:
         ask = structure(position) if wording is None else wording.ask
         key = (position, ask, question.id, question.text, question.instruction, question.answer_prefix)
         if key not in self._cache:
-            if self._cache_holds > self.cached_tokens:
+            if self._cache_holds > self._cached_tokens:
                 self._cache.clear()
                 self._cache_holds = 0
             self._cache[key] = self._head(position, question, ask), self._tail(position, question)
@@ -105,6 +105,10 @@ class PromptTemplate:
         bodies, dropped = _fit(bodies, self.context_window - reserve - fixed)
         own = [i for label, body in zip(labels, bodies, strict=True) for i in (*label, *body, *ends)]
         return Prompt(head, own + tail, dropped)
+
+    def limit_cache(self, tokens: int) -> None:
+        """Keep at most about `tokens` tokens of encoded prompts; a server, whose questions seldom recur, keeps few."""
+        self._cached_tokens = tokens
 
     def encode(self, text: str) -> list[int]:
         """Ids of text from outside, as in a prompt: no special tokens, whatever it spells."""

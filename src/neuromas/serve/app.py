@@ -1,9 +1,9 @@
 """The server's routes: OpenAI's chat and completions, models, health, metrics, and the page."""
+# pyright: reportUnusedFunction=false
 
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -12,14 +12,14 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from neuromas.serve import schema
-from neuromas.serve.batcher import Batcher, Room
-from neuromas.serve.engine import Engine
-from neuromas.serve.exchange import open_exchange
+from neuromas.serve.batcher import Batcher
+from neuromas.serve.config import BODY_BYTES, ListenConfig, ServeConfig
 from neuromas.serve.faults import Fault, of_validation
-from neuromas.serve.guard import Guard, Rules
+from neuromas.serve.guard import Guard
 from neuromas.serve.metrics import Metrics
 from neuromas.serve.record import Record
-from neuromas.serve.render import Kind
+from neuromas.serve.request import submit
+from neuromas.serve.responder import Responder
 from neuromas.serve.site import page_routes
 
 log = logging.getLogger("neuromas.serve")
@@ -27,122 +27,99 @@ _STREAM = "Server-sent events: chunks of the answer, then [DONE]."
 _EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What the server lets anyone have."""
-
-    body_bytes: int = 1 << 20
-    seconds: float = 120.0  # from a request to the end of its answer
-    room: Room = field(default_factory=Room)
-
-
 def create_app(
-    engine: Engine,
-    model: str,
-    created: int,
-    *,
-    record: Record | None = None,
-    key: str | None = None,
-    local: bool = True,
-    limits: Limits | None = None,
-) -> FastAPI:
-    """The server of one system. model: its id. created: Unix time of its weights. local: see `guard.Rules`.
-
-    record: what the page tells of it.
-    """
-    limits, metrics = limits or Limits(), Metrics()
-    batcher = Batcher(engine, limits.room, metrics)
-    engine.backbone.template.cached_tokens = 100_000
+    responder: Responder, model: str, created: int, record: Record | None = None, config: ServeConfig | None = None
+) -> FastAPI:  # fmt: skip
+    """The server of one system. model: its id. created: Unix time of its weights. record: what the page shows."""
+    config, metrics = config or ServeConfig(), Metrics()
+    batcher = Batcher(responder, config.queue, config.batch_rows or responder.batch_rows, metrics)
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         batcher.start()
         yield
         await batcher.close()
 
     app = FastAPI(
-        title="neuromas", version="1", docs_url=None, redoc_url=None, lifespan=life,
+        title="neuromas", version="1", docs_url=None, redoc_url=None, lifespan=lifespan,
         description="A network of language-model nodes behind OpenAI's API. How: docs/serving.md.",
     )  # fmt: skip
-    app.state.batcher, app.state.metrics = batcher, metrics
-    app.include_router(_api(engine, batcher, metrics, model, created, limits))
-    told = record or Record(model, None, model, engine.network and engine.network.topology)
-    return _finished(app, told, metrics, Rules(key, local, limits.body_bytes))
+    app.state.metrics = metrics
+    app.include_router(_api(batcher, model, created, config.seconds))
+    record = record or Record(model, None, model, responder.topology)
+    return _finished(app, record, metrics, config.key, config.body_bytes)
 
 
-def watch_app(record: Record, *, key: str | None = None, local: bool = True) -> FastAPI:
+def watch_app(record: Record, config: ListenConfig | None = None) -> FastAPI:
     """The page alone, of a run that nobody can ask."""
     app = FastAPI(title="neuromas", version="1", docs_url=None, redoc_url=None)
-    return _finished(app, record, Metrics(), Rules(key, local, 1 << 20))
+    return _finished(app, record, Metrics(), (config or ListenConfig()).key, BODY_BYTES)
 
 
-def _finished(app: FastAPI, record: Record, metrics: Metrics, rules: Rules) -> FastAPI:
-    """With the page, faults in the API's shape, a true schema, and the guard."""
+def _finished(app: FastAPI, record: Record, metrics: Metrics, key: str | None, body_bytes: int) -> FastAPI:
+    """Adds the page, faults in the API's form, an exact schema, and the guard."""
     app.include_router(page_routes(record, _FAULTS))
-    answer_faults(app)
-    _tell_truth(app, record.model, rules.key is not None)
-    app.add_middleware(Guard, rules=rules, metrics=metrics)
+    _answer_faults(app)
+    _refine_schema(app, record.model, key is not None)
+    app.add_middleware(Guard, key=key, body_bytes=body_bytes, metrics=metrics)
     return app
 
 
-def _api(
-    engine: Engine, batcher: Batcher, metrics: Metrics, model: str, created: int, limits: Limits
-) -> APIRouter:  # fmt: skip
+def _api(batcher: Batcher, model: str, created: int, seconds: float) -> APIRouter:
     api = APIRouter()
 
-    async def answer(kind: Kind, body: schema.ChatRequest | schema.CompletionRequest, request: Request) -> Response:
-        if body.model != model:
-            message = f"model {body.model!r} does not exist; this server has {model!r}"
-            raise Fault(404, message, "model_not_found", "model")
-        exchange = open_exchange(kind, body, engine, batcher, model, limits.seconds)
+    async def answer(body: schema.AnswerRequest, client: Request) -> Response:
+        check_model(body.model)
+        pending = submit(body, batcher, model, seconds)
         if not body.stream:
-            return JSONResponse(await exchange.whole(request))
-        first = await exchange.next()
-        return StreamingResponse(
-            exchange.stream(first), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-        )
+            return JSONResponse(await pending.whole(client))
+        events = pending.stream(await pending.next())
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
-    @api.post("/v1/chat/completions", responses=_asked(schema.ChatCompletion), response_model=None)
-    async def chat(body: schema.ChatRequest, request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """Answer a conversation."""
-        return await answer("chat", body, request)
-
-    @api.post("/v1/completions", responses=_asked(schema.Completion), response_model=None)
-    async def complete(body: schema.CompletionRequest, request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """Answer each prompt as a question."""
-        return await answer("completion", body, request)
-
-    me = {"id": model, "object": "model", "created": created, "owned_by": "neuromas"}
-
-    @api.get("/v1/models", responses=_FAULTS, response_model=schema.ModelList)
-    async def models() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
-        """The one model there is."""
-        return {"object": "list", "data": [me]}
-
-    @api.get("/v1/models/{id}", responses=_FAULTS, response_model=schema.Model)
-    async def one_model(id: str) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
-        """What is known of a model."""
+    def check_model(id: str) -> None:
         if id != model:
             raise Fault(404, f"model {id!r} does not exist; this server has {model!r}", "model_not_found", "model")
-        return me
 
-    @api.get("/healthz", responses=_FAULTS, response_model=schema.Health)
-    async def health() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
-        """Whether it is there and takes questions."""
+    @api.post("/v1/chat/completions", responses=_asked(schema.ChatCompletion), response_model=None)
+    async def chat(body: schema.ChatRequest, request: Request) -> Response:
+        """Answer a conversation."""
+        return await answer(body, request)
+
+    @api.post("/v1/completions", responses=_asked(schema.TextCompletion), response_model=None)
+    async def complete(body: schema.CompletionRequest, request: Request) -> Response:
+        """Answer each prompt as a question."""
+        return await answer(body, request)
+
+    card = schema.ModelCard(id=model, object="model", created=created, owned_by="neuromas")
+
+    @api.get("/v1/models", responses=_FAULTS)
+    async def models() -> schema.ModelList:
+        """The only model."""
+        return schema.ModelList(object="list", data=[card])
+
+    @api.get("/v1/models/{id}", responses=_FAULTS)
+    async def one_model(id: str) -> schema.ModelCard:
+        """The model's id and date."""
+        check_model(id)
+        return card
+
+    @api.get("/healthz", responses=_FAULTS)
+    async def health() -> schema.Health:
+        """200 while the server takes questions."""
         if batcher.closing:
             raise Fault(503, "the server is shutting down", "shutting_down", retry_after=5)
-        return {"status": "ok", "model": model}
+        return schema.Health(status="ok", model=model)
 
     @api.get("/metrics", responses=_FAULTS | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
-    async def prometheus() -> Response:  # pyright: ignore[reportUnusedFunction]
+    async def prometheus() -> Response:
         """Figures for Prometheus; docs/serving.md explains each."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(batcher.metrics.text(), media_type="text/plain; version=0.0.4")
 
     return api
 
 
-def answer_faults(app: FastAPI) -> None:
-    """Every answer other than 200 has the API's error shape."""
+def _answer_faults(app: FastAPI) -> None:
+    """Give every answer other than 200 the API's error form."""
 
     async def on_fault(_: Request, error: Any) -> Response:
         return JSONResponse(error.body(), error.status, error.headers())
@@ -182,7 +159,7 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
 
 
 def _asked(answer: type[schema.Completed]) -> dict[int | str, dict[str, Any]]:
-    """What a route that asks the network may answer."""
+    """The possible responses of a route that asks the network."""
     return _FAULTS | {
         200: {
             "description": "The answer; with stream, " + _STREAM,
@@ -195,13 +172,12 @@ def _asked(answer: type[schema.Completed]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _tell_truth(app: FastAPI, model: str | None, locked: bool) -> None:
-    """Make /openapi.json say what this server takes: its model, no 422, and the key where one is needed."""
-    made = FastAPI.openapi
+def _refine_schema(app: FastAPI, model: str | None, locked: bool) -> None:
+    """Make /openapi.json say exactly what this server takes: its model, no 422, and the key where one is needed."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            spec = made(app)
+            spec = FastAPI.openapi(app)
             for path in spec["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)

@@ -1,4 +1,4 @@
-"""What stands before every route: who may ask, from where, and how much; and headers that keep browsers safe.
+"""The middleware before every route: who may ask, from where, and how much; and headers that keep browsers safe.
 
 Plain ASGI, so that a stream passes through unbuffered.
 """
@@ -6,24 +6,16 @@ Plain ASGI, so that a stream passes through unbuffered.
 import hmac
 import json
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from neuromas.serve.config import LOOPBACK
 from neuromas.serve.faults import Fault
 from neuromas.serve.metrics import Metrics
 
-Message = dict[str, Any]
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-
-OPEN = ("/", "/healthz", "/openapi.json", "/page/")  # need no key: nothing of the run is told
+OPEN = ("/", "/healthz", "/openapi.json")  # need no key, like /page/: they tell nothing of the run
 COUNTED = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/healthz", "/metrics", "/", "/run")  # or "other"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_TOO_LARGE = "the body is larger than {} bytes, which is the limit here; send less"
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -33,79 +25,66 @@ _HEADERS = {
 }
 
 
-@dataclass(frozen=True)
-class Rules:
-    """key: the bearer token, None for none. local: only names of this machine are answered to, so that no web page
-    can reach the server under a name of its own (DNS rebinding)."""
-
-    key: str | None
-    local: bool
-    body_bytes: int
-
-
 class Guard:
-    """ASGI middleware; faults that are raised here are answered here."""
+    """ASGI middleware; faults that are raised here are answered here.
 
-    def __init__(self, app: Any, rules: Rules, metrics: Metrics) -> None:
-        self.app, self.rules, self.metrics = app, rules, metrics
+    key: the bearer token. None: no token is needed, and only names of this machine are answered to, so that no web
+    page can reach the server under a name of its own (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, key: str | None, body_bytes: int, metrics: Metrics) -> None:
+        self.app, self.key, self.body_bytes, self.metrics = app, key, body_bytes, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        start, status = time.perf_counter(), 0
+        start, status, received = time.perf_counter(), 0, 0
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                more = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-                message = message | {"headers": [*message.get("headers", []), *more]}
+                message = {**message, "headers": [*message.get("headers", []), *_encoded(_HEADERS)]}
             await send(message)
+
+        async def receiving() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.body_bytes:  # FastAPI, which reads the body, lets only HTTPException pass
+                raise HTTPException(413, self._too_large)
+            return message
 
         try:
             self._admit(scope)
-            body = _Body(receive, self.rules.body_bytes)
-            await self.app(scope, body, sending)
+            await self.app(scope, receiving, sending)
         except Fault as fault:
-            await _answer(fault, sending)
+            body = json.dumps(fault.body(), ensure_ascii=False).encode()
+            headers = {"content-type": "application/json", "content-length": str(len(body))} | fault.headers()
+            await sending({"type": "http.response.start", "status": fault.status, "headers": _encoded(headers)})
+            await sending({"type": "http.response.body", "body": body})
         finally:
             path = scope["path"] if scope["path"] in COUNTED else "other"
             self.metrics.requests.labels(path, str(status)).inc()
             self.metrics.latency.labels(path).observe(time.perf_counter() - start)
 
+    @property
+    def _too_large(self) -> str:
+        return f"the body is larger than {self.body_bytes} bytes, which is the limit here; send less"
+
     def _admit(self, scope: Scope) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if self.rules.local and not _is_loopback(headers.get("host", "")):
+        if self.key is None and not _is_loopback(headers.get("host", "")):
             message = "this server answers to localhost only; start it with a key to use other names"
             raise Fault(403, message, "host_not_allowed")
-        if self.rules.key is not None and not _is_open(scope["path"]):
+        if self.key is not None and scope["path"] not in OPEN and not scope["path"].startswith("/page/"):
             scheme, _, token = headers.get("authorization", "").partition(" ")
-            right = hmac.compare_digest(token.strip().encode("latin-1"), self.rules.key.encode())
+            right = hmac.compare_digest(token.strip().encode("latin-1"), self.key.encode())
             if scheme.lower() != "bearer" or not right:
                 raise Fault(401, "the key is missing or wrong; send Authorization: Bearer KEY", "invalid_api_key")
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self.rules.body_bytes:
-            raise Fault(413, _TOO_LARGE.format(self.rules.body_bytes), "body_too_large")
-
-
-class _Body:
-    """The request's body, which ends in a fault where it grows too large."""
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self.receive, self.limit, self.seen = receive, limit, 0
-
-    async def __call__(self) -> Message:
-        message = await self.receive()
-        self.seen += len(message.get("body", b""))
-        if self.seen > self.limit:
-            raise HTTPException(
-                413, _TOO_LARGE.format(self.limit)
-            )  # FastAPI, which reads the body, lets only these out
-        return message
-
-
-def _is_open(path: str) -> bool:
-    return any(path == name or (name == "/page/" and path.startswith(name)) for name in OPEN)
+        if length.isdigit() and int(length) > self.body_bytes:
+            raise Fault(413, self._too_large, "body_too_large")
 
 
 def _is_loopback(host: str) -> bool:
@@ -113,9 +92,5 @@ def _is_loopback(host: str) -> bool:
     return name.lower() in LOOPBACK
 
 
-async def _answer(fault: Fault, send: Send) -> None:
-    body = json.dumps(fault.body(), ensure_ascii=False).encode()
-    headers = {"content-type": "application/json", "content-length": str(len(body))} | fault.headers()
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": fault.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]

@@ -1,109 +1,110 @@
-"""From answers and events to the objects of OpenAI's API."""
+"""Turns answers and events into the objects of OpenAI's API."""
 
 import secrets
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from neuromas.serve.engine import usage
-from neuromas.serve.job import Answer, Delta, Done, Event, NodeDelta, NodeDone, Wish
+from neuromas.serve import schema
+from neuromas.serve.job import Answer, Delta, Done, Event, NodeDone
 
-Kind = Literal["chat", "completion"]
-_PREFIX = {"chat": "chatcmpl", "completion": "cmpl"}
-_OBJECT = {"chat": "chat.completion", "completion": "text_completion"}
 FINGERPRINT = "neuromas"
 
 
 @dataclass(frozen=True)
-class Style:
-    """How one request is answered: all that its objects have in common."""
+class ResponseFormat:
+    """The form of the answers to one request, and what all of its objects have in common."""
 
-    kind: Kind
+    request: schema.AnswerRequest
     model: str
-    created: int  # Unix time
     seed: int
-    wish: Wish
+    created: int = field(default_factory=lambda: int(time.time()))  # Unix time
     id: str = field(default_factory=lambda: secrets.token_hex(12))
 
-    def whole(self, answers: Mapping[int, Answer]) -> dict[str, Any]:
-        """The answer in one piece. answers: by choice."""
-        choice = self._chat_choice if self.kind == "chat" else self._text_choice
-        extra: dict[str, Any] = {"seed": self.seed}
-        if self.wish.messages:
-            extra["traces"] = [answers[i].nodes for i in sorted(answers)]
-        return self._common(_OBJECT[self.kind]) | {
-            "choices": [choice(i, answers[i]) for i in sorted(answers)],
-            "usage": _usage(answers),
-            "neuromas": extra,
+    @property
+    def chat(self) -> bool:
+        return isinstance(self.request, schema.ChatRequest)
+
+    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """The response in one piece. answers: one for each choice."""
+        extension = schema.NeuromasAnswer(seed=self.seed)
+        if self.request.wants_messages:
+            extension.traces = [answer.turns for answer in answers]
+        choice, name = (self._chat_choice, "chat.completion") if self.chat else (_text_choice, "text_completion")
+        return self._common(name) | {
+            "choices": [choice(i, answer).model_dump() for i, answer in enumerate(answers)],
+            "usage": _usage(answers).model_dump(),
+            "neuromas": extension.model_dump(exclude_unset=True),
         }
 
     def opening(self, choices: int) -> Iterator[dict[str, Any]]:
-        """What a stream begins with."""
-        for i in range(choices if self.kind == "chat" else 0):
+        """The first chunks of a stream."""
+        for i in range(choices if self.chat else 0):
             yield self._chunk([{"index": i, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
 
     def chunks(self, event: Event) -> Iterator[dict[str, Any]]:
-        """What a stream says of one event."""
-        if isinstance(event, Delta):
+        """The chunks of a stream for one event."""
+        if isinstance(event, Delta) and event.node is None:
             yield self._chunk([self._piece(event.choice, event.text, None)])
-        elif isinstance(event, NodeDelta):
+        elif isinstance(event, Delta):
             yield self._chunk([], {"choice": event.choice, "node": event.node, "delta": event.text})
         elif isinstance(event, NodeDone):
-            yield self._chunk([], {"choice": event.choice, "turn": event.turn})
+            yield self._chunk([], {"choice": event.choice, "turn": event.turn.model_dump(exclude_unset=True)})
         elif isinstance(event, Done):
-            for k, answer in enumerate(event.answers):
-                last = self._piece(event.first + k, "", answer.finish_reason)
-                if self.wish.logprobs:
-                    last["logprobs"] = _logprobs(answer)
+            for i, answer in enumerate(event.answers, start=event.first):
+                last = self._piece(i, "", answer.finish_reason)
+                if self.request.wants_logprobs:
+                    last["logprobs"] = _logprobs(answer).model_dump()
                 yield self._chunk([last])
 
-    def usage(self, answers: Mapping[int, Answer]) -> dict[str, Any]:
-        """The last event of a stream that was asked for it."""
-        return self._chunk([]) | {"usage": _usage(answers)}
+    def usage(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """The last chunk of a stream that was asked for it."""
+        return self._chunk([]) | {"usage": _usage(answers).model_dump()}
 
     def _piece(self, choice: int, text: str, finish_reason: str | None) -> dict[str, Any]:
-        if self.kind == "completion":
-            return {"index": choice, "text": text, "finish_reason": finish_reason, "logprobs": None}
-        return {"index": choice, "delta": {"content": text} if text else {}, "finish_reason": finish_reason}
+        if self.chat:
+            return {"index": choice, "delta": {"content": text} if text else {}, "finish_reason": finish_reason}
+        return {"index": choice, "text": text, "finish_reason": finish_reason, "logprobs": None}
 
     def _chunk(self, choices: list[dict[str, Any]], extra: dict[str, Any] | None = None) -> dict[str, Any]:
-        name = "chat.completion.chunk" if self.kind == "chat" else "text_completion"
+        name = "chat.completion.chunk" if self.chat else "text_completion"
         return self._common(name) | {"choices": choices, "neuromas": {"seed": self.seed} | (extra or {})}
 
     def _common(self, name: str) -> dict[str, Any]:
         return {
-            "id": f"{_PREFIX[self.kind]}-{self.id}",
+            "id": f"{'chatcmpl' if self.chat else 'cmpl'}-{self.id}",
             "object": name,
             "created": self.created,
             "model": self.model,
             "system_fingerprint": FINGERPRINT,
         }
 
-    def _chat_choice(self, i: int, answer: Answer) -> dict[str, Any]:
-        return {
-            "index": i,
-            "message": {"role": "assistant", "content": answer.text, "refusal": None},
-            "finish_reason": answer.finish_reason,
-            "logprobs": _logprobs(answer) if self.wish.logprobs else None,
-        }
-
-    def _text_choice(self, i: int, answer: Answer) -> dict[str, Any]:
-        return {"index": i, "text": answer.text, "finish_reason": answer.finish_reason, "logprobs": None}
+    def _chat_choice(self, i: int, answer: Answer) -> schema.ChatChoice:
+        logprobs = _logprobs(answer) if self.request.wants_logprobs else None
+        message = schema.Reply(role="assistant", content=answer.text)
+        return schema.ChatChoice(index=i, message=message, finish_reason=answer.finish_reason, logprobs=logprobs)
 
 
-def _usage(answers: Mapping[int, Answer]) -> dict[str, Any]:
-    prompt, generated, hidden = usage([answer.trace for answer in answers.values()])
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": generated,
-        "total_tokens": prompt + generated,
-        "completion_tokens_details": {"reasoning_tokens": hidden},
-    }
+def _text_choice(i: int, answer: Answer) -> schema.CompletionChoice:
+    return schema.CompletionChoice(index=i, text=answer.text, finish_reason=answer.finish_reason, logprobs=None)
 
 
-def _logprobs(answer: Answer) -> dict[str, Any]:
+def _usage(answers: Sequence[Answer]) -> schema.Usage:
+    traces = [answer.trace for answer in answers]
+    prompt, generated = sum(t.prompt_tokens for t in traces), sum(t.generated_tokens for t in traces)
+    hidden = generated - sum(len(trace.calls[-1].completion_ids) for trace in traces)
+    return schema.Usage(
+        prompt_tokens=prompt,
+        completion_tokens=generated,
+        total_tokens=prompt + generated,
+        completion_tokens_details=schema.UsageDetails(reasoning_tokens=hidden),
+    )
+
+
+def _logprobs(answer: Answer) -> schema.Logprobs:
     content = [
-        {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
-        for text, logprob, _ in answer.tokens
+        schema.TokenLogprob(token=t.token, logprob=t.logprob, bytes=list(t.token.encode()), top_logprobs=[])
+        for t in answer.tokens
     ]
-    return {"content": content, "refusal": None}
+    return schema.Logprobs(content=content)

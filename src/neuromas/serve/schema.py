@@ -1,6 +1,6 @@
-"""What the API takes and gives: the part of OpenAI's API that a network can honour, and one extension, `neuromas`.
+"""Requests and answers of the API: the part of OpenAI's that a network can honour, and one extension, `neuromas`.
 
-A field that is not here is refused by name, never ignored, but for the few that change no answer (from `user` on).
+A field that is not here is refused by name, never ignored, except for the few that change no answer (from `user` on).
 """
 
 from typing import Annotated, Any, Literal
@@ -43,8 +43,8 @@ class ChatMessage(Strict):
 class Extension(Strict):
     """What only a network has to tell."""
 
-    messages: bool = Field(False, description="What each node said; while streaming, token by token.")
-    details: bool = Field(False, description="Also each node's prompt, and its tokens with log-probabilities.")
+    messages: bool = Field(default=False, description="What each node said; while streaming, token by token.")
+    details: bool = Field(default=False, description="Also each node's prompt, and its tokens with log-probabilities.")
 
 
 def _whole(value: Any) -> Any:
@@ -72,26 +72,28 @@ class StreamOptions(Strict):
 Stop = str | Annotated[list[str], Field(max_length=MAX_STOP)]
 
 
-class Sampling(Strict):
-    """Fields that chat and completions share."""
+class AnswerRequest(Strict):
+    """The fields that chat and completions share."""
 
     model: str = Field(description="The id that /v1/models lists.")
     temperature: float | None = Field(
-        None,
+        default=None,
         ge=0,
         le=2,
         description="0 is greedy. Absent: greedy too, unless top_p or n > 1 is given; then the run's own temperature.",
     )
-    top_p: float | None = Field(None, gt=0, le=1, description="Absent: the run's own.")
-    n: Annotated[int, Field(ge=1, le=MAX_N), _WHOLE] | None = Field(None, description="Answers; 1 by default.")
-    seed: Annotated[int, _WHOLE] | None = Field(None, description="Absent: drawn, and told in `neuromas.seed`.")
-    max_tokens: Count | None = Field(None, description="Of the answer; the run's own limit holds in any case.")
-    stop: Stop | None = Field(None, description="The answer ends before the first of these.")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="Absent: the run's own.")
+    n: Annotated[int, Field(ge=1, le=MAX_N), _WHOLE] | None = Field(default=None, description="Answers; 1 by default.")
+    seed: Annotated[int, _WHOLE] | None = Field(default=None, description="Absent: drawn, and told in `neuromas.seed`.")
+    max_tokens: Count | None = Field(default=None, description="Of the answer; the run's own limit holds in any case.")
+    stop: Stop | None = Field(default=None, description="The answer ends before the first of these.")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    frequency_penalty: float | None = Field(None, ge=0, le=0, description="Penalties are not supported.")
-    presence_penalty: float | None = Field(None, ge=0, le=0, description="Penalties are not supported.")
-    user: str | None = Field(None, description="Ignored, as metadata, store, service_tier and safety_identifier.")
+    frequency_penalty: float | None = Field(default=None, ge=0, le=0, description="Penalties are not supported.")
+    presence_penalty: float | None = Field(default=None, ge=0, le=0, description="Penalties are not supported.")
+    user: str | None = Field(
+        default=None, description="Ignored, as metadata, store, service_tier and safety_identifier."
+    )
     metadata: dict[str, str] | None = None
     store: bool | None = None
     service_tier: str | None = None
@@ -99,35 +101,68 @@ class Sampling(Strict):
     neuromas: Extension | None = None
 
     @property
-    def stops(self) -> tuple[str, ...]:
+    def questions(self) -> list[str]:
+        """The questions to answer, each `choices` times."""
+        raise NotImplementedError
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of an answer; None for the network's own limit."""
+        return self.max_tokens
+
+    @property
+    def stops(self) -> list[str]:
         given = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return tuple(text for text in given if text)
+        return [text for text in given if text]
 
     @property
-    def extension(self) -> Extension:
-        return self.neuromas or Extension()  # pyright: ignore[reportCallIssue]
+    def wants_details(self) -> bool:
+        """Each node's prompt and tokens are wanted, besides its message."""
+        return self.neuromas is not None and self.neuromas.details
+
+    @property
+    def wants_messages(self) -> bool:
+        return self.neuromas is not None and (self.neuromas.messages or self.neuromas.details)
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Log-probabilities of the answer's tokens are wanted."""
+        return False
+
+    @property
+    def wants_usage(self) -> bool:
+        """A stream ends with what the answer cost."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
-class ChatRequest(Sampling):
+class ChatRequest(AnswerRequest):
     messages: list[ChatMessage] = Field(min_length=1)
-    max_completion_tokens: Count | None = Field(None, description="Newer name of max_tokens.")
-    logprobs: bool | None = Field(None, description="Log-probabilities of the answer's tokens.")
-    top_logprobs: Annotated[int, Field(ge=0, le=0), _WHOLE] | None = Field(None, description="Not supported.")
+    max_completion_tokens: Count | None = Field(default=None, description="Newer name of max_tokens.")
+    logprobs: bool | None = Field(default=None, description="Log-probabilities of the answer's tokens.")
+    top_logprobs: Annotated[int, Field(ge=0, le=0), _WHOLE] | None = Field(default=None, description="Not supported.")
 
     @property
-    def question(self) -> str:
-        return question_text([(message.role, message.text) for message in self.messages])
+    def questions(self) -> list[str]:
+        return [question_text([(message.role, message.text) for message in self.messages])]
 
     @property
     def limit(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
 
+    @property
+    def wants_logprobs(self) -> bool:
+        return bool(self.logprobs)
 
-class CompletionRequest(Sampling):
+
+class CompletionRequest(AnswerRequest):
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
 
     @property
-    def prompts(self) -> list[str]:
+    def questions(self) -> list[str]:
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
 
@@ -186,7 +221,7 @@ class NeuromasAnswer(BaseModel):
     """The extension's answer."""
 
     seed: int
-    traces: list[list[NodeTurn]] | None = Field(None, description="For each choice, its nodes in order.")
+    traces: list[list[NodeTurn]] | None = Field(default=None, description="For each choice, its nodes in order.")
 
 
 class UsageDetails(BaseModel):
@@ -230,12 +265,12 @@ class ChatCompletion(Completed):
     choices: list[ChatChoice]
 
 
-class Completion(Completed):
+class TextCompletion(Completed):
     object: Literal["text_completion"]
     choices: list[CompletionChoice]
 
 
-class Model(BaseModel):
+class ModelCard(BaseModel):
     id: str
     object: Literal["model"]
     created: int
@@ -244,7 +279,7 @@ class Model(BaseModel):
 
 class ModelList(BaseModel):
     object: Literal["list"]
-    data: list[Model]
+    data: list[ModelCard]
 
 
 class Health(BaseModel):

@@ -1,21 +1,21 @@
-"""Running an app until it is told to stop; then what was accepted is finished."""
+"""Runs an app until the process is told to stop; what was accepted by then is finished."""
 
-import logging
 import signal
 import socket
+import threading
+import webbrowser
 
 import uvicorn
 from fastapi import FastAPI
 
 from neuromas.errors import ConfigError
+from neuromas.serve.config import ListenConfig
 
-log = logging.getLogger("neuromas.serve")
 
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, so that a port in use is a mistake with a remedy. port 0: any that is free."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+def listen(config: ListenConfig) -> socket.socket:
+    """A listening socket. Raises ConfigError if the address is in use."""
+    host, port = config.host, config.port
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
@@ -26,9 +26,25 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
+def announce(bound: socket.socket, text: str, config: ListenConfig) -> None:
+    """Print `text`, in which {0} stands for the server's URL, once the server can be reached."""
+    lock = "a key is needed" if config.key else "no key is needed"
+    print(f"{text.format(_url(bound))}; {lock}. Ctrl-C ends it.", flush=True)
+
+
+def open_page(bound: socket.socket) -> None:
+    """Show the page in a browser, if there is one; late enough that the server answers."""
+    threading.Timer(0.5, webbrowser.open, (_url(bound) + "/",)).start()
+
+
 def run(app: FastAPI, bound: socket.socket) -> None:
     """Serve until SIGTERM or Ctrl-C. Requests that were read are answered before this returns."""
     for name in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when it is done; that ends nothing
         signal.signal(name, lambda *_: None)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=30)
     uvicorn.Server(config).run(sockets=[bound])
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,128 @@
+"""Answers batches of jobs: a network takes a batch in one pass, any other system takes its jobs one after the other."""
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+
+from neuromas.errors import PromptError
+from neuromas.network.asks import Ask
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Limits, Network
+from neuromas.network.sampling import Decoding
+from neuromas.network.topology import Topology
+from neuromas.serve.faults import Fault
+from neuromas.serve.job import Job
+from neuromas.serve.schema import AnswerRequest
+from neuromas.types import Message, Question, System
+
+log = logging.getLogger("neuromas.serve")
+CACHED_TOKENS = 100_000  # of encoded prompts: clients seldom repeat a question
+_GREEDY_BELOW = 1e-3  # lower temperatures would take logits out of float32's range
+
+
+class Responder:
+    """Any system. `run` is called by one thread at a time.
+
+    pattern: instruction, answer prefix and id of every question, as in `neuromas ask`.
+    """
+
+    topology: Topology | None = None
+    output = "answer"  # the node that answers
+    width = 1  # rows of the widest layer
+    batch_rows = Limits.batch_rows  # rows of one batch unless the server's settings say otherwise
+    decoding = Decoding()  # where a request leaves it open
+    sets_temperature = False  # temperature and top_p of a request can be honoured
+
+    def __init__(self, system: System, backbone: Backbone, pattern: Question) -> None:
+        self.system, self.backbone, self.pattern = system, backbone, pattern
+        backbone.template.limit_cache(CACHED_TOKENS)
+
+    @cached_property
+    def max_characters(self) -> int:
+        """A longer question cannot fit, whatever it says."""
+        return self.backbone.context_window * max(map(len, self.backbone.tokenizer.get_vocab()))
+
+    def check_text(self, text: str) -> None:
+        """Refuse invalid or surely too long text before it is encoded, which would keep others waiting.
+
+        Raises `Fault`.
+        """
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            message = "the question holds half of a surrogate pair, which is no character; send valid Unicode"
+            raise Fault(400, message, "invalid_value", "messages")
+        if len(text) > self.max_characters:
+            window = self.backbone.context_window
+            message = f"the question has {len(text)} characters, more than fit into {window} tokens; shorten it"
+            raise Fault(400, message, "context_length_exceeded", "messages")
+
+    def decoding_for(self, request: AnswerRequest) -> Decoding:
+        """The decoding that a request asks for. Raises `Fault` if the system cannot honour it."""
+        temperature, top_p = request.temperature, request.top_p
+        if temperature is None:
+            temperature = self.decoding.temperature if request.choices > 1 or top_p is not None else 0.0
+        if temperature < _GREEDY_BELOW:
+            return Decoding(greedy=True)
+        if not self.sets_temperature and (request.temperature is not None or top_p is not None):
+            message = "this system samples at its own temperature; send temperature 0, or neither temperature nor top_p"
+            raise Fault(400, message, "unsupported_value", "temperature")
+        return Decoding(temperature=temperature, top_p=self.decoding.top_p if top_p is None else top_p)
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Answer every job, or fail it with the reason. Never raises: one job's error does not affect the others."""
+        jobs = [job for job in jobs if self._fits(job)]
+        try:
+            self._answer(jobs)
+        except Exception:
+            if len(jobs) == 1:
+                log.exception("a question could not be answered")
+                jobs[0].fail(Fault(500, "the network failed on this question; the server's log says why", "internal"))
+                return
+            log.warning("a batch of %d failed; its questions are asked one by one", len(jobs), exc_info=True)
+            for job in jobs:
+                self.run([job])
+
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            greedy = job.decoding.greedy
+            job.finish(self.system.answer([job.question], greedy=greedy, seed=job.seed, rollouts=job.n))
+
+    def _fits(self, job: Job) -> bool:
+        """True if the question fits into every prompt; the job is failed if not."""
+        return True
+
+
+class NetworkResponder(Responder):
+    """A network."""
+
+    sets_temperature = True
+
+    def __init__(self, network: Network, backbone: Backbone, pattern: Question) -> None:
+        super().__init__(network, backbone, pattern)
+        self.network, self.topology, self.decoding = network, network.topology, network.decoding
+        self.output, self.batch_rows = network.topology.output, network.limits.batch_rows
+        self.width = max(map(len, network.topology.layers))
+
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            traces = iter(self.network.run([Ask(j.question, range(j.n), j.seed, j.decoding, j) for j in jobs]))
+            for job in jobs:
+                job.finish([next(traces) for _ in range(job.n)])
+
+    def _fits(self, job: Job) -> bool:
+        try:
+            for node in self.network.topology.nodes:
+                position, limits = self.network.topology.position(node), self.network.limits
+                reserve = limits.answer_tokens if position.is_output else limits.message_tokens
+                messages = [Message(sender, "") for sender in position.upstream]
+                self.backbone.template.render(position, job.question, messages, reserve)
+        except PromptError as error:
+            job.fail(Fault(400, str(error), "context_length_exceeded", "messages"))
+            return False
+        return True
+
+
+def responder_of(system: System, backbone: Backbone, pattern: Question) -> Responder:
+    """The responder for a system; `backbone` tells the window and the vocabulary that bound its questions."""
+    if isinstance(system, Network):
+        return NetworkResponder(system, backbone, pattern)
+    return Responder(system, backbone, pattern)
