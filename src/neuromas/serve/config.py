@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from neuromas.config import Section, explain
+from neuromas.config import Section
 from neuromas.errors import ConfigError
+from neuromas.recipe import explain
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BODY_BYTES = 1 << 20
