@@ -1,67 +1,96 @@
-"""Everything a run is made of, as plain validated data; a recipe is this as TOML."""
+"""The settings of a run, as plain validated data; a recipe is this as TOML.
 
-import tomllib
+The text under a setting is its description in docs/settings.md.
+"""
+
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from neuromas.baselines import BASELINES, NETWORK, RegistryEntry, trained_entry
+from neuromas.baselines import NETWORK
 from neuromas.errors import ConfigError
-from neuromas.recipe import explain, override, without_removed
+from neuromas.recipe import explain, override, read_toml, settings_class, without_other_tables, without_removed
+
+TopologySpec = str | list[int] | dict[str, Any]  # what `Topology.parse` takes of a recipe
 
 
 class Section(BaseModel):
-    """A table of settings: unknown ones are refused, none changes."""
+    """A table of settings. Unknown settings are refused, and none can be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class TaskConfig(Section):
-    """Which questions. `options` go to the task as they are (see `neuromas tasks`)."""
+    """The questions."""
 
     name: str = "compositional"
+    """The task; `neuromas tasks` lists them."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """The task's own options, which it gets as they are (sizes, depth, seed …)."""
 
 
 class BackboneConfig(Section):
-    """Which frozen model."""
+    """The frozen model."""
 
     name: str = "tiny"
+    """Built-in name, local folder, or hub id; for frozen baselines also `openai:URL#MODEL`."""
     device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1` …; `auto` takes CUDA where there is one, else the CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    style: Literal["chat", "plain", "compact"] | None = None  # None: as the backbone declares
+    """`float32`, `bfloat16` or `float16`; `auto` is bfloat16 on CUDA and float32 elsewhere."""
+    style: Literal["chat", "plain", "compact"] | None = None
+    """Prompt style: `chat`, `plain` or `compact`. None: the style that the backbone's folder declares, else `chat`
+    where there is a chat template, else `plain`."""
 
 
 class AdapterConfig(Section):
-    """What is trained."""
+    """The adapters, which are all that is trained."""
 
     rank: int = Field(default=8, ge=1)
-    alpha: float | None = Field(default=None, gt=0)  # None: 2 * rank
+    """Rank of each LoRA."""
+    alpha: float | None = Field(default=None, gt=0)
+    """LoRA alpha; the update is scaled by alpha / rank. None: 2 × rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    tied: bool = False  # one adapter for all nodes
+    """The linear layers that get adapters, by the last part of their name."""
+    tied: bool = False
+    """All nodes share one adapter."""
 
 
 class SamplingConfig(Section):
     """How nodes write."""
 
     temperature: float = Field(default=1.0, gt=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)  # evaluation only; training samples the policy it differentiates
+    """Temperature while training and in sampled evaluation; the replay of the update uses the same."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of sampled evaluation only; training samples the policy that it differentiates."""
     message_tokens: int = Field(default=48, ge=1)
-    answer_tokens: int | None = Field(default=None, ge=1)  # None: what the task needs
-    batch_rows: int = Field(default=512, ge=1)  # rows of one forward pass of evaluation, about
-    engine: Literal["built-in", "vllm"] = "built-in"  # who samples while a network is trained
+    """The most tokens of a hidden node's message."""
+    answer_tokens: int | None = Field(default=None, ge=1)
+    """The most tokens of the answer. None: as many as the task says."""
+    batch_rows: int = Field(default=512, ge=1)
+    """Rows of one pass when questions are answered outside training, and at least one question. A training step samples
+    all its rows of a layer at once. With `vllm`: the most sequences that it computes together."""
+    engine: Literal["built-in", "vllm"] = "built-in"
+    """Who samples during `neuromas train`, validation included: this library, or `vllm`."""
 
 
 class VllmConfig(Section):
-    """Settings of engine "vllm" alone. Which Python has vLLM is a fact of the machine: NEUROMAS_VLLM_PYTHON."""
+    """Settings of engine `vllm` alone. The environment variable NEUROMAS_VLLM_PYTHON names the Python that has vLLM."""
 
-    context: int | None = Field(default=None, ge=1)  # most tokens of prompt and completion; None: the backbone's window
-    eager: bool | None = None  # without compiling and CUDA graphs; None: on a CPU
-    gpu_share: float = Field(default=0.4, gt=0, le=1)  # of a GPU's memory; the rest is the trainer's
-    cache_gib: int = Field(default=1, ge=1)  # on a CPU: memory for keys and values
-    start_seconds: float = Field(default=600, gt=0)  # within which it must have started
-    call_seconds: float = Field(default=3600, gt=0)  # within which it must have sampled a layer
+    context: int | None = Field(default=None, ge=1)
+    """The most tokens of a prompt and its completion. None: the backbone's window; lower it where memory for keys and
+    values is short."""
+    eager: bool | None = None
+    """Run without compilation and CUDA graphs. None: only on a CPU."""
+    gpu_share: float = Field(default=0.4, gt=0, le=1)
+    """Share of a GPU's memory that vLLM takes, base model included; the trainer needs the rest."""
+    cache_gib: int = Field(default=1, ge=1)
+    """Memory for keys and values on a CPU, in GiB."""
+    start_seconds: float = Field(default=600, gt=0)
+    """The run ends with an error if vLLM has not started by then."""
+    call_seconds: float = Field(default=3600, gt=0)
+    """The run ends with an error if vLLM has not sampled a layer by then."""
 
 
 Estimator = Literal["leave_one_out", "group_normalised", "running_mean", "critic", "counterfactual", "difference"]
@@ -70,63 +99,113 @@ UNGROUPED = ("running_mean", "critic")  # estimators that never compare the roll
 
 
 class TrainConfig(Section):
-    """How it learns."""
+    """The training."""
 
     steps: int = Field(default=100, ge=1)
-    questions: int = Field(default=8, ge=1)  # P: questions a step
-    rollouts: int = Field(default=8, ge=1)  # G: rollouts a question
+    """Updates."""
+    questions: int = Field(default=8, ge=1)
+    """Questions a step (P)."""
+    rollouts: int = Field(default=8, ge=1)
+    """Rollouts a question (G). All estimators but `running_mean` and `critic` need 2. `malt` does not read it (see
+    `malt.branching`)."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    warmup: int = Field(default=5, ge=0)  # steps over which the learning rate rises linearly
+    """Learning rate of AdamW after the warm-up."""
+    warmup: int = Field(default=5, ge=0)
+    """Steps over which the learning rate rises linearly, at the start of every stage."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay of AdamW."""
     betas: tuple[float, float] = (0.9, 0.95)
-    clip: float = Field(default=1.0, gt=0)  # largest gradient norm of each node
-    ratio_cap: float = Field(default=2.0, ge=1)  # of importance ratios, where another engine samples
-    max_mismatch: float | None = Field(default=None, gt=0)  # KL of such an engine above which a run stops; None: usual
+    """Betas of AdamW."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest gradient norm of each adapter; longer gradients are scaled down to it."""
+    ratio_cap: float = Field(default=2.0, ge=1)
+    """Importance ratios π / μ are cut off here, where another engine samples (from μ)."""
+    max_mismatch: float | None = Field(default=None, gt=0)
+    """KL(μ ‖ π) of such an engine, in nats a token, above which a step is refused and the run ends. None: 1e-6 in
+    float32, 0.02 in 16 bits."""
     estimator: Estimator = "leave_one_out"
-    alternatives: int = Field(default=1, ge=1)  # of "counterfactual": messages drawn besides the rollout's own
-    warm_start: int = Field(default=0, ge=0)  # first steps that imitate the network's own right rollouts instead
-    kl: float = Field(default=0.0, ge=0)  # weight of the per-token KL to the bare backbone
-    entropy: float = Field(default=0.0, ge=0)  # weight of the per-token entropy bonus
-    node_dropout: float = Field(default=0.0, ge=0, lt=1)  # chance that a hidden node is absent from a rollout
-    balanced: bool = False  # every step asks equally many questions of each answer
-    micro_tokens: int = Field(default=4096, ge=1)  # tokens of one forward/backward of the update, about: bounds memory
-    gradient_checkpointing: bool = False  # less memory in the update for about a third more of its time
+    """Advantage: `leave_one_out`, `group_normalised`, `running_mean`, `critic`, `counterfactual` or `difference`."""
+    alternatives: int = Field(default=1, ge=1)
+    """Messages that `counterfactual` draws at each node besides the rollout's own (K)."""
+    warm_start: int = Field(default=0, ge=0)
+    """First steps that imitate the network's own right rollouts instead of using `estimator`."""
+    kl: float = Field(default=0.0, ge=0)
+    """Weight of a per-token penalty whose expected gradient is that of KL(node ‖ bare backbone)."""
+    entropy: float = Field(default=0.0, ge=0)
+    """Weight of the entropy bonus, summed over a rollout's tokens."""
+    node_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Chance that a hidden node is absent from a rollout of training, so that the network learns to do without any of
+    them. Nobody is left out where what remains would be no network."""
+    balanced: bool = False
+    """Draw questions answer by answer in turn. Exactly balanced where `questions` is a multiple of the number of
+    answers."""
+    micro_tokens: int = Field(default=4096, ge=1)
+    """Tokens of one forward and backward of the update: bounds its memory, whatever the number of nodes and rollouts. A
+    single longer row is not divided."""
+    gradient_checkpointing: bool = False
+    """Keep only each layer's input for the backward pass: less memory, about a third more time."""
     validate_every: int = Field(default=10, ge=1)
+    """Steps between validations; the last step is always validated."""
     validation_questions: int = Field(default=128, ge=1)
-    silence_questions: int = Field(default=32, ge=0)  # of them, replayed with each node silenced; 0: none
+    """Validate on the first so many questions of the validation split."""
+    silence_questions: int = Field(default=32, ge=0)
+    """Replay the first so many of them with each hidden node silenced. 0: none."""
     checkpoint_every: int = Field(default=1, ge=1)
+    """Steps between checkpoints; a validation always writes one."""
     keep_checkpoints: int = Field(default=2, ge=1)
-    stop_after_seconds: float | None = Field(default=None, gt=0)  # ends the run early, with everything saved
+    """Newest checkpoints that are kept, besides the best one."""
+    stop_after_seconds: float | None = Field(default=None, gt=0)
+    """End the run early once its training steps have taken this long; validation and testing do not count."""
 
 
 class StageConfig(Section):
     """One part of a run that grows."""
 
-    topology: str | list[int] | dict[str, Any] | None = None  # None: as in the stage before, or as the run says
-    options: dict[str, Any] = Field(default_factory=dict)  # of the task, over the run's own, for training alone
-    steps: int | None = Field(default=None, ge=1)  # most steps; None: until it is promoted, or the run ends
-    promote: float | None = Field(default=None, gt=0, le=1)  # ends at this mean reward over `window` whole steps
-    window: int = Field(default=10, ge=1)  # steps, all with every node present
-    learning_rate: float | None = Field(default=None, gt=0)  # None: the run's
-    init: Literal["fade", "copy", "zero", "noise"] = "fade"  # of new nodes
-    anneal: int = Field(default=20, ge=0)  # steps over which they fade in
-    freeze: int = Field(default=0, ge=0)  # first steps that do not change old nodes
-    old_scale: float = Field(default=1.0, ge=0)  # learning rate of old message nodes, as a multiple
+    topology: TopologySpec | None = None
+    """The network of the stage; it must contain the one before. None: as before; in the first stage, the run's."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Task options for the training questions of a stage, over `task.options`. Validation and test keep the latter."""
+    steps: int | None = Field(default=None, ge=1)
+    """The most steps of the stage. None: it lasts until it is promoted, or the run ends."""
+    promote: float | None = Field(default=None, gt=0, le=1)
+    """End the stage at this mean sampled reward over `window` whole steps."""
+    window: int = Field(default=10, ge=1)
+    """Steps of that mean, all of them with every node present."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Learning rate of the stage. None: `train.learning_rate`."""
+    init: Literal["fade", "copy", "zero", "noise"] = "fade"
+    """New nodes begin as the bare backbone, faded in (`fade`) or present at once (`zero`), with the adapters of the
+    layer's old nodes in turn, else of the nearest layer's (`copy`), or with a random B as wide as those of old nodes
+    (`noise`)."""
+    anneal: int = Field(default=20, ge=0)
+    """Steps over which nodes that `fade` in become present in all rollouts."""
+    freeze: int = Field(default=0, ge=0)
+    """First steps of the stage that do not change old nodes."""
+    old_scale: float = Field(default=1.0, ge=0)
+    """Learning rate of old message nodes, as a multiple. The output, which has to read the new messages, keeps the full
+    one."""
 
 
 class RunConfig(Section):
     """One training run: of a network, or, in a subclass with a table of its own, of a trained baseline."""
 
     method: str = NETWORK
-    topology: str | list[int] | dict[str, Any] = "2"
+    """What is trained: `neuromas` (a network, or a single model), or a baseline that `neuromas baselines` lists as
+    trained. A baseline refuses settings that it does not use."""
+    topology: TopologySpec = "2"
+    """Hidden widths (`"2-2"`), a paper name (`"NeuroMAS-5"`), `"single"`, a list of widths, a table, or a path to a
+    JSON or TOML file. `@first`, `@<ids>` say who reads the question; `+skip` adds edges from all earlier layers;
+    `8-4/2` divides every layer into two groups that read only themselves, for the output to join."""
     seed: int = 0
+    """Seed of initial adapters, order of questions and sampling. Tasks have a seed of their own in `task.options`."""
     task: TaskConfig = TaskConfig()
     backbone: BackboneConfig = BackboneConfig()
     adapter: AdapterConfig = AdapterConfig()
     sampling: SamplingConfig = SamplingConfig()
     vllm: VllmConfig = VllmConfig()
     train: TrainConfig = TrainConfig()
-    stages: tuple[StageConfig, ...] = ()  # none: one, of the run's topology
+    stages: tuple[StageConfig, ...] = ()
+    """Parts of a run that grows (`[[stages]]`). None: one, of the run's topology."""
 
     @property
     def samples(self) -> int:
@@ -177,48 +256,23 @@ class RunConfig(Section):
 
     @classmethod
     def make(cls, data: dict[str, Any]) -> "RunConfig":
-        """Validate the data of a recipe or of a config.json; raises `ConfigError` that names each wrong setting.
+        """Validate the data of a recipe or of a config.json; the method's entry in the registry names the class.
 
-        The settings of a trained baseline are an instance of the class that its entry in the registry names.
+        Raises `ConfigError` that names each wrong setting.
         """
         method = data.get("method", NETWORK)
-        settings = RunConfig if method == NETWORK else settings_of(trained_entry(str(method)))
-        data = _without_other_tables(method, without_removed(data))
+        settings = cls if method == NETWORK else settings_class(method)
         try:
-            config = settings.model_validate(data)
+            config = settings.model_validate(without_other_tables(method, without_removed(data)))
         except ValidationError as error:
             raise ConfigError(explain(error)) from error
         config.check()
         return config
 
     @classmethod
-    def load(cls, path: Path, **overrides: Any) -> "RunConfig":
-        """Read a recipe; overrides are dotted names ("train.steps") whose value is not None."""
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ConfigError(f"recipe {str(path)!r} does not exist; published ones are in recipes/") from error
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"recipe {str(path)!r} is not valid TOML: {error}") from error
-        return cls.make(override(data, overrides))
+    def load(cls, path: Path, **overrides: object) -> "RunConfig":
+        """Read a recipe. Overrides are dotted names ("train.steps"); one whose value is None changes nothing.
 
-
-def settings_of(entry: RegistryEntry) -> type[RunConfig]:
-    """The class of a trained baseline's settings; imports its file."""
-    return entry.load(entry.settings)
-
-
-def _without_other_tables(method: str, data: dict[str, Any]) -> dict[str, Any]:
-    """`data` without the tables of other methods than `method`, which version 0.1.0 wrote into every config.json.
-
-    Raises `ConfigError` where such a table holds anything but defaults.
-    """
-    others = {e.table: name for name, e in BASELINES.items() if e.trained and name != method and e.table in data}
-    for table, owner in others.items():
-        defaults = settings_of(BASELINES[owner]).model_fields[table].default.model_dump()
-        if not isinstance(data[table], dict) or defaults | data[table] != defaults:
-            raise ConfigError(
-                f"[{table}] has settings of method {owner!r}, but method is {method!r}; set method = {owner!r}, or "
-                "leave the table out"
-            )
-    return {key: value for key, value in data.items() if key not in others}
+        Raises `ConfigError` for a file that cannot be read, and as `make` does.
+        """
+        return cls.make(override(read_toml(path, "recipe"), overrides))

@@ -1,15 +1,28 @@
-"""The data of a recipe before it is validated: overrides, settings of older versions, and mistakes put into words."""
+"""The data of a recipe before it is validated: its file, overrides, other methods' tables, and old settings."""
 
 import copy
+import tomllib
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import ValidationError
 
+from neuromas.baselines import BASELINES, trained_entry
 from neuromas.errors import ConfigError
 
 # What version 0.1.0 knew besides: settings with the defaults that its config.json files hold, and a value of one.
 REMOVED_SETTINGS: dict[str, object] = {"decay": "constant", "credit_nodes": None}
 REMOVED_ESTIMATOR = "group_mean"
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The data of a TOML file; `what` it is, for the `ConfigError` where it is missing or malformed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{what} {str(path)!r} does not exist; published ones are in recipes/") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} {str(path)!r} is not valid TOML: {error}") from error
 
 
 def override(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -47,6 +60,31 @@ def without_removed(data: dict[str, Any]) -> dict[str, Any]:
             "same up to the factor G / (G - 1) in the learning rate"
         )
     return data | {"train": {k: v for k, v in train.items() if k not in REMOVED_SETTINGS}}
+
+
+def settings_class(method: object) -> Any:
+    """The class of a trained baseline's settings, a subclass of `RunConfig`; imports the baseline's file.
+
+    Raises `ConfigError` for a method that is no trained baseline.
+    """
+    entry = trained_entry(str(method))
+    return entry.load(entry.settings)
+
+
+def without_other_tables(method: object, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` without the tables of other methods than `method`, which version 0.1.0 wrote into every config.json.
+
+    Raises `ConfigError` where such a table holds anything but defaults.
+    """
+    others = {e.table: name for name, e in BASELINES.items() if e.trained and name != method and e.table in data}
+    for table, owner in others.items():
+        defaults = settings_class(owner).model_fields[table].default.model_dump()
+        if not isinstance(data[table], dict) or defaults | data[table] != defaults:
+            raise ConfigError(
+                f"[{table}] has settings of method {owner!r}, but method is {method!r}; set method = {owner!r}, or "
+                "leave the table out"
+            )
+    return {key: value for key, value in data.items() if key not in others}
 
 
 def explain(error: ValidationError) -> str:

@@ -1,16 +1,18 @@
 """Settings: what is wrong is named, with the remedy; published recipes are right."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from neuromas.config import RunConfig
+from neuromas.baselines import names
+from neuromas.config import RunConfig, Section, StageConfig
 from neuromas.errors import ConfigError
 from neuromas.network.backbone import pick_device
 from neuromas.network.forward import Limits
 from neuromas.network.topology import Topology
-from neuromas.recipe import override
+from neuromas.recipe import override, settings_class
 from neuromas.tasks import load_task
 
 COMPARISONS = ("compare_", "paper_")  # the beginnings of their names
@@ -130,3 +132,26 @@ def test_an_unknown_device_is_refused_with_those_there_are() -> None:
     assert pick_device("cpu").type == "cpu"
     with pytest.raises(ConfigError, match="'abacus' is unknown; use auto, cpu"):
         pick_device("abacus")
+
+
+def sections(section: type[Section]) -> Iterator[type[Section]]:
+    """A table of settings and the tables in it."""
+    yield section
+    for field in section.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from sections(field.annotation)
+
+
+RUNS = [RunConfig, *(settings_class(name) for name in names(trained=True))]
+
+
+@pytest.mark.parametrize(
+    "section", {*(s for run in RUNS for s in sections(run)), StageConfig}, ids=lambda s: s.__name__
+)
+def test_every_setting_is_described_in_sentences(section: type[Section]) -> None:
+    """The table of settings in the documentation is made of these."""
+    for name, field in section.model_fields.items():
+        if field.description is None:
+            assert isinstance(field.annotation, type) and issubclass(field.annotation, Section), name
+        else:
+            assert field.description.endswith("."), name

@@ -21,7 +21,7 @@ RANKS |= {"compare": 5, "plan": 5, "serve": 5, "scale": 6, "cli": 7}
 REGISTRY = "baselines/__init__.py"
 RANKS |= {REGISTRY: 0}
 BESIDE = {(user, "errors") for user in ("config", "recipe", "files", "workers")}
-BESIDE |= {("config", "recipe"), ("config", REGISTRY), (REGISTRY, "errors"), ("results", "types")}
+BESIDE |= {("config", "recipe"), ("config", REGISTRY), ("recipe", REGISTRY), (REGISTRY, "errors"), ("results", "types")}
 
 MAX_FILE, MAX_FUNCTION, MAX_STORY = 300, 60, 100
 STORIES = {"network/forward.py", "train/step.py"}  # the two files that tell what the library does

@@ -48,8 +48,10 @@ CRITIC = "critic"
 class CollmConfig(Section):
     """The table [collm]."""
 
-    actors: int = Field(default=3, ge=1)  # calls a question
-    value_weight: float = Field(default=0.6, ge=0)  # of the critic's squared error
+    actors: int = Field(default=3, ge=1)
+    """Actors, and calls a question."""
+    value_weight: float = Field(default=0.6, ge=0)
+    """Weight of the critic's squared error."""
 
 
 class CollmRunConfig(TeamRunConfig):

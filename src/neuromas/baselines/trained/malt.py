@@ -55,12 +55,18 @@ REFINE = "Read the proposed answer and what was said about it. Give the best ans
 class MaltConfig(Section):
     """The table [malt]: `search` steps sample trees, `sft` steps imitate, the rest of the run is DPO."""
 
-    search: int = Field(default=25, ge=1)  # steps that sample a tree for each of `train.questions` questions
-    sft: int = Field(default=40, ge=0)  # steps of supervised training after them
-    branching: int = Field(default=3, ge=1)  # children of every node: branching ** 3 trajectories a question
-    batch: int = Field(default=16, ge=1)  # examples of each role (DPO: pairs) in one step
-    beta: float = Field(default=0.1, gt=0)  # DPO's β
-    dpo_scale: float = Field(default=0.1, gt=0)  # learning rate of DPO, as a multiple of `train.learning_rate`
+    search: int = Field(default=25, ge=1)
+    """First steps, which sample a tree for each of `train.questions` questions and train nothing."""
+    sft: int = Field(default=40, ge=0)
+    """Steps of SFT after them. The rest of `train.steps` is DPO."""
+    branching: int = Field(default=3, ge=1)
+    """Children of every node, b: b³ trajectories and b + b² + b³ calls a question."""
+    batch: int = Field(default=16, ge=1)
+    """Examples of each role (in DPO: pairs) a step; all of them where there are fewer."""
+    beta: float = Field(default=0.1, gt=0)
+    """DPO's β."""
+    dpo_scale: float = Field(default=0.1, gt=0)
+    """Learning rate of DPO as a multiple of `train.learning_rate`."""
 
 
 class MaltRunConfig(TeamRunConfig):
