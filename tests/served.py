@@ -18,6 +18,17 @@ from neuromas.serve.responder import responder_of
 from neuromas.serve.server import listen
 from neuromas.types import Question
 
+# A result of final.json and a row of summary.json, as JSON.
+RESULT = {
+    "task": "t", "task_version": 1, "split": "test", "decoding": "greedy", "system": "net", "n": 9, "seeds": 2,
+    "accuracy": 0.75, "ci95": [0.4, 0.9], "parse_rate": 1.0, "calls": 4.005208333, "sequential_calls": 2.0,
+    "generated_tokens": 20.0, "prompt_tokens": 40.0, "trainable_parameters": 9,
+    "floors": {"chance": 0.1, "majority": 0.2, "best_constant": 0.3, "constant_answer": "3"},
+}  # fmt: skip
+ROW = RESULT | {
+    "comparison": "All", "backbone": "tiny", "about": "", "control_for": [], "reference": False, "samples": 0,
+    "matched_samples": True, "learning_rate": None, "validation_by_rate": {}, "notes": [], "versus_reference": None,
+}  # fmt: skip
 PATTERN = Question("asked", "", "", instruction="Say it.", answer_prefix="So: ")
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from helpers import run_config
+from neuromas import serve
 from neuromas.network.topology import Topology
-from neuromas.serve import facts
+from neuromas.results import StepMetrics
 from neuromas.serve.app import watch_app
-from neuromas.serve.record import Growing, Record, shape
-from served import make_app, running, serving_network
+from neuromas.serve.record import GrowingFile, Record, shape
+from served import ROW, make_app, running, serving_network
 
-PAGE = Path(facts.__file__).parent / "page"
+PAGE = Path(serve.__file__).parent / "page"
+KEPT = Path(__file__).parents[2] / "docs" / "results"  # files that earlier builds wrote
 LINE = {"step": 1, "reward": 0.5, "nodes": {"1.1": {"gradient_norm": 1.0, "entropy": 0.1, "length": 3.0, "kl": 0.0}}}
 
 
@@ -37,7 +39,7 @@ def make_run(folder: Path, lines: list[Any]) -> Path:
 
 def test_a_growing_file_is_read_on_from_where_it_was_and_anew_where_it_was_replaced(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    lines = Growing(path, facts.Line)
+    lines = GrowingFile(path, StepMetrics)
     steps = lambda: [line.step for line in lines.read()]
     assert steps() == []
     path.write_text('{"step": 0}\n{"step": 1}\n{"st')
@@ -129,17 +131,31 @@ def test_before_the_first_checkpoint_the_topology_is_the_recipes(tmp_path: Path)
 
 
 def test_a_run_is_told_the_comparison_that_it_is_a_part_of_and_no_other(tmp_path: Path) -> None:
-    row = {
-        "comparison": "All", "system": "net", "task": "t", "n": 4, "seeds": 2, "accuracy": 0.5, "ci95": [0.2, 0.8],
-        "calls": 3.0, "trainable_parameters": 9, "floors": {"chance": 0.1, "best_constant": 0.2},
-    }  # fmt: skip
-    (tmp_path / "summary.json").write_text(json.dumps([row]))
+    (tmp_path / "summary.json").write_text(json.dumps([ROW]))
     (tmp_path / "runs/net/t").mkdir(parents=True)
     record = Record("run", make_run(tmp_path / "runs/net/t/lr_s0", []))
     assert record.run().comparison is None, "a summary.json without cells.jsonl is something else"
     (tmp_path / "cells.jsonl").touch()
     found = record.run().comparison
     assert found is not None and (found.title, [r.system for r in found.rows]) == ("All", ["net"])
+
+
+def test_the_files_of_older_runs_and_comparisons_are_shown_whole() -> None:
+    runs = [path.parent for path in KEPT.glob("**/metrics.jsonl")]
+    comparisons = [path.parent for path in KEPT.glob("**/summary.json") if (path.parent / "cells.jsonl").is_file()]
+    assert runs
+    assert comparisons
+    for folder in runs:
+        record, lines = Record("run", folder), (folder / "metrics.jsonl").read_text().splitlines()
+        assert [line.step for line in record.lines(-1).lines] == [json.loads(line)["step"] for line in lines]
+        if (folder / "final.json").is_file():
+            results = json.loads((folder / "final.json").read_text())["results"]
+            assert [result.accuracy for result in record.run().results] == [entry["accuracy"] for entry in results]
+    for folder in comparisons:
+        found = Record("comparison", folder).run().comparison
+        assert found is not None
+        rows = json.loads((folder / "summary.json").read_text())
+        assert [row.system for row in found.rows] == [row["system"] for row in rows]
 
 
 def test_the_page_asks_nothing_of_other_hosts_and_makes_no_markup_of_text() -> None:

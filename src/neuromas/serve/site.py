@@ -1,4 +1,5 @@
-"""The page at /: its files, and what it is told of the run. docs/serving.md shows it."""
+"""The page at /: its files, and the routes that tell it of the run. docs/serving.md shows it."""
+# pyright: reportUnusedFunction=false
 
 from importlib.resources import files
 from typing import Annotated, Any
@@ -7,8 +8,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from neuromas.serve import facts
 from neuromas.serve.faults import Fault
+from neuromas.serve.page_schema import MetricLines, RunView, Samples
 from neuromas.serve.record import Record
 
 _TYPES = {
@@ -18,53 +19,51 @@ _TYPES = {
     "svg": "image/svg+xml",
 }
 _FRESH = {"Cache-Control": "no-cache"}
+_DRAWN = {"gradient_norm", "entropy", "length"}  # metrics of nodes that the page draws
+_LINE = {"step": True, "reward": True, "accuracy": True, "validation": True, "nodes": {"__all__": _DRAWN}}
 After = Annotated[int, Query(description="Only what came after this step.")]
 
 
 def page_routes(record: Record, faults: dict[int | str, dict[str, Any]]) -> APIRouter:
-    """faults: what any route may answer besides, for the schema."""
+    """faults: the other possible responses of any route, for the schema."""
     site = APIRouter()
-    found = {f.name: f.read_bytes() for f in files("neuromas.serve").joinpath("page").iterdir() if _kind(f.name)}
-
-    def file(name: str) -> Response:
-        if name not in found:
-            raise Fault(404, f"the page has no file {name!r}", "unknown_url")
-        return Response(found[name], media_type=_TYPES[_kind(name)], headers=_FRESH)
-
-    @site.get("/", include_in_schema=False)
-    async def page() -> Response:  # pyright: ignore[reportUnusedFunction]
-        return file("index.html")
+    contents = {f.name: f.read_bytes() for f in files("neuromas.serve").joinpath("page").iterdir() if _type(f.name)}
 
     @site.get("/page/{name}", include_in_schema=False)
-    async def part(name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return file(name)
+    async def file(name: str) -> Response:
+        if name not in contents:
+            raise Fault(404, f"the page has no file {name!r}", "unknown_url")
+        return Response(contents[name], media_type=_type(name), headers=_FRESH)
 
-    asked = faults | {400: {"description": "`after` is no number.", "model": faults[404]["model"]}}
+    @site.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return await file("index.html")
 
-    @site.get("/run", responses=faults, response_model=facts.Run)
-    def run() -> Response:  # pyright: ignore[reportUnusedFunction]
+    since = faults | {400: {"description": "`after` is no number.", "model": faults[404]["model"]}}
+
+    @site.get("/run", responses=faults, response_model=RunView)
+    def run() -> Response:
         """The run that is served: topology, progress, growth, what nodes are worth, test figures, its comparison."""
-        return _told(record.run())
+        return _json(record.run())
 
-    @site.get("/run/metrics", responses=asked, response_model=facts.Lines)
-    def metrics(after: After = -1) -> Response:  # pyright: ignore[reportUnusedFunction]
+    @site.get("/run/metrics", responses=since, response_model=MetricLines)
+    def metrics(after: After = -1) -> Response:
         """What the curves show."""
-        return _told(record.lines(after))
+        return _json(record.lines(after), {"lines": {"__all__": _LINE}})
 
-    @site.get("/run/samples", responses=asked, response_model=facts.Samples)
-    def samples(after: After = -1) -> Response:  # pyright: ignore[reportUnusedFunction]
+    @site.get("/run/samples", responses=since, response_model=Samples)
+    def samples(after: After = -1) -> Response:
         """What nodes said while they were trained."""
-        return _told(record.samples(after))
+        return _json(record.samples(after))
 
     return site
 
 
-def _kind(name: str) -> str:
-    """The ending of a file of the page, "" for others."""
-    ending = name.rpartition(".")[2]
-    return ending if ending in _TYPES else ""
+def _type(name: str) -> str | None:
+    """The media type of a file of the page, None for others."""
+    return _TYPES.get(name.rpartition(".")[2])
 
 
-def _told(model: BaseModel) -> Response:
-    """Not through FastAPI, which would validate everything a second time."""
-    return Response(model.model_dump_json(), media_type="application/json", headers=_FRESH)
+def _json(model: BaseModel, include: Any = None) -> Response:
+    """The model as it is: FastAPI would validate everything a second time."""
+    return Response(model.model_dump_json(include=include), media_type="application/json", headers=_FRESH)

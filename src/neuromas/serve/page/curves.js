@@ -35,7 +35,7 @@ export class Curves {
     const draw = (figure, value, kind) => this.charts[figure].show(
       nodes.map((name) => ({ ...this.#series(name, (line) => value(line, name), this.tones.get(name)), kind })), marks);
     for (const figure of ["gradient_norm", "entropy", "length"]) draw(figure, (line, name) => line.nodes[name]?.[figure]);
-    draw("cost", (line, name) => line.validation?.silenced.nodes[name]?.cost, "dots");
+    draw("cost", (line, name) => line.validation?.silenced?.nodes[name]?.cost, "dots");
     this.charts.reward.show(this.#rewards(run), marks);
   }
 

@@ -31,7 +31,7 @@ function results(found, warnings) {
   byId("warnings").replaceChildren(...warnings.map((text) => el("li", {}, text)));
   if (!found.length) return;
   const floor = found[0].floors.best_constant;
-  const rows = found.map((one) => [one.checkpoint, one.decoding + (one.votes ? `, ${one.votes} votes` : ""), one.delivery,
+  const rows = found.map((one) => [one.checkpoint, one.decoding + (one.votes ? `, ${one.votes} votes` : ""), one.delivery ?? "as sent",
     percent(one.accuracy), interval(one.ci95), dot(one.accuracy, one.ci95, one.floors.best_constant), percent(one.parse_rate),
     short(one.calls), short(one.generated_tokens)]);
   byId("result-table").replaceChildren(wide(table(`${found[0].n} test questions; the best constant answer gets ${percent(floor)} (dashed)`,
@@ -49,7 +49,7 @@ function comparison(found) {
       rows.map((row) => [row.system + (row.reference ? " (reference)" : ""), percent(row.accuracy), interval(row.ci95),
         dot(row.accuracy, row.ci95, row.floors.best_constant), String(row.seeds),
         row.versus_reference ? points(row.versus_reference.difference) : "–",
-        row.versus_reference ? row.versus_reference.p_holm.toPrecision(2) : "–",
+        row.versus_reference?.p_holm?.toPrecision(2) ?? "–",
         short(row.calls), row.trainable_parameters.toLocaleString("en")])));
   }));
 }
