@@ -27,6 +27,7 @@ from neuromas.network.adapters import ATTENTION_TARGETS
 from neuromas.network.backbone import Backbone
 from neuromas.network.builtin import TINY_FOLDER, smollm2_folder
 from neuromas.network.forward import Limits, Network
+from neuromas.network.turns import asks_of
 from neuromas.tasks import load_task
 from neuromas.types import Question, Trace
 
@@ -126,7 +127,8 @@ def write(spec: Spec, dtype: str) -> Work:
         silent = [[] for _ in range(spec.questions * spec.rollouts)]
         nodes = [NodeWork(p.id, 1, spec.tokens, [prompt(p, q).prefix_ids for q in asked], silent) for p in at]
     else:
-        nodes = list(recorded(net, net.forward(asked, rollouts=spec.rollouts, seed=0, step=1), spec.rollouts))
+        rollouts = net.forward(asks_of(asked, spec.rollouts, 0, net.decoding, step=1))
+        nodes = list(recorded(net, [rollout.trace() for rollout in rollouts], spec.rollouts))
     return replace(work, nodes=nodes)
 
 
@@ -136,7 +138,7 @@ def recorded(net: Network, traces: list[Trace], rollouts: int) -> Iterable[NodeW
         calls = [trace.calls[n] for trace in traces]
         assert all(call.node == node for call in calls)
         at = net.topology.position(node)
-        tokens = net.limits.answer_tokens if at.is_output else net.limits.message_tokens
+        tokens = net.limits.of(at.is_output)
         assert all(len(call.completion_ids) == tokens for call in calls), "the end token ended a row"
         own = [call.own_ids for call in calls]
         yield NodeWork(node, at.layer, tokens, [call.prefix_ids for call in calls[::rollouts]], own)

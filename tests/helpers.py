@@ -18,8 +18,9 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Style
+from neuromas.network.turns import asks_of
 from neuromas.tasks.base import Split, Task
-from neuromas.types import Grade, Question
+from neuromas.types import Grade, Question, Trace
 
 SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|bos|>"]
 PAD, IM_START, IM_END, BOS = 256, 257, 258, 259
@@ -133,6 +134,15 @@ def make_network(
         for stack in network.adapters.B.values():
             stack.copy_(torch.randn(stack.shape, generator=generator) * noise)
     return network
+
+
+def forward(
+    network: Network, asked: Sequence[Question], *, rollouts: int, seed: int, step: int = 0, **how: Any
+) -> list[Trace]:
+    """Traces of one pass in which all questions are asked alike, question-major."""
+    decoding = how.pop("decoding", network.decoding)
+    asks = asks_of(asked, rollouts, seed, decoding, step)
+    return [rollout.trace() for rollout in network.forward(asks, **how)]
 
 
 def merged(network: Network, adapter: int, model: Any) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from benchmarks.items import measure
 from benchmarks.work import Work
 from benchmarks.workloads import Spec, network, questions, spec_of
 from neuromas.config import TrainConfig
-from neuromas.network.arithmetic import flushed
+from neuromas.network.cpu import flushed
 from neuromas.network.forward import Network
 from neuromas.network.generate import Completion, replay
 from neuromas.network.packed import Group

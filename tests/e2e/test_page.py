@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from browser import Watched, chromium
-from helpers import binary_backbone, make_backbone, make_network, run_config
+from helpers import binary_backbone, forward, make_backbone, make_network, run_config
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.run.loop import train
@@ -65,7 +65,7 @@ def messages(text: str) -> dict[str, str]:
     question = Question("asked", text, "", instruction=PATTERN.instruction, answer_prefix=PATTERN.answer_prefix)
     return {
         call.node: call.text
-        for call in NETWORK.forward([question], rollouts=1, seed=0, decoding=Decoding(greedy=True))[0].calls
+        for call in forward(NETWORK, [question], rollouts=1, seed=0, decoding=Decoding(greedy=True))[0].calls
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from helpers import run_config
+from helpers import forward, run_config
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
 from neuromas.network.builtin import TINY_FOLDER
@@ -85,10 +85,10 @@ def test_greedy_traces_are_those_of_the_library_also_after_an_update(network: Ne
 
 def test_sampled_tokens_depend_on_their_address_and_not_on_the_batch(network: Network) -> None:
     asked = load_task("compositional").questions("train")[:4]
-    there, back = network.forward(asked, rollouts=2, seed=5), network.forward(asked[::-1], rollouts=2, seed=5)
+    there, back = forward(network, asked, rollouts=2, seed=5), forward(network, asked[::-1], rollouts=2, seed=5)
     found = {(t.question_id, t.rollout): said([t]) for t in back}
     assert all(found[t.question_id, t.rollout] == said([t]) for t in there)
-    assert said(there) != said(network.forward(asked, rollouts=2, seed=6))
+    assert said(there) != said(forward(network, asked, rollouts=2, seed=6))
     assert len({str(said([t])) for t in there}) > 4  # rollouts differ
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from helpers import FirstCharacter, make_backbone, make_network, questions
-from neuromas.baselines.trained import team
 from neuromas.config import TrainConfig
-from neuromas.network.arithmetic import flushed, flushing
+from neuromas.network.cpu import flushed, flushing
+from neuromas.train import update
 from neuromas.train.step import train_step
 
 
@@ -50,10 +50,10 @@ def test_a_pass_of_the_backbone_and_the_way_back_flush() -> None:
     assert not flushes()
 
 
-def test_the_way_back_of_a_team_flushes() -> None:
+def test_a_backward_pass_flushes() -> None:
     seen, weight = [], torch.ones(3, requires_grad=True)
     weight.register_hook(lambda gradient: seen.append(flushes()))
-    team.backward(weight.sum(), step=1)
+    update.backward(weight.sum(), step=1)
     assert seen == [True] and not flushes()
 
 
@@ -61,7 +61,7 @@ LOADED = """
 import torch
 torch.set_num_threads(2)
 from neuromas import Backbone
-from neuromas.network.arithmetic import flushed
+from neuromas.network.cpu import flushed
 Backbone.load("tiny", device="cpu")
 with flushed():
     inside = torch.full((1 << 20,), 1e-30) * 1e-10

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers import make_backbone, make_network, questions, ragged_groups
+from helpers import forward, make_backbone, make_network, questions, ragged_groups
 from neuromas.network.generate import generate, replay
 from neuromas.network.sampling import Decoding
 from neuromas.types import Trace
@@ -64,11 +64,11 @@ def test_an_answer_is_the_same_alone_in_a_batch_and_in_any_order(topology, archi
         topology = {"nodes": topology, "output": "end"}
     network = make_network(topology, make_backbone(architecture))
     asked = questions(5)
-    batch = network.forward(asked, rollouts=3, seed=4, step=9)
-    turned = network.forward(asked[::-1], rollouts=3, seed=4, step=9)
-    more = network.forward(asked[:2], rollouts=5, seed=4, step=9)
+    batch = forward(network, asked, rollouts=3, seed=4, step=9)
+    turned = forward(network, asked[::-1], rollouts=3, seed=4, step=9)
+    more = forward(network, asked[:2], rollouts=5, seed=4, step=9)
     for i, question in enumerate(asked):
-        alone = network.forward([question], rollouts=3, seed=4, step=9)
+        alone = forward(network, [question], rollouts=3, seed=4, step=9)
         for g in range(3):
             assert same(batch[3 * i + g], alone[g])
             assert same(batch[3 * i + g], turned[3 * (4 - i) + g])
@@ -79,7 +79,7 @@ def test_an_answer_is_the_same_alone_in_a_batch_and_in_any_order(topology, archi
 def test_seed_step_rollout_node_and_question_each_change_what_is_drawn() -> None:
     network = make_network("2", tokens=8)
     network.backbone.head.weight.zero_()  # uniform whatever the prompt: only the draws can differ
-    text = lambda **how: network.forward(questions(2), **({"rollouts": 2, "seed": 0, "step": 0} | how))
+    text = lambda **how: forward(network, questions(2), **({"rollouts": 2, "seed": 0, "step": 0} | how))
     said = lambda t: [c.completion_ids for c in t.calls]
     base = text()
     assert said(base[0]) == said(text()[0])
@@ -94,7 +94,7 @@ def test_seed_step_rollout_node_and_question_each_change_what_is_drawn() -> None
 def test_batch_rows_limits_memory_and_changes_no_answer(batch_rows: int) -> None:
     network = make_network("2")
     asked = questions(6)
-    expected = network.forward(asked, rollouts=2, seed=3)
+    expected = forward(network, asked, rollouts=2, seed=3)
     network.limits = type(network.limits)(5, 5, batch_rows)
     for a, b in zip(network.answer(asked, greedy=False, seed=3, rollouts=2), expected, strict=True):
         assert same(a, b)
@@ -108,7 +108,7 @@ def test_greedy_answers_take_the_most_likely_token_and_ignore_the_seed() -> None
 
 def test_a_trace_is_a_faithful_record_of_the_pass() -> None:
     network = make_network("2-1")
-    (trace,) = network.forward(questions(1), rollouts=1, seed=0)
+    (trace,) = forward(network, questions(1), rollouts=1, seed=0)
     template = network.backbone.template
     assert [c.node for c in trace.calls] == list(network.topology.nodes)
     assert trace.sequential_calls == 3

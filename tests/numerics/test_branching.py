@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
-from helpers import byte_tokenizer, make_network, plain_model, questions
+from helpers import byte_tokenizer, forward, make_network, plain_model, questions
 from neuromas.network.backbone import Backbone
-from neuromas.network.branching import Branch, Pass, alternatives, withheld
+from neuromas.network.branching import Branch, alternatives, withheld
 from neuromas.network.forward import Network
 from neuromas.network.generate import generate
 from neuromas.network.packed import Group
 from neuromas.network.sampling import Decoding, stream_key
+from neuromas.network.turns import Ask, Rollout
 from neuromas.types import Message, Question, Trace
 
 TOPOLOGIES = ["2", "1-1", "2-2", "1-2+skip", "2-1@first"]
@@ -22,8 +23,17 @@ def passed(topology: str, **options: Any) -> tuple[Network, list[Question], list
     backbone = Backbone("fake", plain_model().double(), byte_tokenizer(), "compact")
     network = make_network(topology, backbone, **options)
     asked = questions(2)
-    traces = network.forward(asked, rollouts=G, seed=4, step=9)
+    traces = forward(network, asked, rollouts=G, seed=4, step=9)
     return network, [q for q in asked for _ in range(G)], traces
+
+
+def rolled(network: Network, rows: list[Question], traces: list[Trace], step: int, decoding: Decoding) -> list[Rollout]:
+    """The rollouts of seed 4 that `traces` are the records of."""
+    asks = [
+        Ask(question, range(t.rollout, t.rollout + 1), 4, decoding, step)
+        for question, t in zip(rows, traces, strict=True)
+    ]
+    return [Rollout.of(trace, ask, network.topology) for trace, ask in zip(traces, asks, strict=True)]
 
 
 def said(calls: Any) -> list[tuple[str, list[int], list[int]]]:
@@ -35,11 +45,11 @@ def test_withholding_a_message_ends_as_a_pass_in_which_it_was_blanked(topology: 
     network, rows, traces = passed(topology)
     hidden = network.topology.nodes[:-1]
     silences = [(n,) for n in hidden] + [hidden]
-    branches = withheld(network, Pass(rows, traces, 4, 9, SAMPLED), silences)
+    branches = withheld(network, rolled(network, rows, traces, 9, SAMPLED), silences)
     assert [(b.row, b.nodes) for b in branches] == [(r, s) for r in range(len(rows)) for s in silences]
     different = 0
     for k, silent in enumerate(silences):
-        blanked = network.forward(rows[::G], rollouts=G, seed=4, step=9, blank=silent)
+        blanked = forward(network, rows[::G], rollouts=G, seed=4, step=9, blank=silent)
         for branch, trace, before in zip(branches[k :: len(silences)], blanked, traces, strict=True):
             assert branch.answer == trace.answer
             made = {c.node for c in branch.calls}
@@ -71,7 +81,7 @@ def by_hand(network: Network, question: Question, trace: Trace, branch: Branch) 
 def test_an_alternative_is_heard_downstream_and_nothing_else_changes(topology: str) -> None:
     network, rows, traces = passed(topology)
     hidden = network.topology.nodes[:-1]
-    branches = alternatives(network, Pass(rows, traces, 4, 9, SAMPLED), hidden, 2)
+    branches = alternatives(network, rolled(network, rows, traces, 9, SAMPLED), hidden, 2)
     assert len(branches) == len(rows) * len(hidden) * 2
     different = 0
     for branch in branches:
@@ -88,8 +98,8 @@ def test_an_alternative_is_heard_downstream_and_nothing_else_changes(topology: s
 
 def test_draws_have_an_address_and_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     network, rows, traces = passed("2-2")
-    whole = alternatives(network, Pass(rows, traces, 4, 9, SAMPLED), ["1.2", "2.1"], 2)
-    alone = alternatives(network, Pass(rows[2:3], traces[2:3], 4, 9, SAMPLED), ["2.1"], 2)
+    whole = alternatives(network, rolled(network, rows, traces, 9, SAMPLED), ["1.2", "2.1"], 2)
+    alone = alternatives(network, rolled(network, rows[2:3], traces[2:3], 9, SAMPLED), ["2.1"], 2)
     same = [b for b in whole if b.row == 2 and b.nodes == ("2.1",)]
     assert [said(b.calls) for b in same] == [said(b.calls) for b in alone]
     firsts = {tuple(b.calls[0].completion_ids) for b in whole}
@@ -98,7 +108,7 @@ def test_draws_have_an_address_and_do_not_depend_on_the_batch(monkeypatch: pytes
     sample = Network.sample
     monkeypatch.setattr(Network, "sample", lambda *a: sizes.append(len(a[2])) or sample(*a))
     object.__setattr__(network.limits, "batch_rows", 5)
-    again = alternatives(network, Pass(rows, traces, 4, 9, SAMPLED), ["1.2", "2.1"], 2)
+    again = alternatives(network, rolled(network, rows, traces, 9, SAMPLED), ["1.2", "2.1"], 2)
     assert [said(b.calls) for b in again] == [said(b.calls) for b in whole]
     assert max(sizes) == 5
 
@@ -107,8 +117,8 @@ def test_nobody_is_called_again_who_reads_the_same_as_before() -> None:
     network, rows, traces = passed("2-2")
     for trace in traces:  # as if node 1.1 had said nothing
         trace.calls[0].text = ""
-    assert all(not b.calls for b in withheld(network, Pass(rows, traces, 4, 9, SAMPLED), [("1.1",)]))
-    for branch in alternatives(network, Pass(rows, traces, 4, 9, SAMPLED), ["2.1"], 1):
+    assert all(not b.calls for b in withheld(network, rolled(network, rows, traces, 9, SAMPLED), [("1.1",)]))
+    for branch in alternatives(network, rolled(network, rows, traces, 9, SAMPLED), ["2.1"], 1):
         unchanged = branch.calls[0].text == traces[branch.row].calls[2].text
         assert [c.node for c in branch.calls] == (["2.1"] if unchanged else ["2.1", "out"])
 
@@ -116,7 +126,7 @@ def test_nobody_is_called_again_who_reads_the_same_as_before() -> None:
 def test_a_message_that_comes_out_the_same_costs_nothing_downstream() -> None:
     network, rows, traces = passed("2-2")
     greedy = Decoding(greedy=True)
-    traces = network.forward(rows[::G], rollouts=G, seed=4, decoding=greedy)
-    for branch in alternatives(network, Pass(rows, traces, 4, 0, greedy), ["1.1", "2.2"], 2):
+    traces = forward(network, rows[::G], rollouts=G, seed=4, decoding=greedy)
+    for branch in alternatives(network, rolled(network, rows, traces, 0, greedy), ["1.1", "2.2"], 2):
         assert len(branch.calls) == 1
         assert branch.answer == traces[branch.row].answer

@@ -19,10 +19,10 @@ from helpers import (
     unchanged,
 )
 from neuromas.config import TrainConfig
+from neuromas.network import turns
 from neuromas.network.forward import Absent, Network
 from neuromas.network.generate import generate, replay
 from neuromas.network.sampling import Decoding
-from neuromas.train import step
 from neuromas.train.objectives import leave_one_out
 from neuromas.train.step import train_step
 
@@ -101,7 +101,7 @@ def test_the_token_budget_bounds_every_pass_of_the_update_however_many_nodes_and
             passes.append((sum(len(g.prefix_ids) for g in groups) + own + sum(map(len, ids)), len(ids)))
         return replay(backbone, bank, groups, ids, *rest)
 
-    monkeypatch.setattr(step, "replay", counted)
+    monkeypatch.setattr(turns, "replay", counted)
     task, asked = FirstCharacter("".join(map(chr, range(200)))), questions(2)
     totals: list[int] = []
     for budget in (8192, 400, 150):

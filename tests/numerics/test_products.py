@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from helpers import make_backbone, ragged_groups
-from neuromas.network import products
+from neuromas.network import cpu
+from neuromas.network.cpu import prepacked
 from neuromas.network.generate import generate
-from neuromas.network.products import laid_out
 from neuromas.network.sampling import Decoding
 
 ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN")
@@ -35,7 +35,7 @@ def test_products_are_as_exact_as_plain_ones(dtype: torch.dtype, bias: bool, row
     layer = nn.Linear(48, 80, bias=bias).to(dtype).requires_grad_(False)
     x = torch.randn(2, rows, 48, generator=generator).to(dtype)
     plain = layer(x)
-    with torch.no_grad(), laid_out(layer, 96, 1000):
+    with torch.no_grad(), prepacked(layer, 96, 1000):
         assert "forward" in layer.__dict__, "it went through oneDNN's layout"
         mine = layer(x)
     exact = nn.functional.linear(x.double(), layer.weight.double(), None if layer.bias is None else layer.bias.double())
@@ -47,8 +47,8 @@ def test_products_are_as_exact_as_plain_ones(dtype: torch.dtype, bias: bool, row
 @ONEDNN
 def test_weights_are_put_back_also_after_an_error_and_by_the_outermost_alone() -> None:
     layer = nn.Linear(8, 8).requires_grad_(False)
-    with pytest.raises(KeyError), laid_out(layer, 96, 1000):
-        with laid_out(layer, 96, 1000):
+    with pytest.raises(KeyError), prepacked(layer, 96, 1000):
+        with prepacked(layer, 96, 1000):
             pass
         assert "forward" in layer.__dict__, "still laid out for the outer one"
         raise KeyError
@@ -57,10 +57,10 @@ def test_weights_are_put_back_also_after_an_error_and_by_the_outermost_alone() -
 
 def test_nothing_is_laid_out_for_little_work_or_at_another_precision() -> None:
     layer = nn.Linear(8, 8).requires_grad_(False)
-    with laid_out(layer, 4, 4):
+    with prepacked(layer, 4, 4):
         assert "forward" not in layer.__dict__
     torch.set_float32_matmul_precision("highest")
-    with laid_out(layer, 96, 1000):
+    with prepacked(layer, 96, 1000):
         assert "forward" not in layer.__dict__
 
 
@@ -70,7 +70,7 @@ def test_greedy_completions_are_the_same_and_their_log_probabilities_nearly(monk
     keys = range(sum(len(g.own_ids) for g in groups))
     found: list[list[Any]] = []
     for worth in (10**9, 1):
-        monkeypatch.setattr(products, "WORTH", worth)
+        monkeypatch.setattr(cpu, "PREPACKING_PAYS", worth)
         found.append(generate(backbone, None, groups, keys, 12, Decoding(greedy=True)))
     assert [c.ids for c in found[0]] == [c.ids for c in found[1]]
     for plain, mine in zip(*found, strict=True):

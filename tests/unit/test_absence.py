@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from helpers import make_backbone, make_network, questions
+from helpers import forward, make_backbone, make_network, questions
 from neuromas.errors import TopologyError
-from neuromas.network import forward
+from neuromas.network import forward as forward_pass
 from neuromas.network.forward import Limits, Network
 from neuromas.network.topology import Topology, Unit
 from neuromas.types import Trace
@@ -61,8 +61,8 @@ def test_what_is_left_answers_exactly_as_a_network_without_the_absent_parts(whol
 def test_rows_of_one_batch_may_lack_different_parts_and_do_not_disturb_each_other(style) -> None:
     network = make_network("2-2", make_backbone(style=style))
     network.limits = Limits(message_tokens=3, answer_tokens=6)
-    mixed = network.forward(questions(4), rollouts=4, seed=1, absent=one_of_four)
-    alone = [network.forward(questions(4), rollouts=4, seed=1, absent=units) for units in SHAPES]
+    mixed = forward(network, questions(4), rollouts=4, seed=1, absent=one_of_four)
+    alone = [forward(network, questions(4), rollouts=4, seed=1, absent=units) for units in SHAPES]
     for row, trace in enumerate(mixed):
         expected = alone[(row // 4 + row % 4) % 4][row]
         said = lambda t: [(c.node, c.prefix_ids, c.own_ids, c.completion_ids, c.text) for c in t.calls]
@@ -77,14 +77,14 @@ def test_rows_of_one_batch_may_lack_different_parts_and_do_not_disturb_each_othe
 
 def test_a_batch_takes_one_pass_a_layer_of_its_deepest_row_and_reads_equal_prefixes_once(monkeypatch) -> None:
     passes: list[list[Any]] = []
-    real: Callable[..., Any] = forward.generate
+    real: Callable[..., Any] = forward_pass.generate
     monkeypatch.setattr(
-        forward,
+        forward_pass,
         "generate",
         lambda b, a, groups, *rest, **how: passes.append(groups) or real(b, a, groups, *rest, **how),
     )
     network = make_network("2-2")
-    network.forward(questions(4), rollouts=4, seed=1, absent=one_of_four)
+    forward(network, questions(4), rollouts=4, seed=1, absent=one_of_four)
     assert len(passes) == 3
     assert [sum(len(g.own_ids) for g in groups) for groups in passes] == [20, 16, 16]
     for groups in passes:
@@ -96,4 +96,4 @@ def test_what_a_network_does_not_have_or_cannot_lack_is_refused() -> None:
     network = make_network("1-1")
     for absent in (["out"], ["9.9"], [("1.1", "out")]):
         with pytest.raises(TopologyError):
-            network.forward(questions(1), rollouts=1, seed=0, absent=absent)
+            forward(network, questions(1), rollouts=1, seed=0, absent=absent)

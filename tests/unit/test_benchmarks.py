@@ -17,7 +17,7 @@ from benchmarks.work import NodeWork, Work
 from benchmarks.workloads import SPECS, write
 
 from neuromas.config import RunConfig
-from neuromas.network.arithmetic import flushing
+from neuromas.network.cpu import flushing
 from neuromas.network.packed import PackedPass
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import make_backbone, make_network, questions
+from helpers import forward, make_backbone, make_network, questions
 from neuromas import files
 from neuromas.errors import CheckpointError
 from neuromas.network import prompt
@@ -156,7 +156,7 @@ def test_a_loaded_network_answers_as_the_saved_one(saved: Path) -> None:
     one, two = make_network("2", seed=4), make_network("2", noise=0.0)
     checkpoint.load(saved, one)
     checkpoint.load(saved, two)
-    first, second = (n.forward(questions(3), rollouts=2, seed=0) for n in (one, two))
+    first, second = (forward(n, questions(3), rollouts=2, seed=0) for n in (one, two))
     assert [t.answer for t in first] == [t.answer for t in second]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from helpers import make_network, questions
+from helpers import forward, make_network, questions
 from neuromas.errors import ConfigError, EngineError
 from neuromas.network.forward import Network
 from neuromas.network.packed import Group
@@ -207,7 +207,7 @@ def test_rows_that_someone_listens_to_are_sampled_by_the_library_itself() -> Non
     done = network.sample([group], [7], 3, Decoding(), lambda row, ids: not heard.append(len(ids)))
     assert len(done[0].ids) == 3 and heard
     with pytest.raises(AssertionError, match="asked"):
-        network.forward(questions(1), rollouts=1, seed=0)
+        forward(network, questions(1), rollouts=1, seed=0)
 
 
 def test_where_vllm_is_missing_the_error_says_what_to_do(monkeypatch) -> None:
@@ -230,7 +230,7 @@ def test_a_rank_that_vllm_has_no_room_for_is_refused() -> None:
 
 def test_entropy_without_an_engines_help_is_the_estimate_from_the_sampled_tokens() -> None:
     with torch.no_grad():
-        call = make_network("1").forward(questions(1), rollouts=1, seed=0)[0].calls[0]
+        call = forward(make_network("1"), questions(1), rollouts=1, seed=0)[0].calls[0]
     assert call.entropy == pytest.approx(sum(call.entropies))
     call.entropies = []
     assert call.entropy == pytest.approx(-sum(call.logprobs))

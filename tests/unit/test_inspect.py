@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers import IM_END, make_network
+from helpers import IM_END, forward, make_network
 from neuromas.analysis.interventions import KINDS, Intervention, dealt_out, donors, plan, swaps, targets
 from neuromas.analysis.passes import Passes
 from neuromas.analysis.report import content, draw, edge_costs, write_report
@@ -17,7 +17,7 @@ from neuromas.analysis.summary import in_short
 from neuromas.errors import ConfigError
 from neuromas.evaluate.render import Table
 from neuromas.evaluate.stats import Paired, holm
-from neuromas.network import forward
+from neuromas.network import forward as forward_pass
 from neuromas.network.forward import Limits, Network
 from neuromas.network.generate import Completion
 from neuromas.network.topology import Topology
@@ -60,7 +60,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, topology: Any, voice: Voice) -> Net
 
     network = make_network(topology)
     network.limits = Limits(16, 16, 512)
-    monkeypatch.setattr(forward, "generate", generate)
+    monkeypatch.setattr(forward_pass, "generate", generate)
     return network
 
 
@@ -218,7 +218,7 @@ def test_deliver_changes_one_edge_and_leaves_the_others() -> None:
         seen.add((question, rollout, sender, reader))
         return "NEW" if (sender, reader) == ("1.1", "2.1") else text
 
-    traces = network.forward(asked, rollouts=2, seed=0, deliver=deliver)
+    traces = forward(network, asked, rollouts=2, seed=0, deliver=deliver)
     assert seen == {(q.id, g, a, b) for q in asked for g in (0, 1) for a, b in network.topology.edges}
     for trace in traces:
         calls = {c.node: bytes(c.own_ids).decode(errors="replace") for c in trace.calls}

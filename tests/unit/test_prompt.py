@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import BOS, CHATML, IM_END, IM_START, SPECIAL, VOCABULARY, byte_tokenizer, make_backbone, questions
+from helpers import (
+    BOS,
+    CHATML,
+    IM_END,
+    IM_START,
+    SPECIAL,
+    VOCABULARY,
+    byte_tokenizer,
+    forward,
+    make_backbone,
+    questions,
+)
 from neuromas.errors import BackboneError, PromptError
 from neuromas.network.prompt import PromptTemplate, Style, structure
 from neuromas.network.topology import Topology
@@ -243,7 +254,7 @@ def test_the_reply_has_room_in_the_context_window_of_a_real_pass() -> None:
     from helpers import make_network
 
     network = make_network("2", make_backbone(max_position_embeddings=64), tokens=12)
-    for trace in network.forward(questions(3), rollouts=4, seed=0):
+    for trace in forward(network, questions(3), rollouts=4, seed=0):
         assert all(c.prompt_tokens + 12 <= 64 for c in trace.calls)
 
 

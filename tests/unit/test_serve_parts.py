@@ -5,14 +5,15 @@ import random
 import pytest
 import torch
 
-from helpers import make_network, questions
-from neuromas.network.forward import Ask
+from helpers import forward, make_network, questions
+from neuromas.network.forward import Network
 from neuromas.network.sampling import Decoding, draw
+from neuromas.network.turns import Ask
 from neuromas.serve.conversation import question_text
 from neuromas.serve.job import Delta, Done, Event, Job, NodeDone, cut, held_back
 from neuromas.serve.responder import responder_of
 from neuromas.serve.schema import CompletionRequest, Extension
-from neuromas.types import Question
+from neuromas.types import Question, Trace
 from served import PATTERN, serving_network
 
 ONE = CompletionRequest(model="net", prompt="")
@@ -28,6 +29,10 @@ def test_rows_that_choose_differently_draw_as_they_do_alone() -> None:
         assert torch.equal(mixed, torch.cat(single))
 
 
+def run(network: Network, asks: list[Ask]) -> list[Trace]:
+    return [rollout.trace() for rollout in network.forward(asks)]
+
+
 def test_an_ask_gets_the_same_traces_whatever_else_is_in_its_pass() -> None:
     network = make_network("2-1", tokens=8)
     asked = [Question("asked", text, "") for text in ("1+1", "2+22", "1+1", "")]  # one id: nothing counts on
@@ -37,11 +42,11 @@ def test_an_ask_gets_the_same_traces_whatever_else_is_in_its_pass() -> None:
         Ask(asked[2], range(2), 7, NUCLEUS),
         Ask(asked[3], range(1, 2), 8, WARM),
     ]
-    together = [(t.rollout, [c.completion_ids for c in t.calls]) for t in network.run(asks)]
-    alone = [(t.rollout, [c.completion_ids for c in t.calls]) for ask in asks for t in network.run([ask])]
+    together = [(t.rollout, [c.completion_ids for c in t.calls]) for t in run(network, asks)]
+    alone = [(t.rollout, [c.completion_ids for c in t.calls]) for ask in asks for t in run(network, [ask])]
     assert together == alone
-    offline = network.forward([asked[1]], rollouts=3, seed=6, decoding=WARM)
-    assert [t.answer for t in offline] == [t.answer for t in network.run(asks)][1:4]
+    offline = forward(network, [asked[1]], rollouts=3, seed=6, decoding=WARM)
+    assert [t.answer for t in offline] == [t.answer for t in run(network, asks)][1:4]
 
 
 def test_a_listener_hears_every_node_and_may_end_a_turn() -> None:
@@ -58,8 +63,8 @@ def test_a_listener_hears_every_node_and_may_end_a_turn() -> None:
             self.said_by.append(call.node)  # type: ignore[attr-defined]
 
     curt = Curt()
-    whole = network.run([Ask(questions(1)[0], range(1), 0, WARM)])[0]
-    ended = network.run([Ask(questions(1)[0], range(1), 0, WARM, curt)])[0]
+    whole = run(network, [Ask(questions(1)[0], range(1), 0, WARM)])[0]
+    ended = run(network, [Ask(questions(1)[0], range(1), 0, WARM, listener=curt)])[0]
     assert curt.said_by == ["1.1", "1.2", "out"]
     assert len(whole.calls[1].completion_ids) > 2
     assert ended.calls[1].completion_ids == whole.calls[1].completion_ids[:2] and ended.calls[1].truncated
@@ -105,7 +110,7 @@ def test_what_streams_adds_up_to_the_answer_and_to_every_message(stop: tuple[str
         responder.run([job])
         done = events[-1]
         assert isinstance(done, Done) and done.first == 3
-        offline = network.forward([question], rollouts=2, seed=seed, decoding=WARM)
+        offline = forward(network, [question], rollouts=2, seed=seed, decoding=WARM)
         for k, (answer, trace) in enumerate(zip(done.answers, offline, strict=True)):
             pieces = "".join(e.text for e in events if isinstance(e, Delta) and (e.choice, e.node) == (3 + k, None))
             assert pieces == answer.text

@@ -13,28 +13,27 @@ Requests of one stage run at the same time; each `yield` is one call on the long
 
 import time
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from neuromas.errors import ConfigError, PromptError
 from neuromas.network import generate as generating
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
-from neuromas.network.forward import Limits, node_call, number_rollouts
+from neuromas.network.forward import Limits
 from neuromas.network.generate import Completion
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt, Wording
 from neuromas.network.sampling import Decoding, stream_key
+from neuromas.network.turns import Sample, Turn, asks_of, speak
 from neuromas.types import Message, NodeCall, Position, Question, Trace
 
 ANSWER = "Answer the question."  # the words of a single call; a first answer is thus the direct baseline's
 
 Note = tuple[str, str]  # (what it is, in the baseline's words; the text, which may come from a model)
 Parse = Callable[[Question, str], str | None]  # a reply's answer as the task's grader understands it, or None
-Generate = Callable[[Backbone, AdapterBank | None, Sequence[Group], Sequence[int], int, Decoding], list[Completion]]
+Generate = Callable[[Backbone, AdapterBank | None, Sequence[Group], Sequence[int], int, Any], list[Completion]]
 
 
 @dataclass(frozen=True)
@@ -100,37 +99,30 @@ class Chat:
         Equal prefixes are read once. Every draw is a function of (seed, question id, rollout, stage, token position).
         Raises PromptError, naming the stage, where a question does not fit into the context window.
         """
-        prompts = [self._render(a) for a in asked]
-        speaker = [0 if self.bank is None else self.bank.index[a.request.role] for a in asked]
-        alike: dict[tuple[int, bool], list[int]] = defaultdict(list)  # one pass has one limit and one way to decode
-        for i, (_, _, request) in enumerate(asked):
-            alike[self.limit(request), greedy and not request.sampled].append(i)
-        calls: dict[int, NodeCall] = {}
-        for (limit, most_likely), members in alike.items():
-            members.sort(key=lambda i: (speaker[i], len(prompts[i].prefix_ids), prompts[i].prefix_ids))
-            for start in range(0, len(members), self.limits.batch_rows):
-                batch = members[start : start + self.limits.batch_rows]
-                keys = [
-                    stream_key(seed, 0, asked[i].question.id, asked[i].rollout, asked[i].request.stage) for i in batch
-                ]
-                groups = [
-                    Group(who, prefix, [prompts[i].own_ids for i in rows])
-                    for (who, prefix), rows in groupby(batch, key=lambda i: (speaker[i], prompts[i].prefix_ids))
-                ]
-                how = replace(self.decoding, greedy=most_likely)
-                replies = self._generate(self.backbone, self.bank, groups, keys, limit, how)
-                for i, reply in zip(batch, replies, strict=True):
-                    calls[i] = node_call(self.backbone.template, asked[i].request.stage, prompts[i], reply)
-        return [calls[i] for i in range(len(asked))]
+        turns = [self._turn(one, greedy, seed) for one in asked]
+        sample: Sample = lambda groups, keys, limit, how, go_on=None: self._generate(
+            self.backbone, self.bank, groups, keys, limit, how
+        )
+        return speak(turns, sample, self.backbone.template, self.limits.batch_rows)
 
     def heard(self, question: Question, request: Request, call: NodeCall) -> str:
         """What the dialogue is told of a call: an answer begins with the words put into its mouth."""
-        return question.answer_prefix * request.answering + call.text
+        return (question.answer_prefix if request.answering else "") + call.text
 
     def limit(self, request: Request) -> int:
         """Tokens that a call may write."""
-        limit = self.limits.answer_tokens if request.answering else self.limits.message_tokens
-        return limit + request.extra_tokens
+        return self.limits.of(request.answering) + request.extra_tokens
+
+    def _turn(self, asked: Asked, greedy: bool, seed: int) -> Turn:
+        question, rollout, request = asked
+        return Turn(
+            speaker=request.stage,
+            adapter=0 if self.bank is None else self.bank.index[request.role],
+            prompt=self._render(asked),
+            limit=self.limit(request),
+            decoding=replace(self.decoding, greedy=greedy and not request.sampled),
+            stream=stream_key(seed, 0, question.id, rollout, request.stage),
+        )
 
     def _render(self, asked: Asked) -> Prompt:
         """The request as the prompt of a node that reads its notes as messages (all that `compact` can express)."""
@@ -216,9 +208,9 @@ class Baseline(ABC):
     ) -> list[Trace]:
         """The `System` protocol: `len(questions) * rollouts` traces, question-major."""
         rows = [
-            (question, g, self.dialogue(question))
-            for question, first in number_rollouts(questions, rollouts)
-            for g in range(first, first + rollouts)
+            (ask.question, number, self.dialogue(ask.question))
+            for ask in asks_of(questions, rollouts, seed, self.chat.decoding)
+            for number in ask.rollouts
         ]
         return converse(self.chat, rows, greedy=greedy, seed=seed)
 

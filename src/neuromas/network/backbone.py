@@ -21,8 +21,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from neuromas.errors import BackboneError, ConfigError
 from neuromas.network import packed
 from neuromas.network.adapters import ATTENTION_TARGETS, Route, Router, install
-from neuromas.network.arithmetic import exact_products, fast_products, flushed, start_threads
 from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, smollm2_folder
+from neuromas.network.cpu import exact_products, fast_products, flushed, start_threads
 from neuromas.network.endpoint import Endpoint, is_endpoint
 from neuromas.network.head import token_logprobs
 from neuromas.network.prompt import PromptTemplate, Style

@@ -9,135 +9,84 @@ luck of other nodes out of their difference and leaves it unbiased; docs/estimat
 All branches of all traces run in one batch a layer.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from neuromas.network.forward import Network, node_call
-from neuromas.network.packed import Group
+from neuromas.network.forward import Network
 from neuromas.network.prompt import Prompt
-from neuromas.network.sampling import Decoding, stream_key
-from neuromas.network.topology import Topology
-from neuromas.types import Message, NodeCall, Question, Trace
+from neuromas.network.turns import Rollout, Turn, depth_of
+from neuromas.types import Message, NodeCall
 
 
 @dataclass
 class Branch:
-    """What came of one trace when one thing was said differently."""
+    """The course of one rollout when one thing is said differently."""
 
-    row: int  # index of the trace that it leaves
+    row: int  # index of the rollout that it leaves
     nodes: tuple[str, ...]  # where: the node that spoke again, or those whose messages were withheld
     draw: int | None  # which alternative it is, from 1; None where messages were withheld
     calls: list[NodeCall] = field(default_factory=list[NodeCall])  # made for it, in order; an alternative comes first
-    said: dict[str, str] = field(default_factory=dict[str, str])  # messages that differ from the trace's
+    said: dict[str, str] = field(default_factory=dict[str, str])  # messages that differ from the rollout's, by sender
     answer: str = ""  # text that `Task.grade` reads
 
-
-@dataclass(frozen=True)
-class Pass:
-    """A pass that was made, and how: what branches leave from. Everything random is drawn again as it was there."""
-
-    questions: Sequence[Question]  # one for each trace
-    traces: Sequence[Trace]
-    seed: int
-    step: int
-    decoding: Decoding
-    shapes: Sequence[Topology] | None = None  # of each trace, where nodes or edges were absent; None: the network's
+    def hear(self, node: str, text: str, rollout: Rollout) -> None:
+        """Take in what `node` says here, where it differs from what it said in the rollout."""
+        if text != rollout.calls[node].text:
+            self.said[node] = text
 
 
-def alternatives(network: Network, made: Pass, nodes: Sequence[str], draws: int) -> list[Branch]:
-    """`draws` more messages of each node in each trace, in its own context: trace-major, then by node, then by draw.
+def alternatives(network: Network, rollouts: Sequence[Rollout], nodes: Sequence[str], draws: int) -> list[Branch]:
+    """`draws` more messages of each node in each rollout, in its context: rollout-major, then by node, then by draw.
 
-    A node that was absent in a trace says nothing there: such a branch has no calls and its trace's answer.
+    A node that was absent in a rollout says nothing there: such a branch has no calls and its rollout's answer.
     """
-    rows = range(len(made.traces))
-    return _replay(network, made, [Branch(r, (n,), k) for r in rows for n in nodes for k in range(1, draws + 1)])
+    rows, numbers = range(len(rollouts)), range(1, draws + 1)
+    return _replay(network, rollouts, [Branch(row, (node,), k) for row in rows for node in nodes for k in numbers])
 
 
-def withheld(network: Network, made: Pass, silences: Sequence[Collection[str]]) -> list[Branch]:
-    """Each trace with the messages of each set of nodes delivered empty: trace-major, then by set."""
-    return _replay(network, made, [Branch(r, tuple(s), None) for r in range(len(made.traces)) for s in silences])
+def withheld(network: Network, rollouts: Sequence[Rollout], silences: Sequence[Collection[str]]) -> list[Branch]:
+    """Each rollout with the messages of each set of nodes delivered empty: rollout-major, then by set."""
+    return _replay(network, rollouts, [Branch(row, tuple(s), None) for row in range(len(rollouts)) for s in silences])
 
 
-@dataclass
-class _Turn:
-    """One call to be made: its branch, its prompt and its random stream."""
-
-    branch: Branch
-    node: str
-    prompt: Prompt
-    key: int
-
-
-def _replay(network: Network, made: Pass, branches: list[Branch]) -> list[Branch]:
-    before = [{call.node: call for call in trace.calls} for trace in made.traces]
-    shapes = made.shapes or [network.topology] * len(before)
-    deepest = max((len(shape.layers) for shape in shapes), default=0)
-    for layer in range(deepest):
-        turns: list[_Turn] = []
+def _replay(network: Network, rollouts: Sequence[Rollout], branches: list[Branch]) -> list[Branch]:
+    """Take the branches to their end, layer by layer, in batches of at most `batch_rows` rows."""
+    depth = depth_of([rollout.topology for rollout in rollouts])
+    for layer in range(depth):
+        pending: list[tuple[Branch, Turn]] = []
         for branch in branches:
-            calls = before[branch.row]
-            for node in _speakers(shapes[branch.row], layer, deepest):
+            rollout = rollouts[branch.row]
+            for node in rollout.topology.speakers(layer, depth):
                 if branch.draw is None and node in branch.nodes:
-                    _hear(branch, node, "", calls)
-                elif (turn := _turn(network, made, shapes[branch.row], branch, node, calls)) is not None:
-                    turns.append(turn)
-        for turn, call in _speak(network, turns, made.decoding):
-            turn.branch.calls.append(call)
-            _hear(turn.branch, turn.node, call.text, before[turn.branch.row])
+                    branch.hear(node, "", rollout)
+                elif (turn := _turn(network, rollout, branch, node)) is not None:
+                    pending.append((branch, turn))
+        calls = network.speak([turn for _, turn in pending], network.limits.batch_rows)
+        for (branch, _), call in zip(pending, calls, strict=True):
+            branch.calls.append(call)
+            branch.hear(call.node, call.text, rollouts[branch.row])
     output = network.topology.output
     for branch in branches:
-        reply = branch.said.get(output, before[branch.row][output].text)
-        branch.answer = made.questions[branch.row].answer_prefix + reply
+        rollout = rollouts[branch.row]
+        reply = branch.said.get(output, rollout.calls[output].text)
+        branch.answer = rollout.ask.question.answer_prefix + reply
     return branches
 
 
-def _speakers(shape: Topology, layer: int, deepest: int) -> Sequence[str]:
-    """Whose turn it is in a layer (from 0); the output answers in the last layer of the deepest topology."""
-    if layer == deepest - 1:
-        return shape.layers[-1]
-    return shape.layers[layer] if layer < len(shape.layers) - 1 else ()
-
-
-def _hear(branch: Branch, node: str, text: str, calls: dict[str, NodeCall]) -> None:
-    if text != calls[node].text:
-        branch.said[node] = text
-
-
-def _turn(
-    network: Network, made: Pass, shape: Topology, branch: Branch, node: str, calls: dict[str, NodeCall]
-) -> _Turn | None:
-    """What `node` has to do in a branch: draw anew, read what has changed, or nothing."""
-    question = made.questions[branch.row]
-    address = (made.seed, made.step, question.id, made.traces[branch.row].rollout, node)
+def _turn(network: Network, rollout: Rollout, branch: Branch, node: str) -> Turn | None:
+    """The turn of `node` in a branch: to speak anew, or to read what has changed; None where nothing has."""
     if node in branch.nodes:
-        same = Prompt(calls[node].prefix_ids, calls[node].own_ids, calls[node].dropped_tokens)
-        return _Turn(branch, node, same, stream_key(*address, "alternative", branch.draw))
-    at = shape.position(node)
-    if not any(u in branch.said for u in at.upstream):
+        call = rollout.calls[node]
+        return Turn(
+            speaker=node,
+            adapter=network.adapters.index[node],
+            prompt=Prompt(call.prefix_ids, call.own_ids, call.dropped_tokens),
+            limit=network.limits.of(node == network.topology.output),
+            decoding=rollout.ask.decoding,
+            stream=rollout.stream(node, "alternative", branch.draw),
+        )
+    senders = rollout.topology.parents(node)
+    if not any(sender in branch.said for sender in senders):
         return None
-    messages = [Message(u, branch.said.get(u, calls[u].text)) for u in at.upstream]
-    prompt = network.backbone.template.render(at, question, messages, reserve=_limit(network, node))
-    return _Turn(branch, node, prompt, stream_key(*address))
-
-
-def _limit(network: Network, node: str) -> int:
-    limits = network.limits
-    return limits.answer_tokens if node == network.topology.output else limits.message_tokens
-
-
-def _speak(network: Network, turns: list[_Turn], how: Decoding) -> Iterator[tuple[_Turn, NodeCall]]:
-    """The calls of one layer, in batches of at most `batch_rows` rows in which equal prefixes are read once."""
-    index, size = network.adapters.index, network.limits.batch_rows
-    turns = sorted(turns, key=lambda turn: (index[turn.node], turn.prompt.prefix_ids))
-    for start in range(0, len(turns), size):
-        part = turns[start : start + size]
-        groups: list[Group] = []
-        for turn in part:
-            adapter, prefix = index[turn.node], turn.prompt.prefix_ids
-            if not groups or (groups[-1].adapter, groups[-1].prefix_ids) != (adapter, prefix):
-                groups.append(Group(adapter, prefix, []))
-            groups[-1].own_ids.append(turn.prompt.own_ids)
-        limit = _limit(network, part[0].node)
-        replies = network.sample(groups, [turn.key for turn in part], limit, how)
-        for turn, reply in zip(part, replies, strict=True):
-            yield turn, node_call(network.backbone.template, turn.node, turn.prompt, reply)
+    messages = [Message(sender, branch.said.get(sender, rollout.calls[sender].text)) for sender in senders]
+    return network.turn(rollout, node, messages)

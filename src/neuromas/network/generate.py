@@ -12,8 +12,8 @@ from torch import Tensor
 
 from neuromas.network.adapters import AdapterBank, Route
 from neuromas.network.backbone import Backbone
+from neuromas.network.cpu import prepacked
 from neuromas.network.packed import Group, PackedPass
-from neuromas.network.products import laid_out
 from neuromas.network.sampling import Decoding, draw, uniforms
 
 GoOn = Callable[[int, list[int]], bool]  # (row, its tokens so far) → whether it may write more
@@ -62,7 +62,7 @@ def generate(
     is computed on until the next one. By default 1 on a CPU and 8 elsewhere; the completions are the same.
     """
     block = block or (1 if backbone.device.type == "cpu" else 8)
-    with torch.no_grad(), laid_out(backbone.model, len(keys), max_tokens):
+    with torch.no_grad(), prepacked(backbone.model, len(keys), max_tokens):
         batch = PackedPass(list(groups), room=max_tokens, device=backbone.device)
         router = _Routes(backbone, bank, groups)
         if not isinstance(how, Decoding) and len(set(how)) == 1:

@@ -92,11 +92,13 @@ def depths(graph: Mapping[str, Sequence[str]]) -> dict[str, int]:
     children = reversed_edges(graph)
     waiting = {n: len(parents) for n, parents in graph.items()}
     depth = {n: 1 for n in graph if not waiting[n]}
-    for node in (order := list(depth)):  # grows while it is walked
+    order = list(depth)
+    for node in order:  # `order` grows while it is walked
         for child in children[node]:
             waiting[child] -= 1
             depth[child] = max(depth.get(child, 0), depth[node] + 1)
-            order += [] if waiting[child] else [child]
+            if not waiting[child]:
+                order.append(child)
     if len(order) < len(graph):
         done = set(order)
         walk: dict[str, None] = {}

@@ -22,18 +22,26 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from neuromas.errors import TopologyError
 from neuromas.network.graph import check_size
-from neuromas.network.topology import OUTPUT, Topology
 
+OUTPUT = "out"  # id of the output node where widths are given instead of a graph
 PAPER = {1: [], 3: [1, 1], 5: [2, 2], 7: [2, 2, 2]}  # NeuroMAS-<nodes> → hidden widths
 _FORMS = 'use hidden widths such as "2-2", "NeuroMAS-5", "single", or a .json or .toml file'
 
 
-def read(spec: str | Sequence[int] | Mapping[str, Any] | Path) -> Topology:
-    """The topology that `spec` means; raises TopologyError where it means none."""
+class Wiring(NamedTuple):
+    """The arguments of `Topology.build`."""
+
+    upstream: Mapping[str, Sequence[str]]
+    output: str | None
+    question: str | Sequence[str]
+
+
+def read(spec: str | Sequence[int] | Mapping[str, Any] | Path) -> Wiring:
+    """The wiring that `spec` means; raises TopologyError where it means none."""
     if isinstance(spec, Path):
         return _from_file(spec)
     if isinstance(spec, str):
@@ -45,7 +53,7 @@ def read(spec: str | Sequence[int] | Mapping[str, Any] | Path) -> Topology:
 
 def layered(
     widths: Sequence[int], question: str | Sequence[str] = "all", skip: bool = False, groups: int = 1
-) -> Topology:
+) -> Wiring:
     """Dense layers of these widths and the output node; ids are "layer.index" and "out".
 
     groups: as many equal parts of every layer, between which no messages pass; the output reads all of them.
@@ -73,10 +81,10 @@ def layered(
             part = [f"{layer}.{index}" for index in range(1 + group * size, 1 + (group + 1) * size)]
             upstream |= dict.fromkeys(part, before[group])
             before[group] = before[group] + part if skip else part
-    return Topology.build({**upstream, OUTPUT: [node for part in before for node in part]}, OUTPUT, question)
+    return Wiring({**upstream, OUTPUT: [node for part in before for node in part]}, OUTPUT, question)
 
 
-def _from_text(text: str) -> Topology:
+def _from_text(text: str) -> Wiring:
     if text.lower().endswith((".json", ".toml")):
         return _from_file(Path(text))
     parts = re.fullmatch(r"([^@+]*)((?:[@+][^@+]*)*)", text)
@@ -114,7 +122,7 @@ def _widths(base: str, text: str) -> list[int]:
     raise TopologyError(f"topology {text[:80]!r} is not understood; {_FORMS}")
 
 
-def _from_file(path: Path) -> Topology:
+def _from_file(path: Path) -> Wiring:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() == ".toml":
@@ -145,7 +153,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def _from_mapping(record: Mapping[str, Any]) -> Topology:
+def _from_mapping(record: Mapping[str, Any]) -> Wiring:
     known = {"nodes", "output", "question"} if "nodes" in record else {"hidden", "question", "skip", "groups"}
     if extra := sorted(map(str, set(record) - known)):
         raise TopologyError(f"topology key {extra[0]!r} is unknown here; the keys are {', '.join(sorted(known))}")
@@ -165,7 +173,7 @@ def _from_mapping(record: Mapping[str, Any]) -> Topology:
     output = record.get("output")
     if output is not None and not isinstance(output, str):
         raise TopologyError(f'"output" is {output!r}; it needs the id of one node, in quotes')
-    return Topology.build(_upstream(record["nodes"]), output, question)
+    return Wiring(_upstream(record["nodes"]), output, question)
 
 
 def _upstream(nodes: Any) -> dict[str, list[str]]:

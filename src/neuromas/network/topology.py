@@ -27,9 +27,9 @@ from neuromas.network.graph import (
     reversed_edges,
     unknown,
 )
+from neuromas.network.specs import read
 from neuromas.types import Position
 
-OUTPUT = "out"  # id of the output node where widths are given instead of a graph
 QUESTION = "question"  # the sender of the question's edges; no node may have this id
 Unit = str | tuple[str, str]  # what a pass can do without: a node's id, or an edge (sender, reader)
 
@@ -49,10 +49,11 @@ class Topology:
 
     @classmethod
     def parse(cls, spec: "str | Sequence[int] | Mapping[str, Any] | Path | Topology") -> "Topology":
-        """The topology that `spec` means; see `specs.read` for the forms, `TopologyError` where it means none."""
-        from neuromas.network.specs import read  # specs builds Topologies, so it is imported late
+        """The topology that `spec` means; see `network/specs.py` for the forms.
 
-        return spec if isinstance(spec, Topology) else read(spec)
+        Raises `TopologyError` where it means none.
+        """
+        return spec if isinstance(spec, Topology) else cls.build(*read(spec))
 
     @classmethod
     def build(
@@ -100,6 +101,15 @@ class Topology:
         for node in self.nodes:
             rows[depth[node] - 1].append(node)
         return tuple(tuple(row) for row in rows)
+
+    def speakers(self, layer: int, depth: int) -> tuple[str, ...]:
+        """Who speaks in `layer` (from 0) of a pass whose deepest topology has `depth` layers.
+
+        The output answers in the last layer of all, so that the answers of a pass are written together.
+        """
+        if layer == depth - 1:
+            return self.layers[-1]
+        return self.layers[layer] if layer < len(self.layers) - 1 else ()
 
     @property
     def calls(self) -> int:

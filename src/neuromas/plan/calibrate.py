@@ -61,7 +61,7 @@ def calibrate(
     base = base_bytes(network, model)
     network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
     questions = Schedule(task.questions("train"), config).questions(1)
-    network.forward(questions[:1], rollouts=1, seed=0)  # the first pass of a process costs more
+    network.answer(questions[:1], greedy=False)  # the first pass of a process costs more
     optimizer = optimizer_of(config, network)  # one for all laps, since its first step costs more
     optimizer.set_rates(0.0, {})
     laps: list[_Lap] = []

@@ -6,7 +6,7 @@ What is counted, and where it is allocated:
     adapters    parameter, gradient and AdamW's two moments: 4 × 4 bytes        network/adapters.py, train/optimizer.py
     load        the file's pages, while weights are cast to another dtype       Backbone.load
     sample      keys and values of the widest layer's rows, its first pass,
-                logits of one token a row, weights laid out for the processor   network/generate.py, products.py
+                logits of one token a row, weights laid out for the processor   network/generate.py, cpu.py
     update      what autograd keeps of a micro-batch, one layer's work, one
                 chunk of logits                                                 network/packed.py, head.py
     measure     one question's rollouts under the bare backbone                 train/step.py
@@ -19,9 +19,9 @@ against what autograd really keeps, benchmarks/plan.py the whole against the pea
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
+from neuromas.network.cpu import PREPACKING_PAYS as WORTH
 from neuromas.network.head import CHUNK
 from neuromas.network.packed import SHORT
-from neuromas.network.products import WORTH
 from neuromas.plan.model import Model
 from neuromas.plan.work import BYTES, Pass, Work
 
@@ -102,7 +102,7 @@ def sampling(model: Model, work: Work, layer: int) -> int:
 
 
 def laid_out(model: Model, work: Work) -> int:
-    """A second copy of the weights while completions are sampled, where network/products.py makes one."""
+    """A second copy of the weights while completions are sampled, where network/cpu.py makes one."""
     tokens = sum(turn.writes for turn in work.turns)
     if work.device != "cpu" or work.dtype == "float16" or work.rows * tokens < WORTH:
         return 0

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from neuromas.errors import PromptError
-from neuromas.network.asks import Ask
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
+from neuromas.network.turns import Ask
 from neuromas.serve.faults import Fault
 from neuromas.serve.job import Job
 from neuromas.serve.schema import AnswerRequest
@@ -104,7 +104,8 @@ class NetworkResponder(Responder):
 
     def _answer(self, jobs: Sequence[Job]) -> None:
         if jobs:
-            traces = iter(self.network.run([Ask(j.question, range(j.n), j.seed, j.decoding, j) for j in jobs]))
+            asks = [Ask(job.question, range(job.n), job.seed, job.decoding, listener=job) for job in jobs]
+            traces = (rollout.trace() for rollout in self.network.forward(asks))
             for job in jobs:
                 job.finish([next(traces) for _ in range(job.n)])
 
@@ -112,7 +113,7 @@ class NetworkResponder(Responder):
         try:
             for node in self.network.topology.nodes:
                 position, limits = self.network.topology.position(node), self.network.limits
-                reserve = limits.answer_tokens if position.is_output else limits.message_tokens
+                reserve = limits.of(position.is_output)
                 messages = [Message(sender, "") for sender in position.upstream]
                 self.backbone.template.render(position, job.question, messages, reserve)
         except PromptError as error:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from neuromas.network.branching import Pass, withheld
+from neuromas.network.branching import withheld
 from neuromas.network.forward import Network
+from neuromas.network.turns import Rollout, asks_of
 from neuromas.tasks.base import Task
 from neuromas.types import Grade, Question, Trace
 from neuromas.workers import ALONE, Workers
@@ -29,7 +30,9 @@ def silencing(
     def replayed() -> list[list[tuple[Grade, Grade]]]:
         """Of each silence, each question's grade before and after."""
         asked, made = list(workers.share(questions)), list(workers.share(traces))
-        branches = withheld(network, Pass(asked, made, 0, 0, greedy), list(silences.values()))
+        asks = asks_of(asked, 1, seed=0, decoding=greedy)
+        rollouts = [Rollout.of(trace, ask, network.topology) for trace, ask in zip(made, asks, strict=True)]
+        branches = withheld(network, rollouts, list(silences.values()))
         before = task.grade_many(asked, [trace.answer for trace in made])
         after = task.grade_many([asked[b.row] for b in branches], [b.answer for b in branches])
         return [list(zip(before, after[k :: len(silences)], strict=True)) for k in range(len(silences))]

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from neuromas.config import BRANCHING, TrainConfig
-from neuromas.network.branching import Branch, Pass, alternatives, withheld
+from neuromas.network.branching import Branch, alternatives, withheld
 from neuromas.network.forward import Network
+from neuromas.network.turns import Rollout
 from neuromas.tasks.base import Task
 from neuromas.train import critic
 from neuromas.train.metrics import Tally
@@ -48,43 +49,43 @@ class Credit:
 
 
 @dataclass(frozen=True)
-class Rollouts:
-    """A step's rollouts, graded."""
+class Graded:
+    """The rollouts of a step with their rewards."""
 
     network: Network
     task: Task
-    made: Pass  # question-major
+    rollouts: Sequence[Rollout]  # question-major
     rewards_PG: Tensor
 
     def branch_rewards(self, branches: Sequence[Branch]) -> Tensor:
         """[P, G, branches of a trace]; only answers that differ from the trace's are graded."""
         rewards = [self.rewards_PG.flatten()[b.row].item() for b in branches]
-        new = [i for i, b in enumerate(branches) if b.answer != self.made.traces[b.row].answer]
-        asked = [self.made.questions[branches[i].row] for i in new]
+        new = [i for i, b in enumerate(branches) if b.answer != self.rollouts[b.row].answer]
+        asked = [self.rollouts[branches[i].row].ask.question for i in new]
         for i, grade in zip(new, self.task.grade_many(asked, [branches[i].answer for i in new]), strict=True):
             rewards[i] = grade.reward
         return torch.tensor(rewards, dtype=self.rewards_PG.dtype).view(*self.rewards_PG.shape, -1)
 
 
-def assign(rollouts: Rollouts, config: TrainConfig, estimator: str, baseline: float) -> Credit:
+def assign(graded: Graded, config: TrainConfig, estimator: str, baseline: float) -> Credit:
     """The step's advantages by `estimator`. baseline: mean reward of earlier steps, for `running_mean`."""
-    topology = rollouts.network.topology
+    topology = graded.network.topology
     if estimator == "critic":
-        return _by_critic(rollouts)
+        return _by_critic(graded)
     if estimator not in BRANCHING:
-        return Credit(advantages(rollouts.rewards_PG, len(topology.nodes), estimator, baseline))
+        return Credit(advantages(graded.rewards_PG, len(topology.nodes), estimator, baseline))
     hidden = [node for node in topology.nodes if node != topology.output]
     if not hidden:  # a single node
-        return Credit(leave_one_out(rollouts.rewards_PG)[..., None])
+        return Credit(leave_one_out(graded.rewards_PG)[..., None])
     if estimator == "counterfactual":
-        return _by_alternatives(rollouts, hidden, config.alternatives)
-    return _by_difference(rollouts, hidden)
+        return _by_alternatives(graded, hidden, config.alternatives)
+    return _by_difference(graded, hidden)
 
 
-def _by_critic(rollouts: Rollouts) -> Credit:
-    network, rewards_PG = rollouts.network, rollouts.rewards_PG
+def _by_critic(graded: Graded) -> Credit:
+    network, rewards_PG = graded.network, graded.rewards_PG
     P, G = rewards_PG.shape
-    features_PF = critic.features(network, rollouts.made.questions[::G])
+    features_PF = critic.features(network, [rollout.ask.question for rollout in graded.rollouts[::G]])
     values_P = critic.values(network, features_PF)
     shared_PG = critic_advantages(rewards_PG, values_P)
     loss = (values_P - rewards_PG.mean(1)).square().mean()
@@ -93,11 +94,11 @@ def _by_critic(rollouts: Rollouts) -> Credit:
     return Credit(shared_PGN, figures=figures, features_PF=features_PF)
 
 
-def _by_alternatives(rollouts: Rollouts, hidden: list[str], draws: int) -> Credit:
-    network, rewards_PG = rollouts.network, rollouts.rewards_PG
+def _by_alternatives(graded: Graded, hidden: list[str], draws: int) -> Credit:
+    network, rewards_PG = graded.network, graded.rewards_PG
     (P, G), nodes = rewards_PG.shape, network.topology.nodes
-    branches = alternatives(network, rollouts.made, hidden, draws)
-    other_PGT = rollouts.branch_rewards(branches)
+    branches = alternatives(network, graded.rollouts, hidden, draws)
+    other_PGT = graded.branch_rewards(branches)
     rewards_PGT = torch.cat([rewards_PG[..., None], other_PGT], 2)
     own_PGJ = rewards_PG[..., None, None].expand(P, G, len(hidden), 1)
     rewards_PGJK = torch.cat([own_PGJ, other_PGT.view(P, G, len(hidden), draws)], 3)
@@ -122,12 +123,12 @@ def _by_alternatives(rollouts: Rollouts, hidden: list[str], draws: int) -> Credi
     return credit
 
 
-def _by_difference(rollouts: Rollouts, hidden: list[str]) -> Credit:
-    network, rewards_PG = rollouts.network, rollouts.rewards_PG
+def _by_difference(graded: Graded, hidden: list[str]) -> Credit:
+    network, rewards_PG = graded.network, graded.rewards_PG
     nodes = network.topology.nodes
-    branches = withheld(network, rollouts.made, [(node,) for node in hidden])
+    branches = withheld(network, graded.rollouts, [(node,) for node in hidden])
     without_PGN = rewards_PG.new_zeros(*rewards_PG.shape, len(nodes))  # where it stays 0, nothing is taken off
-    without_PGN[..., [nodes.index(n) for n in hidden]] = rollouts.branch_rewards(branches)
+    without_PGN[..., [nodes.index(n) for n in hidden]] = graded.branch_rewards(branches)
     credit = Credit(difference(rewards_PG, without_PGN), calls=[c for b in branches for c in b.calls])
     value = lambda node: (rewards_PG - without_PGN[..., nodes.index(node)]).mean().item()
     credit.node_figures = {node: {"value": value(node)} for node in hidden}

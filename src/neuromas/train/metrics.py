@@ -19,6 +19,15 @@ Counts = dict[str, float]
 
 
 @dataclass
+class Measured:
+    """The record of calls that were replayed."""
+
+    mismatch: Mismatch  # of sampled with replayed log-probabilities
+    kl: list[tuple[str, int, float]] = field(default_factory=list[tuple[str, int, float]])
+    """(node, tokens, KL to the backbone summed over them in nats) of each call; empty where it was not computed."""
+
+
+@dataclass
 class Tally:
     """What the rollouts of one worker's questions add up to."""
 
@@ -34,10 +43,13 @@ class Tally:
     features_PF: Tensor | None = None  # what the critic learns from
 
     @classmethod
-    def of(cls, traces: Sequence[Trace], grades: Sequence[Grade], rewards_PG: Tensor) -> "Tally":
-        """Answers, costs and what each node said."""
+    def of(
+        cls, traces: Sequence[Trace], grades: Sequence[Grade], rewards_PG: Tensor, ratio_cap: float | None = None
+    ) -> "Tally":
+        """Answers, costs and messages. ratio_cap: bound of the importance ratios where another engine sampled."""
         calls = [call for trace in traces for call in trace.calls]
         own = cls(rewards_PG, Counter(g.parsed for g in grades), sum(g.reward == 1 for g in grades), _cost(calls))
+        own.mismatch.cap = ratio_cap
         for call in calls:
             _add(own.nodes.setdefault(call.node, {}), _said(call))
         return own
@@ -48,9 +60,12 @@ class Tally:
             cost = _cost(calls)
             _add(self.costs, cost | {"branch_calls": cost["calls"], "branch_tokens": cost["generated_tokens"]})
 
-    def kl(self, node: str, tokens: int, total: float) -> None:
-        """Count so many tokens of `node`, whose KL to the backbone adds up to `total` nats."""
-        _add(self.nodes.setdefault(node, {}), {"kl": total, "kl_tokens": tokens})
+    def replayed(self, measured: "Measured", *, learned: bool = True) -> None:
+        """Count calls that were replayed, for their gradient (`learned`) or only to be measured."""
+        self.learned = self.learned or learned
+        self.mismatch.add(measured.mismatch)
+        for node, tokens, total in measured.kl:
+            _add(self.nodes.setdefault(node, {}), {"kl": total, "kl_tokens": tokens})
 
 
 def join(tallies: Sequence[Tally]) -> Tally:

@@ -25,21 +25,22 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from neuromas.baselines.chat import ANSWER, Chat, Dialogue, Parse, answer, converse
-from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, backward, create_adapters, score, update
+from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, create_adapters, score
 from neuromas.baselines.vote import elect
 from neuromas.config import Section
 from neuromas.network.backbone import Backbone
-from neuromas.network.forward import number_rollouts
 from neuromas.network.generate import last_states
 from neuromas.network.packed import Group
 from neuromas.network.sampling import stream_key
+from neuromas.network.turns import asks_of
 from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
 from neuromas.train.metrics import answer_figures
 from neuromas.train.objectives import policy_gradient_loss
 from neuromas.train.preferences import critic_advantages, critic_loss
 from neuromas.train.schedule import Schedule, learning_rate
-from neuromas.train.step import StepResult, check_finite
+from neuromas.train.step import StepResult
+from neuromas.train.update import backward, check_finite, update
 from neuromas.types import Question, Trace
 
 CRITIC = "critic"
@@ -115,7 +116,8 @@ class CollmTraining:
 
         # 1. and 2. Joint answers, on policy, and the team's reward for each.
         chat = team.with_decoding(replace(team.decoding, top_p=1.0))
-        rows = [(q, g, team.dialogue(q)) for q, first in number_rollouts(questions, G) for g in range(first, first + G)]
+        asks = asks_of(questions, G, self.config.seed, team.decoding)
+        rows = [(ask.question, g, team.dialogue(ask.question)) for ask in asks for g in ask.rollouts]
         traces = converse(chat, rows, greedy=False, seed=stream_key(self.config.seed, "step", step))
         check_finite(traces, step)
         grades = self.task.grade_many([q for q in questions for _ in range(G)], [trace.answer for trace in traces])
@@ -133,12 +135,12 @@ class CollmTraining:
         # 4. Actors: policy gradient with the critic's advantages.
         advantages_PG = critic_advantages(rewards_PG.to(device), values_P)
         gap = self._actors(traces, advantages_PG.flatten().tolist(), step)
-        norms = update(team, optimizer, t.clip, step, team.adapters.names)
+        norms_N = update(team.adapters, optimizer, t.clip, step, extras=team.extras.values(), traces=traces)
 
         figures = answer_figures(traces, grades, rewards_PG)
         figures |= {"value": values_P.mean().item(), "value_loss": value_loss.item(), "logprob_gap": gap}
         figures["nodes"] = self._figures(traces) | {CRITIC: {}}
-        for name, norm in zip(team.adapters.names, norms, strict=True):
+        for name, norm in zip(team.adapters.names, norms_N.tolist(), strict=True):
             figures["nodes"][name]["gradient_norm"] = norm
         seconds = {"sample": round(sampled - start, 4), "update": round(time.perf_counter() - sampled, 4)}
         return StepResult(figures | {"seconds": seconds}, traces, grades)

@@ -22,16 +22,7 @@ import torch
 from pydantic import Field
 
 from neuromas.baselines.chat import Chat, Dialogue, Note, Request, converse
-from neuromas.baselines.trained.team import (
-    Example,
-    Team,
-    TeamRunConfig,
-    backward,
-    create_adapters,
-    drawn,
-    score,
-    update,
-)
+from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, create_adapters, drawn, score
 from neuromas.baselines.trained.tree import Pair, good_examples, levels, preference_pairs
 from neuromas.config import Section
 from neuromas.errors import CheckpointError, ConfigError
@@ -43,7 +34,8 @@ from neuromas.train.batching import micro_batches
 from neuromas.train.metrics import answer_figures
 from neuromas.train.preferences import dpo_loss, dpo_margins, sft_loss
 from neuromas.train.schedule import Schedule, learning_rate
-from neuromas.train.step import StepResult, check_finite
+from neuromas.train.step import StepResult
+from neuromas.train.update import backward, check_finite, update
 from neuromas.types import Grade, Question
 
 ROLES = GENERATOR, VERIFIER, REFINER = ("generator", "verifier", "refiner")
@@ -269,9 +261,12 @@ class MaltTraining:
     def _update(self, optimizer: torch.optim.Optimizer, step: int, figures: dict[str, dict[str, float]]) -> StepResult:
         """Update the roles that had something to learn from, and no other."""
         if figures:
-            norms = update(self.system, optimizer, self.config.train.clip, step, list(figures))
-            for figure, norm in zip(figures.values(), norms, strict=True):
-                figure["gradient_norm"] = norm
+            bank = self.system.adapters
+            norms_N = update(
+                bank, optimizer, self.config.train.clip, step, only=figures, extras=self.system.extras.values()
+            )
+            for role, figure in figures.items():
+                figure["gradient_norm"] = norms_N[bank.index[role]].item()
         return StepResult({"nodes": figures}, [], [])
 
 

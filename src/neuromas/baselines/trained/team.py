@@ -4,27 +4,23 @@ Legend: L token (all rows concatenated).
 """
 
 import copy
-import math
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
-import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from neuromas.baselines.chat import Baseline, Chat
 from neuromas.config import RunConfig
-from neuromas.errors import ConfigError, DivergenceError
+from neuromas.errors import ConfigError
 from neuromas.network.adapters import AdapterBank
-from neuromas.network.arithmetic import flushed
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits
-from neuromas.network.generate import replay
-from neuromas.network.packed import Group
 from neuromas.network.sampling import Decoding, stream_key
+from neuromas.network.turns import by_prefix, replay_calls
 from neuromas.tasks.base import Task
 from neuromas.types import NodeCall
 
@@ -158,18 +154,14 @@ def score(team: Team, examples: Sequence[Example], temperature: float = 1.0) -> 
 
     Prompts that begin alike are read once.
     """
+    numbered = list(enumerate(examples))
     index = team.adapters.index
-    order = sorted(range(len(examples)), key=lambda i: (index[examples[i].role], examples[i].prefix_ids))
-    groups: list[Group] = []
-    for i in order:
-        e = examples[i]
-        if groups and (groups[-1].adapter, groups[-1].prefix_ids) == (index[e.role], e.prefix_ids):
-            groups[-1].own_ids.append(e.own_ids)
-        else:
-            groups.append(Group(index[e.role], e.prefix_ids, [e.own_ids]))
-    ids = [examples[i].completion_ids for i in order]
-    logprobs_L, _ = replay(team.backbone, team.adapters, groups, ids, temperature)
-    parts = dict(zip(order, logprobs_L.split(list(map(len, ids))), strict=True))
+    groups = by_prefix(numbered, lambda member: index[member[1].role], lambda member: member[1].prefix_ids)
+    order = [i for _, members in groups for i, _ in members]
+    prompts = [(adapter, [example for _, example in members]) for adapter, members in groups]
+    logprobs_L, _ = replay_calls(team.backbone, team.adapters, prompts, temperature)
+    lengths = [len(examples[i].completion_ids) for i in order]
+    parts = dict(zip(order, logprobs_L.split(lengths), strict=True))
     return [parts[i] for i in range(len(examples))]
 
 
@@ -188,40 +180,3 @@ def drawn(items: Sequence[T], size: int, k: int, *address: object) -> list[T]:
             random.Random(stream_key(*address, epoch)).shuffle(orders[epoch])
         out.append(items[orders[epoch][at]])
     return out
-
-
-def backward(loss: Tensor, step: int) -> float:
-    """Gradients of a loss, and its value. Raises `DivergenceError` when it is not finite."""
-    if not torch.isfinite(loss):
-        raise DivergenceError(f"step {step}: the loss is {loss.item()}; lower train.learning_rate or train.clip")
-    with flushed():
-        loss.backward()
-    return loss.item()
-
-
-def update(team: Team, optimizer: torch.optim.Optimizer, clip: float, step: int, roles: Sequence[str]) -> list[float]:
-    """Clip each role's gradient on its own and step; returns the norms before, in the order of `roles`.
-
-    Adapters of other roles stay as they are to the bit, whatever momentum the optimiser remembers of them. Raises
-    `DivergenceError` before anything is changed when a gradient is not finite.
-    """
-    bank = team.adapters
-    norms_N = bank.gradient_norms()
-    mine = [bank.index[role] for role in roles]
-    norms = [norms_N[n].item() for n in mine]
-    others = [n for n in range(len(bank.names)) if n not in mine]
-    extra = [p.grad.norm().item() for p in team.extras.values() if p.grad is not None]
-    if not all(map(math.isfinite, norms + extra)):
-        raise DivergenceError(f"step {step}: a gradient is not finite; lower train.learning_rate or train.clip")
-    scale_N = (clip / norms_N.clamp(min=1e-12)).clamp(max=1.0)
-    kept = [stack.detach()[others].clone() for stack in bank.stacks()]
-    for stack in bank.stacks():
-        if stack.grad is not None:
-            stack.grad.mul_(scale_N.view(-1, 1, 1))
-    if extra:
-        nn.utils.clip_grad_norm_(team.extras.values(), clip)
-    optimizer.step()
-    with torch.no_grad():
-        for stack, old in zip(bank.stacks(), kept, strict=True):
-            stack[others] = old
-    return norms
