@@ -8,7 +8,7 @@ right all the same, or to take the evaluator down. `$NAME` stands for what a tes
 import textwrap
 from string import Template
 
-from neuromas.tasks.sandbox import Job
+from neuromas.tasks.sandbox import Submission
 
 RIGHT = "def double(x):\n    return 2 * x\n"
 WRONG = "def double(x):\n    return 3 * x\n"
@@ -213,8 +213,8 @@ FORGERIES = {
 }  # fmt: skip
 
 
-def job(program: str) -> Job:
-    return Job(program, TESTS, ("double",))
+def job(program: str) -> Submission:
+    return Submission(program, TESTS, ("double",))
 
 
 def breakouts(**names: object) -> dict[str, str]:

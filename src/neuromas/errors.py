@@ -1,5 +1,6 @@
-"""Errors a person can cause. Each message names the value, the reason and the remedy."""
+"""Errors that a person can cause and mend. Each message names the value, the reason and the remedy."""
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ class NeuromasError(ValueError):
 
 
 class TopologyError(NeuromasError):
-    """A network shape that cannot exist: a cycle, an unreachable node, a width of 0 …"""
+    """A network shape that cannot exist, such as one with a cycle, an unreachable node or a width of 0."""
 
 
 class ConfigError(NeuromasError):
@@ -45,4 +46,18 @@ class DivergenceError(NeuromasError):
 
     def __init__(self, message: str, traces: Sequence[Any] = ()) -> None:
         super().__init__(message)
-        self.traces = traces  # `Trace`s: the rollouts of the step that failed
+        self.traces = traces  # The `Trace`s of the step that failed.
+
+
+def require(
+    module: str, purpose: str, install: str, otherwise: str = "", error: type[NeuromasError] = TaskError
+) -> Any:
+    """The module of an optional package, which `purpose` needs and the command `install` provides.
+
+    Raises `error` where the package is missing; its message offers to do `otherwise` instead.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as missing:
+        package, remedy = module.split(".")[0].replace("_", "-"), f", or {otherwise}" if otherwise else ""
+        raise error(f"{purpose} needs the package {package} ({missing}); run `{install}`{remedy}") from missing

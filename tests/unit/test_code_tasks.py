@@ -13,8 +13,8 @@ import pytest
 import attacks
 from neuromas.errors import TaskError
 from neuromas.tasks import SPLITS, list_tasks, load_task, numerals
-from neuromas.tasks.data import normalise
 from neuromas.tasks.humaneval import HumanEval, complete
+from neuromas.tasks.loaded import normalise
 from neuromas.tasks.mbpp import Mbpp
 from neuromas.types import Grade
 

@@ -15,14 +15,16 @@ from neuromas.evaluate.run import evaluate
 from neuromas.network.forward import Limits
 from neuromas.network.topology import Topology
 from neuromas.tasks.base import Split, Task
-from neuromas.tasks.choice import PREFIX, render
+from neuromas.tasks.choice import PREFIX, lettered
 from neuromas.types import Grade, Question
 
 STYLES = {"compact": ("compact", None, ""), "plain": ("plain", None, " "), "chat": ("chat", CHATML, " ")}
 
 
 def asked(n: int = 5) -> list[Question]:
-    return [render(f"q{i}", "Which " * (i + 1), ["red", "green", "blue", "none"][: 3 + i % 2], i % 3) for i in range(n)]
+    return [
+        lettered(f"q{i}", "Which " * (i + 1), ["red", "green", "blue", "none"][: 3 + i % 2], i % 3) for i in range(n)
+    ]
 
 
 def letters(question: Question) -> tuple[str, ...]:
@@ -50,7 +52,7 @@ def test_scores_are_the_plain_models_log_probabilities(style: str) -> None:
     system = Logit(backbone, Limits(4, 4), letters)
     at = Topology.parse("single").position("out")
     for question in asked(3):
-        prompt = backbone.template.render(at, question, [], reserve=2).prefix_ids
+        prompt = backbone.template.lettered(at, question, [], reserve=2).prefix_ids
         expected: dict[str, float] = {}
         for letter in letters(question):
             ids = list((space + letter).encode())  # one token a byte

@@ -17,15 +17,15 @@ import attacks
 from neuromas.errors import TaskError
 from neuromas.tasks import sandbox
 from neuromas.tasks.jail import isolation, supervisor, wire
-from neuromas.tasks.sandbox import Job, Limits, Verdict, run, run_many
+from neuromas.tasks.sandbox import ResourceLimits, Submission, Verdict, run, run_many
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox is Linux only")
-QUICK = Limits(cpu_seconds=1, wall_seconds=3.0 + os.getpid() / 1e7)  # its processes show this number
+QUICK = ResourceLimits(cpu_seconds=1, wall_seconds=3.0 + os.getpid() / 1e7)  # its processes show this number
 TAKE_THEIR_TIME = {"half an answer", "sleep", "stop", "alarm", "error flood", "a huge power", "a long list"}
 TAKE_THEIR_TIME |= {"deep recursion", "recursion in C", "a hanging expression", "memory bomb of lists"}
 
 
-def graded(programs: dict[str, str], limits: Limits = QUICK, without: Sequence[str] = ()) -> dict[str, Verdict]:
+def graded(programs: dict[str, str], limits: ResourceLimits = QUICK, without: Sequence[str] = ()) -> dict[str, Verdict]:
     if not without:
         return dict(zip(programs, run_many([attacks.job(p) for p in programs.values()], limits), strict=True))
     return {name: run(attacks.job(program), limits, without) for name, program in programs.items()}
@@ -162,7 +162,7 @@ def test_a_program_sees_two_descriptors_of_ours_no_argument_and_a_bare_environme
     )
     if not {"root", "processes", "uid"} <= set(sandbox.active_layers()):
         pytest.skip("this machine has no namespaces for the sandbox")
-    verdict = run(Job(program, tests, ("look",)))
+    verdict = run(Submission(program, tests, ("look",)))
     assert verdict.passed, verdict.why
 
 
@@ -197,7 +197,9 @@ def test_plain_data_of_every_kind_arrives_as_it_is() -> None:
         "assert same(float('nan')) != same(float('nan'))\n"
         "assert same(1, [2], k='3') == (1, [2], '3')\n"
     )
-    verdict = run(Job(program, tests, ("same",), "from fractions import Fraction\nfrom decimal import Decimal\n"))
+    verdict = run(
+        Submission(program, tests, ("same",), "from fractions import Fraction\nfrom decimal import Decimal\n")
+    )
     assert verdict.passed, verdict.why
 
 
@@ -221,7 +223,7 @@ def test_objects_of_the_program_can_be_made_used_and_passed_back() -> None:
         "assert root == root and root != root.left and root != 5\n"
         "bag = Bag()\nassert len(bag) == 3 and bag[4] == 8 and bag\n"
     )
-    verdict = run(Job(program, tests, ("Node", "total", "count", "same", "Bag")))
+    verdict = run(Submission(program, tests, ("Node", "total", "count", "same", "Bag")))
     assert verdict.passed, verdict.why
 
 
@@ -244,20 +246,20 @@ def test_objects_of_the_program_can_be_made_used_and_passed_back() -> None:
     ],
 )  # fmt: skip
 def test_verdicts(program: str, tests: str, passed: bool) -> None:
-    verdict = run(Job(program, tests, ("f",)))
+    verdict = run(Submission(program, tests, ("f",)))
     assert verdict.passed is passed, verdict.why
 
 
 @linux
 def test_limits_are_kept_and_the_machines_load_does_not_count_as_computing() -> None:
     start = time.monotonic()
-    cases = ("while True: pass", Limits(1, 30.0)), ("import time; time.sleep(99)", Limits(1, 1.5))
+    cases = ("while True: pass", ResourceLimits(1, 30.0)), ("import time; time.sleep(99)", ResourceLimits(1, 1.5))
     busy, asleep = (run(attacks.job(p), limits) for p, limits in cases)
     assert not busy.passed and busy.why == "program: the program ended before its tests did"
     assert not asleep.passed and "wall-clock" in asleep.why
     assert time.monotonic() - start < 31.5  # the first was stopped by its computing time
-    assert run(attacks.job(f"x = bytearray(100 << 20)\n{attacks.RIGHT}"), Limits(memory_mb=512)).passed
-    assert not run(attacks.job(f"x = bytearray(100 << 20)\n{attacks.RIGHT}"), Limits(memory_mb=96)).passed
+    assert run(attacks.job(f"x = bytearray(100 << 20)\n{attacks.RIGHT}"), ResourceLimits(memory_mb=512)).passed
+    assert not run(attacks.job(f"x = bytearray(100 << 20)\n{attacks.RIGHT}"), ResourceLimits(memory_mb=96)).passed
 
 
 @linux
@@ -271,8 +273,10 @@ def test_verdicts_come_in_the_order_of_the_jobs() -> None:
 def test_the_order_of_sets_is_the_same_in_every_run() -> None:
     program = "def order(): return list({str(i) for i in range(50)})"
     first = "a = order()\nassert a == order()\nimport hashlib\nassert hashlib.md5(str(a).encode()).hexdigest() == '%s'"
-    job = lambda guess: Job(program, first % guess, ("order",))
-    probe = Job(program, "raise ValueError(__import__('hashlib').md5(str(order()).encode()).hexdigest())", ("order",))
+    job = lambda guess: Submission(program, first % guess, ("order",))
+    probe = Submission(
+        program, "raise ValueError(__import__('hashlib').md5(str(order()).encode()).hexdigest())", ("order",)
+    )
     seen = {run(probe).why.split()[-1] for _ in range(2)}
     assert len(seen) == 1 and run(job(seen.pop())).passed
 
@@ -302,7 +306,7 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_sandbox_that_cannot_start_is_told_before_anything_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(sandbox, "_start", lambda *_: b"")
+    monkeypatch.setattr(sandbox, "_supervise", lambda *_: b"")
     sandbox.active_layers.cache_clear()
     try:
         with pytest.raises(TaskError, match="the sandbox does not work here.*no verdict came back"):
@@ -318,7 +322,7 @@ def test_a_program_of_absurd_length_is_not_run() -> None:
 @pytest.mark.parametrize("name, value", [("cpu_seconds", 0), ("memory_mb", -1), ("wall_seconds", 0.0)])
 def test_limits_without_sense_are_refused(name: str, value: Any) -> None:
     with pytest.raises(TaskError, match=f"{name} is {value}"):
-        Limits(**{name: value})
+        ResourceLimits(**{name: value})
 
 
 # -- messages -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 from neuromas.errors import ConfigError
 from neuromas.network.forward import Network
-from neuromas.tasks.data import digest
+from neuromas.tasks.loaded import digest
 from neuromas.types import Question
 
 

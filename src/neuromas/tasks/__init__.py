@@ -1,9 +1,10 @@
-"""Tasks by name: what to ask, how to grade, and what can be scored without understanding anything."""
+"""Tasks by name: the registry of questions, graders, and the scores that need no understanding."""
 
 import difflib
 import importlib
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from neuromas.errors import TaskError
@@ -14,31 +15,45 @@ __all__ = ["SPLITS", "Split", "Task", "list_tasks", "load_task", "register"]
 
 _REASONING = "reasoning-gym/"
 
-# name → module, its factory, positional arguments, one line about it
-_TASKS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
-    "compositional": ("compositional", "Compositional", (), "nested modular arithmetic or booleans, generated"),
-    "bbh/navigate": ("bbh", "Navigate", (), "do walking instructions lead back to the start? yes or no"),
-    "arc-challenge": ("arc", "ArcChallenge", (), "school science, multiple choice"),
-    **{f"mmlu/{s}": ("mmlu", "Mmlu", (s,), f"{s.replace('_', ' ')} exams, multiple choice") for s in SUBJECTS},
-    "gsm8k": ("gsm8k", "Gsm8k", (), "school arithmetic in words, a number as the answer"),
-    "humaneval": ("humaneval", "HumanEval", (), "functions from signature and description, official tests; Linux only"),
-    "mbpp": ("mbpp", "Mbpp", (), "short functions from one sentence; what humaneval trains on; Linux only"),
-    "reasoning-gym/chain_sum+products": (
-        "reasoning",
-        "build",
-        ("chain_sum+products",),
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A built-in task; its module is imported when the task is first loaded."""
+
+    about: str  # One line about it.
+    module: str  # The module in this package.
+    factory: str  # The class or function in the module that makes the task.
+    positional: tuple[str, ...] = ()  # The factory's first arguments; its others are the task's options.
+
+
+_TASKS = {
+    "compositional": TaskEntry("nested modular arithmetic or booleans, generated", "compositional", "Compositional"),
+    "bbh/navigate": TaskEntry("do walking instructions lead back to the start? yes or no", "bbh", "Navigate"),
+    "arc-challenge": TaskEntry("school science, multiple choice", "arc", "ArcChallenge"),
+    **{
+        f"mmlu/{subject}": TaskEntry(f"{subject.replace('_', ' ')} exams, multiple choice", "mmlu", "Mmlu", (subject,))
+        for subject in SUBJECTS
+    },
+    "gsm8k": TaskEntry("school arithmetic in words, a number as the answer", "gsm8k", "Gsm8k"),
+    "humaneval": TaskEntry(
+        "functions from signature and description, official tests; Linux only", "humaneval", "HumanEval"
+    ),
+    "mbpp": TaskEntry("short functions from one sentence; what humaneval trains on; Linux only", "mbpp", "Mbpp"),
+    "reasoning-gym/chain_sum+products": TaskEntry(
         "sums and products, generated; any reasoning-gym data sets can be joined like this",
+        "reasoning",
+        "ReasoningGym",
+        ("chain_sum+products",),
     ),
 }
-
-_REGISTERED: dict[str, tuple[Callable[..., Task], str]] = {}  # tasks of one's own in Python → (factory, line about it)
+_REGISTERED: dict[str, tuple[Callable[..., Task], str]] = {}  # A user's tasks in Python: factory, line about it.
 
 
 def register(name: str, factory: Callable[..., Task], about: str = "") -> None:
-    """Make a task of one's own known as `name` to this process: to `load_task`, to recipes, and to the commands.
+    """Make your own task known as `name` to this process: to `load_task`, to recipes, and to the commands.
 
-    factory: a `Task` class, or a function that makes one; its keyword parameters are the task's options. about: one
-    line for `neuromas tasks`. Raises TaskError where the name means something else already.
+    factory: a `Task` class, or a function that makes a task; its keyword parameters are the task's options.
+    about: one line for `neuromas tasks`. Raises TaskError where the name means something else already.
     """
     if not name or name in _TASKS or name.endswith(".toml") or name.startswith(_REASONING):
         raise TaskError(f"task name {name!r} means something else already; choose another one for your task")
@@ -46,8 +61,9 @@ def register(name: str, factory: Callable[..., Task], about: str = "") -> None:
 
 
 def list_tasks() -> dict[str, str]:
-    """Name → one line about it, for every task that `load_task` knows by itself. Reads no data, imports nothing."""
-    return {name: entry[3] for name, entry in _TASKS.items()} | {n: about for n, (_, about) in _REGISTERED.items()}
+    """For the name of each task, one line about it. Reads no data and imports nothing."""
+    own = {name: about for name, (_, about) in _REGISTERED.items()}
+    return {name: entry.about for name, entry in _TASKS.items()} | own
 
 
 def load_task(name: str, **options: Any) -> Task:
@@ -57,44 +73,38 @@ def load_task(name: str, **options: Any) -> Task:
     options of that reasoning-gym data set; `reasoning-gym/<a>+<b>` a table of them for each data set, e.g.
     `load_task("reasoning-gym/chain_sum+products", chain_sum={"max_digits": 1}, train_size=500)`.
 
-    A name that ends with `.toml` is the file of a task of one's own (`tasks/own.py`); options override what it says.
-    One written in Python is known by the name that `register` gave it.
+    A name that ends with `.toml` is the file of a user's own task (`tasks/own.py`); options override the file's.
+    A task that a user wrote in Python has the name that `register` gave it.
 
     Raises TaskError for an unknown name or option.
     """
     if name in _REGISTERED:
-        make, _ = _REGISTERED[name]
-        _check_options(name, make, 0, options)
-        return make(**options)
-    if name.endswith(".toml"):  # a table of one's own
-        module, factory, positional = "own", "OwnTask", (name,)
-    elif name.startswith(_REASONING) and name not in _TASKS:
-        module, factory, positional = "reasoning", "build", (name.removeprefix(_REASONING),)
-    elif name in _TASKS:
-        module, factory, positional, _ = _TASKS[name]
+        factory, positional = _REGISTERED[name][0], ()
     else:
-        raise _unknown(name)
-    make = getattr(importlib.import_module(f"neuromas.tasks.{module}"), factory)
-    _check_options(name, make, len(positional), options)
-    return make(*positional, **options)
+        entry = _entry(name)
+        factory = getattr(importlib.import_module(f"neuromas.tasks.{entry.module}"), entry.factory)
+        positional = entry.positional
+    parameters = list(inspect.signature(factory).parameters.values())[len(positional) :]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    valid = [parameter.name for parameter in parameters]
+    for option in options:
+        if option not in valid and not takes_any:
+            raise TaskError(f"task {name!r} has no option {option!r}; valid options: {', '.join(valid)}")
+    return factory(*positional, **options)
 
 
-def _unknown(name: str) -> TaskError:
+def _entry(name: str) -> TaskEntry:
+    """The entry of a built-in task, of a user's file, or of any reasoning-gym data sets."""
+    if name in _TASKS:
+        return _TASKS[name]
+    if name.endswith(".toml"):
+        return TaskEntry("", "own", "OwnTask", (name,))
+    if name.startswith(_REASONING):
+        return TaskEntry("", "reasoning", "ReasoningGym", (name.removeprefix(_REASONING),))
     names = [*_TASKS, *_REGISTERED, f"{_REASONING}<dataset>"]
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     close = close or [known for known in names if name.lower() in known] or names
-    return TaskError(
+    raise TaskError(
         f"unknown task {name!r}; did you mean {' or '.join(close[:3])}? `neuromas tasks` lists them all; "
         "a table of your own is a task through a file that ends with .toml"
     )
-
-
-def _check_options(name: str, make: Callable[..., Task], positional: int, options: dict[str, Any]) -> None:
-    """Raises TaskError for an option that the factory does not take, unless it takes (and checks) any."""
-    parameters = list(inspect.signature(make).parameters.values())[positional:]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    valid = [p.name for p in parameters]
-    for option in options:
-        if option not in valid:
-            raise TaskError(f"task {name!r} has no option {option!r}; valid options: {', '.join(valid)}")

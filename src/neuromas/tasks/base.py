@@ -1,4 +1,4 @@
-"""What a task is: questions in three splits, a grader, and the floors that any result is printed beside."""
+"""The interface of a task: questions in three splits, a grader, and the floors that results are printed with."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -20,12 +20,12 @@ class Task(ABC):
     another. `grade` never raises, whatever a model writes: it is given untrusted text.
     """
 
-    name: str  # as `load_task` takes it
-    version: int  # raised whenever a rendered question, a split or a grade changes; results record it
-    changes: ClassVar[dict[int, str]] = {}  # version → what it changed; every version of a listed task has a note
-    max_answer_tokens: int  # what the answering node may write at most; ample for any gold answer
-    source: str = "generated"  # where the questions come from
-    answer_choices: tuple[str, ...] | None = None  # every possible answer; None when they cannot be listed
+    name: str  # The name that `load_task` takes.
+    version: int  # Raised whenever a rendered question, a split or a grade changes. Results record it.
+    changes: ClassVar[dict[int, str]] = {}  # For each version of a listed task, what it changed.
+    max_answer_tokens: int  # The most tokens that the answering node may write; ample for any gold answer.
+    source: str = "generated"  # The origin of the questions.
+    answer_choices: tuple[str, ...] | None = None  # Every possible answer; None when they cannot be listed.
 
     @abstractmethod
     def questions(self, split: Split) -> list[Question]:
@@ -33,10 +33,10 @@ class Task(ABC):
 
     @abstractmethod
     def grade(self, question: Question, text: str) -> Grade:
-        """The verdict on a reply, with or without the answer prefix in front; no readable answer scores 0."""
+        """The verdict on a reply, with or without the answer prefix in front. No readable answer scores 0."""
 
     def grade_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Grade]:
-        """`grade` for each pair, in order; tasks whose grading takes long do several at a time."""
+        """`grade` for each pair, in order. Tasks whose grading takes long grade several at a time."""
         return [self.grade(question, text) for question, text in zip(questions, texts, strict=True)]
 
     def parse(self, question: Question, text: str) -> str | None:
@@ -44,28 +44,29 @@ class Task(ABC):
         return self.grade(question, text).parsed
 
     def choices(self, question: Question) -> tuple[str, ...] | None:
-        """The possible answers of one question; override it where they differ between questions."""
+        """The possible answers of one question; None when they cannot be listed."""
         return self.answer_choices
 
     def floors(self, split: Split, limit: int | None = None) -> Floors:
-        """What can be scored on the first `limit` questions of `split` (all by default) without reading one.
+        """The accuracies on the first `limit` questions of `split` (all by default) that need no understanding.
 
         Raises TaskError where there is no question.
         """
-        asked = self.questions(split)[:limit]
-        if not asked:
+        questions = self.questions(split)[:limit]
+        if not questions:
             raise TaskError(
                 f"task {self.name!r} has no {split} questions, so no floors; give that split a size above 0"
             )
-        counts = Counter(q.answer for q in asked)
+        counts = Counter(question.answer for question in questions)
         constant = most_frequent(counts)
-        train = Counter(q.answer for q in self.questions("train"))
-        majority = counts[most_frequent(train)] if train else 0
-        chances = [1 / len(listed) if (listed := self.choices(q)) else 0.0 for q in asked]
+        train_counts = Counter(question.answer for question in self.questions("train"))
+        majority = counts[most_frequent(train_counts)] if train_counts else 0
+        listed = [self.choices(question) for question in questions]
+        n = len(questions)
         return Floors(
-            chance=sum(chances) / len(asked),
-            majority=majority / len(asked),
-            best_constant=counts[constant] / len(asked),
+            chance=sum(1 / len(choices) if choices else 0.0 for choices in listed) / n,
+            majority=majority / n,
+            best_constant=counts[constant] / n,
             constant_answer=constant,
         )
 
@@ -78,7 +79,7 @@ class Task(ABC):
 
 
 def most_frequent(counts: Counter[str]) -> str:
-    """The commonest answer; of equally common ones the first in alphabetical order."""
+    """The most frequent answer; of equally frequent ones the first in alphabetical order."""
     return min(counts, key=lambda answer: (-counts[answer], answer))
 
 
@@ -86,3 +87,9 @@ def check_split(task: str, split: str) -> None:
     """Raises TaskError unless `split` is one of the three."""
     if split not in SPLITS:
         raise TaskError(f"task {task!r} has no split {split!r}; it has {', '.join(SPLITS)}")
+
+
+def check_count(task: str, option: str, value: int, least: int = 0) -> None:
+    """Raises TaskError unless the value of an option is a whole number of at least `least`."""
+    if type(value) is not int or value < least:
+        raise TaskError(f"task {task!r}: {option} must be a whole number of at least {least}, got {value!r}")

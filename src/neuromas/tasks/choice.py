@@ -1,33 +1,31 @@
-"""What the multiple-choice benchmarks share: lettered options, and a letter as the answer."""
+"""Lettered options, and a letter as the answer: the common part of the multiple-choice benchmarks."""
 
 from collections.abc import Sequence
 
 from neuromas.tasks import parsing
-from neuromas.tasks.data import LoadedTask
+from neuromas.tasks.loaded import LoadedTask
 from neuromas.types import Grade, Question
 
 INSTRUCTION = "Answer with only the letter of the right option."
 PREFIX = "The answer is"
 
 
-def render(id: str, stem: str, options: Sequence[str], gold: int) -> Question:
-    """A question whose options (3 to 10 of them) are lettered A, B, C …; `gold` is the right one's 0-based index."""
-    lines = [
-        stem.strip(),
-        *(f"{mark}. {option.strip()}" for mark, option in zip(parsing.LETTERS, options, strict=False)),
-    ]
+def lettered(id: str, stem: str, options: Sequence[str], gold: int) -> Question:
+    """A question whose 3 to 10 options are lettered A, B, C …; `gold` is the 0-based index of the right one."""
+    stem, options = stem.strip(), list(options)
+    lines = [f"{letter}. {option.strip()}" for letter, option in zip(parsing.LETTERS, options, strict=False)]
     return Question(
         id=id,
-        text="\n".join(lines),
+        text="\n".join([stem, *lines]),
         answer=parsing.LETTERS[gold],
         instruction=INSTRUCTION,
         answer_prefix=PREFIX,
-        metadata={"stem": stem.strip(), "options": list(options)},
+        metadata={"stem": stem, "options": options},
     )
 
 
 class MultipleChoice(LoadedTask):
-    """Grades by the letter a reply commits to (`parsing.letter`); the options may differ in number."""
+    """Graded by the letter that a reply commits to (`parsing.letter`). The number of options may vary."""
 
     max_answer_tokens = 16
     answer_choices = ("A", "B", "C", "D")
@@ -37,5 +35,6 @@ class MultipleChoice(LoadedTask):
 
     def grade(self, question: Question, text: str) -> Grade:
         """1 if the reply commits to the right letter."""
-        said = parsing.letter(parsing.without_prefix(text, question.answer_prefix), "".join(self.choices(question)))
-        return Grade(float(said == question.answer), said)
+        letters = "".join(self.choices(question))
+        parsed = parsing.letter(parsing.without_prefix(text, question.answer_prefix), letters)
+        return Grade(float(parsed == question.answer), parsed)

@@ -3,11 +3,11 @@
 import re
 from typing import ClassVar
 
-from neuromas.tasks import data, mbpp, programs
+from neuromas.tasks import mbpp, programs
+from neuromas.tasks.tables import RawRow, Source
 from neuromas.types import Question
 
 _COLUMNS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
-_TEST = data.Source("humaneval_test", "openai/openai_humaneval", "openai_humaneval", "test", _COLUMNS)
 
 
 class HumanEval(programs.CodeTask):
@@ -45,13 +45,27 @@ class HumanEval(programs.CodeTask):
     max_answer_tokens = 512
     source = "openai_humaneval (MIT); training: MBPP (CC BY 4.0)"
 
-    def __init__(self, validation_size: int = 50, seed: int = 0, cpu_seconds: int = 4) -> None:
-        """Validation questions are carved from MBPP's training ids, the seed chooses which."""
-        super().__init__(validation_size, seed, cpu_seconds)
+    test_rows = Source("humaneval_test", "openai/openai_humaneval", "openai_humaneval", "test", _COLUMNS)
 
     def load(self) -> tuple[list[Question], list[Question]]:
-        rows = data.read(_TEST)
-        return mbpp.training(), [_question(number, row) for number, row in enumerate(rows, 1)]
+        test = self.questions_in(self.test_rows)
+        return mbpp.published(mbpp.TRAIN_IDS), test
+
+    def render(self, row: RawRow) -> Question:
+        for column in _COLUMNS:
+            if not isinstance(row[column], str) or not row[column].strip():
+                raise ValueError(f"{column} must be text, got {str(row[column])[:60]!r}")
+        prompt, function = row["prompt"], row["entry_point"]
+        if not function.isidentifier() or f"def {function}" not in prompt or "def check(" not in row["test"]:
+            raise ValueError(f"prompt and test do not belong to a function {function!r}")
+        return Question(
+            id=row["task_id"],
+            text=prompt,
+            answer=row["canonical_solution"],
+            instruction="Complete the function. Answer with only the Python code.",
+            answer_prefix=programs.FENCE,
+            metadata={"tests": f"{row['test']}\n\ncheck({function})\n", "names": [function], "setup": prompt},
+        )
 
     def program(self, question: Question, reply: str) -> str | None:
         if question.id.startswith("mbpp-"):
@@ -60,11 +74,11 @@ class HumanEval(programs.CodeTask):
 
 
 def complete(prompt: str, entry_point: str, reply: str) -> str | None:
-    """Prompt and reply as one program, by the rules above; None where the reply has no code."""
-    defines = programs.definition(entry_point)
+    """Prompt and reply as one program, by the rules of `HumanEval`; None where the reply has no code."""
+    definition = programs.definition(entry_point)
     before = programs.before_fence(reply)
-    solution = programs.block(reply, defines)
-    if solution is None and re.search(defines, before):
+    solution = programs.block(reply, definition)
+    if solution is None and re.search(definition, before):
         solution = before
     if solution is not None:
         return f"{prompt}\n\n{solution}"
@@ -75,20 +89,3 @@ def complete(prompt: str, entry_point: str, reply: str) -> str | None:
     if first[0] not in " \t":
         body = "\n".join(f"    {line}" for line in body.splitlines())
     return prompt + body
-
-
-def _question(number: int, row: data.Row) -> Question:
-    for column in _COLUMNS:
-        if not isinstance(row[column], str) or not row[column].strip():
-            raise data.malformed(_TEST, number, f"{column} must be text, got {str(row[column])[:60]!r}")
-    prompt, entry = row["prompt"], row["entry_point"]
-    if not entry.isidentifier() or f"def {entry}" not in prompt or "def check(" not in row["test"]:
-        raise data.malformed(_TEST, number, f"prompt and test do not belong to a function {entry!r}")
-    return Question(
-        id=row["task_id"],
-        text=prompt,
-        answer=row["canonical_solution"],
-        instruction="Complete the function. Answer with only the Python code.",
-        answer_prefix=programs.FENCE,
-        metadata={"tests": f"{row['test']}\n\ncheck({entry})\n", "names": [entry], "setup": prompt},
-    )

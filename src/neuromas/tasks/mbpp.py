@@ -5,11 +5,14 @@ import builtins
 import re
 from typing import Any, ClassVar
 
-from neuromas.tasks import data, programs
+from neuromas.errors import TaskError
+from neuromas.tasks import programs
+from neuromas.tasks.loaded import rendered
+from neuromas.tasks.tables import RawRow, Source, read
 from neuromas.types import Question
 
 _COLUMNS = ("task_id", "text", "code", "test_list", "test_setup_code")
-_ALL = data.Source("mbpp", "google-research-datasets/mbpp", "full", "train+test+validation+prompt", _COLUMNS)
+_ROWS = Source("mbpp", "google-research-datasets/mbpp", "full", "train+test+validation+prompt", _COLUMNS)
 TEST_IDS, TRAIN_IDS = range(11, 511), range(601, 975)
 
 
@@ -38,87 +41,86 @@ class Mbpp(programs.CodeTask):
     changes: ClassVar = {1: "First version."}
     source = "google-research-datasets/mbpp, full (CC BY 4.0)"
 
-    def __init__(self, validation_size: int = 50, seed: int = 0, cpu_seconds: int = 4) -> None:
-        """Validation questions are carved from the training ids, the seed chooses which."""
-        super().__init__(validation_size, seed, cpu_seconds)
-
     def load(self) -> tuple[list[Question], list[Question]]:
-        return training(), _questions(TEST_IDS)
+        return published(TRAIN_IDS), published(TEST_IDS)
 
-    def stem(self, question: Question) -> str:
-        return question.metadata["stem"]
+    def render(self, row: RawRow) -> Question:
+        return render(row)
 
     def program(self, question: Question, reply: str) -> str | None:
         return whole(question, reply)
 
 
-def training() -> list[Question]:
-    """The questions that `mbpp` and `humaneval` learn from, validation included."""
-    return _questions(TRAIN_IDS)
+def published(ids: range) -> list[Question]:
+    """The questions with these ids, in their order. Raises TaskError where an id is there twice, or none is."""
+    rows = [(number, row) for number, row in enumerate(read(_ROWS), 1) if row["task_id"] in ids]
+    if not rows or len({row["task_id"] for _, row in rows}) < len(rows):
+        number = rows[0][0] if rows else 1
+        raise TaskError(
+            f"{_ROWS}, row {number}: ids {ids.start} to {ids.stop - 1} must be there once; correct the row or remove it"
+        )
+    rows.sort(key=lambda numbered: numbered[1]["task_id"])
+    return rendered(_ROWS, rows, render)
 
 
 def whole(question: Question, reply: str) -> str | None:
-    """The program in a reply: a fenced block, one with the wanted name before others, or all that precedes a fence."""
+    """The program in a reply: all that precedes a fence where that defines the wanted name, or a fenced block.
+
+    A block with the wanted name goes before others. None where the reply has no code.
+    """
     before = programs.before_fence(reply)
-    wanted = programs.definition(question.metadata["names"][-1])
-    if re.search(wanted, before):
+    definition = programs.definition(question.metadata["names"][-1])
+    if re.search(definition, before):
         return before
-    found = programs.block(reply, wanted) or programs.block(reply) or before
-    return found if found.strip() else None
+    program = programs.block(reply, definition) or programs.block(reply) or before
+    return program if program.strip() else None
 
 
-def _questions(ids: range) -> list[Question]:
-    rows = [(number, row) for number, row in enumerate(data.read(_ALL), 1) if row["task_id"] in ids]
-    if len({row["task_id"] for _, row in rows}) < len(rows) or not rows:
-        raise data.malformed(_ALL, rows[0][0] if rows else 1, f"ids {ids.start} to {ids.stop - 1} must be there once")
-    return [_question(number, row) for number, row in sorted(rows, key=lambda pair: pair[1]["task_id"])]
-
-
-def _question(number: int, row: data.Row) -> Question:
+def render(row: RawRow) -> Question:
+    """The question of one row. Raises ValueError for a row that makes none."""
     tests: Any = row["test_list"]
     texts = [row["text"], row["code"], *(tests if isinstance(tests, list) else [None])]
     if len(texts) < 3 or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise data.malformed(_ALL, number, "text, code and each of test_list must be text")
+        raise ValueError("text, code and each of test_list must be text")
     prepare = str(row["test_setup_code"] or "").replace("\r\n", "\n")
-    code, tests = row["code"].replace("\r\n", "\n"), [test.strip() for test in tests]
+    text, code, tests = row["text"].strip(), row["code"].replace("\r\n", "\n"), [test.strip() for test in tests]
+    all_tests = "\n".join([prepare, *tests])
     try:
-        names, setup = _surroundings(code, "\n".join([prepare, *tests]))
+        names, setup = _surroundings(code, all_tests)
     except (SyntaxError, ValueError) as error:
-        raise data.malformed(_ALL, number, f"code or tests are no Python ({error})") from error
+        raise ValueError(f"code or tests are no Python ({error})") from error
     if not names:
-        raise data.malformed(_ALL, number, "the tests use nothing that the code defines")
-    text = row["text"].strip()
+        raise ValueError("the tests use nothing that the code defines")
     return Question(
         id=f"mbpp-{row['task_id']}",
         text=f"{text}\nYour code should satisfy this test:\n{tests[0]}",
         answer=code,
         instruction="Answer with only the Python code.",
         answer_prefix=programs.FENCE,
-        metadata={"stem": text, "tests": "\n".join([prepare, *tests]), "names": names, "setup": setup},
+        metadata={"stem": text, "tests": all_tests, "names": names, "setup": setup},
     )
 
 
 def _surroundings(code: str, tests: str) -> tuple[list[str], str]:
-    """Of the reference solution: the names that the tests use, the tested function last; the imports they need."""
-    called: dict[str, None] = {}
+    """The names of the reference solution that the tests use, the tested function last; the imports they need."""
+    used: dict[str, None] = {}
     bound: set[str] = set()
     for node in ast.walk(ast.parse(tests)):
         if isinstance(node, ast.Name):
-            called[node.id] = None
-            bound |= {node.id} if isinstance(node.ctx, ast.Store) else set()
+            used[node.id] = None
+            if isinstance(node.ctx, ast.Store):
+                bound.add(node.id)
     defined: set[str] = set()
     imports: list[str] = []
     for statement in ast.parse(code).body:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
             defined.add(statement.name)
-        elif isinstance(statement, ast.Import | ast.ImportFrom) and called.keys() & _brought(statement):
+        elif isinstance(statement, ast.Import | ast.ImportFrom) and any(
+            (alias.asname or alias.name) in used for alias in statement.names
+        ):
             imports.append(ast.unparse(statement))
-    names = [name for name in called if name in defined and name not in bound]
-    first = ast.parse(tests.strip().splitlines()[-1])
-    outer = [n.func.id for n in ast.walk(first) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    tested = [name for name in outer if name in names and not hasattr(builtins, name)] or names
+    names = [name for name in used if name in defined and name not in bound]
+    last_test = ast.parse(tests.strip().splitlines()[-1])
+    called = [n.func.id for n in ast.walk(last_test) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    tested = [name for name in called if name in names and not hasattr(builtins, name)] or names
     return sorted(names, key=lambda name: name == tested[0]), "\n".join(imports)
-
-
-def _brought(statement: ast.Import | ast.ImportFrom) -> set[str]:
-    return {alias.asname or alias.name for alias in statement.names}

@@ -1,9 +1,12 @@
 """MMLU: exam questions, by subject; each subject is a task of its own, trained on other subjects."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from neuromas.errors import TaskError
-from neuromas.tasks import choice, data
+from neuromas.tasks.choice import MultipleChoice, lettered
+from neuromas.tasks.loaded import rendered
+from neuromas.tasks.tables import RawRow, Source, read
 from neuromas.types import Question
 
 EVALUATED = ("abstract_algebra", "college_physics", "professional_medicine")
@@ -19,10 +22,9 @@ TRAINING = (
     "medical_genetics",
 )
 SUBJECTS = tuple(sorted(EVALUATED + TRAINING))
-_COLUMNS = ("question", "subject", "choices", "answer")
 
 
-class Mmlu(choice.MultipleChoice):
+class Mmlu(MultipleChoice):
     """Hendrycks et al. 2021 (MIT): the test rows of one subject; the nine `TRAINING` subjects to learn from.
 
     MMLU has no training rows of these subjects, so training and validation come from the test rows of the nine
@@ -44,31 +46,30 @@ class Mmlu(choice.MultipleChoice):
     changes: ClassVar = {1: "First version."}
     source = "cais/mmlu (MIT)"
 
-    def __init__(self, subject: str, validation_size: int = 200, seed: int = 0) -> None:
-        """Validation questions are carved from the training subjects, the seed chooses which."""
+    default_validation_size = 200
+
+    def __init__(self, subject: str, validation_size: int | None = None, seed: int = 0) -> None:
+        """Raises TaskError for a subject that is not in `SUBJECTS`."""
         if subject not in SUBJECTS:
             raise TaskError(f"MMLU subject {subject!r} is not among those supported: {', '.join(SUBJECTS)}")
-        self.name = f"mmlu/{subject}"
-        self.subject = subject
+        self.name, self.subject = f"mmlu/{subject}", subject
         super().__init__(validation_size, seed)
 
     def load(self) -> tuple[list[Question], list[Question]]:
         others = [subject for subject in TRAINING if subject != self.subject]
-        train = [q for subject in others for q in _questions(subject)]
-        return train, _questions(self.subject)
+        return [question for subject in others for question in self.about(subject)], self.about(self.subject)
 
+    def about(self, subject: str) -> list[Question]:
+        """The test rows of one subject. An id is the subject and the row's place in it, in the file as on the hub."""
+        table = Source("mmlu_test", "cais/mmlu", subject, "test", ("question", "subject", "choices", "answer"))
+        rows = [(number, row) for number, row in enumerate(read(table), 1) if row["subject"] == subject]
+        if not rows:
+            raise TaskError(f"{table.file} has no row of subject {subject!r}; use a copy of cais/mmlu with all twelve")
+        questions = enumerate(rendered(table, rows, self.render))
+        return [replace(question, id=f"{subject}-{place}") for place, question in questions]
 
-def _questions(subject: str) -> list[Question]:
-    """One subject's test rows; ids are the subject and the row's place in it, in the file as on the hub."""
-    source = data.Source("mmlu_test", "cais/mmlu", subject, "test", _COLUMNS)
-    rows = [(number, row) for number, row in enumerate(data.read(source), 1) if row["subject"] == subject]
-    if not rows:
-        raise TaskError(f"{source.file} has no row of subject {subject!r}; use a copy of cais/mmlu that has all twelve")
-    return [_question(source, number, f"{subject}-{i}", row) for i, (number, row) in enumerate(rows)]
-
-
-def _question(source: data.Source, number: int, id: str, row: data.Row) -> Question:
-    options, gold = row["choices"], row["answer"]
-    if not isinstance(options, list) or type(gold) is not int or not 0 <= gold < len(options) <= 10:
-        raise data.malformed(source, number, f"answer {gold!r} must be the 0-based index of one of the choices")
-    return choice.render(id, str(row["question"]), [str(option) for option in options], gold)
+    def render(self, row: RawRow) -> Question:
+        options, gold = row["choices"], row["answer"]
+        if not isinstance(options, list) or type(gold) is not int or not 0 <= gold < len(options) <= 10:
+            raise ValueError(f"answer {gold!r} must be the 0-based index of one of the choices")
+        return lettered(self.name, str(row["question"]), [str(option) for option in options], gold)

@@ -1,17 +1,16 @@
-"""The final number of a worked solution, and whether two numbers are equal, by `math-verify`.
+"""The final number of a worked solution, and the equality of two numbers, by `math-verify`.
 
 `math-verify` evaluates what it is given, and its time limits use signals, which work in the main thread only. So it is
 given nothing but a numeral that was cut out here: digits, separators, a sign, one fraction bar. That needs no time
 limit, and is the same in every thread and process.
 """
 
-import importlib
 import logging
 import re
 from functools import lru_cache
 from typing import Any
 
-from neuromas.errors import TaskError
+from neuromas.errors import require
 from neuromas.tasks import parsing
 
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,12}|[0-9]{1,40})"
@@ -24,7 +23,7 @@ _NUMERAL = re.compile(
 _MARK = re.compile(r"####")
 _BOXED = re.compile(r"\\boxed\{")
 _STATED = re.compile(r"\banswer(?:[*_]{0,3}\s{0,3}:|\s{1,4}is\b)", re.IGNORECASE)
-_NEAR = 60  # characters behind a marker in which the number must begin
+_NEAR = 60  # The number must begin within this many characters behind a marker.
 
 
 def final(text: str) -> str | None:
@@ -33,12 +32,15 @@ def final(text: str) -> str | None:
     The first of these that has a number counts: the first "####"; the last \\boxed{…}; the last "answer is" or
     "answer:" (for each, the first number on the rest of its line); the last number of all.
     """
-    for marker, which in ((_MARK, 0), (_BOXED, -1), (_STATED, -1)):
-        for hit in list(marker.finditer(text))[which:][:1]:
-            line = text[hit.end() : hit.end() + 3 * _NEAR].split("\n", 1)[0]
-            number = _NUMERAL.search(line)
-            if number and number.start() <= _NEAR:
-                return _canonical(number)
+    for marker in (_MARK, _BOXED, _STATED):
+        hits = list(marker.finditer(text))
+        if not hits:
+            continue
+        end = hits[0 if marker is _MARK else -1].end()
+        line = text[end : end + 3 * _NEAR].split("\n", 1)[0]
+        number = _NUMERAL.search(line)
+        if number and number.start() <= _NEAR:
+            return _canonical(number)
     numbers = list(_NUMERAL.finditer(text))
     return _canonical(numbers[-1]) if numbers else None
 
@@ -51,10 +53,9 @@ def _canonical(hit: re.Match[str]) -> str:
     return plain if hit["below"] is None else f"{plain}/{parsing.canonical(hit['below'])}"
 
 
-def equal(gold: str, said: str) -> bool:
-    """Whether two numbers that `final` found are equal ("0.5" and "1/2" are). Raises TaskError without the package."""
-    math_verify = _library()
-    return bool(math_verify.verify(_value(gold), _value(said), timeout_seconds=None))
+def equal(gold: str, answer: str) -> bool:
+    """True where two numbers from `final` are equal, as "0.5" and "1/2" are. Raises TaskError without the package."""
+    return bool(_library().verify(_value(gold), _value(answer), timeout_seconds=None))
 
 
 @lru_cache(maxsize=4096)
@@ -65,12 +66,7 @@ def _value(numeral: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _library() -> Any:
-    try:
-        found: Any = importlib.import_module("math_verify")
-    except ImportError as error:
-        raise TaskError(
-            f"comparing numbers needs the package math-verify ({error}); run `pip install -e '.[math]'`"
-        ) from error
-    for part in ("parser", "grader"):  # they warn at each call that no time limit is set
+    math_verify = require("math_verify", "comparing numbers", "pip install -e '.[math]'")
+    for part in ("parser", "grader"):  # They warn at each call that no time limit is set.
         logging.getLogger(f"math_verify.{part}").setLevel(logging.CRITICAL)
-    return found
+    return math_verify

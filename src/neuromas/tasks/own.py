@@ -1,4 +1,4 @@
-"""A task of one's own, from a TOML file: a table with a question and an answer column, and a choice of grader.
+"""A user's own task, from a TOML file: a table with a question and an answer column, and a choice of grader.
 
 data = "capitals.jsonl"         # .jsonl, .csv or .parquet beside this file, or a data set on the hub ("org/name")
 question = "country"            # the columns
@@ -9,6 +9,7 @@ grader = "exact"
 
 import csv
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,34 +18,36 @@ from pydantic import Field, ValidationError
 from neuromas.config import Section
 from neuromas.errors import TaskError
 from neuromas.recipe import explain
-from neuromas.tasks import choice, data, numerals, parsing
+from neuromas.tasks import choice, numerals, parsing
+from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
+from neuromas.tasks.tables import RawRow, read_file, read_hub
 from neuromas.types import Grade, Question
 
 FILES = (".jsonl", ".csv", ".parquet")
 Grader = Literal["exact", "contains", "number", "yes-no", "choice"]
 
 
-class Recipe(Section):
-    """What such a file may say; see docs/own_data.md."""
+class OwnTaskFile(Section):
+    """The content of such a file; see docs/own_data.md."""
 
-    data: str  # the training rows, and the test rows where `test` is left out
-    test: str | None = None  # rows to test on: another file, or another split of the data set
-    config: str | None = None  # hub only: the data set's configuration
-    split: str = "train"  # hub only: the split of `data`
-    test_size: int = Field(default=200, ge=1)  # without `test`: so many rows of `data`, chosen by a hash of their text
+    data: str  # The table of the training rows, and of the test rows where `test` is left out.
+    test: str | None = None  # The table of the test rows: another file, or another split of the data set.
+    config: str | None = None  # The data set's configuration on the hub.
+    split: str = "train"  # The split of `data` on the hub.
+    test_size: int = Field(default=200, ge=1)  # Without `test`: rows of `data` to test on, chosen by a hash.
     validation_size: int = Field(default=100, ge=1)
-    seed: int = Field(default=0, ge=0)  # chooses the rows of validation and, without `test`, of the test
-    question: str = "question"
-    answer: str = "answer"
-    choices: str | None = None  # "choice" only: the column with the list of options
+    seed: int = Field(default=0, ge=0)  # Chooses the rows of validation and, without `test`, of the test.
+    question: str = "question"  # The column of questions.
+    answer: str = "answer"  # The column of answers.
+    choices: str | None = None  # The column with the list of options, for the grader "choice" only.
     grader: Grader = "exact"
     instruction: str = ""
     answer_prefix: str = ""
     max_answer_tokens: int = Field(default=32, ge=1)
-    version: int = Field(default=1, ge=1)  # yours to raise when you change the rows or the grader
+    version: int = Field(default=1, ge=1)  # The user raises it after changing the rows or the grader.
 
 
-class OwnTask(data.LoadedTask):
+class OwnTask(LoadedTask):
     """Rows of a user's table. Graders, each given the reply without the answer prefix:
 
     exact      the whole reply is the answer, whatever the case, the spacing and a stop at its end
@@ -57,28 +60,65 @@ class OwnTask(data.LoadedTask):
     changes: ClassVar = {}
 
     def __init__(self, file: str, **options: Any) -> None:
-        """file: the TOML; options override what it says. Raises TaskError for what is missing or wrong in it."""
+        """file: the TOML file; options override what it says. Raises TaskError for what is missing or wrong in it."""
         self.name, self._folder = file, Path(file).parent
-        self.recipe = recipe = _recipe(Path(file), options)
-        self.version, self.max_answer_tokens = recipe.version, recipe.max_answer_tokens
-        self.source = recipe.data
-        self.answer_choices = ("No", "Yes") if recipe.grader == "yes-no" else None
-        super().__init__(recipe.validation_size, recipe.seed)
+        self.file = _read_task_file(Path(file), options)
+        self.version, self.max_answer_tokens = self.file.version, self.file.max_answer_tokens
+        self.source = self.file.data
+        self.answer_choices = ("No", "Yes") if self.file.grader == "yes-no" else None
+        super().__init__(self.file.validation_size, self.file.seed)
 
     def load(self) -> tuple[list[Question], list[Question]]:
-        r = self.recipe
-        pool = self._questions(r.data, r.split)
-        if r.test is not None:
-            return pool, self._questions(r.test, r.test)
-        distinct = {data.normalise(self.stem(q)): q for q in reversed(pool)}
-        if len(distinct) <= r.test_size:
+        pool = self._questions(self.file.data, self.file.split)
+        if self.file.test is not None:
+            return pool, self._questions(self.file.test, self.file.test)
+        distinct = {normalise(self.stem(question)): question for question in reversed(pool)}
+        size, seed = self.file.test_size, self.file.seed
+        if len(distinct) <= size:
             raise TaskError(
-                f"task {self.name!r}: test_size={r.test_size} leaves nothing to train on of {len(distinct)} different "
+                f"task {self.name!r}: test_size={size} leaves nothing to train on of {len(distinct)} different "
                 "questions; choose a smaller one"
             )
-        chosen = sorted(distinct, key=lambda stem: data.digest(f"test {r.seed}:{stem}"))[: r.test_size]
-        test = [distinct[stem] for stem in chosen]  # `carve` drops them, and what asks the same, from the pool
-        return pool, test
+        chosen = sorted(distinct, key=lambda stem: digest(f"test {seed}:{stem}"))[:size]
+        return pool, [distinct[stem] for stem in chosen]  # `carve` drops them from the pool, and what asks the same.
+
+    def _questions(self, table: str, split: str) -> list[Question]:
+        return rendered(f"task {self.name!r}: {table}", enumerate(self._rows(table, split), 1), self.render)
+
+    def _rows(self, table: str, split: str) -> list[RawRow]:
+        if table.endswith(FILES):
+            file = self._folder / table
+            try:
+                rows = _read_csv(file) if file.suffix == ".csv" else read_file(file)
+            except (OSError, UnicodeDecodeError, csv.Error) as error:
+                raise TaskError(
+                    f"task {self.name!r}: cannot read {file} ({error}); paths are beside the task"
+                ) from error
+        else:
+            remedy = f"name a file that ends with {', '.join(FILES)}"
+            rows = read_hub(self.file.data, self.file.config, split, remedy)
+        if not rows:
+            raise TaskError(f"task {self.name!r}: {table} has no rows")
+        columns = [column for column in (self.file.question, self.file.answer, self.file.choices) if column]
+        for number, row in enumerate(rows, 1):
+            for column in columns:
+                if row.get(column) is None:
+                    raise TaskError(
+                        f"task {self.name!r}: {table}, row {number} has no {column!r} (it has {', '.join(row)}); name "
+                        "the columns with question, answer and choices, or remove the row"
+                    )
+        return rows
+
+    def render(self, row: RawRow) -> Question:
+        file = self.file
+        id = f"row-{digest(str(row[file.question]))[:12]}"
+        text, answer = str(row[file.question]).strip(), str(row[file.answer]).strip()
+        if file.choices is None:
+            return Question(id, text, _canonical(answer, file.grader), file.instruction, file.answer_prefix)
+        options = [str(option) for option in row[file.choices]]
+        question = choice.lettered(id, text, options, _gold(answer, options))
+        instruction = file.instruction or choice.INSTRUCTION
+        return replace(question, instruction=instruction, answer_prefix=file.answer_prefix)
 
     def choices(self, question: Question) -> tuple[str, ...] | None:
         options = question.metadata.get("options")
@@ -87,99 +127,63 @@ class OwnTask(data.LoadedTask):
     def grade(self, question: Question, text: str) -> Grade:
         """1 where the grader reads the right answer."""
         reply = parsing.without_prefix(text, question.answer_prefix)
-        if self.recipe.grader == "number":
-            said = numerals.final(reply)
-            return Grade(float(said is not None and numerals.equal(question.answer, said)), said)
-        if self.recipe.grader == "contains":
-            found = f" {_words(question.answer)} " in f" {_words(reply)} "
-            return Grade(float(found), question.answer if found else _words(reply) or None)
-        if self.recipe.grader == "exact":
-            said = _words(reply) or None
-            return Grade(float(said == _words(question.answer)), said)
-        letters = "".join(self.choices(question) or ())
-        said = parsing.yes_no(reply) if self.recipe.grader == "yes-no" else parsing.letter(reply, letters)
-        return Grade(float(said == question.answer), said)
-
-    # -- rows ---------------------------------------------------------------------------------------------
-
-    def _questions(self, table: str, split: str) -> list[Question]:
-        rows = self._rows(table, split)
-        ids = data.unique_ids(f"row-{data.digest(str(row.get(self.recipe.question)))[:12]}" for row in rows)
-        return [self._question(table, n, id, row) for n, (id, row) in enumerate(zip(ids, rows, strict=True), 1)]
-
-    def _rows(self, table: str, split: str) -> list[data.Row]:
-        r, file = self.recipe, self._folder / table
-        if table.endswith(FILES):
-            try:
-                rows = _read(file)
-            except (OSError, UnicodeDecodeError, csv.Error) as error:
-                raise TaskError(
-                    f"task {self.name!r}: cannot read {file} ({error}); paths are beside the task"
-                ) from error
-        else:
-            rows = data.read_hub(r.data, r.config, split, f"or name a file that ends with {', '.join(FILES)}")
-        wanted = [r.question, r.answer, *([r.choices] if r.choices else [])]
-        if not rows:
-            raise TaskError(f"task {self.name!r}: {table} has no rows")
-        for number, row in enumerate(rows, 1):
-            if missing := [column for column in wanted if row.get(column) is None]:
-                raise TaskError(
-                    f"task {self.name!r}: {table}, row {number} has no {missing[0]!r} (it has {', '.join(row)}); name "
-                    "the columns with question, answer and choices, or remove the row"
-                )
-        return rows
-
-    def _question(self, table: str, number: int, id: str, row: data.Row) -> Question:
-        r, text, answer = self.recipe, str(row[self.recipe.question]).strip(), str(row[self.recipe.answer]).strip()
-        try:
-            if r.grader == "choice" and r.choices:
-                options = [str(option) for option in row[r.choices]]
-                asked = choice.render(id, text, options, _gold(answer, options))
-                return Question(
-                    id, asked.text, asked.answer, r.instruction or choice.INSTRUCTION, r.answer_prefix, asked.metadata
-                )
-            return Question(id, text, _canonical(answer, r.grader), r.instruction, r.answer_prefix)
-        except (TypeError, ValueError) as error:
-            raise TaskError(
-                f"task {self.name!r}: {table}, row {number}: {error}; correct the row or remove it"
-            ) from error
+        words, gold = _words(reply), _words(question.answer)
+        match self.file.grader:
+            case "number":
+                parsed = numerals.final(reply)
+                return Grade(float(parsed is not None and numerals.equal(question.answer, parsed)), parsed)
+            case "contains":
+                contained = f" {gold} " in f" {words} "
+                return Grade(float(contained), question.answer if contained else words or None)
+            case "exact":
+                return Grade(float(words == gold), words or None)
+            case "yes-no":
+                parsed = parsing.yes_no(reply)
+            case "choice":
+                parsed = parsing.letter(reply, "".join(self.choices(question) or ()))
+        return Grade(float(parsed == question.answer), parsed)
 
 
-def _recipe(file: Path, options: dict[str, Any]) -> Recipe:
+def _read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:
     try:
-        said = tomllib.loads(file.read_text(encoding="utf-8"))
-        recipe = Recipe.model_validate(said | options)
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        parsed = OwnTaskFile.model_validate(settings | options)
     except FileNotFoundError as error:
         raise TaskError(f"task file {str(file)!r} does not exist; see docs/own_data.md for what it says") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TaskError(f"task file {str(file)!r} cannot be read as TOML: {error}") from error
     except ValidationError as error:
         raise TaskError(f"task file {str(file)!r}: {explain(error)}") from error
-    if (recipe.grader == "choice") != (recipe.choices is not None):
+    if (parsed.grader == "choice") != (parsed.choices is not None):
         raise TaskError(
-            f"task file {str(file)!r}: grader is {recipe.grader!r} and choices is {recipe.choices!r}; grader 'choice' "
+            f"task file {str(file)!r}: grader is {parsed.grader!r} and choices is {parsed.choices!r}; grader 'choice' "
             "needs the column with the options, and the others have none"
         )
-    return recipe
+    return parsed
 
 
-def _read(file: Path) -> list[data.Row]:
-    if file.suffix == ".csv":
-        with file.open(encoding="utf-8", newline="") as lines:
-            return [dict(row) for row in csv.DictReader(lines)]
-    return data.parse_lines(file) if file.suffix == ".jsonl" else data.parquet(file)
+def _read_csv(file: Path) -> list[RawRow]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [dict(row) for row in csv.DictReader(lines)]
 
 
 def _canonical(answer: str, grader: Grader) -> str:
-    """The answer as the grader compares it; ValueError where it can never be given."""
-    found = {"number": numerals.final, "yes-no": parsing.yes_no}.get(grader, lambda text: text or None)(answer)
-    if found is None or not _words(found):
+    """The answer in the form that the grader compares. Raises ValueError where it can never be given."""
+    canonical: str | None = answer
+    if grader == "number":
+        canonical = numerals.final(answer)
+    elif grader == "yes-no":
+        canonical = parsing.yes_no(answer)
+    if not canonical or not _words(canonical):
         raise ValueError(f"the answer is {answer!r}, which grader {grader!r} cannot read")
-    return found
+    return canonical
 
 
 def _gold(answer: str, options: list[str]) -> int:
-    """The 0-based index of the right option: by its text, its letter, or its number."""
+    """The 0-based index of the right option, which the answer gives by its text, its letter, or its number.
+
+    Raises ValueError where it gives none.
+    """
     if not 2 <= len(options) <= len(parsing.LETTERS):
         raise ValueError(f"there are {len(options)} options, and must be 2 to {len(parsing.LETTERS)}")
     letters = parsing.LETTERS[: len(options)]
@@ -193,4 +197,5 @@ def _gold(answer: str, options: list[str]) -> int:
 
 
 def _words(text: str) -> str:
-    return data.normalise(text).strip(" .,;:!?\"'`*")
+    """The words of a text without the marks around them."""
+    return normalise(text).strip(" .,;:!?\"'`*")

@@ -1,7 +1,7 @@
-"""Reads a letter, a yes or no, or a number out of what a model wrote.
+"""Reads a letter, a yes or no, or a number out of a reply.
 
-One rule for all: the first commitment counts, later words cannot take it back. Nothing here raises, and every
-pattern is linear in the length of the text.
+In all of them the first commitment counts, and later words cannot take it back. Nothing here raises, and every pattern
+is linear in the length of the text.
 """
 
 import re
@@ -11,13 +11,12 @@ LETTERS = "ABCDEFGHIJ"
 
 _YES_NO = re.compile(r"(?<![\w-])(yes|no)(?![\w'’-])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])(?<![0-9]\.)[-+−]?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?")
-_OPENING = " \t\r\n*_`\"'“‘([{<#>-:.$"  # may stand before a letter at the start of a reply
+_OPENING = " \t\r\n*_`\"'“‘([{<#>-:.$"  # These characters may precede a letter at the start of a reply.
 
 
 def without_prefix(text: str, prefix: str) -> str:
-    """`text` without the answer prefix, where it begins with it."""
-    text = text.lstrip()
-    return text[len(prefix) :] if prefix and text.startswith(prefix) else text
+    """The text without leading white space, and without the answer prefix where it begins with that."""
+    return text.lstrip().removeprefix(prefix)
 
 
 def letter(text: str, letters: str) -> str | None:

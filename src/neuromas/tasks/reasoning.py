@@ -1,59 +1,32 @@
 """Generated tasks of the package reasoning-gym: any of its data sets, or several joined into one task.
 
-Which split a question belongs to is decided by a hash of its text, so the splits share no question, whatever the
-seed and the sizes are.
+A hash of its text decides to which split a question belongs, so the splits share no question, whatever the seed and the
+sizes are.
 """
 
 import difflib
 import importlib
-import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import fields
-from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, ClassVar
 
-from neuromas.errors import TaskError
+from neuromas.errors import TaskError, require
 from neuromas.tasks import parsing
-from neuromas.tasks.base import SPLITS, Split, Task, check_split
-from neuromas.tasks.data import digest, normalise
+from neuromas.tasks.base import SPLITS, Split, Task, check_count, check_split
+from neuromas.tasks.loaded import digest, normalise
+from neuromas.tasks.scorers import may_score
 from neuromas.types import Grade, Question
 
-Entry = dict[str, Any]  # reasoning-gym's record: question, answer, metadata
-Settings = dict[str, Any]
+GymItem = dict[str, Any]  # A record of reasoning-gym: question, answer, metadata.
+GymOptions = dict[str, Any]  # The options of one of its data sets.
 
-_OWN = {"train_size": 2000, "validation_size": 200, "test_size": 500, "seed": 0}
-_HELD_OUT_BEFORE = 65  # from this percentile on, version 1 had its validation and test questions
-_CHUNK = 256  # questions generated with one seed
-_PATIENCE = 2000  # questions in a row that are not new, after which a data set counts as exhausted
+_SIZES_AND_SEED = ("train_size", "validation_size", "test_size", "seed")
+_HELD_OUT_BEFORE = 65  # From this percentile on, version 1 had its validation and test questions.
+_CHUNK = 256  # Questions generated with one seed.
+_PATIENCE = 2000  # Questions in a row that are not new, after which a data set counts as exhausted.
 _INTEGER = re.compile(r"[-+]?[0-9]+")
-
-
-def build(dataset: str, **options: Any) -> "ReasoningGym":
-    """The task `reasoning-gym/<dataset>`, where `dataset` may join several: "chain_sum+products".
-
-    `options`: train_size, validation_size, test_size (upper limits) and seed; besides, for one data set its own
-    options (`max_terms=2`), for several a table of them each (`chain_sum={"max_terms": 2}`).
-    """
-    names = dataset.split("+")
-    known = _registry()
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=3) or ["chain_sum", "products"]
-            raise TaskError(f"reasoning-gym has no data set {name!r}; did you mean {' or '.join(close)}?")
-    if len(set(names)) < len(names):
-        raise TaskError(f"reasoning-gym/{dataset} names a data set twice; name each once")
-    own = {key: options.pop(key, default) for key, default in _OWN.items()}
-    for key, value in own.items():
-        if type(value) is not int or value < 0:
-            raise TaskError(
-                f"task 'reasoning-gym/{dataset}': {key} must be a whole number of at least 0, got {value!r}"
-            )
-    configs = _configs(names, options)
-    for name, config in configs.items():
-        _check_config(name, config, known[name])
-    return ReasoningGym(configs, **own)
 
 
 class ReasoningGym(Task):
@@ -79,26 +52,59 @@ class ReasoningGym(Task):
     source = "reasoning-gym (Apache 2.0), generated"
 
     def __init__(
-        self, configs: dict[str, Settings], train_size: int, validation_size: int, test_size: int, seed: int
+        self,
+        dataset: str,
+        train_size: int = 2000,
+        validation_size: int = 200,
+        test_size: int = 500,
+        seed: int = 0,
+        **options: Any,
     ) -> None:
-        """`configs`: data set → its options, as `build` has checked them."""
-        self.name = f"reasoning-gym/{'+'.join(configs)}"
-        self.configs = configs
+        """dataset: one data set, or several joined: "chain_sum+products". Sizes are upper limits.
+
+        options: of one data set its own (`max_terms=2`), of several a table for each (`chain_sum={"max_terms": 2}`).
+        Raises TaskError for unknown data sets, for options that do not fit, and without the package.
+        """
+        self.name = f"reasoning-gym/{dataset}"
+        names = dataset.split("+")
+        classes = _option_classes()
+        for name in names:
+            if name not in classes:
+                close = difflib.get_close_matches(name, classes, n=3) or ["chain_sum", "products"]
+                raise TaskError(f"reasoning-gym has no data set {name!r}; did you mean {' or '.join(close)}?")
+        if len(set(names)) < len(names):
+            raise TaskError(f"{self.name} names a data set twice; name each once")
+        for option, value in zip(_SIZES_AND_SEED, (train_size, validation_size, test_size, seed), strict=True):
+            check_count(self.name, option, value)
         self.sizes: dict[Split, int] = dict(zip(SPLITS, (train_size, validation_size, test_size), strict=True))
         self.seed = seed
+        self.configs = {names[0]: options} if len(names) == 1 else self._tables(names, options)
+        for name, config in self.configs.items():
+            _check_config(name, config, classes[name])
         self._datasets: dict[str, Any] = {}
-        self._entries: dict[str, tuple[str, Entry]] = {}  # question id → data set and record
-        self._integer: dict[str, bool] = {}  # data set → whether all its answers are integers
+        self._items: dict[str, tuple[str, GymItem]] = {}  # For each question id its data set and record.
+        self._integer: dict[str, bool] = {}  # For each data set, True where all its answers are integers.
         self._splits: dict[Split, list[Question]] = {}
+
+    def _tables(self, names: list[str], options: dict[str, Any]) -> dict[str, GymOptions]:
+        """The options of each of several data sets."""
+        for key, value in options.items():
+            if key not in names:
+                valid = ", ".join([*_SIZES_AND_SEED, *names])
+                raise TaskError(
+                    f"task {self.name!r} has no option {key!r}; valid options: {valid}, the latter with a table of "
+                    "that data set's own options each"
+                )
+            if not isinstance(value, dict):
+                raise TaskError(f"option {key!r} must be a table of that data set's options, got {value!r}")
+        return {name: dict(options.get(name, {})) for name in names}
 
     @property
     def max_answer_tokens(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """16 for numbers, else ample for the longest answer (a token is at least one byte)."""
         self._draw()
-        longest = max(
-            (len(e["answer"].encode()) for name, e in self._entries.values() if not self._integer[name]), default=0
-        )
-        return min(1024, max(16, longest + 8))
+        texts = [item["answer"].encode() for name, item in self._items.values() if not self._integer[name]]
+        return min(1024, max(16, max(map(len, texts), default=0) + 8))
 
     def questions(self, split: Split) -> list[Question]:
         check_split(self.name, split)
@@ -106,60 +112,64 @@ class ReasoningGym(Task):
         return self._splits[split]
 
     def grade(self, question: Question, text: str) -> Grade:
-        """1 for the right number, or for a full score; what a scorer cannot read, or may not evaluate, scores 0."""
+        """1 for the right number, or for a full score. A reply that a scorer cannot read, or must not get, scores 0."""
         self._draw()
-        reply = parsing.without_prefix(text, question.answer_prefix)
-        name, entry = self._entries.get(question.id, ("", {}))
-        if not entry:
+        if question.id not in self._items:
             raise TaskError(f"question {question.id!r} is not one of {self.name}; grade it with the task it came from")
+        name, item = self._items[question.id]
+        reply = parsing.without_prefix(text, question.answer_prefix)
         if self._integer[name]:
-            said = parsing.number(reply)
-            return Grade(float(said is not None and said == parsing.canonical(question.answer)), said)
-        said = reply.strip()
-        if said == entry["answer"].strip():
-            return Grade(1.0, said)
-        if not said or not may_score(self._datasets[name], said):
+            parsed = parsing.number(reply)
+            return Grade(float(parsed == parsing.canonical(question.answer)), parsed)
+        reply = reply.strip()
+        if reply == item["answer"].strip():
+            return Grade(1.0, reply)
+        if not reply or not may_score(self._datasets[name], reply):
             return Grade(0.0, None)
         try:
-            score = float(self._datasets[name].score_answer(said, entry))
-        except Exception:  # a scorer that trips over an odd reply
+            score = float(self._datasets[name].score_answer(reply, item))
+        except Exception:  # A scorer may trip over an odd reply.
             return Grade(0.0, None)
-        return Grade(float(score >= 1.0), said)
+        return Grade(float(score >= 1.0), reply)
 
     def _draw(self) -> None:
         """Generates until every split is full or the data sets have nothing new."""
         if self._splits:
             return
-        drawn: dict[Split, list[tuple[str, Entry]]] = {split: [] for split in SPLITS}
+        drawn: dict[Split, list[tuple[str, GymItem]]] = {split: [] for split in SPLITS}
         seen: set[str] = set()
-        streams = [self._stream(name, seen) for name in self.configs]
-        for batch in zip_longest(*streams):
+        for batch in zip_longest(*(self._new_items(name, seen) for name in self.configs)):
             for name, item in zip(self.configs, batch, strict=True):
-                if item is not None and len(drawn[where := split_of(item["question"])]) < self.sizes[where]:
-                    drawn[where].append((name, item))
+                if item is None:
+                    continue
+                split = split_of(item["question"])
+                if len(drawn[split]) < self.sizes[split]:
+                    drawn[split].append((name, item))
             if all(len(drawn[split]) >= self.sizes[split] for split in SPLITS):
                 break
-        every = [pair for split in SPLITS for pair in drawn[split]]
-        self._integer = {n: all(_INTEGER.fullmatch(e["answer"]) for m, e in every if m == n) for n in self.configs}
-        self._splits = {split: [self._question(name, entry) for name, entry in drawn[split]] for split in SPLITS}
+        self._integer = dict.fromkeys(self.configs, True)
+        for split in SPLITS:
+            for name, item in drawn[split]:
+                self._integer[name] &= bool(_INTEGER.fullmatch(item["answer"]))
+        self._splits = {split: [self._question(name, item) for name, item in drawn[split]] for split in SPLITS}
 
-    def _stream(self, name: str, seen: set[str]) -> Iterator[Entry]:
-        """New questions of one data set, without end unless it is exhausted; adds what it yields to `seen`."""
-        fruitless = 0  # questions in a row that were not new
-        for entry in self._generate(name):
-            if not isinstance(entry["answer"], str):
+    def _new_items(self, name: str, seen: set[str]) -> Iterator[GymItem]:
+        """New records of one data set, without end unless it is exhausted. Adds their questions to `seen`."""
+        in_vain = 0  # Records in a row that were not new.
+        for item in self._generate(name):
+            if not isinstance(item["answer"], str):
                 raise TaskError(f"reasoning-gym's {name} gives no answer to compare with; choose another data set")
-            key = normalise(entry["question"])
-            fruitless += 1
+            key = normalise(item["question"])
+            in_vain += 1
             if key not in seen:
                 seen.add(key)
-                fruitless = 0
-                yield entry
-            if fruitless == _PATIENCE:
+                in_vain = 0
+                yield item
+            if in_vain == _PATIENCE:
                 return
 
-    def _generate(self, name: str) -> Iterator[Entry]:
-        """What the data set makes, one by one and without end, repetitions included."""
+    def _generate(self, name: str) -> Iterator[GymItem]:
+        """The records that a data set makes, without end, repetitions included."""
         gym: Any = importlib.import_module("reasoning_gym")
         start = int(digest(f"{self.seed}:{name}")[:7], 16)
         while True:
@@ -175,14 +185,14 @@ class ReasoningGym(Task):
                 ) from error
             start += _CHUNK
 
-    def _question(self, name: str, entry: Entry) -> Question:
+    def _question(self, name: str, item: GymItem) -> Question:
         integer = self._integer[name]
-        id = f"{name}-{digest(entry['question'])[:16]}"
-        self._entries[id] = (name, entry)
+        id = f"{name}-{digest(item['question'])[:16]}"
+        self._items[id] = (name, item)
         return Question(
             id=id,
-            text=entry["question"].strip(),
-            answer=entry["answer"],
+            text=item["question"].strip(),
+            answer=item["answer"],
             instruction="Answer with only the number." if integer else "Give only the answer, in the form asked for.",
             answer_prefix="The final answer is" if integer else "",
             metadata={"dataset": name},
@@ -193,95 +203,32 @@ def split_of(question: str) -> Split:
     """The split a question belongs to, by its normalised text alone.
 
     About 44 % are for training, 21 % for validation and 35 % for test. Some questions that version 1 held out were
-    looked at while prompts were written; what it held out is never a test question of version 2.
+    looked at while prompts were written; none of them is ever a test question of version 2.
     """
     key = normalise(question)
-    before, now = (int(digest(salt + key)[:8], 16) % 100 for salt in ("", "2:"))
-    if before >= _HELD_OUT_BEFORE:
-        return "train" if now < 60 else "validation"
-    return "train" if now < 35 else "validation" if now < 46 else "test"
+    percentile_1, percentile_2 = (int(digest(salt + key)[:8], 16) % 100 for salt in ("", "2:"))
+    if percentile_1 >= _HELD_OUT_BEFORE:
+        return "train" if percentile_2 < 60 else "validation"
+    return "train" if percentile_2 < 35 else "validation" if percentile_2 < 46 else "test"
 
 
-# -- a reply is untrusted, and some scorers evaluate it -------------------------------------------------------
-
-_FUNCTIONS = set("sin cos tan asin acos atan sinh cosh tanh exp log ln sqrt Abs pi".split())
-_FORMULA = re.compile(r"[0-9A-Za-z+\-*/^(). \n]{1,500}")
-_HEAVY = re.compile(r"\.[A-Za-z]|[0-9][eEjJ][0-9+-]|[0-9]{13}")
-_POWER = re.compile(r"\*\*|\^")
-_EXPONENT = (
-    r"(?:\*\*|\^) ?(?:-?[0-9]{1,2}(?![0-9.])|[A-Za-z]|\( ?-?[0-9]{1,2} ?(?:/ ?[0-9]{1,2} ?)?\))(?! ?(?:\*\*|\^))"
-)
-_LISTING = re.compile(r"(?!.*(?:\bfor\b|\blambda\b|\.[A-Za-z]|__))[^()*={}:%&|<>~@^/+\\]{1,5000}", re.DOTALL)
-_HUGE_NUMBER = re.compile(r"[0-9.]_?[eE][-+]?[0-9_]{4}")
+def _option_classes() -> dict[str, Any]:
+    """For each data set its class of options. Raises TaskError without the package."""
+    require("reasoning_gym", "a reasoning-gym task", "pip install reasoning-gym")  # Importing it registers them.
+    factory: Any = importlib.import_module("reasoning_gym.factory")
+    return {name: options for name, (_, options) in factory.DATASETS.items() if name != "composite"}
 
 
-def may_score(scorer: Any, reply: str) -> bool:
-    """Whether a reply may be given to a data set's `score_answer`.
-
-    Several of them pass the reply to `eval`, or to sympy's `parse_expr`, which evaluates Python as well. They get
-    lists without calls, operators and loops, and formulas of plain numbers, single letters and known functions,
-    with small exponents, so that no reply can run code or keep the machine busy.
-    """
-    if len(reply) > 20_000 or _HUGE_NUMBER.search(reply):
-        return False
-    code = _scorer_code(scorer.__class__)
-    if "parse_expr(" in code:
-        return _plain_formula(reply)
-    return "eval(" not in code or bool(_LISTING.fullmatch(reply))
-
-
-def _plain_formula(reply: str) -> bool:
-    powers = len(_POWER.findall(reply))
-    return (
-        bool(_FORMULA.fullmatch(reply))
-        and not _HEAVY.search(reply)
-        and set(re.findall(r"[A-Za-z]{2,}", reply)) <= _FUNCTIONS
-        and powers == len(re.findall(_EXPONENT, reply))
-        and len(re.findall(r"\) ?(?:\*\*|\^)", reply)) <= 2
-    )
-
-
-@lru_cache
-def _scorer_code(kind: Any) -> str:
-    return inspect.getsource(kind.score_answer)
-
-
-# -- options --------------------------------------------------------------------------------------------------
-
-
-def _registry() -> dict[str, Any]:
-    """Data set → its class of options; raises TaskError without the package."""
-    try:
-        importlib.import_module("reasoning_gym")  # registers them
-        factory: Any = importlib.import_module("reasoning_gym.factory")
-    except ImportError as error:
-        raise TaskError(f"reasoning-gym tasks need that package ({error}); run `pip install reasoning-gym`") from error
-    return {name: config for name, (_, config) in factory.DATASETS.items() if name != "composite"}
-
-
-def _configs(names: list[str], options: dict[str, Any]) -> dict[str, Settings]:
-    """Data set → options, from those given to `build`."""
-    if len(names) == 1:
-        return {names[0]: options}
-    for key, value in options.items():
-        if key not in names:
-            raise TaskError(
-                f"task 'reasoning-gym/{'+'.join(names)}' has no option {key!r}; valid options: "
-                f"{', '.join([*_OWN, *names])}, the latter with a table of that data set's own options each"
-            )
-        if not isinstance(value, dict):
-            raise TaskError(f"option {key!r} must be a table of that data set's options, got {value!r}")
-    return {name: dict(options.get(name, {})) for name in names}
-
-
-def _check_config(name: str, config: Settings, kind: Any) -> None:
-    valid = [field.name for field in fields(kind) if field.name not in ("size", "seed")]
+def _check_config(name: str, config: GymOptions, options: Any) -> None:
+    """Raises TaskError where a data set's class of options does not take these."""
+    valid = [field.name for field in fields(options) if field.name not in ("size", "seed")]
     for option in config:
         if option not in valid:
             raise TaskError(
-                f"reasoning-gym's {name} has no option {option!r} here; valid options: {', '.join([*_OWN, *valid])}"
+                f"reasoning-gym's {name} has no option {option!r} here; valid options: "
+                f"{', '.join([*_SIZES_AND_SEED, *valid])}"
             )
     try:
-        getattr(kind(**config), "validate", lambda: None)()
+        getattr(options(**config), "validate", lambda: None)()
     except (AssertionError, TypeError, ValueError) as error:
         raise TaskError(f"reasoning-gym's {name} rejects the options {config} ({error}); change them") from error
