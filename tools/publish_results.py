@@ -21,7 +21,8 @@ def main(runs: list[Path]) -> None:
     for run in runs:
         if not (run / "final.json").is_file():
             sys.exit(
-                f"{run} has no final.json: the run is not finished; continue it with neuromas train --resume --out {run}"
+                f"{run} has no final.json: the run is not finished; continue it with neuromas train --resume --out "
+                f"{run}"
             )
         (TARGET / run.name).mkdir(parents=True, exist_ok=True)
         generated = json.loads((run / "config.json").read_text(encoding="utf-8"))["task"]["name"].startswith(
@@ -48,10 +49,12 @@ def main(runs: list[Path]) -> None:
         "## Single trainings on a real language model",
         "",
         (
-            "Written by `python tools/publish_results.py` from the raw files in the folders here: `answers.jsonl` (every "
-            "question), `metrics.jsonl` (every step), `config.json`, `final.json`. What nodes wrote about benchmark questions is left out, since it may quote them. Test questions are never trained on; "
-            "what was chosen with a look at some of them is said below. Accuracy with its 95 % Wilson interval; one seed each, so differences between runs "
-            "carry the luck of that seed too. *silent*: the same network with every message blanked."
+            "Written by `python tools/publish_results.py` from the raw files in the folders here: `answers.jsonl` "
+            "(every question), `metrics.jsonl` (every step), `config.json`, `final.json`. What nodes wrote about "
+            "benchmark questions is left out, since it may quote them. Test questions are never trained on; what was "
+            "chosen with a look at some of them is said below. Accuracy with its 95 % Wilson interval; one seed "
+            "each, so differences between runs carry the luck of that seed too. *silent*: the same network with "
+            "every message blanked."
         ),
         "",
         *([notes.read_text(encoding="utf-8").strip(), ""] if notes.is_file() else []),
@@ -124,8 +127,8 @@ def details(final: dict[str, Any]) -> list[str]:
     floors = first["floors"]
     out = [
         (
-            f"`neuromas train recipes/{final['run']}.toml` · {first['task']} · seed {final['config']['seed']}. Floors on its "
-            f"{first['n']} test questions: chance {floors['chance']:.1%}, majority of training answers "
+            f"`neuromas train recipes/{final['run']}.toml` · {first['task']} · seed {final['config']['seed']}. Floors "
+            f"on its {first['n']} test questions: chance {floors['chance']:.1%}, majority of training answers "
             f"{floors['majority']:.1%}, best constant ({floors['constant_answer']}) {floors['best_constant']:.1%}."
         ),
         "",

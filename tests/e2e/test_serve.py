@@ -13,8 +13,8 @@ from pathlib import Path
 
 import openai
 import pytest
-from benchmarks.load import Server, serving
 
+from benchmarks.load import Server, serving
 from helpers import run_config
 from neuromas.cli import main
 from neuromas.network.forward import Network

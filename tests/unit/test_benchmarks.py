@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from benchmarks import floor, launch, report
 from benchmarks.accuracy import summary
 from benchmarks.latency import latencies
@@ -15,7 +16,6 @@ from benchmarks.subnormal import steps
 from benchmarks.sweep import memory
 from benchmarks.work import NodeWork, Work
 from benchmarks.workloads import SPECS, write
-
 from neuromas.config import RunConfig
 from neuromas.network.cpu import flushing
 from neuromas.network.packed import PackedPass

@@ -1,6 +1,6 @@
-"""The report of the capacity study, made of its points.jsonl alone: exponents, figure, table.
+"""Writes the report of the study of capacity from its points.jsonl alone: exponents, figure, table.
 
-usage: python tools/capacity_report.py DIR [TARGET]    TARGET: where report.md, figure and lines go; by default DIR
+usage: python -m studies.capacity.report DIR [TARGET]    TARGET: folder for report, figure and lines; by default DIR
 
 Error is 1 - accuracy, sampled (what training lowers) and greedy. A family's exponent γ is the slope of a least-squares
 line of -log error over log q, q the trainable parameters, over every training run at its own rate (error ∝ q^-γ). Its
@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from capacity_study import SEEDS, SHAPES, chosen_rate
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
-from neuromas.evaluate.stats import wilson
 from neuromas.files import read_json_lines, write_json, write_text
+from studies.capacity.study import SEEDS, SHAPES, chosen_rate
+from studies.shared import tidy, with_wilson
 
 RESAMPLES = 2000
 ABOUT = {
@@ -36,9 +36,9 @@ def main(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     lines: list[Point] = read_json_lines(folder / "points.jsonl")
     every = {m: at_chosen_rates([line for line in lines if line["method"] == m], m) for m in ABOUT}
-    chosen = {m: runs for m, runs in every.items() if len(runs) == len(SEEDS) * len(SHAPES[m])}  # those complete
+    chosen = {m: runs for m, runs in every.items() if len(runs) == len(SEEDS) * len(SHAPES[m])}  # complete methods
     if not chosen:
-        sys.exit(f"no method is complete in {folder}; go on with: python tools/capacity_study.py {folder}")
+        sys.exit(f"no method is complete in {folder}; go on with: python -m studies.capacity.study {folder}")
     fits = {m: {d: exponents(runs, d) for d in ("sampled", "greedy")} for m, runs in chosen.items()}
     if target != folder:
         kept = (json.dumps(line) + "\n" for line in lines if line["method"] in chosen)
@@ -62,43 +62,47 @@ def at_chosen_rates(lines: list[Point], method: str) -> list[Point]:
 
 
 def exponents(points: list[Point], decoding: str) -> dict[str, Any]:
-    """γ of each family with its interval, and in which order families come, by how many resamples."""
-    rights = {id(p): np.array(list(map(int, p[f"{decoding}_rights"]))) for p in points}
-    systems: dict[str, dict[int, list[Point]]] = defaultdict(lambda: defaultdict(list))
-    for p in points:
-        systems[p["family"]][p["trainable_parameters"]].append(p)
+    """γ of each family, and the difference of each pair of families, with intervals. Legend: R run, Q question."""
+    rights_RQ = np.stack([answers_right(p, decoding) for p in points])
+    log_q_R = np.log([p["trainable_parameters"] for p in points])
+    systems: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))  # family → q → indices of runs
+    for i, p in enumerate(points):
+        systems[p["family"]][p["trainable_parameters"]].append(i)
     rng, n = np.random.default_rng(0), points[0]["n"]
     spread: dict[str, list[float]] = defaultdict(list)
     for _ in range(RESAMPLES):
-        asked = rng.integers(0, n, n)
+        log_error_R = np.log(error(rights_RQ[:, rng.integers(0, n, n)]))
         for family, by_q in systems.items():
-            xs, ys = [], []
-            for q, runs in by_q.items():
-                for run in (runs[i] for i in rng.integers(0, len(runs), len(runs))):
-                    xs.append(np.log(q))
-                    ys.append(-np.log(error(rights[id(run)][asked])))
-            spread[family].append(slope(xs, ys))
+            drawn = np.concatenate([np.take(runs, rng.integers(0, len(runs), len(runs))) for runs in by_q.values()])
+            spread[family].append(slope(log_q_R[drawn], -log_error_R[drawn]))
     out: dict[str, Any] = {}
+    log_error_R = np.log(error(rights_RQ))
     for family, by_q in systems.items():
-        runs = [run for runs in by_q.values() for run in runs]
-        xs, ys = [np.log(p["trainable_parameters"]) for p in runs], [-np.log(error(rights[id(p)])) for p in runs]
+        runs = [i for indices in by_q.values() for i in indices]
         low, high = np.quantile(spread[family], [0.025, 0.975])
-        out[family] = {"exponent": slope(xs, ys), "ci95": [float(low), float(high)], "runs": len(runs)}
+        exponent = slope(log_q_R[runs], -log_error_R[runs])
+        out[family] = {"exponent": exponent, "ci95": [float(low), float(high)], "runs": len(runs)}
     for a, b in (("network", "single"), ("network", "scratchpad"), ("scratchpad", "single")):
-        apart = np.array(spread[a]) - np.array(spread[b])
-        low, high = np.quantile(apart, [0.025, 0.975])
+        low, high = np.quantile(np.array(spread[a]) - np.array(spread[b]), [0.025, 0.975])
         difference = out[a]["exponent"] - out[b]["exponent"]
         out[f"{a} - {b}"] = {"difference": difference, "ci95": [float(low), float(high)]}
     return out
 
 
-def error(rights: Any) -> float:
-    """Share of wrong answers, pulled in by half an answer so that its logarithm exists."""
-    return (len(rights) - rights.sum() + 0.5) / (len(rights) + 1)
+def answers_right(point: Point, decoding: str) -> Any:
+    """1 for every test question that a run answers right, else 0, as an array."""
+    return np.array(list(map(int, point[f"{decoding}_rights"])))
 
 
-def slope(xs: list[float], ys: list[float]) -> float:
-    x, y = np.asarray(xs) - np.mean(xs), np.asarray(ys) - np.mean(ys)
+def error(rights: Any) -> Any:
+    """Share of wrong answers along the last axis, moved by half an answer so that its logarithm exists."""
+    n = rights.shape[-1]
+    return (n - rights.sum(-1) + 0.5) / (n + 1)
+
+
+def slope(xs: Any, ys: Any) -> float:
+    """Slope of the least-squares line of ys over xs."""
+    x, y = xs - np.mean(xs), ys - np.mean(ys)
     return float((x * y).sum() / (x * x).sum())
 
 
@@ -110,37 +114,37 @@ def draw(chosen: dict[str, list[Point]], fits: dict[str, Any], path: Path) -> Pa
     grid = figure.subplots(len(chosen), 2, squeeze=False)
     for row, (method, points) in zip(grid, chosen.items(), strict=True):
         for axes, decoding in zip(row, ("sampled", "greedy"), strict=True):
-            e_min = min(error(np.array(list(map(int, p[f"{decoding}_rights"])))) for p in points)
+            lowest = min(error(answers_right(p, decoding)) for p in points)
             for family, colour in COLOURS.items():
-                mine = [p for p in points if p["family"] == family]
-                if not mine:
-                    continue
-                q = np.array([p["trainable_parameters"] for p in mine])
-                e = np.array([error(np.array(list(map(int, p[f"{decoding}_rights"])))) for p in mine])
-                fit = fits[method][decoding][family]
-                marks = {"2": "o", "2-2": "s"}
-                for topology in dict.fromkeys(p["topology"] for p in mine):
-                    here = np.array([p["topology"] == topology for p in mine])
-                    mark = marks.get(topology, "o")
-                    axes.plot(q[here], e[here], mark, color=colour, ms=4.5, alpha=0.7, mfc="none")
-                line = np.array([q.min(), q.max()])
-                height = np.exp(np.log(e).mean() + fit["exponent"] * (np.log(q).mean() - np.log(line)))
-                low, high = fit["ci95"]
-                label = f"{NAMES[family]}: γ = {fit['exponent']:.3f} [{low:.3f}, {high:.3f}]".replace("-", "−")
-                axes.plot(line, height, color=colour, lw=2, label=label)
+                if mine := [p for p in points if p["family"] == family]:
+                    draw_family(axes, mine, decoding, fits[method][decoding][family], colour)
             floor = 1 - points[0]["floors"]["best_constant"]
             axes.axhline(floor, color="0.5", ls="--", lw=1, label="best constant answer")
             axes.set(xscale="log", yscale="log", xlabel="trainable parameters q", ylabel=f"error, {decoding}")
             errors = [0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.9]
             axes.set_yticks(errors, [f"{x:g}" for x in errors])
             axes.set_yticks([], minor=True)
-            axes.set(ylim=(e_min / (20 if e_min < 0.05 else 2), 1.05))  # room for the legend
+            axes.set(ylim=(lowest / (20 if lowest < 0.05 else 2), 1.05))  # room for the legend
             axes.set_title(textwrap.fill(ABOUT[method], 60), fontsize=8)
-            axes.grid(alpha=0.3)
-            axes.spines[["top", "right"]].set_visible(False)
+            tidy(axes)
             axes.legend(fontsize=7, loc="lower left")
     figure.savefig(path, dpi=120)
     return path
+
+
+def draw_family(axes: Any, points: list[Point], decoding: str, fit: dict[str, Any], colour: str) -> None:
+    """The runs of a family, a mark for each topology, and the line fitted to them."""
+    q = np.array([p["trainable_parameters"] for p in points])
+    e = np.array([error(answers_right(p, decoding)) for p in points])
+    for topology in dict.fromkeys(p["topology"] for p in points):
+        chosen = np.array([p["topology"] == topology for p in points])
+        mark = "s" if topology == "2-2" else "o"
+        axes.plot(q[chosen], e[chosen], mark, color=colour, ms=4.5, alpha=0.7, mfc="none")
+    ends = np.array([q.min(), q.max()])
+    height = np.exp(np.log(e).mean() + fit["exponent"] * (np.log(q).mean() - np.log(ends)))
+    low, high = fit["ci95"]
+    label = f"{NAMES[points[0]['family']]}: γ = {fit['exponent']:.3f} [{low:.3f}, {high:.3f}]".replace("-", "−")
+    axes.plot(ends, height, color=colour, lw=2, label=label)
 
 
 def content(chosen: dict[str, list[Point]], fits: dict[str, Any], picture: Path) -> list[Block]:
@@ -148,12 +152,12 @@ def content(chosen: dict[str, list[Point]], fits: dict[str, Any], picture: Path)
     blocks: list[Block] = [
         Heading("Error against trainable parameters: one policy and networks", 1),
         Text(
-            "Nested arithmetic of 4 leaves, embedded backbone, LoRA on the query and value projections. "
-            f"n = {first['n']} test questions, seeds {', '.join(map(str, SEEDS))}; learning rates by sampled accuracy on "
-            "validation with the first seed. Error is 1 - accuracy. Exponents: least squares of log error on log q over "
-            "all runs of a family; intervals: bootstrap over seeds and questions. What the theory says, and why this is "
-            "no proof of it or against it, is in docs/theory.md. Made by: python tools/capacity_study.py DIR joint supervised; "
-            "python tools/capacity_report.py DIR (setting: recipes/tiny_compositional_capacity.toml)."
+            "Nested arithmetic of 4 leaves, embedded backbone, LoRA on the query and value projections. n = "
+            f"{first['n']} test questions, seeds {', '.join(map(str, SEEDS))}; learning rates by sampled accuracy on "
+            "validation with the first seed. Error is 1 - accuracy. Exponents: least squares of log error on log q "
+            "over all runs of a family; intervals: bootstrap over seeds and questions. What the theory says, and why "
+            "this is no proof of it or against it, is in docs/theory.md. Made by: python -m studies.capacity.study "
+            "DIR joint supervised; python -m studies.capacity.report DIR (setting: studies/capacity/recipe.toml)."
         ),
         Picture(picture, "Error over trainable parameters; circles and squares are runs, lines are fits"),
     ]
@@ -172,10 +176,11 @@ def content(chosen: dict[str, list[Point]], fits: dict[str, Any], picture: Path)
     return blocks
 
 
-def fitted(of: dict[str, Any]) -> Table:
+def fitted(fits: dict[str, Any]) -> Table:
+    """Exponents of a method, and their differences."""
     rows: list[list[str]] = []
-    for decoding, found in of.items():
-        for name, fit in found.items():
+    for decoding, by_family in fits.items():
+        for name, fit in by_family.items():
             value, (low, high) = fit.get("exponent", fit.get("difference")), fit["ci95"]
             runs = str(fit["runs"]) if "runs" in fit else ""
             rows.append([decoding, NAMES.get(name, name), f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}", runs])
@@ -193,24 +198,10 @@ def measured(points: list[Point]) -> Table:
         row.append(f"{runs[0]['rate']:g}")
         for decoding in ("sampled", "greedy"):
             mean = sum(p[decoding] for p in runs) / len(runs)
-            low, high = wilson(mean * runs[0]["n"], runs[0]["n"])
-            row += [
-                f"{mean:.1%} [{low * 100:.0f}, {high * 100:.0f}]",
-                " ".join(f"{p[decoding] * 100:.0f}" for p in runs),
-            ]
+            row += [with_wilson(mean, runs[0]["n"]), " ".join(f"{p[decoding] * 100:.0f}" for p in runs)]
         rows.append(row)
-    head = [
-        "system",
-        "topology",
-        "rank",
-        "trainable",
-        "calls",
-        "rate",
-        "sampled [95 %]",
-        "seeds",
-        "greedy [95 %]",
-        "seeds",
-    ]
+    head = ["system", "topology", "rank", "trainable", "calls", "rate"]
+    head += ["sampled [95 %]", "seeds", "greedy [95 %]", "seeds"]
     return Table(head, rows, words=frozenset({0, 1}))
 
 

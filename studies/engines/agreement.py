@@ -1,10 +1,12 @@
-"""How well vLLM and this library's own sampling agree, token by token: python tools/engine_agreement.py --out FILE
+"""Measures how well vLLM and the built-in sampling agree, token by token.
 
-Processor seconds are of both processes together, and mean something on a machine that does other things besides.
-The adapters of an untrained network are filled with noise, so that its nodes differ. Greedy: the same questions by
-both; every call that read the same and says something else is reported at its first differing token, with the
-trainer's log-probabilities of both tokens there (their difference is what rounding had to bridge). Sampled: vLLM's
-log-probabilities against the trainer's replay of the same tokens, as training compares them.
+usage: python -m studies.engines.agreement [--out FILE]
+
+The adapters of an untrained network are filled with noise, so that its nodes differ. Greedy: both answer the same
+questions; every call with the same prompt and another completion is reported at the first token that differs, with the
+trainer's log-probabilities of both tokens (their difference is the gap that rounding had to bridge). Sampled: vLLM's
+log-probabilities against the trainer's replay of the same tokens, as training compares them. Processor seconds are of
+both processes together, so they mean something on a machine that is busy with other work.
 
 NEUROMAS_VLLM_PYTHON names the Python that has vLLM.
 """
@@ -26,11 +28,12 @@ from neuromas.network.packed import Group
 from neuromas.network.vllm.engine import Settings, VllmEngine
 from neuromas.tasks import load_task
 from neuromas.train.mismatch import Mismatch
-from neuromas.types import NodeCall, Trace
+from neuromas.types import NodeCall, Question, Trace
+from studies.shared import arguments
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--backbone", default="smollm2-135m")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--task", default="compositional")
@@ -50,61 +53,60 @@ def main() -> None:
     generator = torch.Generator().manual_seed(1)
     for stack in network.adapters.B.values():
         stack.data.copy_(torch.randn(stack.shape, generator=generator) * args.noise)
-    asked = load_task(args.task).questions("train")[: args.questions]
+    questions = load_task(args.task).questions("train")[: args.questions]
     layers, nodes = network.topology.layers, network.topology.nodes
     engine = VllmEngine(
         backbone, Settings(len(nodes), max(map(len, layers)), args.rank, 1024, start_seconds=3600, call_seconds=7200)
     )
 
-    found: dict[str, Any] = {**vars(args), "out": None, **engine.versions, "trainer_torch": torch.__version__}
-    own, own_seconds = timed(network, asked, True, engine.pid)
+    result: dict[str, Any] = {**vars(args), "out": None, **engine.versions, "trainer_torch": torch.__version__}
+    ours, our_seconds = timed(network, questions, True, engine.pid)
     network.engine = engine
-    network.answer(asked[:1])  # what is compiled or set up at the first call is in no figure
-    theirs, their_seconds = timed(network, asked, True, engine.pid)
-    again, _ = timed(network, asked[::-1], True, engine.pid)
-    found["greedy"] = {
-        "equal_traces": sum(a.answer == b.answer and said(a) == said(b) for a, b in zip(own, theirs, strict=True)),
-        "traces": len(own),
-        "equal_in_another_order": sum(said(a) == said(b) for a, b in zip(theirs, again[::-1], strict=True)),
-        "tokens": sum(t.generated_tokens for t in own),
-        "cpu_seconds": {"built-in": own_seconds, "vllm": their_seconds},
-        "partings": [p for a, b in zip(own, theirs, strict=True) for p in partings(network, a, b)],
+    network.answer(questions[:1])  # compiling and setting up at the first call are not timed
+    theirs, their_seconds = timed(network, questions, True, engine.pid)
+    again, _ = timed(network, questions[::-1], True, engine.pid)
+    ids = lambda trace: [call.completion_ids for call in trace.calls]
+    pairs = list(zip(ours, theirs, strict=True))
+    result["greedy"] = {
+        "equal_traces": sum(a.answer == b.answer and ids(a) == ids(b) for a, b in pairs),
+        "traces": len(ours),
+        "equal_in_another_order": sum(ids(a) == ids(b) for a, b in zip(theirs, again[::-1], strict=True)),
+        "tokens": sum(t.generated_tokens for t in ours),
+        "cpu_seconds": {"built-in": our_seconds, "vllm": their_seconds},
+        "partings": [p for a, b in pairs for p in partings(network, a, b)],
     }
-    sampled, _ = timed(network, asked, False, engine.pid)
-    found["sampled"] = mismatch(network, sampled) | {"tokens": sum(t.generated_tokens for t in sampled)}
+    sampled, _ = timed(network, questions, False, engine.pid)
+    result["sampled"] = mismatch(network, sampled) | {"tokens": sum(t.generated_tokens for t in sampled)}
     engine.close()
-    print(json.dumps(found, default=str))
+    print(json.dumps(result, default=str))
     if args.out:
-        write_json(args.out, json.loads(json.dumps(found, default=str)))
+        write_json(args.out, json.loads(json.dumps(result, default=str)))
 
 
-def timed(network: Network, asked: list[Any], greedy: bool, pid: int) -> tuple[list[Trace], float]:
+def timed(network: Network, questions: list[Question], greedy: bool, pid: int) -> tuple[list[Trace], float]:
     """Traces, and the processor seconds of this process and of `pid`."""
     spent = lambda: time.process_time() + cpu_seconds(pid)
     start = spent()
-    traces = network.answer(asked, greedy=greedy, seed=3)
+    traces = network.answer(questions, greedy=greedy, seed=3)
     return traces, round(spent() - start, 2)
 
 
 def cpu_seconds(pid: int) -> float:
+    """Processor seconds of a process so far, from /proc."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def said(trace: Trace) -> list[list[int]]:
-    return [call.completion_ids for call in trace.calls]
-
-
-def partings(network: Network, own: Trace, theirs: Trace) -> list[dict[str, Any]]:
-    """Where calls with equal prompts part; those that read what another had said differently are no news."""
+def partings(network: Network, ours: Trace, theirs: Trace) -> list[dict[str, Any]]:
+    """First differing token of every call with equal prompts; a call that read another message may well differ."""
     out: list[dict[str, Any]] = []
-    for a, b in zip(own.calls, theirs.calls, strict=True):
+    for a, b in zip(ours.calls, theirs.calls, strict=True):
         if a.prefix_ids + a.own_ids == b.prefix_ids + b.own_ids and a.completion_ids != b.completion_ids:
             pairs = enumerate(zip(a.completion_ids, b.completion_ids, strict=False))
             t = next(t for t, (x, y) in pairs if x != y)
             mine, other = (logprob(network, a, [*a.completion_ids[:t], call.completion_ids[t]]) for call in (a, b))
-            at = {"question": own.question_id, "node": a.node, "token": t, "built_in": mine, "vllm": other}
-            out.append(at | {"top2_gap": mine - other})
+            parting = {"question": ours.question_id, "node": a.node, "token": t, "built_in": mine, "vllm": other}
+            out.append(parting | {"top2_gap": mine - other})
     return out
 
 
@@ -117,15 +119,16 @@ def logprob(network: Network, call: NodeCall, ids: list[int]) -> float:
 
 @torch.no_grad()
 def mismatch(network: Network, traces: list[Trace]) -> dict[str, Any]:
-    found = Mismatch(2.0)
+    """Gaps between the engine's log-probabilities and the trainer's. Legend: L token of the traces."""
+    measured = Mismatch(2.0)
     index = network.adapters.index
     for trace in traces:
         calls = sorted(trace.calls, key=lambda call: index[call.node])
         groups = [Group(index[call.node], call.prefix_ids, [call.own_ids]) for call in calls]
         ids = [call.completion_ids for call in calls]
-        own_L, _ = replay(network.backbone, network.adapters, groups, ids, network.decoding.temperature)
-        found.weights(own_L, torch.tensor([x for call in calls for x in call.logprobs]))
-    return found.figures()
+        trainer_L, _ = replay(network.backbone, network.adapters, groups, ids, network.decoding.temperature)
+        measured.weights(trainer_L, torch.tensor([x for call in calls for x in call.logprobs]))
+    return measured.figures()
 
 
 if __name__ == "__main__":

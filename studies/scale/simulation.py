@@ -1,16 +1,15 @@
-"""What data-parallel training would cost from one worker to a thousand and from three nodes to a thousand, on paper.
+"""Computes the cost of data-parallel training with 1 to 1,024 workers and 3 to 1,000 nodes, without any training.
 
-    python tools/scale_simulation.py                 # writes docs/results/scale/simulation.jsonl and .png
+usage: python -m studies.scale.simulation    writes docs/results/scale/simulation.jsonl and .png
 
-Every worker holds the backbone and all adapters, samples and replays its share of the questions, and adds its gradients up
-with the others' in one flat buffer (a ring). Seconds of the passes are the planner's arithmetic (neuromas/plan/seconds.py).
-For CPU cores its rates are fitted to benchmarks/results/sweep_rollouts.jsonl; for H100s they come from published
-peaks and assumptions (neuromas/plan/devices.py). Network, spread of lengths and cost of an optimiser's slice: `ASSUMED`.
+Every worker holds the backbone and all adapters, samples and replays its share of the questions, and sums its gradients
+with the others' in one flat buffer (a ring). The planner computes the seconds of the passes (neuromas/plan/seconds.py).
+For CPU cores its rates are fitted to benchmarks/results/sweep_rollouts.jsonl; for H100s they come from published peaks
+and assumptions (neuromas/plan/devices.py). `ASSUMED` holds network, spread of lengths and cost of an optimiser's slice.
 
 Legend: W worker, N node, P question, G rollout.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Iterator
@@ -20,15 +19,17 @@ from typing import Any
 
 import numpy as np
 
+from neuromas.files import read_json_lines, write_json_lines
 from neuromas.network.adapters import ATTENTION_TARGETS
-from neuromas.plan.calibrate import line
+from neuromas.plan.calibrate import fit
 from neuromas.plan.devices import DEVICES, RUNTIME_BYTES, Device, stated_rates
 from neuromas.plan.memory import STATE_BYTES
 from neuromas.plan.model import Model
 from neuromas.plan.seconds import Rates, sample_flops, sample_passes, seconds, update_flops
 from neuromas.plan.work import LABEL_TOKENS, Turn, Work
+from studies.shared import arguments
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Line = dict[str, Any]
 
 
@@ -70,30 +71,32 @@ class Machine:
 
 def fitted(results: Path) -> Rates:
     """Rates of one core at SmolLM2 in float32, from the ends of a sweep over rollouts (processor seconds, one run)."""
-    lines = [json.loads(text) for text in (results / "sweep_rollouts.jsonl").read_text().splitlines()]
-    ours = [x for x in lines if x["item"] == "neuromas"]
+    ours = [x for x in read_json_lines(results / "sweep_rollouts.jsonl") if x["item"] == "neuromas"]
     ends = [(swept(x["x"]), x) for x in (ours[0], ours[-1])]
     passes = lambda work: len(list(work.replays()))
-    sample = line(*((sample_passes(w), sample_flops(SMOLLM2, w), x["rollout_cpu_seconds"]) for w, x in ends))
-    update = line(*((passes(w), update_flops(SMOLLM2, w), x["update_cpu_seconds"]) for w, x in ends))
+    sample = fit([(sample_passes(w), sample_flops(SMOLLM2, w), x["rollout_cpu_seconds"]) for w, x in ends])
+    update = fit([(passes(w), update_flops(SMOLLM2, w), x["update_cpu_seconds"]) for w, x in ends])
     return Rates(*sample, *update)
 
 
 def swept(rollouts: int) -> Work:
-    """The workload of that sweep: three nodes side by side, two Navigate questions, 16 tokens."""
+    """The workload of the sweep over rollouts: three nodes side by side, two Navigate questions, 16 tokens."""
     turns = tuple(Turn(f"1.{n}", 0, 79, 0, 16) for n in range(3))
     return Work(turns, 2, rollouts, 3, 8, ATTENTION_TARGETS, "float32", 8192, False, False, False)
 
 
 def network(nodes: int, dtype: str, *, sparse: bool = True) -> Work:
-    """About as many layers as nodes in each, and an output; a node reads `fan_in` of the layer before, or all of it."""
+    """A network with about as many layers as nodes in each, and an output.
+
+    sparse: a node reads `fan_in` nodes of the layer before, else all of it.
+    """
     hidden = nodes - 1
     layers = max(1, round(math.sqrt(hidden)))
     widths = [hidden // layers + (n < hidden % layers) for n in range(layers)] + [1]
     turns: list[Turn] = []
     for n, width in enumerate(widths):
-        before = widths[n - 1] if n else 0
-        reads = min(before, ASSUMED["fan_in"]) if sparse else before
+        upstream = widths[n - 1] if n else 0
+        reads = min(upstream, ASSUMED["fan_in"]) if sparse else upstream
         own = reads * (ASSUMED["write"] + LABEL_TOKENS)
         turns += [Turn(f"{n}.{k}", n, ASSUMED["prompt"], own, ASSUMED["write"]) for k in range(width)]
     P, G = ASSUMED["questions"], ASSUMED["rollouts"]
@@ -101,17 +104,17 @@ def network(nodes: int, dtype: str, *, sparse: bool = True) -> Work:
 
 
 def step(machine: Machine, work: Work, workers: int, draws: int = 200) -> Line:
-    """Seconds of one step's parts, on the worker that the others wait for, and what each worker holds and sends."""
+    """Seconds of the parts of one step on the slowest worker, and the bytes that each worker holds and sends."""
     model, P = machine.model, work.questions
-    own = replace(work, questions=max(1, round(P / workers)))
-    # packing a batch costs Python time here: of many questions the time of some, scaled
-    some = min(own.questions, 4)
-    part = seconds(model, replace(own, questions=some), machine.rates)
-    passes = sample_passes(own) * machine.rates.sample_pass  # of a batch, however many rows it has
-    times = own.questions / some
-    sample, update = passes + (part.sample - passes) * times, part.update * times
+    share = replace(work, questions=max(1, round(P / workers)))
+    # The planner packs every batch, which takes Python time: it computes a few questions, and the seconds are scaled.
+    few = min(share.questions, 4)
+    part = seconds(model, replace(share, questions=few), machine.rates)
+    passes = sample_passes(share) * machine.rates.sample_pass  # the same for a batch of any number of rows
+    scale = share.questions / few
+    sample, update = passes + (part.sample - passes) * scale, part.update * scale
     generator = np.random.default_rng(0)
-    sigma = math.sqrt(math.log1p(ASSUMED["spread"] ** 2 / own.questions))  # a worker's mean over its questions
+    sigma = math.sqrt(math.log1p(ASSUMED["spread"] ** 2 / share.questions))  # of a worker's mean over its questions
     slowest = np.exp(generator.normal(-(sigma**2) / 2, sigma, (draws, workers))).max(1).mean()
     parameters = work.adapters * model.adapter_parameters(work.targets, work.rank)
     size = 4 * parameters
@@ -126,7 +129,7 @@ def step(machine: Machine, work: Work, workers: int, draws: int = 200) -> Line:
         "backbone": model.name,
         "nodes": len(work.turns),
         "workers": workers,
-        "questions": own.questions * workers,
+        "questions": share.questions * workers,
         "seconds": {name: round(value, 6) for name, value in parts.items()},
         "step": round(sum(parts.values()), 6),
         "buffer_megabytes": round(size / 1e6, 3),
@@ -140,18 +143,18 @@ NODES = (3, 7, 31, 100, 316, 1000)
 
 
 def simulate(machines: list[Machine]) -> Iterator[Line]:
-    """Every machine, number of nodes and of workers; the efficiency is that against one worker."""
+    """Lines of every machine, number of nodes and number of workers; efficiency is relative to one worker."""
     for machine in machines:
         for sparse in (True, False):
             for nodes in NODES:
                 lines = [step(machine, network(nodes, machine.dtype, sparse=sparse), w) for w in WORKERS]
-                for found in lines:
-                    ideal = lines[0]["step"] / found["workers"]
-                    yield {**found, "sparse": sparse, "efficiency": round(ideal / found["step"], 4)}
+                for result in lines:
+                    ideal = lines[0]["step"] / result["workers"]
+                    yield {**result, "sparse": sparse, "efficiency": round(ideal / result["step"], 4)}
 
 
 def draw(lines: list[Line], file: Path) -> None:
-    """Where a step's time goes, efficiency, traffic and held memory."""
+    """Shares of a step's time, efficiency, traffic and memory held."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -163,10 +166,10 @@ def draw(lines: list[Line], file: Path) -> None:
         x for x in sparse if x["machine"] == machine and all(x[k] == v for k, v in fixed.items())
     ]
     for row, machine in enumerate(dict.fromkeys(x["machine"] for x in lines)):
-        found = of(machine, nodes=7)
-        parts = list(found[0]["seconds"])
-        shares = [[x["seconds"][part] / x["step"] for x in found] for part in parts]
-        axes[row, 0].stackplot([x["workers"] for x in found], shares, labels=parts)
+        seven = of(machine, nodes=7)
+        parts = list(seven[0]["seconds"])
+        shares = [[x["seconds"][part] / x["step"] for x in seven] for part in parts]
+        axes[row, 0].stackplot([x["workers"] for x in seven], shares, labels=parts)
         axes[row, 0].set(
             xscale="log", ylabel="share of a step", xlabel="workers", title=f"{machine}, 7 nodes", ylim=(0, 1)
         )
@@ -193,26 +196,33 @@ def draw(lines: list[Line], file: Path) -> None:
     axes[0, 2].legend(fontsize=8)
     axes[1, 2].legend(fontsize=8)
     figure.suptitle(
-        f"Simulated: {ASSUMED['questions']} questions × {ASSUMED['rollouts']} rollouts a step, divided among the workers"
+        f"Simulated: {ASSUMED['questions']} questions × {ASSUMED['rollouts']} rollouts a step, divided among the "
+        "workers"
     )
     figure.savefig(file, dpi=110)
 
 
+def machines(results: Path) -> list[Machine]:
+    """A CPU core with rates fitted to a benchmark's results, and an H100 with those that are published."""
+    memory, flops, bandwidth = DEVICES["h100"]
+    stated = stated_rates(QWEN3, Device("h100", "cuda", int(memory), flops, bandwidth), "bfloat16")
+    assert stated is not None
+    return [
+        Machine("one CPU core each (fitted)", SMOLLM2, "float32", fitted(results), **ASSUMED["cpu"]),
+        Machine("one H100 each (assumed)", QWEN3, "bfloat16", stated, **ASSUMED["h100"]),
+    ]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "scale")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    memory, flops, bandwidth = DEVICES["h100"]
-    stated = stated_rates(QWEN3, Device("h100", "cuda", int(memory), flops, bandwidth), "bfloat16")
-    assert stated is not None
-    core = Machine("one CPU core each (fitted)", SMOLLM2, "float32", fitted(args.results), **ASSUMED["cpu"])
-    h100 = Machine("one H100 each (assumed)", QWEN3, "bfloat16", stated, **ASSUMED["h100"])
-    about = {"assumed": ASSUMED, "rates": {m.name: m.rates.to_dict() for m in (core, h100)}}
-    lines = list(simulate([core, h100]))
-    with (args.out / "simulation.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(item) + "\n" for item in [about, *lines])
+    computed = machines(args.results)
+    about = {"assumed": ASSUMED, "rates": {m.name: m.rates.to_dict() for m in computed}}
+    lines = list(simulate(computed))
+    write_json_lines(args.out / "simulation.jsonl", [about, *lines])
     draw(lines, args.out / "simulation.png")
     print(json.dumps(about))
 

@@ -1,6 +1,6 @@
-"""The report of the study of credit, made of its raw lines alone: variance of gradients, and learning, at equal tokens.
+"""Writes the report of the study of credit from its lines alone: variance of gradients, and learning.
 
-usage: python tools/credit_report.py DIR    writes DIR/report.md and DIR/credit.png
+usage: python -m studies.credit.report DIR [TARGET]    TARGET: folder for report.md and credit.png; by default DIR
 """
 
 import sys
@@ -9,60 +9,61 @@ from typing import Any
 
 import numpy as np
 
-from credit_study import KINDS, LEARNED, RATES, SEEDS, TRAINED, chosen_rate, over_tokens
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
-from neuromas.evaluate.stats import wilson
 from neuromas.files import read_json_lines, write_text
+from studies.credit.study import KINDS, LEARNED, RATES, SEEDS, TRAINED, chosen_rate, over_tokens
+from studies.shared import student, tidy, with_wilson
 
 RESAMPLES = 2000
 BASE = "leave_one_out"
-T_95 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776}  # Student's, two-sided, by degrees of freedom
 Line = dict[str, Any]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
     variance, lines = (read_json_lines(folder / f"{name}.jsonl") for name in ("variance", "learning"))
     of = lambda steps: [line for line in variance if line["trained"] == steps]
     variance = [line for steps in TRAINED if len(of(steps)) == len(KINDS) for line in of(steps)]
     runs = {kind: at_chosen_rate(lines, kind) for kind in LEARNED}
-    whole = [s for s in SEEDS if all(s in {run["seed"] for run in found} for found in runs.values())]
-    if not variance or len(whole) < 2:
-        sys.exit(f"{folder} holds too little yet; go on with: python tools/credit_study.py {folder}")
-    runs = {kind: [run for run in found if run["seed"] in whole] for kind, found in runs.items()}
+    complete = [s for s in SEEDS if all(s in {run["seed"] for run in mine} for mine in runs.values())]
+    if not variance or len(complete) < 2:
+        sys.exit(f"{folder} holds too little yet; go on with: python -m studies.credit.study {folder}")
+    runs = {kind: [run for run in mine if run["seed"] in complete] for kind, mine in runs.items()}
     ratios = noises(variance)
-    picture = draw(folder / "credit.png", ratios, runs)
-    write_text(folder / "report.md", to_markdown(content(variance, ratios, runs, lines, picture)))
-    print(folder / "report.md")
+    picture = draw(target / "credit.png", ratios, runs)
+    write_text(target / "report.md", to_markdown(content(variance, ratios, runs, lines, picture)))
+    print(target / "report.md")
 
 
 def at_chosen_rate(lines: list[Line], kind: str) -> list[Line]:
+    """The runs of a kind at its rate."""
     rate = chosen_rate(lines, kind)
     return [line for line in lines if line["kind"] == kind and line["rate"] == rate]
 
 
-# -- figures ------------------------------------------------------------------------------------------------
+# -- numbers ------------------------------------------------------------------------------------------------
 
 Ratio = tuple[float, float, float]  # with the ends of its interval
 
 
 def noises(variance: list[Line]) -> dict[tuple[int, str, str], Ratio]:
     """(steps, kind, nodes) → variance × tokens relative to the shared advantage; nodes: `hidden` together, or `out`."""
-    found: dict[tuple[int, str, str], Ratio] = {}
+    ratios: dict[tuple[int, str, str], Ratio] = {}
     for line in variance:
         base = next(x for x in variance if x["kind"] == BASE and x["trained"] == line["trained"])
         for nodes in ("hidden", "out"):
             pair = (spread(line, nodes) * line["tokens"], spread(base, nodes) * base["tokens"])
-            found[line["trained"], line["kind"], nodes] = ratio(*pair)
-    return found
+            ratios[line["trained"], line["kind"], nodes] = ratio(*pair)
+    return ratios
 
 
 def spread(line: Line, nodes: str) -> Any:
-    """Each draw's share of the variance, summed over the output's parameters or those of all others."""
+    """Every draw's share of the variance, over the parameters of the output or over those of all other nodes."""
     return np.sum([x for node, x in line["spread"].items() if (node == "out") == (nodes == "out")], axis=0)
 
 
 def ratio(mine: Any, base: Any) -> Ratio:
-    """Of means, with a bootstrap interval over draws; paired, for the same draw of two kinds has the same random numbers."""
+    """Ratio of means with a bootstrap interval over draws, paired since a draw has the same random numbers in both."""
     drawn = np.random.default_rng(0).integers(0, len(mine), (RESAMPLES, len(mine)))
     low, high = np.quantile(mine[drawn].mean(1) / base[drawn].mean(1), [0.025, 0.975])
     return float(mine.mean() / base.mean()), float(low), float(high)
@@ -71,9 +72,7 @@ def ratio(mine: Any, base: Any) -> Ratio:
 def paired(runs: list[Line], base: list[Line], tokens: float, key: str) -> Ratio:
     """Difference of `over_tokens`, seed by seed, with Student's interval over seeds."""
     of = {run["seed"]: over_tokens(run, tokens, key) for run in base}
-    apart = np.array([over_tokens(run, tokens, key) - of[run["seed"]] for run in runs])
-    half = T_95[len(apart) - 1] * apart.std(ddof=1) / len(apart) ** 0.5
-    return float(apart.mean()), float(apart.mean() - half), float(apart.mean() + half)
+    return student([over_tokens(run, tokens, key) - of[run["seed"]] for run in runs])
 
 
 # -- report -------------------------------------------------------------------------------------------------
@@ -87,7 +86,7 @@ def content(
     picture: Path,
 ) -> list[Block]:
     first = runs[BASE][0]
-    tokens = min(run["tokens"] for found in runs.values() for run in found)
+    tokens = min(run["tokens"] for mine in runs.values() for run in mine)
     seeds = ", ".join(str(run["seed"]) for run in runs[BASE])
     floors, n = first["sampled"]["floors"], first["sampled"]["n"]
     chosen = f"learning rate {RATES[0]:g} for all"
@@ -99,26 +98,27 @@ def content(
         Text(
             "A network of three nodes on nested arithmetic of 4 leaves, embedded backbone "
             f"({first['trainable_parameters']:,} trainable parameters, recipe.toml). Estimators that branch get as "
-            "many fewer rollouts as their branches cost, so a step generates about as many tokens for all. Training and "
-            f"validation questions only. Floors on {n} validation questions: chance {floors['chance']:.1%}, best "
-            f"constant {floors['best_constant']:.1%}. What the estimators are: "
-            "docs/estimators.md. Made by: python tools/credit_study.py DIR; python tools/credit_report.py DIR."
+            "many fewer rollouts as their branches cost, so a step generates about as many tokens for all. Training "
+            f"and validation questions only. Floors on {n} validation questions: chance {floors['chance']:.1%}, best "
+            f"constant {floors['best_constant']:.1%}. What the estimators are: docs/estimators.md. Made by: python -m "
+            "studies.credit.study DIR; python -m studies.credit.report DIR."
         ),
         Picture(picture, "Left: variance at equal tokens. Right: validation accuracy over generated tokens"),
         Heading("Variance of the gradient at fixed weights"),
         Text(
-            f"{variance[0]['draws']} gradients of the same 8 questions, at the weights after so many steps of the shared "
-            "advantage. Variance: summed over the parameters of the hidden nodes, and of the output. Relative: variance × "
-            f"tokens over that of {BASE}, with a bootstrap interval over draws; below 1 is less noise for the same tokens."
+            f"{variance[0]['draws']} gradients of the same 8 questions, at the weights after so many steps of the "
+            "shared advantage. Variance: summed over the parameters of the hidden nodes, and of the output. "
+            f"Relative: variance × tokens over that of {BASE}, with a bootstrap interval over draws; below 1 is less "
+            "noise for the same tokens."
         ),
         spreads(variance, ratios),
         Heading("Learning"),
         Text(
             f"{len(first['curve'])} steps, seeds {seeds}, {chosen}. Accuracy at the end: greedy on "
-            f"{first['validation_n']} and sampled on {n} validation questions, mean over seeds with Wilson's interval at "
-            f"n. Over the run: means up to {tokens:,} generated tokens, the most that all runs have, of greedy validation "
-            f"accuracy and of the training reward, which is sampled; each one's difference to {BASE} is paired by seed, with "
-            f"Student's interval over the {len(runs[BASE])} seeds."
+            f"{first['validation_n']} and sampled on {n} validation questions, mean over seeds with Wilson's interval "
+            f"at n. Over the run: means up to {tokens:,} generated tokens, the most that all runs have, of greedy "
+            f"validation accuracy and of the training reward, which is sampled; each one's difference to {BASE} is "
+            f"paired by seed, with Student's interval over the {len(runs[BASE])} seeds."
         ),
         learned(runs, tokens),
         *([Heading("Every rate, first seed", 3), rates(lines)] if len(RATES) > 1 else []),
@@ -126,6 +126,7 @@ def content(
 
 
 def spreads(variance: list[Line], ratios: dict[tuple[int, str, str], Ratio]) -> Table:
+    """Variance of each kind, for the hidden nodes and the output."""
     rows: list[list[str]] = []
     for line in variance:
         row = [str(line["trained"]), line["kind"], f"{line['reward']:.2f}", f"{line['tokens']:,.0f}"]
@@ -134,38 +135,25 @@ def spreads(variance: list[Line], ratios: dict[tuple[int, str, str], Ratio]) -> 
             shown = f"{relative:.2f} [{low:.2f}, {high:.2f}]" if line["kind"] != BASE else "1"
             row += [f"{spread(line, nodes).mean():.4f}", shown]
         rows.append(row)
-    head = [
-        "steps",
-        "estimator",
-        "reward",
-        "tokens",
-        "variance, hidden",
-        "relative, hidden",
-        "variance, out",
-        "relative, out",
-    ]
+    head = ["steps", "estimator", "reward", "tokens", "variance, hidden", "relative, hidden"]
+    head += ["variance, out", "relative, out"]
     return Table(head, rows, words=frozenset({1}))
 
 
 def learned(runs: dict[str, list[Line]], tokens: int) -> Table:
+    """Accuracy at the end and over the run, for each kind."""
     rows: list[list[str]] = []
-    for kind, found in runs.items():
-        mean = lambda key, found=found: sum(run[key] for run in found) / len(found)
-        row = [
-            kind,
-            str(found[0]["rollouts"]),
-            f"{found[0]['rate']:g}",
-            f"{mean('tokens'):,.0f}",
-            f"{mean('calls'):,.0f}",
-        ]
-        row += [at_end([run["curve"][-1]["validation"] for run in found], found[0]["validation_n"])]
-        row += [at_end([run["sampled"]["accuracy"] for run in found], found[0]["sampled"]["n"])]
-        row += [f"{sum(run['sampled']['parse_rate'] for run in found) / len(found):.1%}"]
+    for kind, mine in runs.items():
+        first, mean = mine[0], lambda key, mine=mine: sum(run[key] for run in mine) / len(mine)
+        row = [kind, str(first["rollouts"]), f"{first['rate']:g}", f"{mean('tokens'):,.0f}", f"{mean('calls'):,.0f}"]
+        row += [at_end([run["curve"][-1]["validation"] for run in mine], first["validation_n"])]
+        row += [at_end([run["sampled"]["accuracy"] for run in mine], first["sampled"]["n"])]
+        row += [f"{sum(run['sampled']['parse_rate'] for run in mine) / len(mine):.1%}"]
         for key in ("validation", "reward"):
-            areas = [over_tokens(run, tokens, key) for run in found]
+            areas = [over_tokens(run, tokens, key) for run in mine]
             row += [f"{100 * sum(areas) / len(areas):.1f}% ({' '.join(f'{100 * x:.0f}' for x in areas)})"]
-            apart, low, high = (100 * x for x in paired(found, runs[BASE], tokens, key))
-            row += [f"{apart:+.1f} [{low:+.1f}, {high:+.1f}]" if kind != BASE else ""]
+            difference, low, high = (100 * x for x in paired(mine, runs[BASE], tokens, key))
+            row += [f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]" if kind != BASE else ""]
         rows.append(row)
     head = ["estimator", "rollouts", "rate", "tokens", "calls", "greedy at the end", "sampled at the end", "parsed"]
     against = f"minus {BASE}"
@@ -173,12 +161,13 @@ def learned(runs: dict[str, list[Line]], tokens: int) -> Table:
 
 
 def at_end(accuracies: list[float], n: int) -> str:
+    """Mean accuracy with its interval, and in brackets that of every seed."""
     mean = sum(accuracies) / len(accuracies)
-    low, high = wilson(mean * n, n)
-    return f"{mean:.1%} [{low * 100:.0f}, {high * 100:.0f}] ({' '.join(f'{100 * x:.0f}' for x in accuracies)})"
+    return f"{with_wilson(mean, n)} ({' '.join(f'{100 * x:.0f}' for x in accuracies)})"
 
 
 def rates(lines: list[Line]) -> Table:
+    """Validation accuracy of every kind at every rate, first seed."""
     of = {(line["kind"], line["rate"]): line for line in lines if line["seed"] == SEEDS[0]}
     cells = lambda line: f"{over_tokens(line):.1%}; {line['sampled']['accuracy']:.0%}"
     rows = [[kind, *(cells(of[kind, rate]) for rate in RATES)] for kind in LEARNED]
@@ -193,8 +182,8 @@ def draw(path: Path, ratios: dict[tuple[int, str, str], Ratio], runs: dict[str, 
     left, *right = figure.subplots(1, 3)
     _variances(left, ratios)
     for axes, key in zip(right, ("validation", "reward"), strict=True):
-        for k, (kind, found) in enumerate(runs.items()):
-            x, y = curves(found, key)
+        for k, (kind, mine) in enumerate(runs.items()):
+            x, y = curves(mine, key)
             style = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))[k]
             axes.plot(x, y.mean(0), color=f"C{k}", ls=style, lw=2, label=kind)
             axes.fill_between(x, y.min(0), y.max(0), color=f"C{k}", alpha=0.1)
@@ -203,9 +192,8 @@ def draw(path: Path, ratios: dict[tuple[int, str, str], Ratio], runs: dict[str, 
     right[1].set(title="Training reward, sampled (mean of 5 steps)")
     right[1].legend(fontsize=8, loc="lower right")
     for axes in (left, *right):
-        axes.grid(alpha=0.3)
         axes.title.set_fontsize(10)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
     figure.savefig(path, dpi=120)
     return path
 
@@ -237,4 +225,6 @@ def _variances(axes: Any, ratios: dict[tuple[int, str, str], Ratio]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[-1]))

@@ -1,6 +1,6 @@
-"""The report of the studies of growth, made of their lines alone: tables and figures.
+"""Writes the report of the study of growth, tables and figures, from its lines alone.
 
-usage: python tools/growth_report.py DIR [TARGET]    TARGET: where report.md, figures and lines go; by default DIR
+usage: python -m studies.growth.report DIR [TARGET]    TARGET: folder for report, figures and lines; by default DIR
 
 An interval over seeds is Student's t over their means; with fewer than three seeds there is none.
 """
@@ -9,26 +9,26 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.stats import t
 
-from growth_figures import ABOUT, Run, draw_curves, draw_kept, draw_paths, of, split
-from growth_study import CELLS, READERS, SIZES
-from growth_ways import INITS, SHAPES, TARGETS
 from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_markdown
 from neuromas.files import read_json_lines, write_text
+from studies.growth.figures import ABOUT, Run, draw_curves, draw_kept, draw_paths, of, split
+from studies.growth.study import CELLS, READERS, SIZES
+from studies.growth.ways import INITS, RECIPES, SHAPES, TARGETS
+from studies.shared import percents, student
 
+ROOT = Path(__file__).parents[2]
 SEEDS = 5
-COMPARED = {15: "fade+copy", 31: "noise+copy+slow"}  # the grown networks that are compared with others; else `fade`
+COMPARED = {15: "fade+copy", 31: "noise+copy+slow"}  # size -> way that is compared with others; of other sizes `fade`
 MEASURES = ("last_greedy", "last_sampled", "best_greedy", "best_sampled")
-TRIED = {  # what was run before, with the settings it had: title, what differed, networks by size
+TRIED = {  # earlier runs: title, difference from the settings of today, networks by size
     "paths_unanchored": (
         "As first tried, without the anchor: expressions of 8 leaves",
         (
-            "As with recipes/tiny_compositional_paths.toml, but train.kl 0, answers not balanced, 16 questions a step, 120 "
-            "steps, and in easy questions what does not count always adds 0."
+            "As with recipes/tiny_compositional_paths.toml, but train.kl 0, answers not balanced, 16 questions a "
+            "step, 120 steps, and in easy questions what does not count always adds 0."
         ),
         SHAPES,
     ),
@@ -40,14 +40,14 @@ TRIED = {  # what was run before, with the settings it had: title, what differed
     "paths_wider": (
         "With readers of all messages as the last growth: expressions of 8 leaves",
         (
-            "As with recipes/tiny_compositional_paths.toml, but 4-2 grew to 24-6, whose second layer reads 24 messages where it "
-            "had read 4, instead of five groups of 4-2 side by side."
+            "As with recipes/tiny_compositional_paths.toml, but 4-2 grew to 24-6, whose second layer reads 24 "
+            "messages where it had read 4, instead of five groups of 4-2 side by side."
         ),
         SHAPES | {31: "24-6"},
     ),
     "sizes_deeper": (
         "With a new last layer as the last growth: expressions of 4 leaves",
-        "As with recipes/tiny_compositional_sizes.toml, but from 4-2 to 8-4-2, whose new nodes faded in.",
+        "As with studies/growth/sizes.toml, but from 4-2 to 8-4-2, whose new nodes faded in.",
         SHAPES | {15: "8-4-2"},
     ),
 }
@@ -77,10 +77,10 @@ def kept(_: str, runs: list[Run], target: Path) -> list[Block]:
     return [
         Heading("Does a grown network end below its parent?"),
         Text(
-            "recipes/tiny_compositional_growth.toml: a network of three nodes until its sampled reward is 95 % (mean of 5 "
-            f"steps), then 40 steps as the larger one. Greedy accuracy of the whole network on {n} validation questions "
-            "(task seed 4): the parent's, the lowest after growing, at the end. Best constant: about 27 %. The noise of one "
-            "such accuracy is 1.3 points at 90 % and 0.6 at 98 %."
+            "recipes/tiny_compositional_growth.toml: a network of three nodes until its sampled reward is 95 % (mean "
+            f"of 5 steps), then 40 steps as the larger one. Greedy accuracy of the whole network on {n} validation "
+            "questions (task seed 4): the parent's, the lowest after growing, at the end. Best constant: about 27 %. "
+            "The noise of one such accuracy is 1.3 points at 90 % and 0.6 at 98 %."
         ),
         Picture(draw_kept(runs, target / "keep.png"), "Validation accuracy before and after growing, every seed"),
         kept_table(runs),
@@ -97,8 +97,8 @@ def kept_table(runs: list[Run]) -> Table:
             lowest = [min(y for _, y in a) for _, a in parts]
             rewards = [np.mean([y for _, y in r["reward"][-5:]]) for r in mine]
             gain = [100 * (a - b) for a, b in zip(after, before, strict=True)]
-            row = [f"2 → {growth}", init, str(len(mine)), each(before), each(lowest), each(after)]
-            rows.append([*row, f"{np.mean(gain):+.1f}{interval(gain)}", each(rewards)])
+            row = [f"2 → {growth}", init, str(len(mine)), percents(before), percents(lowest), percents(after)]
+            rows.append([*row, f"{np.mean(gain):+.1f}{interval(gain)}", percents(rewards)])
     head = ["growth", "new nodes", "seeds", "parent %", "lowest %", "end %"]
     head += ["end − parent, points [95 %]", "sampled reward %"]
     return Table(head, rows, words=frozenset({0, 1}))
@@ -112,16 +112,16 @@ def readers(_: str, runs: list[Run], __: Path) -> list[Block]:
     for target in READERS:
         if mine := [r for r in runs if r["target"] == target]:
             size, read, output = (str(mine[0][k]) for k in ("nodes", "node_reads", "output_reads"))
-            figures = [each([r[k] for r in mine]) for k in ("greedy", "sampled")]
+            figures = [percents([r[k] for r in mine]) for k in ("greedy", "sampled")]
             rows.append([target, size, read, output, str(len(mine)), *figures])
     head = ["topology", "nodes", "messages that a node reads", "that the output reads"]
     head += ["seeds", "greedy %", "sampled %"]
     return [
         Heading("How many more messages does a trained reader bear?"),
         Text(
-            "Seven nodes (4-2), grown and trained as above, grow by copies and are measured as they are, without further "
-            f"training, on {runs[0]['n']} validation questions. In groups (8-4/2) a copied node reads copies of what the "
-            "one that it copies reads, and the output alone meets more messages."
+            "Seven nodes (4-2), grown and trained as above, grow by copies and are measured as they are, without "
+            f"further training, on {runs[0]['n']} validation questions. In groups (8-4/2) a copied node reads copies "
+            "of what the one that it copies reads, and the output alone meets more messages."
         ),
         Table(head, rows, words=frozenset({0})),
     ]
@@ -134,16 +134,17 @@ def grown(name: str, runs: list[Run], target: Path) -> list[Block]:
     first, leaves, cells = runs[0], {"paths": 8, "sizes": 4}[name], {"paths": CELLS, "sizes": SIZES}[name]
     wanted = SEEDS * sum(map(len, cells))
     missing = "" if len(runs) >= wanted else (
-        f" Incomplete: {len(runs)} of {wanted} runs; `python tools/growth_study.py DIR {name}` with the lines in DIR goes on."
+        f" Incomplete: {len(runs)} of {wanted} runs; `python -m studies.growth.study DIR {name}` goes on."
     )  # fmt: skip
     floors = first["floors"]
     return [
         Heading(f"From scratch against grown: expressions of {leaves} leaves"),
         Text(
-            f"recipes/tiny_compositional_{name}.toml: {min(r['rollouts'] for r in runs):,} rollouts in training for every "
-            f"network unless its way says otherwise, n = {first['n']} test questions. Floors: chance {floors['chance']:.1%}, best constant "
-            f"{floors['best_constant']:.1%}. Peak: the best checkpoint on validation, of a grown network perhaps before its last growth; final: the last step. Parse rate: at least "
-            f"{min(r['parse_rate'] for r in runs):.1%}.{missing}"
+            f"{RECIPES[name].relative_to(ROOT)}: {min(r['rollouts'] for r in runs):,} rollouts in training for every "
+            f"network unless its way says otherwise, n = {first['n']} test questions. Floors: chance "
+            f"{floors['chance']:.1%}, best constant {floors['best_constant']:.1%}. Peak: the best checkpoint on "
+            "validation, of a grown network perhaps before its last growth; final: the last step. Parse rate: at "
+            f"least {min(r['parse_rate'] for r in runs):.1%}.{missing}"
         ),
         *differences(runs),
         Picture(
@@ -168,8 +169,8 @@ def tuned(_: str, runs: list[Run], target: Path) -> list[Block]:
     return [
         Heading("Would other settings do?"),
         Text(
-            "7 nodes on 8 leaves with other settings than recipes/tiny_compositional_paths.toml: "
-            f"seed {runs[0]['seed']}, which no other study has, and {runs[0]['n']} validation questions. Sampled reward: "
+            "7 nodes on 8 leaves with other settings than recipes/tiny_compositional_paths.toml: seed "
+            f"{runs[0]['seed']}, which no other study has, and {runs[0]['n']} validation questions. Sampled reward: "
             "mean of the last 5 steps, on balanced answers."
         ),
         Table(head, rows, words=frozenset({0, 1})),
@@ -205,7 +206,7 @@ def paths_table(runs: list[Run], shapes: dict[int, str] = SHAPES) -> Table:
         for way in ABOUT:
             if mine := of(runs, way, size):
                 mean = lambda key, mine=mine: float(np.mean([r[key] for r in mine]))
-                accuracies = [each([r[m] for r in mine]) for m in MEASURES]
+                accuracies = [percents([r[m] for r in mine]) for m in MEASURES]
                 stages = "; ".join("+".join(map(str, r["stages"])) for r in mine)
                 row = [f"{size} ({shapes[size]})", ABOUT[way], str(len(mine)), *accuracies]
                 row += ["; ".join(map(solved, mine)), f"{mean('generated_tokens') / 1e6:.2f}"]
@@ -223,20 +224,12 @@ def solved(run: Run) -> str:
     return "–" if step is None else f"{step * run['rollouts'] / len(run['reward']) / 1000:.1f}"
 
 
-# -- both ----------------------------------------------------------------------------------------------------------
-
-
-def each(values: Sequence[Any]) -> str:
-    """Mean in percent, and every seed's."""
-    return f"{100 * np.mean(values):.1f} ({' '.join(f'{100 * v:.0f}' for v in values)})"
-
-
-def interval(values: Sequence[float]) -> str:
-    """95 % of the mean over seeds; nothing where there are too few."""
-    if len(values) < 3:
+def interval(points: Sequence[float]) -> str:
+    """The 95 % interval of a mean over seeds; empty where there are fewer than three."""
+    if len(points) < 3:
         return ""
-    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
-    return f" [{np.mean(values) - half:+.1f}, {np.mean(values) + half:+.1f}]"
+    _, low, high = student(points)
+    return f" [{low:+.1f}, {high:+.1f}]"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""The figures of the studies of growth, made of their lines alone; `tools/growth_report.py` puts them in its report."""
+"""Draws the figures of the study of growth from its lines alone, for the report."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from growth_ways import SHAPES, TARGETS
+from studies.growth.ways import SHAPES, TARGETS
+from studies.shared import tidy
 
 Run = dict[str, Any]
 ABOUT = {
@@ -42,10 +43,8 @@ COLOURS = {
 }
 
 
-# -- does growth keep what was learned? ------------------------------------------------------------------------
-
-
 def draw_kept(runs: list[Run], path: Path) -> Path:
+    """Validation accuracy before and after growing, a panel for each larger topology."""
     from matplotlib.figure import Figure
 
     shown = [g for g in TARGETS if any(r["target"] == g for r in runs)]
@@ -73,24 +72,22 @@ def split(run: Run) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
     return [c for c in checks if c[0] <= 0], [c for c in checks if c[0] > 0]
 
 
-# -- from scratch against grown ----------------------------------------------------------------------------------
-
-
 def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
+    """Test accuracy against size, a line for each way."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
     sizes = [s for s in SHAPES if any(r["nodes"] == s for r in runs)]
     for axes, decoding in zip(figure.subplots(1, 2, sharey=True), ("greedy", "sampled"), strict=True):
         for way, colour in COLOURS.items():
-            there = [s for s in sizes if of(runs, way, s)]
-            if not there:
+            measured = [s for s in sizes if of(runs, way, s)]
+            if not measured:
                 continue
-            x = [sizes.index(s) for s in there]
-            final = [[r[f"last_{decoding}"] for r in of(runs, way, s)] for s in there]
-            peak = [np.mean([r[f"best_{decoding}"] for r in of(runs, way, s)]) for s in there]
-            if way == "fade+copy" and (before := of(runs, "fade", 7)):  # what it grew out of
-                ends = [np.mean([r[f"last_{decoding}"] for r in some]) for some in (before, of(runs, way, 15))]
+            x = [sizes.index(s) for s in measured]
+            final = [[r[f"last_{decoding}"] for r in of(runs, way, s)] for s in measured]
+            peak = [np.mean([r[f"best_{decoding}"] for r in of(runs, way, s)]) for s in measured]
+            if way == "fade+copy" and (parents := of(runs, "fade", 7)):  # the networks that it grew out of
+                ends = [np.mean([r[f"last_{decoding}"] for r in some]) for some in (parents, of(runs, way, 15))]
                 axes.plot([sizes.index(7), sizes.index(15)], ends, "--", color=colour, lw=1.5)
             axes.plot(x, [np.mean(y) for y in final], "o-", color=colour, lw=2, ms=5, label=ABOUT[way])
             axes.plot(x, peak, "^:", color=colour, lw=1, ms=5, mfc="none")
@@ -105,7 +102,7 @@ def draw_paths(runs: list[Run], path: Path, leaves: int) -> Path:
 
 
 def draw_curves(runs: list[Run], path: Path, shapes: dict[int, str] = SHAPES) -> Path:
-    """Sampled reward against steps, a picture for each size that has several ways; a dot where the network grew."""
+    """Sampled reward against steps, a panel for each size that has several ways; a dot where a stage ended."""
     from matplotlib.figure import Figure
 
     sizes = [s for s in shapes if len({r["way"] for r in runs if r["nodes"] == s}) > 1] or [runs[0]["nodes"]]
@@ -131,21 +128,18 @@ def draw_curves(runs: list[Run], path: Path, shapes: dict[int, str] = SHAPES) ->
     return path
 
 
-# -- all -----------------------------------------------------------------------------------------------------------
-
-
 def of(runs: list[Run], way: str, size: int) -> list[Run]:
     """Runs of one cell, by seed."""
     return [r for r in runs if (r["way"], r["nodes"]) == (way, size)]
 
 
 def legend_below(figure: Any) -> None:
-    """One legend for all panels, where it hides nothing."""
+    """Place one legend for all panels below them, where it hides nothing."""
     shown = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(shown.values(), shown, loc="outside lower center", ncols=2, fontsize=8)
 
 
 def finish(axes: Any, **labels: str) -> None:
+    """Set labels and the range of an accuracy."""
     axes.set(ylim=(0, 1.02), **labels)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)

@@ -1,17 +1,18 @@
-"""Test the statement about capacity (docs/theory.md): error against trainable parameters, one policy and networks.
+"""Tests the statement about capacity (docs/theory.md): error against trainable parameters, one policy and networks.
 
-usage: python tools/capacity_study.py DIR [joint|supervised|longer …]    all by default; started again, it goes on
+usage: python -m studies.capacity.study DIR [joint] [supervised] [longer]
 
-- joint: trained as the paper does, from the final reward, on `recipes/tiny_compositional_capacity.toml`.
-- supervised: every call imitates the right statement (of one call that answers directly: the right answer), modulo 7,
-  which the backbone has never seen. Nothing has to be explored, so this comes closer to a test of capacity.
+All methods run by default; a study that is started again goes on where it stopped.
+
+- joint: trained as the paper does, from the final reward, on studies/capacity/recipe.toml.
+- supervised: every call imitates the right statement (a single call: the right answer), modulo 7, which the backbone
+  has never seen. Nothing has to be explored, so this comes closer to a test of capacity.
 - longer: the same with four times as many questions.
 
 Within a method every system sees the same number of questions and rollouts. Families: `single` answers in one call;
 `scratchpad` is one adapter that writes to itself (as many calls as the network of three nodes); `network` has an
 adapter for each node. Each (family, topology, rank) gets its own learning rate: the better sampled accuracy on
 validation with the first seed. Every training is a line of DIR/points.jsonl, with its answers to every test question.
-`tools/capacity_report.py DIR` makes fits, figure and report of these lines alone.
 """
 
 import sys
@@ -30,16 +31,16 @@ from neuromas.network.forward import Network
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.run.build import build
-from neuromas.run.loop import train
 from neuromas.tasks.base import Task
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.types import Message, Question
+from studies.shared import start, train_network
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "tiny_compositional_capacity.toml"
+RECIPE = Path(__file__).with_name("recipe.toml")
 SEEDS, TEST, VALIDATION = (0, 1, 2), 512, 256
 RATES = {"joint": (2e-3, 8e-3), "supervised": (2e-3, 8e-3), "longer": (2e-3, 4e-3)}
 SUPERVISED: dict[str, Any] = {"task.options": {"depth": 2, "modulus": 7, "seed": 2}, "train.steps": 160}
-SUPERVISED |= {"train.questions": 16, "train.rollouts": 2}  # rollouts are not used; two is the least that is accepted
+SUPERVISED |= {"train.questions": 16, "train.rollouts": 2}  # imitation has no rollouts; two is the least accepted
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ IMITATED = [
     *(Shape("network", t, r) for t in ("2", "2-2") for r in (1, 4, 16)),
 ]
 SHAPES = {"joint": JOINT, "supervised": IMITATED, "longer": [s for s in IMITATED if s.topology != "2-2"]}
-SAYS = {  # which part each node states when it imitates; "=" is the bare answer
+SAYS = {  # the part that each node states when it imitates; "=" is the bare answer
     "single": {"out": "="},
     "1-1+skip": {"1.1": "a", "2.1": "b", "out": "r"},
     "2": {"1.1": "a", "1.2": "b", "out": "r"},
@@ -72,9 +73,7 @@ SAYS = {  # which part each node states when it imitates; "=" is the bare answer
 
 
 def main(out: Path, methods: list[str]) -> None:
-    torch.set_num_threads(1)
-    out.mkdir(parents=True, exist_ok=True)
-    backbone = Backbone.load("tiny", device="cpu", dtype="float32")
+    backbone = start(out)
     for method in methods:
         for shape, rate, seed in trainings(out, method):
             print(f"{method} {shape.topology} rank {shape.rank} rate {rate:g} seed {seed}", flush=True)
@@ -82,7 +81,7 @@ def main(out: Path, methods: list[str]) -> None:
 
 
 def trainings(out: Path, method: str) -> Iterator[tuple[Shape, float, int]]:
-    """What is still to be trained: with the first seed at every rate, then with the others at the rate chosen."""
+    """Trainings that are still to be done: the first seed at every rate, then the others at the rate chosen."""
     key = lambda line: (line["method"], line["topology"], line["rank"], line["rate"], line["seed"])
     for later in (False, True):
         for shape in SHAPES[method]:
@@ -99,12 +98,13 @@ def points(out: Path) -> list[dict[str, Any]]:
 
 def chosen_rate(lines: list[dict[str, Any]], method: str, shape: Shape) -> float:
     """The rate of the best sampled accuracy on validation with the first seed; the smaller one on a tie."""
-    of = (method, shape.topology, shape.rank, SEEDS[0])
-    mine = [p for p in lines if (p["method"], p["topology"], p["rank"], p["seed"]) == of]
-    return max((p["validation"], -p["rate"], p["rate"]) for p in mine)[-1]
+    cell = (method, shape.topology, shape.rank, SEEDS[0])
+    mine = [p for p in lines if (p["method"], p["topology"], p["rank"], p["seed"]) == cell]
+    return max(mine, key=lambda p: (p["validation"], -p["rate"]))["rate"]
 
 
 def config_of(method: str, shape: Shape, rate: float, seed: int) -> RunConfig:
+    """The recipe with the settings of a method, system, rate and seed."""
     changes: dict[str, Any] = {} if method == "joint" else dict(SUPERVISED)
     if method == "longer":
         changes["train.steps"] *= 4
@@ -117,19 +117,18 @@ def point(out: Path, method: str, shape: Shape, rate: float, seed: int, backbone
     config = config_of(method, shape, rate, seed)
     if method == "joint":
         folder = out / "runs" / f"{shape.topology}_r{shape.rank}_lr{rate:g}_s{seed}"
-        network, task = train(config, folder, resume=folder.exists(), backbone=backbone)
+        network, task = train_network(config, folder, backbone)
     else:
         network, task = build(config, backbone)
-    assert isinstance(network, Network)
-    if method != "joint":
+        assert isinstance(network, Network)
         imitate(network, task, config)
     ask = lambda split, n, greedy: evaluate(network, task, split, n, greedy=greedy, seed=seed)
-    found = {"sampled": ask("test", TEST, False), "greedy": ask("test", TEST, True)}
+    evaluations = {"sampled": ask("test", TEST, False), "greedy": ask("test", TEST, True)}
     line = {"method": method, **asdict(shape), "rate": rate, "seed": seed, "samples": samples(method, config)}
     line |= {"trainable_parameters": network.trainable_parameters, "calls": len(network.topology.nodes)}
     line |= {"validation": ask("validation", VALIDATION, False).result["accuracy"], "n": TEST}
-    line |= {"floors": found["greedy"].result["floors"]}
-    for decoding, evaluation in found.items():
+    line |= {"floors": evaluations["greedy"].result["floors"]}
+    for decoding, evaluation in evaluations.items():
         line[decoding] = evaluation.result["accuracy"]
         line[f"{decoding}_rights"] = "".join(str(int(r["reward"])) for r in evaluation.records)
     return line
@@ -142,7 +141,7 @@ def samples(method: str, config: RunConfig) -> int:
 
 
 def imitate(network: Network, task: Task, config: RunConfig) -> None:
-    """Maximum likelihood of the right statement at every node, given the right messages."""
+    """Train every node to say the right statement, given the right messages, by maximum likelihood."""
     optimizer = torch.optim.AdamW(network.adapters.stacks(), betas=config.train.betas, weight_decay=0.0)
     schedule = Schedule(task.questions("train"), config)
     end = min(network.backbone.end_ids)
@@ -157,22 +156,23 @@ def imitate(network: Network, task: Task, config: RunConfig) -> None:
 
 
 def lesson(network: Network, questions: list[Question], end: int) -> tuple[list[Group], list[list[int]]]:
-    """Prompts of every node with the right messages in them, and the right completions."""
+    """Prompts of every node with the right messages in them, and the ids of the right completions."""
     template, says = network.backbone.template, SAYS[network.topology.name]
     groups: list[Group] = []
     ids: list[list[int]] = []
     for node in sorted(network.topology.nodes, key=network.adapters.index.__getitem__):
-        at = network.topology.position(node)
+        position = network.topology.position(node)
         for question in questions:
-            said = {n: statement(question, part) for n, part in says.items()}
-            prompt = template.render(at, question, [Message(u, said[u]) for u in at.upstream], reserve=16)
+            texts = {n: statement(question, part) for n, part in says.items()}
+            messages = [Message(u, texts[u]) for u in position.upstream]
+            prompt = template.render(position, question, messages, reserve=16)
             groups.append(Group(network.adapters.index[node], prompt.prefix_ids, [prompt.own_ids]))
-            ids.append([*template.encode(said[node]), end])
+            ids.append([*template.encode(texts[node]), end])
     return groups, ids
 
 
 def statement(question: Question, part: str) -> str:
-    """`a3+5=1;` for a part, `1*4=4` for the root, and the bare answer for "="."""
+    """The right statement of a part, such as `a3+5=1;`; of the root, such as `1*4=4`; the bare answer for "="."""
     if part == "=":
         return question.answer
     return question.metadata["statements"][part] + ("" if part == "r" else ";")

@@ -1,0 +1,1 @@
+"""The study of error against trainable parameters. See README.md in this folder."""

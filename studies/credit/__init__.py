@@ -1,0 +1,1 @@
+"""The study of estimators of credit. See README.md in this folder."""

@@ -1,0 +1,1 @@
+"""The study of node dropout. See README.md in this folder."""

@@ -1,0 +1,1 @@
+"""The study of growth. See README.md in this folder."""
