@@ -67,6 +67,12 @@ def test_a_scratchpad_on_easy_questions_gets_those_of_the_network_from_scratch()
     assert pad.adapter.rank == 7 * network.adapter.rank
 
 
+def test_every_cell_of_sizes_is_a_run_that_ends_as_its_topology() -> None:
+    for way, size in (cell for group in study.SIZES for cell in group):
+        run = RunConfig.make(ways.run_settings("sizes", way, size, 0))
+        assert len(stages_of(run)[-1].topology.nodes) == size
+
+
 def test_every_trial_is_a_run() -> None:
     for way, changed in study.TUNE:
         trial = RunConfig.make(ways.run_settings("paths", way, 7, study.TUNE_SEED, changed))
