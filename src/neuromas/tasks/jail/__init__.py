@@ -1,7 +1,7 @@
-"""What runs inside the sandbox: three small processes for each generated program. `docs/sandbox.md` tells the whole.
+"""The three small processes of the sandbox, started for each generated program; see `docs/sandbox.md`.
 
-`supervisor` (trusted) forks two others and outlives them. `checker` reads the job, runs the benchmark's tests, and
-reports. `program` runs the generated code and answers the checker's calls with plain data. The two see nothing of each
-other but one pipe in each direction. Nothing here imports anything but the standard library, and nothing outside this
-folder is loaded, so that the processes start fast and know nothing.
+`supervisor` (trusted) forks two others and outlives them. `checker` reads the submission, runs the benchmark's tests,
+and reports. `program` runs the generated code and answers the checker's calls with plain data. The two see nothing of
+each other but one pipe in each direction. Only the standard library and this folder are loaded, so that the processes
+start fast and know nothing.
 """

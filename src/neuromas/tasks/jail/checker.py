@@ -12,15 +12,15 @@ from typing import Any
 
 from neuromas.tasks.jail import wire
 
-_WHY = 500  # characters of an explanation
+_WHY = 500  # Characters of the longest explanation.
 
 
 class ProgramError(Exception):
-    """The program raised something that is no built-in exception."""
+    """Stands for an exception of the program that is not built in."""
 
 
 class Remote:
-    """A name or an object of the program. Two are equal when they are the same object, whatever its class says."""
+    """A name or an object of the program. It equals only itself, whatever the object's class says."""
 
     def __init__(self, link: "Link", reference: "str | int") -> None:
         object.__setattr__(self, "_link", link)
@@ -30,7 +30,7 @@ class Remote:
         return self._link.ask("call", self, list(args), kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # protocols that copy, pickle or inspect an object look for these
+        if name.startswith("__"):  # Copying, pickling and inspecting an object look for these.
             raise AttributeError(name)
         return self._link.ask("get", self, name)
 
@@ -61,20 +61,20 @@ class Link:
 
     def __init__(self, read: int, write: int) -> None:
         self.read, self.write = read, write
-        self.layers: list[str] = wire.receive(read)["layers"]  # sent before the program is loaded, so trusted
+        self.layers: list[str] = wire.receive(read)["layers"]  # Sent before the program is loaded, so trusted.
 
     def ask(self, op: str, *args: Any) -> Any:
-        """The program's answer as plain data, or its exception raised here."""
+        """The program's answer as plain data. Raises the exception that the program raised."""
         wire.send(self.write, {"op": op, "args": [wire.encode(arg, _reference) for arg in args]})
         reply = wire.receive(self.read)
         if not isinstance(reply, dict) or not reply.keys() & {"error", "value"}:
             raise ValueError("what the program's process says is no answer")
         if "error" in reply:
             kind, text = reply["error"]
-            known: Any = getattr(builtins, str(kind), None)
-            if not (isinstance(known, type) and issubclass(known, Exception)):
-                known = ProgramError
-            raise known(str(text)) from None
+            error: Any = getattr(builtins, str(kind), None)
+            if not (isinstance(error, type) and issubclass(error, Exception)):
+                error = ProgramError
+            raise error(str(text)) from None
         return wire.decode(reply["value"], lambda reference: Remote(self, int(reference)))
 
 
@@ -84,17 +84,17 @@ def _reference(value: Any) -> "str | int":
     return object.__getattribute__(value, "_reference")
 
 
-def check(job: dict[str, Any], link: Link) -> tuple[str, str]:
-    """("passed" or "failed", why). job: program, setup, names, tests (source text; names is a list)."""
+def check(submission: dict[str, Any], link: Link) -> tuple[str, str]:
+    """The outcome, "passed" or "failed", and the reason. submission: the fields of `sandbox.Submission`."""
     try:
-        link.ask("load", job["program"])
+        link.ask("load", submission["program"])
     except BaseException as error:
         return "failed", _explain("program", error)
     scope: dict[str, Any] = {"__name__": "tests"}
     try:
-        exec(compile(job["setup"], "<setup>", "exec"), scope)
-        scope |= {name: Remote(link, name) for name in job["names"]}
-        exec(compile(job["tests"], "<tests>", "exec"), scope)
+        exec(compile(submission["setup"], "<setup>", "exec"), scope)
+        scope |= {name: Remote(link, name) for name in submission["names"]}
+        exec(compile(submission["tests"], "<tests>", "exec"), scope)
     except BaseException as error:
         return "failed", _explain("tests", error)
     return "passed", ""
@@ -107,5 +107,5 @@ def _explain(where: str, error: BaseException) -> str:
 
 
 def report(fd: int, outcome: str, why: str, layers: list[str]) -> None:
-    """Write the verdict, one JSON object."""
+    """Write the verdict as one JSON object."""
     wire.write(fd, json.dumps({"outcome": outcome, "why": why, "layers": layers}).encode())

@@ -1,4 +1,4 @@
-"""The layers between a sandboxed process and the machine. Each is tried; `seal` says which ones hold.
+"""The layers between a sandboxed process and the machine. Each is tried; `seal` returns those that hold.
 
 Sources: the manual pages namespaces(7), mount_namespaces(7), pivot_root(2), landlock(7), capabilities(7), getrlimit(2),
 prctl(2), and the kernel's include/uapi/linux/landlock.h.
@@ -23,26 +23,26 @@ _MS_READ_ONLY, _MS_NO_SUID, _MS_NO_DEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIV
 _DETACH = 2
 _DUMPABLE, _DEATH_SIGNAL, _NO_NEW_PRIVILEGES, _SIGKILL = 4, 1, 38, 9
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-_WORK = "/tmp"  # the one place where a program may write, in its private root
+_WORK = "/tmp"  # The one folder of its private root in which a program may write.
 
 libc: Any = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one process may use."""
+    """The resources and layers of one process."""
 
-    memory: int  # bytes of address space
-    cpu: int  # seconds
-    file: int = 1 << 20  # bytes of one file
-    disk: int = 16 << 20  # bytes of the private root, held in memory
+    memory: int  # Bytes of address space.
+    cpu: int  # Seconds of computing time.
+    file: int = 1 << 20  # Bytes of one file.
+    disk: int = 16 << 20  # Bytes of the private root, held in memory.
     descriptors: int = 32
     threads: int = 16
-    without: list[str] = field(default_factory=list[str])  # layers to leave out; for tests of the others
+    without: list[str] = field(default_factory=list[str])  # Layers to leave out, to test the others.
 
 
 def _call(name: str, *args: Any) -> int:
-    """A C library function that returns -1 on failure; raises OSError then."""
+    """The result of a C library function. Raises OSError where it is -1."""
     result = getattr(libc, name)(*args)
     if result == -1:
         number = ctypes.get_errno()
@@ -50,22 +50,22 @@ def _call(name: str, *args: Any) -> int:
     return result
 
 
-# -- what the supervisor does, for both of its children --------------------------------------------------------
+# -- the supervisor, for both of its children ------------------------------------------------------------------
 
 
 def detach(without: list[str]) -> list[str]:
-    """Leave the network and the machine's shared memory; become root of a user namespace where that takes one."""
+    """Leave the network and the machine's shared memory, by a user namespace where that is needed. Returns layers."""
     if "namespaces" in without:
         return []
-    outside = os.geteuid(), os.getegid()
-    wanted = _NEW_NET | _NEW_IPC | _NEW_UTS
-    if outside[0] == 0:
+    user, group = os.geteuid(), os.getegid()
+    namespaces = _NEW_NET | _NEW_IPC | _NEW_UTS
+    if user == 0:
         with contextlib.suppress(OSError):
-            _call("unshare", wanted)
+            _call("unshare", namespaces)
             return ["network"]
     try:
-        _call("unshare", wanted | _NEW_USER)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {outside[0]} 1"), ("gid_map", f"0 {outside[1]} 1")):
+        _call("unshare", namespaces | _NEW_USER)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
             Path(f"/proc/self/{name}").write_text(text)
     except OSError:
         return []
@@ -73,7 +73,7 @@ def detach(without: list[str]) -> list[str]:
 
 
 def new_process_tree(without: list[str]) -> list[str]:
-    """The next child sees no process but its own, and all of these die with it."""
+    """Let the next child see no processes but its own, which all die with it. Returns the layers that hold."""
     if "namespaces" in without:
         return []
     try:
@@ -83,17 +83,17 @@ def new_process_tree(without: list[str]) -> list[str]:
     return ["processes"]
 
 
-# -- what each child does to itself ----------------------------------------------------------------------------
+# -- each child, to itself -------------------------------------------------------------------------------------
 
 
 def seal(bounds: Bounds, identity: int, layers: list[str]) -> list[str]:
-    """Give up for good everything but computing; returns `layers` with those that were added.
+    """Give up for good everything but computing. Returns `layers` and those that were added.
 
-    identity: a user id that nothing else on the machine uses, taken where this process may change it.
+    identity: a user id that nothing else on the machine uses; this process takes it where it may.
     """
     without, done = bounds.without, list(layers)
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")  # memory short: these go first
+        Path("/proc/self/oom_score_adj").write_text("1000")  # When memory is short, these processes go first.
     libraries = _libraries()
     private = "namespaces" not in without and _private_root(bounds, libraries)
     _limit(bounds)
@@ -115,15 +115,15 @@ def seal(bounds: Bounds, identity: int, layers: list[str]) -> list[str]:
 
 
 def _libraries() -> list[str]:
-    """Folders that hold the standard library and the shared libraries it loads; the first is Python's own."""
-    own = str(Path(os.__file__).parent)
+    """The folders of the standard library and of the shared libraries that it loads; the first is Python's own."""
+    standard = str(Path(os.__file__).parent)
     base = f"{sys.base_prefix}/lib"
-    found = [own if sys.base_prefix in ("/", "/usr") or not own.startswith(base) else base]
-    return found + [d for d in ("/lib", "/lib64", "/usr/lib", "/usr/lib64") if Path(d).is_dir()]
+    python = standard if sys.base_prefix in ("/", "/usr") or not standard.startswith(base) else base
+    return [python] + [d for d in ("/lib", "/lib64", "/usr/lib", "/usr/lib64") if Path(d).is_dir()]
 
 
 def _private_root(bounds: Bounds, libraries: list[str]) -> bool:
-    """Move to a small root in memory that holds the libraries, read-only, and an empty folder; the rest is gone."""
+    """Move to a small root in memory that holds only the libraries, read-only, and an empty folder. True: it worked."""
     root = str(Path.cwd())
     try:
         _call("unshare", _NEW_NS)
@@ -144,15 +144,15 @@ def _private_root(bounds: Bounds, libraries: list[str]) -> bool:
 
 
 def _show(folder: str, root: str) -> None:
-    """Let a folder be read, not written, at its own path below `root`."""
+    """Make a folder readable, not writable, at its own path below `root`."""
     place = Path(root + folder)
     place.parent.mkdir(parents=True, exist_ok=True)
     if Path(folder).is_symlink():
         place.symlink_to(Path(folder).readlink())
-    elif not place.exists():  # a folder inside one that is shown already
+    elif not place.exists():  # It exists inside a folder that is shown already.
         place.mkdir()
         _mount(folder, str(place), None, _MS_BIND | _MS_REC)
-        kept = os.statvfs(folder).f_flag & 8  # noexec, where it is set, must stay
+        kept = os.statvfs(folder).f_flag & 8  # The flag noexec must stay where it is set.
         _mount(None, str(place), None, _MS_BIND | _MS_REMOUNT | _MS_READ_ONLY | _MS_NO_SUID | _MS_NO_DEV | kept)
 
 
@@ -162,7 +162,7 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, option
 
 
 def _limit(bounds: Bounds) -> None:
-    for what, most in (
+    for kind, most in (
         (resource.RLIMIT_AS, bounds.memory),
         (resource.RLIMIT_CPU, bounds.cpu),
         (resource.RLIMIT_FSIZE, bounds.file),
@@ -173,29 +173,31 @@ def _limit(bounds: Bounds) -> None:
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_STACK, 8 << 20),
     ):
-        hard = resource.getrlimit(what)[1]
+        hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (most, most))
+        resource.setrlimit(kind, (most, most))
 
 
-_LANDLOCK = 444, 445, 446  # create a rule set, add a rule, restrict oneself; the same on all machines
-_FILE_RIGHTS = 0x7FFF  # all of the third version of the interface, truncation included
-_READ = 1 << 2 | 1 << 3  # files and folders
+_LANDLOCK = 444, 445, 446  # Create a rule set, add a rule, restrict oneself; the same on all machines.
+_FILE_RIGHTS = 0x7FFF  # All rights of the third version of the interface, truncation included.
+_READ = 1 << 2 | 1 << 3  # Files and folders.
 _DEVICE_IOCTL = 1 << 15
 
 
 def _landlock(readable: list[str], writable: list[str]) -> bool:
-    """Read `readable`, and write `writable`, and nothing else; no TCP, no signals to the outside where known."""
+    """Allow reading `readable` and writing `writable` alone; no TCP and no signals out where the kernel knows these."""
     version = libc.syscall(_LANDLOCK[0], None, ctypes.c_size_t(0), 1)
-    if version < 3:  # earlier ones cannot stop a file from being truncated
+    if version < 3:  # Earlier ones cannot stop a file from being truncated.
         return False
     rights = _FILE_RIGHTS | (_DEVICE_IOCTL if version >= 5 else 0)
-    parts = (rights, 3 if version >= 4 else 0, 3 if version >= 6 else 0)  # files, bind and connect, scopes
+    parts = (rights, 3 if version >= 4 else 0, 3 if version >= 6 else 0)  # Files, bind and connect, scopes.
     wanted = struct.pack("=QQQ", *parts)[: 24 if version >= 6 else 16 if version >= 4 else 8]
     rules = -1
     try:
         rules = _call("syscall", _LANDLOCK[0], wanted, ctypes.c_size_t(len(wanted)), 0)
-        for folder, allowed in [(f, _READ) for f in readable] + [(f, rights & ~1) for f in writable]:  # never execute
+        for folder, allowed in [(f, _READ) for f in readable] + [
+            (f, rights & ~1) for f in writable
+        ]:  # Never execution.
             place = os.open(folder, os.O_PATH | os.O_CLOEXEC)
             _call("syscall", _LANDLOCK[1], rules, 1, struct.pack("=Qi", allowed, place), 0)
             os.close(place)
@@ -209,12 +211,12 @@ def _landlock(readable: list[str], writable: list[str]) -> bool:
 
 
 def _open_to_all(folder: str) -> bool:
-    """Whether another user could still read the standard library there."""
+    """True where another user could still read the standard library there."""
     return all(place.stat().st_mode & 0o001 for place in (Path(folder), *Path(folder).parents))
 
 
 def _become(identity: int) -> bool:
-    """Another user without groups, where this process may; `nobody` where ids are few."""
+    """Become another user without groups, or `nobody` where ids are few. True where this process may."""
     for user in (identity, 65534):
         with contextlib.suppress(OSError):
             os.setgroups([])

@@ -4,6 +4,7 @@ It holds no test and no expected value: they are never in its memory. It is aske
 answers with plain data (`wire`). Whatever it does to itself, it can only change those answers.
 """
 
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +13,10 @@ from neuromas.tasks.jail import wire
 
 
 def serve(read: int, write: int, layers: list[str]) -> None:
-    """Tell the layers that are active, then load the program and answer requests until the checker has gone."""
+    """Report the active layers, then load the program and answer requests until the checker has gone."""
     wire.send(write, {"layers": layers})
     module = types.ModuleType("program")
-    _register(module)
+    sys.modules[module.__name__] = module  # Dataclasses and pickle look a class's module up by name.
     objects: list[Any] = []
 
     def name(value: Any) -> int:
@@ -34,15 +35,9 @@ def serve(read: int, write: int, layers: list[str]) -> None:
             args: Any = [wire.decode(arg, find) for arg in request["args"]]
             reply = {"value": wire.encode(_OPERATIONS[request["op"]](module, *args), name)}
             data = wire.pack(reply)
-        except BaseException as error:  # SystemExit and KeyboardInterrupt too: the program raised it
+        except BaseException as error:  # The program may raise SystemExit and KeyboardInterrupt too.
             data = wire.pack({"error": [type(error).__name__, _text(error)]})
         wire.write(write, data)
-
-
-def _register(module: types.ModuleType) -> None:
-    import sys  # dataclasses and pickle look a class's module up by name
-
-    sys.modules[module.__name__] = module
 
 
 def _text(error: BaseException) -> str:

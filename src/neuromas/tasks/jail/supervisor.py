@@ -1,7 +1,7 @@
-"""The trusted process of one job: it makes the two others, waits for the verdict, and leaves nothing behind.
+"""The trusted process of one submission: it makes the two others, waits for the verdict, and leaves nothing behind.
 
-It never reads the job. Its standard input goes to the checker alone, and both children are forked before anything
-secret is in memory, so the program's process holds no trace of the tests.
+It never reads the submission. Its standard input goes to the checker alone, and both children are forked before
+anything secret is in memory, so the program's process holds no trace of the tests.
 """
 
 import contextlib
@@ -11,17 +11,17 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from neuromas.tasks.jail import checker, isolation, program, wire
 from neuromas.tasks.jail.isolation import Bounds
 
-_IDENTITIES = 1_600_000_000  # user ids from here on belong to nobody
-_VERDICT = 64 << 10  # bytes
+_IDENTITIES = 1_600_000_000  # User ids from here on belong to nobody.
+_VERDICT = 64 << 10  # Bytes of the longest verdict.
 
 
 def main(options: str) -> None:
-    """options: JSON with `seconds` (wall clock), `program` and `checker` (fields of `Bounds`)."""
+    """Run one submission. options: JSON with `seconds` (wall clock), `program` and `checker` (fields of `Bounds`)."""
     wanted: dict[str, Any] = json.loads(options)
     bounds = {role: Bounds(**wanted[role]) for role in ("program", "checker")}
     without, identity = bounds["program"].without, _IDENTITIES + 2 * os.getpid()
@@ -51,15 +51,11 @@ def _fork(body: Callable[[], None]) -> int:
     try:
         body()
     finally:
-        _exit()
-
-
-def _exit() -> NoReturn:
-    os._exit(0)
+        os._exit(0)
 
 
 def _keep(*fds: int) -> list[int]:
-    """Close every descriptor but these, which are moved to 3, 4 …; returns their new numbers."""
+    """Close every descriptor but these, which are moved to 3, 4 …. Returns their new numbers."""
     high = [os.dup2(fd, 64 + i, inheritable=False) for i, fd in enumerate(fds)]
     os.closerange(3, 64)
     low = [os.dup2(fd, 3 + i, inheritable=False) for i, fd in enumerate(high)]
@@ -75,39 +71,34 @@ def _accused(bounds: Bounds, identity: int, layers: list[str], read: int, write:
 
 
 def _judge(bounds: Bounds, identity: int, read: int, write: int, verdict: int, silence: int) -> None:
-    job_fd = os.dup(0)
+    submission_fd = os.dup(0)
     for standard in (0, 1, 2):
         os.dup2(silence, standard)
-    read, write, verdict, job_fd = _keep(read, write, verdict, job_fd)
+    read, write, verdict, submission_fd = _keep(read, write, verdict, submission_fd)
     isolation.seal(bounds, identity, [])
     outcome, why, layers = "failed", "", list[str]()
     try:
-        job = _job(job_fd)
+        submission = wire.receive(submission_fd)
+        os.close(submission_fd)
         link = checker.Link(read, write)
         layers = link.layers
         if lacking := missing(layers):
             outcome, why = "refused", lacking
         else:
-            outcome, why = checker.check(job, link)
+            outcome, why = checker.check(submission, link)
     except BaseException as error:
         why = f"checker: {type(error).__name__}: {str(error)[:200]}"
     checker.report(verdict, outcome, why, layers)
 
 
-def _job(fd: int) -> dict[str, Any]:
-    job = wire.receive(fd)
-    os.close(fd)
-    return job
-
-
 def missing(layers: list[str]) -> str:
-    """What must hold and does not; empty when it is enough to run an untrusted program."""
-    enough = {"a filter of system calls": {"syscalls"}, "a file system of its own": {"root", "landlock"}}
-    return " and ".join(need for need, ways in enough.items() if not ways & set(layers))
+    """The defences that an untrusted program needs and these layers lack; empty when nothing is lacking."""
+    needed = {"a filter of system calls": {"syscalls"}, "a file system of its own": {"root", "landlock"}}
+    return " and ".join(need for need, enough in needed.items() if not enough & set(layers))
 
 
 def _read(fd: int, deadline: float) -> bytes:
-    """What the checker reports before the deadline; a verdict of its own otherwise."""
+    """The checker's report; the supervisor's own verdict where none came before the deadline."""
     data = b""
     while (left := deadline - time.monotonic()) > 0 and len(data) < _VERDICT:
         if not select.select([fd], [], [], left)[0]:

@@ -1,8 +1,8 @@
 """The system calls that a sandboxed process may make: a seccomp filter, written as classic BPF by hand.
 
-An allow-list. Not on it, and so refused: making processes (`fork`, `execve`), sockets, `ptrace` and reading another
-process, mounting, namespaces, shared memory, `io_uring`, `bpf`, changing owners and modes, and whatever a later kernel
-adds. Sources: seccomp(2), the kernel's include/uapi/linux/{filter,seccomp}.h, and its system call tables.
+It is an allow-list. It refuses making processes (`fork`, `execve`), sockets, `ptrace` and reading another process,
+mounting, namespaces, shared memory, `io_uring`, `bpf`, changing owners and modes, and whatever a later kernel adds.
+Sources: seccomp(2), the kernel's include/uapi/linux/{filter,seccomp}.h, and its system call tables.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Iterable
 
-# name: number on x86-64, number on arm64 (None: does not exist there)
+# For each name its number on x86-64 and on arm64; None where it does not exist.
 _PLAIN: dict[str, tuple[int | None, int | None]] = {
     "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
     "pwrite64": (18, 68), "lseek": (8, 62), "close": (3, 57), "close_range": (436, 436), "open": (2, None),
@@ -40,27 +40,27 @@ _PLAIN: dict[str, tuple[int | None, int | None]] = {
     "uname": (63, 160), "sysinfo": (99, 179), "getrandom": (318, 278), "getrlimit": (97, 163),
     "setrlimit": (160, 164), "getcpu": (309, 168),
 }  # fmt: skip
-_CHECKED = {  # allowed for some values of one argument only
+_CHECKED = {  # These calls are allowed for some values of one argument only.
     "ioctl": (16, 29), "fcntl": (72, 25), "prctl": (157, 167), "prlimit64": (302, 261), "kill": (62, 129),
     "tgkill": (234, 131), "clone": (56, 220), "clone3": (435, 435),
 }  # fmt: skip
-_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_*
+_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # The column above, and AUDIT_ARCH_*.
 
 _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
-_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; low words come first on both machines
-_ALLOW, _KILL, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026  # EPERM, ENOSYS
+_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # Offsets in struct seccomp_data; low words come first.
+_ALLOW, _KILL, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026  # The last two: EPERM, ENOSYS.
 _CLONE_THREAD, _CLONE_NEW = 0x00010000, 0x7E020080
-_NEW_CALLS = 440  # from here on "no such call", so that a later C library falls back to an older call
+_NEW_CALLS = 440  # From here on ENOSYS is the answer, so that a later C library falls back to older calls.
 
-_IOCTL = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)  # is it a terminal, its size, bytes to read, close on exec
-_FCNTL = (0, 1, 2, 3, 4, 1030)  # duplicate and flags; not F_SETOWN, which has signals sent to others
-_PRCTL = (15, 16)  # a thread's name
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)  # Is it a terminal, its size, bytes to read, close on exec.
+_FCNTL = (0, 1, 2, 3, 4, 1030)  # Duplicating and flags; not F_SETOWN, which has signals sent to others.
+_PRCTL = (15, 16)  # A thread's name.
 
-Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
+Instruction = tuple[int, int, int, int]  # Code, jump if true, jump if false, operand.
 
 
 def install() -> None:
-    """Restrict this process for good; `PR_SET_NO_NEW_PRIVS` must be set. Raises OSError where it is not possible."""
+    """Restrict this process for good; `PR_SET_NO_NEW_PRIVS` must be set. Raises OSError where that is impossible."""
     machine = os.uname().machine
     if machine not in _ARCHITECTURES:
         raise OSError(f"no table of system calls for {machine}")
@@ -73,7 +73,7 @@ def install() -> None:
         raise OSError(ctypes.get_errno(), "seccomp filter refused")
 
 
-def _filter(column: int, arch: int, own: int) -> list[Instruction]:
+def _filter(column: int, arch: int, pid: int) -> list[Instruction]:
     lines = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, arch), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER)]
     for numbers in _PLAIN.values():
         if (number := numbers[column]) is not None:
@@ -81,15 +81,15 @@ def _filter(column: int, arch: int, own: int) -> list[Instruction]:
     number = {name: numbers[column] for name, numbers in _CHECKED.items()}
     lines += _only(number["ioctl"], 1, _IOCTL) + _only(number["fcntl"], 1, _FCNTL) + _only(number["prctl"], 0, _PRCTL)
     lines += _only(number["prlimit64"], 0, (0,))
-    lines += _only(number["kill"], 0, (own,)) + _only(number["tgkill"], 0, (own,))
+    lines += _only(number["kill"], 0, (pid,)) + _only(number["tgkill"], 0, (pid,))
     lines += [
-        (_EQUAL, 0, 5, number["clone"]),  # threads, never processes or namespaces
+        (_EQUAL, 0, 5, number["clone"]),  # Threads are allowed, never processes or namespaces.
         (_LOAD, 0, 0, _ARGUMENTS),
         (_ANY_BIT, 2, 0, _CLONE_NEW),
         (_ANY_BIT, 0, 1, _CLONE_THREAD),
         (_RETURN, 0, 0, _ALLOW),
         (_RETURN, 0, 0, _REFUSE),
-        (_EQUAL, 0, 1, number["clone3"]),  # its flags lie in memory, out of a filter's sight; clone is tried next
+        (_EQUAL, 0, 1, number["clone3"]),  # A filter cannot see its flags, which lie in memory. Callers try clone next.
         (_RETURN, 0, 0, _UNKNOWN),
         (_AT_LEAST, 0, 1, _NEW_CALLS),
         (_RETURN, 0, 0, _UNKNOWN),
@@ -99,7 +99,7 @@ def _filter(column: int, arch: int, own: int) -> list[Instruction]:
 
 
 def _only(number: int, argument: int, values: Iterable[int]) -> list[Instruction]:
-    """Allow a call whose argument (from 0) is one of `values`; refuse it otherwise."""
+    """Allow a call where its argument (counted from 0) is one of `values`; refuse it otherwise."""
     body: list[Instruction] = [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument)]
     for value in values:
         body += [(_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW)]

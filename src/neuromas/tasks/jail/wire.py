@@ -12,18 +12,19 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-LIMIT = 8 << 20  # bytes of one message
-_HEADER = 4  # bytes that tell a message's length, big-endian
-_HUGE = 1 << 63  # integers beyond it travel in hexadecimal: Python limits decimal digits
+LIMIT = 8 << 20  # Bytes of the longest message.
+_HEADER = 4  # Bytes of a message's length, big-endian.
+_HUGE = 1 << 63  # Integers beyond it travel in hexadecimal, since Python limits decimal digits.
+_CONTAINERS: dict[str, Any] = {"l": list, "t": tuple, "s": set, "f": frozenset}  # By the key of their JSON form.
 
 
 def send(fd: int, message: Any) -> None:
-    """Write one message; raises ValueError when it is too long, OSError when nobody reads."""
+    """Write one message. Raises ValueError when it is too long, OSError when nobody reads."""
     write(fd, pack(message))
 
 
 def pack(message: Any) -> bytes:
-    """A message as it travels; raises ValueError when it is too long."""
+    """A message as it travels. Raises ValueError when it is too long."""
     data = json.dumps(message).encode("ascii")
     if len(data) > LIMIT:
         raise ValueError(f"a message of {len(data)} bytes is over the limit of {LIMIT}")
@@ -31,14 +32,14 @@ def pack(message: Any) -> bytes:
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of `data`; raises OSError when nobody reads."""
+    """Write all of `data`. Raises OSError when nobody reads."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
 def receive(fd: int) -> Any:
-    """Read one message; raises EOFError when the other side has gone, ValueError when it is none."""
+    """Read one message. Raises EOFError when the other side has gone, ValueError for what is no message."""
     size = int.from_bytes(_exactly(fd, _HEADER), "big")
     if size > LIMIT:
         raise ValueError(f"a message of {size} bytes is over the limit of {LIMIT}")
@@ -57,8 +58,8 @@ def _exactly(fd: int, size: int) -> bytes:
 
 
 def encode(value: Any, handle: Callable[[Any], Any]) -> Any:
-    """`value` as JSON. `handle` gives the name of what is not plain data, or raises TypeError."""
-    again = lambda items: [encode(item, handle) for item in items]
+    """A value as JSON. `handle` gives the name of what is not plain data, or raises TypeError."""
+    encoded = lambda items: [encode(item, handle) for item in items]
     match value:
         case None | bool():
             return value
@@ -68,63 +69,52 @@ def encode(value: Any, handle: Callable[[Any], Any]) -> Any:
             return float(value)
         case str():
             return str.__str__(value)
-        case list():
-            return {"l": again(list.__iter__(value))}
-        case tuple():
-            return {"t": again(tuple.__iter__(value))}
         case dict():
-            return {"d": [again(pair) for pair in dict.items(value)]}
-        case set():
-            return {"s": again(set.__iter__(value))}
-        case frozenset():
-            return {"f": again(frozenset.__iter__(value))}
+            return {"d": [encoded(pair) for pair in dict.items(value)]}
         case bytes() | bytearray():
             return {"b": bytes(value).hex(), "m": isinstance(value, bytearray)}
         case complex():
             return {"c": [value.real, value.imag]}
         case range():
-            return {"r": [encode(part, handle) for part in (value.start, value.stop, value.step)]}
+            return {"r": encoded((value.start, value.stop, value.step))}
         case Fraction():
-            return {"q": again((value.numerator, value.denominator))}
+            return {"q": encoded((value.numerator, value.denominator))}
         case Decimal():
             return {"D": str(value)}
         case _:
+            for key, container in _CONTAINERS.items():
+                if isinstance(value, container):
+                    return {key: encoded(container.__iter__(value))}
             return {"h": handle(value)}
 
 
 def decode(data: Any, handle: Callable[[Any], Any]) -> Any:
-    """The value that `encode` was given; raises ValueError or TypeError for what is none. `handle` resolves names."""
+    """The value that `encode` was given; `handle` resolves names. Raises ValueError or TypeError for what is none."""
     if not isinstance(data, dict):
         if isinstance(data, list):
             raise ValueError("a bare list is no encoded value")
         return data
-    again = lambda items: [decode(item, handle) for item in items]
-    kind = next(iter(data), "")
-    body: Any = data.get(kind)
-    match kind:
+    decoded = lambda items: [decode(item, handle) for item in items]
+    key = next(iter(data), "")
+    body: Any = data.get(key)
+    if key in _CONTAINERS:
+        return _CONTAINERS[key](decoded(body))
+    match key:
         case "i":
             return int(body, 16)
-        case "l":
-            return again(body)
-        case "t":
-            return tuple(again(body))
         case "d":
             return {decode(key, handle): decode(value, handle) for key, value in body}
-        case "s":
-            return set(again(body))
-        case "f":
-            return frozenset(again(body))
         case "b":
             return bytearray.fromhex(body) if data.get("m") else bytes.fromhex(body)
         case "c":
             return complex(*map(float, body))
         case "r":
-            return range(*again(body))
+            return range(*decoded(body))
         case "q":
-            return Fraction(*again(body))
+            return Fraction(*decoded(body))
         case "D":
             return Decimal(body)
         case "h":
             return handle(body)
         case _:
-            raise ValueError(f"{kind!r} names no kind of value")
+            raise ValueError(f"{key!r} names no kind of value")
