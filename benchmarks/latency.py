@@ -35,7 +35,7 @@ def latencies(config: RunConfig, shapes: list[str], n: int) -> list[dict[str, An
     for shape, network in networks.items():
         cost = evaluate(network, task, "validation", n).result
         keys = ("calls", "generated_tokens", "sequential_calls", "sequential_tokens")
-        found.append({"shape": shape, **{key: cost[key] for key in keys}, "seconds": seconds[shape]})
+        found.append({"shape": shape, **{key: getattr(cost, key) for key in keys}, "seconds": seconds[shape]})
     return found
 
 

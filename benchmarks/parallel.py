@@ -106,7 +106,7 @@ def work(backbone: str, rank: int, size: int, folder: Path, args: argparse.Names
         distributed.barrier()
         bytes_sent = {"gradient_bytes": sum(sent.get("gradients", [])), "figure_bytes": sum(sent.get("figures", []))}
         bytes_sent["loopback_bytes"] = loopback_bytes() - before
-        steps.append({"seconds": seconds, "cpu_seconds": cpu, **done.metrics["seconds"], **bytes_sent})
+        steps.append({"seconds": seconds, "cpu_seconds": cpu, **done.metrics.seconds, **bytes_sent})
     if workers.first:
         line = {"backbone": backbone, "workers": size, "cores": args.cores[:size], "dtype": args.dtype}
         line |= {"topology": spec.topology, "weak": args.weak, **settings}

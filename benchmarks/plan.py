@@ -93,8 +93,8 @@ def measured(recipe: Path, settings: Line, steps: int, threads: int) -> Line:
         cpu, wall = time.process_time(), time.perf_counter()
         result = method.step(optimizer, step, 0.5)
         lap = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
-        tokens = {k: result.metrics[k] for k in ("calls", "prompt_tokens", "generated_tokens")}
-        laps.append(lap | tokens | {"phases_wall": result.metrics["seconds"]})
+        tokens = {k: getattr(result.metrics, k) for k in ("calls", "prompt_tokens", "generated_tokens")}
+        laps.append(lap | tokens | {"phases_wall": result.metrics.seconds})
     peak = peak_bytes()
 
     found = calibrate(config, network, task, model, time.process_time)

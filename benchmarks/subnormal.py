@@ -31,7 +31,7 @@ def steps(config: RunConfig, topology: Any, warm: int, pairs: int) -> list[dict[
     def seconds(step: int) -> float:
         questions = asked[step * n : (step + 1) * n]
         made = train_step(network, optimizer, task, questions, config.train, step=step, seed=config.seed)
-        return sum(made.metrics["seconds"].values())
+        return sum(made.metrics.seconds.values())
 
     for step in range(warm):
         seconds(step)

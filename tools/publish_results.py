@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromas.files import read_json_lines, write_text
+from neuromas.run.folder import read_metrics
 from neuromas.run.plots import learning_curve
 
 TARGET = Path(__file__).parents[1] / "docs" / "results"
@@ -33,7 +34,7 @@ def main(runs: list[Path]) -> None:
                 shutil.copyfile(run / name, TARGET / run.name / name)
         if not generated:
             drop_messages(TARGET / run.name / "answers.jsonl")
-        learning_curve(read_json_lines(run / "metrics.jsonl"), TARGET / run.name / "curve.png", title=run.name)
+        learning_curve(read_metrics(run), TARGET / run.name / "curve.png", title=run.name)
     finals = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TARGET.glob("*/final.json"))]
     notes = TARGET / "notes.md"
     text = [

@@ -3,10 +3,10 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from benchmarks.items.learning import config, options
 from benchmarks.problems import PROBLEMS
+from neuromas.results import StepMetrics
 from neuromas.run.loop import train
 
 
@@ -14,15 +14,15 @@ def main() -> None:
     args = options()
     spent = 0.0
 
-    def watch(line: dict[str, Any]) -> None:
+    def on_step(metrics: StepMetrics) -> None:
         nonlocal spent
-        spent += sum(line.get("seconds", {}).values())
-        if "validation" in line:
-            accuracy = line["validation"]["accuracy"]
-            print(json.dumps({"step": line["step"], "seconds": round(spent, 3), "accuracy": accuracy}), flush=True)
+        spent += sum(metrics.seconds.values())
+        if metrics.validation is not None:
+            line = {"step": metrics.step, "seconds": round(spent, 3), "accuracy": metrics.validation.accuracy}
+            print(json.dumps(line), flush=True)
 
     with tempfile.TemporaryDirectory() as scratch:
-        train(config(PROBLEMS[args.problem], args.rate, args.seed, args), Path(scratch) / "run", watch=watch)
+        train(config(PROBLEMS[args.problem], args.rate, args.seed, args), Path(scratch) / "run", on_step=on_step)
 
 
 if __name__ == "__main__":

@@ -126,11 +126,11 @@ def point(out: Path, method: str, shape: Shape, rate: float, seed: int, backbone
     evaluations = {"sampled": ask("test", TEST, False), "greedy": ask("test", TEST, True)}
     line = {"method": method, **asdict(shape), "rate": rate, "seed": seed, "samples": samples(method, config)}
     line |= {"trainable_parameters": network.trainable_parameters, "calls": len(network.topology.nodes)}
-    line |= {"validation": ask("validation", VALIDATION, False).result["accuracy"], "n": TEST}
-    line |= {"floors": evaluations["greedy"].result["floors"]}
+    line |= {"validation": ask("validation", VALIDATION, False).result.accuracy, "n": TEST}
+    line |= {"floors": evaluations["greedy"].result.to_dict()["floors"]}
     for decoding, evaluation in evaluations.items():
-        line[decoding] = evaluation.result["accuracy"]
-        line[f"{decoding}_rights"] = "".join(str(int(r["reward"])) for r in evaluation.records)
+        line[decoding] = evaluation.result.accuracy
+        line[f"{decoding}_rights"] = "".join(str(int(r.reward)) for r in evaluation.records)
     return line
 
 

@@ -87,7 +87,7 @@ def variance_of(network: Network, task: Task, kind: str, draws: int) -> dict[str
     tokens, rewards, gradients = 0, 0.0, list[Tensor]()
     for step in range(1, draws + 1):
         metrics = train_step(network, optimizer, task, questions[:8], config, step=step, seed=8).metrics
-        tokens, rewards = tokens + metrics["generated_tokens"], rewards + metrics["reward"]
+        tokens, rewards = tokens + (metrics.generated_tokens or 0), rewards + (metrics.reward or 0.0)
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.adapters.stacks()]
         gradients.append(torch.cat([g.flatten(1) for g in grads], 1))
     drawn_XNT = torch.stack(gradients)
@@ -140,7 +140,7 @@ def run_once(file: Path, kind: str, rate: float, seed: int) -> None:
         run = Path(folder) / "run"
         network, task = train_network(settings(kind, rate, seed), run)
         untrained, *metrics = read_json_lines(run / "metrics.jsonl")
-    sampled = evaluate(network, task, "validation", 256, greedy=False, seed=1).result
+    sampled = evaluate(network, task, "validation", 256, greedy=False, seed=1).result.to_dict()
     tokens, curve = 0, list[dict[str, Any]]()
     for line in metrics:
         tokens += line["generated_tokens"]

@@ -32,9 +32,9 @@ def measure(out: Path, dropout: float, seed: int, backbone: Backbone) -> dict[st
     network, task = train_network(config, folder, backbone)
     line: dict[str, Any] = {"dropout": dropout, "seed": seed, "n": N, "trainable": network.trainable_parameters}
     for decoding in ("greedy", "sampled"):
-        without = lambda *absent, greedy=decoding == "greedy": (
-            evaluate(network, task, "test", N, greedy=greedy, seed=1, absent=absent).result
-        )
+        without = lambda *absent, greedy=decoding == "greedy": evaluate(
+            network, task, "test", N, greedy=greedy, seed=1, absent=absent
+        ).result.to_dict()
         whole, hidden = without(), network.topology.nodes[:-1]
         line[decoding] = {"whole": whole["accuracy"]} | {node: without(node)["accuracy"] for node in hidden}
         line |= {key: whole[key] for key in ("floors", "parse_rate", "calls", "generated_tokens")}

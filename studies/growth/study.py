@@ -129,7 +129,7 @@ def measure(folder: Path, network: Network, metrics: list[dict[str, Any]], backb
     for checkpoint in ("best", "last"):
         system, task, _ = load_run(folder, checkpoint, backbone)
         for greedy in (True, False):
-            result = evaluate(system, task, "test", TEST, greedy=greedy, seed=1).result
+            result = evaluate(system, task, "test", TEST, greedy=greedy, seed=1).result.to_dict()
             line[f"{checkpoint}_{'greedy' if greedy else 'sampled'}"] = result["accuracy"]
             kept = ("floors", "parse_rate", "sequential_calls", "sequential_tokens")
             line |= {key: result[key] for key in kept}
@@ -152,7 +152,7 @@ def readers(out: Path, seeds: list[int], backbone: Backbone) -> None:
             line = {"target": target, "seed": seed, "nodes": len(growth.topology.nodes), "n": 128}
             line |= {"node_reads": hidden, "output_reads": len(parents(growth.topology.output))}
             for greedy in (True, False):
-                result = evaluate(network, task, "validation", 128, greedy=greedy, seed=1).result
+                result = evaluate(network, task, "validation", 128, greedy=greedy, seed=1).result.to_dict()
                 line["greedy" if greedy else "sampled"] = result["accuracy"]
             append_json_line(out / "readers.jsonl", line)
         shutil.rmtree(folder, ignore_errors=True)

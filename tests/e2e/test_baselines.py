@@ -73,11 +73,11 @@ def test_calls_and_tokens_of_an_evaluation_are_those_of_the_formula(name: str, b
     found = evaluate(system, task, seed=1)
     least, most = CALLS[name]
     assert all(least <= len(t.calls) <= most for t in found.traces)
-    assert least <= found.result["calls"] <= most
-    assert found.result["generated_tokens"] == pytest.approx(sum(t.generated_tokens for t in found.traces) / 6)
-    assert found.result["parse_rate"] == 1, "answers are in the form that the grader reads"
+    assert least <= found.result.calls <= most
+    assert found.result.generated_tokens == pytest.approx(sum(t.generated_tokens for t in found.traces) / 6)
+    assert found.result.parse_rate == 1, "answers are in the form that the grader reads"
     assert evaluate(system, task, seed=1).records == found.records
-    assert ("fit" in found.result) == BASELINES[name].fitted
+    assert (found.result.fit is not None) == BASELINES[name].fitted
 
 
 def run(tmp_path: Path, *args: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, ConfigError, TopologyError
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
+from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.build import load_run
 from neuromas.run.grow import extend
@@ -167,7 +168,7 @@ def test_runs_of_every_kind_of_estimator_grow_and_resume_with_nodes_absent(backb
     how = config(FIRST, WIDER, **settings, train__steps=5)
     train(how, tmp_path / "whole", backbone=backbone)
     with pytest.raises(KeyboardInterrupt):
-        train(how, tmp_path / "cut", backbone=backbone, watch=interrupt_at(4))
+        train(how, tmp_path / "cut", backbone=backbone, on_step=interrupt_at(4))
     train(how, tmp_path / "cut", backbone=backbone, resume=True)
     same_run(tmp_path / "cut", tmp_path / "whole")
 
@@ -176,11 +177,11 @@ def test_runs_of_every_kind_of_estimator_grow_and_resume_with_nodes_absent(backb
 
 
 def interrupt_at(step: int) -> Any:
-    def watch(line: dict[str, Any]) -> None:
-        if line["step"] == step:
+    def on_step(metrics: StepMetrics) -> None:
+        if metrics.step == step:
             raise KeyboardInterrupt
 
-    return watch
+    return on_step
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def usual(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("step", range(1, 8))
 def test_a_run_stopped_at_any_step_of_any_stage_resumes_to_the_same_numbers(usual, backbone, tmp_path, step: int):
     with pytest.raises(KeyboardInterrupt):
-        train(config(), tmp_path / "run", backbone=backbone, watch=interrupt_at(step))
+        train(config(), tmp_path / "run", backbone=backbone, on_step=interrupt_at(step))
     train(config(), tmp_path / "run", backbone=backbone, resume=True)
     same_run(tmp_path / "run", usual)
 
@@ -307,7 +308,7 @@ def test_growing_what_cannot_grow_is_refused_and_leaves_nothing(
 
 def test_growing_an_untrained_network_a_baseline_or_into_a_folder_in_use_is_refused(usual, backbone, tmp_path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(run_config(), tmp_path / "untrained", backbone=backbone, watch=interrupt_at(1))
+        train(run_config(), tmp_path / "untrained", backbone=backbone, on_step=interrupt_at(1))
     with pytest.raises(ConfigError, match="step 0 holds no step of its stage.*train it first"):
         extend(tmp_path / "untrained", {"topology": "2"}, tmp_path / "out", steps=2, backbone=backbone)
     shutil.copytree(usual, tmp_path / "malt")

@@ -20,10 +20,12 @@ from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
+from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.build import build, load_run
 from neuromas.run.checkpoint import Trained
-from neuromas.run.final import finish, training_cost
+from neuromas.run.final import evaluate_run, training_cost
+from neuromas.run.folder import read_metrics
 from neuromas.run.loop import train
 from neuromas.run.method import method_of
 
@@ -84,7 +86,7 @@ def test_the_critic_learns_the_mean_reward(tmp_path: Path) -> None:
     config = config_of("collm-cc", train__steps=30, train__learning_rate=3e-2)
     losses: list[float] = []
     system = build(config, make_backbone(seed=3))[0]
-    run(config, tmp_path, system, Always(""), lambda step, result: losses.append(result.metrics["value_loss"]))
+    run(config, tmp_path, system, Always(""), lambda step, result: losses.append(result.metrics.value_loss))
     assert losses[0] == pytest.approx(0.25), "V starts at 0, and a quarter of the questions pays 1"
     assert losses[-1] < 0.25 * 0.75 * 0.5, "better than half of what the best constant leaves"
 
@@ -109,7 +111,7 @@ def test_each_phase_of_malt_changes_the_adapters_of_its_roles_and_no_other(tmp_p
 
     def watch(step: int, result: Any) -> None:
         states.append(snapshot(system))
-        phases.append(result.metrics["phase"])
+        phases.append(result.metrics.phase)
 
     run(config, tmp_path, system, task, watch)
     moved = [changed(a, b) for a, b in pairwise(states)]
@@ -128,7 +130,7 @@ def test_a_role_without_examples_stays_as_it_is_while_the_others_learn(tmp_path:
     method._examples["verifier"] = []  # type: ignore[attr-defined]
     result = method.step(optimizer, 4, 0.0)
     assert changed(before, snapshot(system)) == {"generator", "refiner"}
-    assert result.metrics["nodes"].keys() == {"generator", "refiner"}
+    assert result.metrics.nodes.keys() == {"generator", "refiner"}
 
 
 def test_a_step_of_collm_changes_every_actor_and_the_critic(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_a_step_of_collm_changes_every_actor_and_the_critic(tmp_path: Path) -> N
 def test_collm_replays_what_it_sampled_at_the_papers_temperature(tmp_path: Path) -> None:
     config, lines = config_of("collm-cc", sampling__temperature=0.6), list[dict[str, Any]]()
     system, task = build(config, binary_backbone())
-    run(config, tmp_path, system, task, lambda step, result: lines.append(result.metrics))
+    run(config, tmp_path, system, task, lambda step, result: lines.append(result.metrics.to_dict()))
     assert all(line["nodes"]["actor 1"]["gradient_norm"] > 0 for line in lines), "else nothing was replayed"
     assert max(line["logprob_gap"] for line in lines) < 1e-4
 
@@ -151,7 +153,7 @@ def test_collm_replays_what_it_sampled_at_the_papers_temperature(tmp_path: Path)
 def test_the_dpo_reference_is_the_state_after_sft_computed_once(tmp_path: Path) -> None:
     config, lines = config_of("malt"), list[dict[str, Any]]()
     system, task = build(config, binary_backbone())
-    run(config, tmp_path, system, task, lambda step, result: lines.append(result.metrics))
+    run(config, tmp_path, system, task, lambda step, result: lines.append(result.metrics.to_dict()))
     first, second = (line["nodes"]["refiner"] for line in lines[-2:])
     assert json.loads((tmp_path / "reference.json").read_text()).keys() == {"verifier", "refiner"}
     assert first["margin"] == pytest.approx(0, abs=1e-5), "the first step starts from the reference"
@@ -177,7 +179,7 @@ def test_answers_are_graded_with_the_answer_prefix_in_front(tmp_path: Path, meth
     config = config_of(method)
     system, task = build(config, binary_backbone())[0], Prefixed()
     result = method_of(config, tmp_path, system, task).step(torch.optim.AdamW(checkpoint.parameters(system)), 1, 0.0)
-    assert result.metrics["reward"] == 1.0
+    assert result.metrics.reward == 1.0
 
 
 def test_the_optimiser_starts_anew_with_dpo(tmp_path: Path) -> None:
@@ -265,13 +267,13 @@ class Stop(Exception):
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     undisturbed: Path, backbone: Backbone, tmp_path: Path, k: int, every: int
 ) -> None:
-    def stop(line: dict[str, Any]) -> None:
-        if line["step"] == k:
+    def stop(metrics: StepMetrics) -> None:
+        if metrics.step == k:
             raise Stop
 
     config = config_of(method_in(undisturbed), train__checkpoint_every=every)
     with pytest.raises(Stop):
-        train(config, tmp_path / "run", backbone=backbone, watch=stop)
+        train(config, tmp_path / "run", backbone=backbone, on_step=stop)
     train(config, tmp_path / "run", backbone=binary_backbone(), resume=True)
     same_run(tmp_path / "run", undisturbed)
     for file in ("trees.jsonl", "reference.json"):
@@ -307,15 +309,15 @@ def test_a_damaged_head_of_the_critic_is_named(backbone: Backbone, tmp_path: Pat
 
 
 def test_what_training_sampled_is_counted_by_the_formula(undisturbed: Path) -> None:
-    cost = training_cost(read_json_lines(undisturbed / "metrics.jsonl"))
+    cost = training_cost(read_metrics(undisturbed))
     if method_in(undisturbed) == "malt":  # 2 steps of 8 questions, trees of two children a node
-        assert (cost["rollouts"], cost["calls"], cost["updates"]) == (2 * 8 * 8, 2 * 8 * (2 + 4 + 8), 4)
+        assert (cost.rollouts, cost.calls, cost.updates) == (2 * 8 * 8, 2 * 8 * (2 + 4 + 8), 4)
         trees = read_json_lines(undisturbed / "trees.jsonl")
-        assert cost["generated_tokens"] == sum(len(c[3]) for t in trees for c in t["calls"])
-        assert cost["prompt_tokens"] == sum(len(c[1]) + len(c[2]) for t in trees for c in t["calls"])
+        assert cost.generated_tokens == sum(len(c[3]) for t in trees for c in t["calls"])
+        assert cost.prompt_tokens == sum(len(c[1]) + len(c[2]) for t in trees for c in t["calls"])
     else:  # 6 steps of 8 questions, 4 joint answers of 2 actors each
-        assert (cost["rollouts"], cost["calls"], cost["updates"]) == (6 * 8 * 4, 6 * 8 * 4 * 2, 6)
-    assert cost["generated_tokens"] > 0
+        assert (cost.rollouts, cost.calls, cost.updates) == (6 * 8 * 4, 6 * 8 * 4 * 2, 6)
+    assert cost.generated_tokens > 0
 
 
 def test_the_test_figures_say_how_many_calls_and_what_training_cost(
@@ -323,14 +325,13 @@ def test_the_test_figures_say_how_many_calls_and_what_training_cost(
 ) -> None:
     config = config_of(method_in(undisturbed))
     system, task = train(config, tmp_path / "run", backbone=backbone)
-    final = finish(tmp_path / "run", system, task, 4)
-    assert final["training"] == training_cost(read_json_lines(tmp_path / "run" / "metrics.jsonl"))
-    rows = [r for r in final["results"] if r["checkpoint"] == "best"]
-    found = [(r["calls"], r.get("votes", 1), r["decoding"]) for r in rows]
+    final = evaluate_run(tmp_path / "run", system, task, 4)
+    assert final.training == training_cost(read_metrics(tmp_path / "run"))
+    rows = [(r.calls, r.votes, r.decoding) for r in final.results if r.checkpoint == "best"]
     if config.method == "malt":
-        assert found == [(3, 1, "greedy"), (3, 1, "sampled"), (9, 3, "sampled")]
+        assert rows == [(3, None, "greedy"), (3, None, "sampled"), (9, 3, "sampled")]
     else:
-        assert found == [(2, 1, "greedy"), (2, 1, "sampled")]
+        assert rows == [(2, None, "greedy"), (2, None, "sampled")]
     assert (tmp_path / "run" / "curve.png").is_file()
 
 

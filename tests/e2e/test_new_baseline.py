@@ -35,13 +35,15 @@ import torch
 from pydantic import Field
 
 from neuromas.baselines.chat import answer, converse
-from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, backward, create_adapters, score, update
+from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, create_adapters, score
 from neuromas.config import Section
 from neuromas.errors import ConfigError
 from neuromas.network.sampling import stream_key
-from neuromas.train.metrics import answer_figures
+from neuromas.results import NodeMetrics
+from neuromas.train.metrics import Tally, sampling_metrics
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult
+from neuromas.train.update import backward, update
 
 ROLE = "speaker"
 
@@ -93,10 +95,11 @@ class EchoTraining:
         right = [Example.of(ROLE, trace.calls[0]) for trace, grade in zip(traces, grades) if grade.reward]
         if right:
             backward(-self.config.echo.weight * torch.cat(score(self.system, right)).mean(), step)
-        (norm,) = update(self.system, optimizer, t.clip, step, [ROLE]) if right else [0.0]
+        (norm,) = update(self.system.adapters, optimizer, t.clip, step).tolist() if right else [0.0]
         rewards_PG = torch.tensor([grade.reward for grade in grades]).view(len(questions), t.rollouts)
-        metrics = answer_figures(traces, grades, rewards_PG) | {"seconds": {"step": 0.1}}
-        return StepResult(metrics | {"nodes": {ROLE: {"gradient_norm": norm}}}, traces, grades)
+        sampled = sampling_metrics(Tally.of(traces, grades, rewards_PG), step)
+        nodes = {ROLE: NodeMetrics(gradient_norm=norm)}
+        return StepResult(replace(sampled, nodes=nodes, seconds={"step": 0.1}), traces, grades)
 '''
 
 
@@ -132,7 +135,7 @@ def test_it_is_trained_resumed_loaded_and_evaluated(tmp_path: Path, backbone: Ba
     assert lines[-1]["reward"] > lines[1]["reward"] + 0.2, "it learns"
     assert json.loads((tmp_path / "whole" / "config.json").read_text())["echo"] == {"weight": 1.0}
     assert config.method == "echo"
-    assert evaluate(system, task, "test").result["calls"] == 1
+    assert evaluate(system, task, "test").result.calls == 1
 
 
 def test_its_settings_are_its_own() -> None:

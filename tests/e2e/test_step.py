@@ -29,7 +29,7 @@ def test_training_raises_the_reward_of_a_learnable_task(topology: str, estimator
         for step in range(1, 17):
             baseline = sum(rewards[-5:]) / 5 if rewards else 0.0
             done = train_step(network, optimizer, task, task.asked, config, step=step, seed=0, baseline=baseline)
-            rewards.append(done.metrics["reward"])
+            rewards.append(done.metrics.reward)
     before, after = sum(rewards[:3]) / 3, sum(rewards[-3:]) / 3
     assert before < 0.4
     assert after > before + 0.25
@@ -43,8 +43,9 @@ def a_step(network=None, good: str = HALF, **settings):
 
 
 def test_a_step_reports_every_documented_figure_of_every_node() -> None:
-    metrics = a_step(kl=0.1).metrics
+    metrics = a_step(kl=0.1).metrics.to_dict()
     assert metrics.keys() == {
+        "step",
         "reward", "accuracy", "parse_rate", "equal_reward_groups", "top_answer", "top_answer_share",
         "distinct_answers", "logprob_gap", "prompt_tokens", "generated_tokens", "nodes", "seconds", "estimator",
         "rollouts", "calls",
@@ -56,7 +57,7 @@ def test_a_step_reports_every_documented_figure_of_every_node() -> None:
         assert figures["gradient_norm"] > 0
         assert figures["kl"] > 0
     assert metrics["seconds"].keys() == {"sample", "grade", "credit", "backward", "update"}
-    assert a_step().metrics["seconds"].keys() == {"sample", "grade", "credit", "backward", "update", "kl"}
+    assert a_step().metrics.seconds.keys() == {"sample", "grade", "credit", "backward", "update", "kl"}
     documented = set(re.findall(r"`([a-z_]+)`", DOCUMENTED.read_text(encoding="utf-8")))
     missing = (metrics.keys() | metrics["nodes"]["out"].keys()) - documented - {"nodes"}
     assert not missing, f"docs/metrics.md does not explain {missing}"
@@ -90,13 +91,13 @@ def test_a_node_more_takes_the_memory_of_its_weights_gradient_and_two_moments_an
 
 
 def test_the_kl_is_measured_without_a_penalty_too_and_is_the_same() -> None:
-    untrained = a_step(make_network("2", noise=0)).metrics["nodes"]
-    assert all(abs(figures["kl"]) < 1e-6 for figures in untrained.values())
-    of = lambda kl: a_step(make_network("2"), questions=1, kl=kl).metrics["nodes"]
+    untrained = a_step(make_network("2", noise=0)).metrics.nodes
+    assert all(abs(node.kl) < 1e-6 for node in untrained.values())
+    of = lambda kl: a_step(make_network("2"), questions=1, kl=kl).metrics.nodes
     measured, penalised = of(0.0), of(1e-9)
-    for node, figures in measured.items():
-        assert figures["kl"] > 1e-4
-        assert figures["kl"] == pytest.approx(penalised[node]["kl"], rel=1e-3)
+    for node, found in measured.items():
+        assert found.kl > 1e-4
+        assert found.kl == pytest.approx(penalised[node].kl, rel=1e-3)
 
 
 def test_the_figures_of_a_step_are_those_of_its_traces() -> None:
@@ -104,24 +105,24 @@ def test_the_figures_of_a_step_are_those_of_its_traces() -> None:
     metrics, traces, grades = result.metrics, result.traces, result.grades
     rewards = [g.reward for g in grades]
     assert len(traces) == len(grades) == 16
-    assert metrics["reward"] == pytest.approx(sum(rewards) / 16)
-    assert metrics["generated_tokens"] == sum(len(c.completion_ids) for t in traces for c in t.calls)
-    assert metrics["prompt_tokens"] == sum(len(c.prefix_ids) + len(c.own_ids) for t in traces for c in t.calls)
-    assert metrics["equal_reward_groups"] == sum(len(set(rewards[i : i + 4])) == 1 for i in range(0, 16, 4)) / 4
-    for node, figures in metrics["nodes"].items():
+    assert metrics.reward == pytest.approx(sum(rewards) / 16)
+    assert metrics.generated_tokens == sum(len(c.completion_ids) for t in traces for c in t.calls)
+    assert metrics.prompt_tokens == sum(len(c.prefix_ids) + len(c.own_ids) for t in traces for c in t.calls)
+    assert metrics.equal_reward_groups == sum(len(set(rewards[i : i + 4])) == 1 for i in range(0, 16, 4)) / 4
+    for node, found in metrics.nodes.items():
         calls = [c for t in traces for c in t.calls if c.node == node]
-        assert figures["length"] == pytest.approx(sum(len(c.completion_ids) for c in calls) / 16)
-        assert figures["truncated"] == sum(c.truncated for c in calls) / 16
+        assert found.length == pytest.approx(sum(len(c.completion_ids) for c in calls) / 16)
+        assert found.truncated == sum(c.truncated for c in calls) / 16
         entropies = [e for c in calls for e in c.entropies]
-        assert figures["entropy"] == pytest.approx(sum(entropies) / len(entropies))
+        assert found.entropy == pytest.approx(sum(entropies) / len(entropies))
 
 
 def test_replayed_and_sampled_logprobs_agree_so_the_step_is_on_policy() -> None:
-    assert a_step().metrics["logprob_gap"] < 1e-4
+    assert a_step().metrics.logprob_gap < 1e-4
 
 
 def test_groups_of_equal_rewards_are_counted() -> None:
-    assert a_step(good="").metrics["equal_reward_groups"] == 1.0
+    assert a_step(good="").metrics.equal_reward_groups == 1.0
     everything = "".join(map(chr, range(0x110000)))
 
     class Half(FirstCharacter):
@@ -132,7 +133,7 @@ def test_groups_of_equal_rewards_are_counted() -> None:
     optimizer = torch.optim.AdamW(network.adapters.stacks())
     config = TrainConfig(rollouts=8)
     result = train_step(network, optimizer, Half(everything), questions(4), config, step=1, seed=0)
-    assert result.metrics["equal_reward_groups"] == 0.5
+    assert result.metrics.equal_reward_groups == 0.5
 
 
 @pytest.mark.parametrize("good", ["", HALF], ids=["equal rewards", "unequal rewards"])

@@ -11,6 +11,7 @@ from helpers import FirstCharacter, binary_backbone, run_config
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
+from neuromas.results import StepMetrics
 from neuromas.run import checkpoint, session
 from neuromas.run.build import build, load_run
 from neuromas.run.loop import train
@@ -38,11 +39,11 @@ class Stop(Exception):
 def stop_at(step: int):
     """Ends a run as Ctrl-C would, just after the line of `step` was written and before its checkpoint."""
 
-    def watch(line: dict) -> None:
-        if line["step"] == step:
+    def on_step(metrics: StepMetrics) -> None:
+        if metrics.step == step:
             raise Stop
 
-    return watch
+    return on_step
 
 
 # -- what a run leaves -------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ def test_a_time_budget_ends_the_run_early_with_everything_saved(backbone, tmp_pa
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(undisturbed, backbone, tmp_path, k: int, every: int):
     config = run_config(train__checkpoint_every=every)
     with pytest.raises(Stop):
-        train(config, tmp_path / "run", backbone=backbone, watch=stop_at(k))
+        train(config, tmp_path / "run", backbone=backbone, on_step=stop_at(k))
     train(config, tmp_path / "run", backbone=binary_backbone(), resume=True)
     same_run(tmp_path / "run", undisturbed)
 
@@ -128,7 +129,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_with_every_option_on(backbone
     )  # fmt: skip
     train(config, tmp_path / "whole", backbone=backbone)
     with pytest.raises(Stop):
-        train(config, tmp_path / "cut", backbone=backbone, watch=stop_at(3))
+        train(config, tmp_path / "cut", backbone=backbone, on_step=stop_at(3))
     train(config, tmp_path / "cut", backbone=backbone, resume=True)
     same_run(tmp_path / "cut", tmp_path / "whole")
 
@@ -156,7 +157,7 @@ def test_a_run_is_not_continued_under_other_settings(undisturbed, backbone, name
 
 def test_resuming_where_nothing_was_saved_begins_again(undisturbed, backbone, tmp_path: Path) -> None:
     with pytest.raises(Stop):
-        train(run_config(), tmp_path / "run", backbone=backbone, watch=stop_at(0))
+        train(run_config(), tmp_path / "run", backbone=backbone, on_step=stop_at(0))
     train(run_config(), tmp_path / "run", backbone=backbone, resume=True)
     same_run(tmp_path / "run", undisturbed)
 
@@ -230,7 +231,7 @@ def test_a_run_with_a_critic_resumes_to_the_same_numbers(backbone, tmp_path: Pat
     config = run_config(train__estimator="critic")
     train(config, tmp_path / "whole", backbone=backbone)
     with pytest.raises(Stop):
-        train(config, tmp_path / "run", backbone=backbone, watch=stop_at(4))
+        train(config, tmp_path / "run", backbone=backbone, on_step=stop_at(4))
     train(config, tmp_path / "run", backbone=backbone, resume=True)
     same_run(tmp_path / "run", tmp_path / "whole")
     lines = read_json_lines(tmp_path / "run" / "metrics.jsonl")

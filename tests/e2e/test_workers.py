@@ -17,7 +17,7 @@ from neuromas.evaluate.run import evaluate
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
 from neuromas.run import checkpoint
-from neuromas.run.final import finish
+from neuromas.run.final import evaluate_run
 from neuromas.run.folder import flat
 from neuromas.run.loop import train
 from neuromas.train.step import train_step
@@ -117,7 +117,7 @@ def same_up_to_rounding_but_for_validations(one: Path, other: Path) -> None:
 def test_the_test_figures_of_workers_are_those_of_one_process(backbone: Backbone, tmp_path: Path) -> None:
     def whole(out: Path, workers: Workers) -> Any:
         network, task = train(run_config(train__steps=2), out, backbone=backbone, workers=workers)
-        return finish(out, network, task, workers=workers)["results"]
+        return evaluate_run(out, network, task, workers=workers).results
 
     alone = whole(tmp_path / "one" / "run", ALONE)
     two = together(2, lambda workers: whole(tmp_path / "two" / "run", workers))

@@ -408,7 +408,7 @@ def a_step(**settings: Any) -> Any:
     config = TrainConfig(questions=3, rollouts=3, **settings)
     optimizer = torch.optim.AdamW(network.adapters.stacks(), lr=1e-3)
     task = FirstCharacter("".join(map(chr, range(96))))
-    return train_step(network, optimizer, task, questions(3), config, step=1, seed=0).metrics
+    return train_step(network, optimizer, task, questions(3), config, step=1, seed=0).metrics.to_dict()
 
 
 def test_what_branches_cost_is_counted_in_the_steps_figures() -> None:

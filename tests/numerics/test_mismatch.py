@@ -31,15 +31,14 @@ def test_golden_figures_add_up_over_parts() -> None:
     found = Mismatch(cap=2.0)
     weights = [found.weights(OWN[:1], SAMPLED[:1]), found.weights(OWN[1:], SAMPLED[1:])]
     assert torch.cat(weights).tolist() == pytest.approx([2, 1, 0.5])
-    assert found.figures() == {
-        "logprob_gap": pytest.approx(math.log(4), rel=1e-6),
-        "engine": {
-            "tokens": 3,
-            "kl": pytest.approx((4 - 1 - math.log(4) + 0 + 0.5 - 1 - math.log(0.5)) / 3, rel=1e-5),
-            "ratio_mean": pytest.approx(5.5 / 3, rel=1e-6),
-            "ratio_max": pytest.approx(4, rel=1e-6),
-            "capped": pytest.approx(1 / 3),
-        },
+    assert found.gap == pytest.approx(math.log(4), rel=1e-6)
+    metrics = found.metrics()
+    assert metrics is not None and metrics.to_dict() == {
+        "tokens": 3,
+        "kl": pytest.approx((4 - 1 - math.log(4) + 0 + 0.5 - 1 - math.log(0.5)) / 3, rel=1e-5),
+        "ratio_mean": pytest.approx(5.5 / 3, rel=1e-6),
+        "ratio_max": pytest.approx(4, rel=1e-6),
+        "capped": pytest.approx(1 / 3),
     }
 
 
@@ -58,7 +57,7 @@ def test_nothing_is_weighed_or_refused_where_the_trainer_sampled() -> None:
     found = Mismatch(cap=None)
     assert found.weights(OWN, SAMPLED) == 1.0
     found.check(bound=1e-9, step=1)
-    assert found.figures() == {"logprob_gap": pytest.approx(math.log(4), rel=1e-6)}
+    assert found.metrics() is None and found.gap == pytest.approx(math.log(4), rel=1e-6)
 
 
 def test_a_mismatch_above_the_bound_is_refused_and_so_is_one_that_is_no_number() -> None:
@@ -111,15 +110,15 @@ def gradients(network: Network) -> list[torch.Tensor]:
 
 def test_an_engine_that_agrees_changes_nothing() -> None:
     (plain, before), (same, after) = stepped(None), stepped({})
-    assert before.metrics["reward"] == after.metrics["reward"]
-    assert 0 < before.metrics["reward"] < 1
+    assert before.metrics.reward == after.metrics.reward
+    assert 0 < before.metrics.reward < 1
     for a, b in zip(gradients(plain), gradients(same), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-    assert "engine" not in before.metrics
-    assert after.metrics["engine"]["kl"] < 1e-9
-    assert after.metrics["engine"]["ratio_mean"] == pytest.approx(1, abs=1e-4)
-    assert after.metrics["engine"]["tokens"] > 0
-    entropy = lambda result: result.metrics["nodes"]["out"]["entropy"]
+    assert before.metrics.engine is None
+    assert after.metrics.engine.kl < 1e-9
+    assert after.metrics.engine.ratio_mean == pytest.approx(1, abs=1e-4)
+    assert after.metrics.engine.tokens > 0
+    entropy = lambda result: result.metrics.nodes["out"].entropy
     assert entropy(after) == pytest.approx(entropy(before), rel=0.5)
 
 
@@ -130,8 +129,8 @@ def test_gradients_are_weighed_by_the_ratios_up_to_the_cap() -> None:
         network, result = stepped({"lie": -math.log(3)}, ratio_cap=cap, max_mismatch=9, clip=1e9)
         for a, b in zip(gradients(plain), gradients(network), strict=True):
             torch.testing.assert_close(a * factor, b, rtol=1e-3, atol=1e-5)
-        assert result.metrics["engine"]["ratio_mean"] == pytest.approx(3, rel=1e-3)
-        assert result.metrics["engine"]["capped"] == float(cap < 3)
+        assert result.metrics.engine.ratio_mean == pytest.approx(3, rel=1e-3)
+        assert result.metrics.engine.capped == float(cap < 3)
 
 
 @pytest.mark.parametrize("tilt", [0.2, 0.01])
@@ -151,7 +150,7 @@ def test_an_engine_with_other_weights_is_refused_before_anything_changes(tilt: f
 def test_a_step_without_anything_to_replay_is_compared_all_the_same() -> None:
     """Equal rewards give no gradient; the adapters may be wrong ones nevertheless."""
     _, result = stepped({}, good="")
-    assert result.metrics["equal_reward_groups"] == 1
-    assert result.metrics["engine"]["tokens"] > 0
+    assert result.metrics.equal_reward_groups == 1
+    assert result.metrics.engine.tokens > 0
     with pytest.raises(EngineError, match="another policy"):
         stepped({"tilt": 0.2}, good="")

@@ -117,7 +117,7 @@ def test_equal_rewards_leave_no_gradient_and_change_no_weight(reward: float) -> 
     before = [p.detach().clone() for p in network.adapters.stacks()]
     config = TrainConfig(rollouts=3)
     result = train_step(network, optimizer, Constant(""), questions(2), config, step=1, seed=0)
-    assert result.metrics["equal_reward_groups"] == 1.0
+    assert result.metrics.equal_reward_groups == 1.0
     assert all(p.grad is None or bool((p.grad == 0).all()) for p in network.adapters.stacks())
     assert all(torch.equal(a, b) for a, b in zip(before, network.adapters.stacks(), strict=True))
 

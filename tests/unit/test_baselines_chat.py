@@ -99,8 +99,8 @@ def test_proposals_are_sampled_even_when_the_rest_is_greedy_and_results_say_so(n
     assert not script.passes[0].greedy
     assert script.passes[-1].greedy
     task = load_task("compositional", test_size=2)
-    assert evaluate(system, task).result["decoding"] == "greedy, proposals sampled"
-    assert evaluate(system, task, greedy=False).result["decoding"] == "sampled"
+    assert evaluate(system, task).result.decoding == "greedy, proposals sampled"
+    assert evaluate(system, task, greedy=False).result.decoding == "sampled"
 
 
 def test_draws_have_an_address_made_of_seed_question_rollout_and_stage() -> None:

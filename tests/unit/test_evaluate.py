@@ -70,7 +70,7 @@ def test_every_figure_of_an_evaluation_is_counted_from_the_replies() -> None:
     system = Scripted({f"test-{i}": [r] for i, r in enumerate(replies)})
     found = evaluate(system, Letters(), "test", seed=5, greedy=False)
     assert system.asked == [(8, False, 5, 1, {})]
-    assert found.result == {
+    assert found.result.to_dict() == {
         "system": "scripted", "task": "letters", "task_version": 3, "split": "test", "decoding": "sampled",
         "n": 8, "seeds": 1, "seed": 5, "accuracy": 0.5, "ci95": list(wilson(4, 8)), "parse_rate": 0.75,
         "top_answer": {"answer": "A", "share": 3 / 8}, "calls": 2.0, "sequential_calls": 2.0,
@@ -78,8 +78,8 @@ def test_every_figure_of_an_evaluation_is_counted_from_the_replies() -> None:
         "trainable_parameters": 17,
         "floors": {"chance": 0.25, "majority": 2 / 8, "best_constant": 4 / 8, "constant_answer": "A"},
     }  # fmt: skip
-    assert [r["reward"] for r in found.records] == [1, 0, 1, 0, 0, 1, 0, 1]
-    assert found.records[3] == {
+    assert [r.reward for r in found.records] == [1, 0, 1, 0, 0, 1, 0, 1]
+    assert found.records[3].to_dict() == {
         "id": "test-3", "answer": "C", "parsed": None, "reward": 0.0, "reply": "?", "calls": 2,
         "sequential_calls": 2, "generated_tokens": 4, "sequential_tokens": 3, "prompt_tokens": 6, "dropped_tokens": 0,
         "messages": [{"node": n, "text": t, "truncated": False} for n, t in (("a", ""), ("out", "?"))],
@@ -89,8 +89,8 @@ def test_every_figure_of_an_evaluation_is_counted_from_the_replies() -> None:
 def test_a_limit_asks_the_first_questions_and_measures_their_own_floor() -> None:
     system = Scripted({f"test-{i}": ["A"] for i in range(8)})
     result = evaluate(system, Letters(), "test", 3).result
-    assert (result["n"], result["accuracy"], result["decoding"]) == (3, 2 / 3, "greedy")
-    assert (result["floors"]["best_constant"], result["floors"]["constant_answer"]) == (2 / 3, "A")
+    assert (result.n, result.accuracy, result.decoding) == (3, 2 / 3, "greedy")
+    assert (result.floors.best_constant, result.floors.constant_answer) == (2 / 3, "A")
 
 
 def test_progress_is_told_and_changes_no_figure() -> None:

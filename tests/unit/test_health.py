@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helpers import FirstCharacter, make_network, questions
+from neuromas.results import Silenced, StepMetrics
 from neuromas.run.health import collapse_warnings
 from neuromas.train.ablation import silencing
 
@@ -19,9 +20,19 @@ SILENCED = {
 }
 
 
+def warnings(lines: list[dict[str, Any]]) -> list[str]:
+    return collapse_warnings([StepMetrics.from_dict(line) for line in lines])
+
+
+def validation(accuracy: float) -> dict[str, Any]:
+    top = {"answer": "7", "share": 0.3}
+    kept = {"accuracy": accuracy, "ci95": [0.4, 0.8], "n": 128, "parse_rate": 1.0, "top_answer": top}
+    return kept | {"silenced": copy.deepcopy(SILENCED)}
+
+
 def run(steps: int = 40, check_every: int = 10) -> list[dict[str, Any]]:
     """Lines of a healthy run that has not solved its task."""
-    lines: list[dict[str, Any]] = [{"step": 0, "validation": {"accuracy": 0.3, "silenced": copy.deepcopy(SILENCED)}}]
+    lines: list[dict[str, Any]] = [{"step": 0, "validation": validation(0.3)}]
     for step in range(1, steps + 1):
         node = {"entropy": 1.0 - 0.5 * step / steps}
         line: dict[str, Any] = {
@@ -33,7 +44,7 @@ def run(steps: int = 40, check_every: int = 10) -> list[dict[str, Any]]:
         }
         line |= {"top_answer": "7", "top_answer_share": 0.3, "nodes": {n: dict(node) for n in ("1.1", "1.2", "out")}}
         if step % check_every == 0:
-            line["validation"] = {"accuracy": 0.6, "silenced": copy.deepcopy(SILENCED)}
+            line["validation"] = validation(0.6)
         lines.append(line)
     return lines
 
@@ -51,8 +62,8 @@ def with_silence(lines: list[dict[str, Any]], checks: int, node: str, **figures:
 
 
 def test_a_healthy_run_has_no_warning() -> None:
-    assert collapse_warnings(run()) == []
-    assert collapse_warnings([]) == []
+    assert warnings(run()) == []
+    assert warnings([]) == []
 
 
 def with_entropy(value: float, since: int = -10, **changes: Any) -> list[dict[str, Any]]:
@@ -154,11 +165,11 @@ SIGNS: dict[str, tuple[Any, tuple[str, ...], list[Any]]] = {
 @pytest.mark.parametrize("sign", SIGNS)
 def test_each_sign_of_collapse_gives_one_warning_that_says_what_to_try_and_only_beyond_its_threshold(sign: str) -> None:
     seen, parts, unseen = SIGNS[sign]
-    (warning,) = collapse_warnings(seen)
+    (warning,) = warnings(seen)
     for part in parts:
         assert part in warning, warning
     for lines in unseen:
-        assert collapse_warnings(lines) == []
+        assert warnings(lines) == []
 
 
 def test_the_documented_warnings_are_these() -> None:
@@ -172,9 +183,7 @@ def test_warnings_are_printed_at_each_validation_and_at_the_end(capsys: pytest.C
     seen, *_ = SIGNS["dead weight"]
     with TrainingView(40) as progress:
         for line in seen:
-            if "validation" in line:
-                line["validation"] |= {"ci95": [0.4, 0.8], "n": 128}
-            progress(line)
+            progress(StepMetrics.from_dict(line))
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.count("warning:") == 1  # at the second of the two validations
     assert "warning: node 1.2 is dead weight" in shown
@@ -182,7 +191,7 @@ def test_warnings_are_printed_at_each_validation_and_at_the_end(capsys: pytest.C
 
 def test_lines_of_methods_without_nodes_or_silencing_are_understood() -> None:
     bare = [{k: v for k, v in line.items() if k not in ("nodes", "validation")} for line in run()[1:]]
-    assert collapse_warnings(bare) == []
+    assert warnings(bare) == []
 
 
 def test_silencing_is_what_an_evaluation_with_blanked_messages_finds() -> None:
@@ -191,19 +200,17 @@ def test_silencing_is_what_an_evaluation_with_blanked_messages_finds() -> None:
     found = silencing(network, task, asked, traces)
     grade = lambda traces: [task.grade(q, t.answer) for q, t in zip(asked, traces, strict=True)]
     before = grade(traces)
-    assert found["n"] == 8
-    assert found["nodes"].keys() == {"1.1", "1.2", "2.1"}
-    for name, silent in [(n, (n,)) for n in found["nodes"]] + [("all", network.topology.nodes[:-1])]:
+    assert found.n == 8 and found.all is not None
+    assert found.nodes.keys() == {"1.1", "1.2", "2.1"}
+    costs = [((node,), cost) for node, cost in found.nodes.items()] + [(network.topology.nodes[:-1], found.all)]
+    for silent, cost in costs:
         after = grade(network.answer(asked, blank=silent))
-        figures = found["all"] if name == "all" else found["nodes"][name]
-        assert figures["cost"] == pytest.approx(
-            sum(a.reward - b.reward for a, b in zip(before, after, strict=True)) / 8
-        )
-        assert figures["changed"] == sum(a.parsed != b.parsed for a, b in zip(before, after, strict=True)) / 8
-    assert found["all"]["changed"] > 0
-    assert any(figures["cost"] for figures in found["nodes"].values())
+        assert cost.cost == pytest.approx(sum(a.reward - b.reward for a, b in zip(before, after, strict=True)) / 8)
+        assert cost.changed == sum(a.parsed != b.parsed for a, b in zip(before, after, strict=True)) / 8
+    assert found.all.changed > 0
+    assert any(cost.cost for cost in found.nodes.values())
 
 
 def test_a_network_without_hidden_nodes_has_nobody_to_silence() -> None:
     network, asked = make_network("single"), questions(3)
-    assert silencing(network, FirstCharacter("1"), asked, network.answer(asked)) == {}
+    assert silencing(network, FirstCharacter("1"), asked, network.answer(asked)) == Silenced()

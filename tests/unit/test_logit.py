@@ -108,8 +108,8 @@ def test_a_biased_head_decides() -> None:
 
 def test_evaluation_counts_it_as_one_call_without_tokens() -> None:
     result = evaluate(Logit(make_backbone(), Limits(4, 4), letters), Choice()).result
-    assert (result["calls"], result["generated_tokens"], result["parse_rate"]) == (1.0, 0.0, 1.0)
-    assert result["decoding"] == "scored" and result["trainable_parameters"] == 0
+    assert (result.calls, result.generated_tokens, result.parse_rate) == (1.0, 0.0, 1.0)
+    assert result.decoding == "scored" and result.trainable_parameters == 0
 
 
 def test_questions_without_listed_answers_are_refused() -> None:

@@ -304,7 +304,7 @@ def test_calibration_trains_on_every_row(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def spy(*args: Any, **how: Any) -> Any:
         result = train_step(*args, **how)
-        seen.append(result.metrics["estimator"])
+        seen.append(result.metrics.estimator)
         return result
 
     monkeypatch.setattr("neuromas.plan.calibrate.train_step", spy)

@@ -39,7 +39,8 @@ class Pass:
 
     def summary(self) -> dict[str, Any]:
         """Accuracy with its interval, parse rate, calls and tokens, as `evaluate` returns them."""
-        return summarise([record(q, t, g) for q, t, g in zip(self.questions, self.traces, self.grades, strict=True)])
+        graded = zip(self.questions, self.traces, self.grades, strict=True)
+        return summarise([record(*answered) for answered in graded]).to_dict()
 
 
 class Passes:

@@ -1,7 +1,10 @@
 """`neuromas demo`: the main job on the embedded backbone, in minutes."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuromas.results import StepMetrics
 
 _ROWS = {
     "untrained": "untrained network",
@@ -104,13 +107,13 @@ def _notes(summary: dict[str, Any]) -> str:
     )
 
 
-def _show_curves(histories: dict[str, list[list[dict[str, Any]]]]) -> None:
+def _show_curves(histories: "dict[str, list[list[StepMetrics]]]") -> None:
     from neuromas.cli.show import console, sparkline
     from neuromas.run.plots import smooth
 
     console.print("reward while training (sampled, mean of the seeds; the bar's height is 0 to 1)")
     for name, runs in histories.items():
-        rewards = [[m["reward"] for m in run if "reward" in m] for run in runs]
+        rewards = [[m.reward for m in run if m.reward is not None] for run in runs]
         mean = smooth([sum(step) / len(step) for step in zip(*rewards, strict=False)], 0.5)
         console.print(f"  {sparkline(mean, 40)} {mean[-1]:.2f}  {_ROWS[name].strip()}", highlight=False)
 

@@ -3,6 +3,7 @@
 import json as json_module
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -55,8 +56,8 @@ def main(
     """
     from neuromas.cli.show import console, results_table
     from neuromas.cli.systems import load_system
-    from neuromas.evaluate.table import fit_line, floors_line
     from neuromas.files import write_json, write_text
+    from neuromas.results import fit_line, floors_line
 
     _check(system, sampled, blank, votes)
     with _progress() as fit:
@@ -64,15 +65,15 @@ def main(
     loaded = made.task
     subject, silent = _subject(made.system, loaded, blank, votes)
     found = _measure(subject, loaded, split, limit, greedy=not sampled and votes == 1, seed=seed, **silent)
-    result = found.result | {"delivery": "blanked" if blank else "as sent"}
+    result = replace(found.result, delivery="blanked" if blank else "as sent")
     console.print(results_table([result], f"{loaded.name} ({split})"))
     console.print(floors_line(result), markup=False)
-    if "fit" in result:
-        console.print(fit_line(result), markup=False)
+    if result.fit is not None:
+        console.print(fit_line(result.fit), markup=False)
     if json is not None:
-        write_json(json, result)
+        write_json(json, result.to_dict())
     if answers is not None:
-        write_text(answers, "".join(json_module.dumps(r, ensure_ascii=False) + "\n" for r in found.records))
+        write_text(answers, "".join(json_module.dumps(r.to_dict(), ensure_ascii=False) + "\n" for r in found.records))
 
 
 def _check(system: str, sampled: bool, blank: bool, votes: int) -> None:

@@ -1,6 +1,6 @@
 """How things look in the terminal: progress, tables, traces, curves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from neuromas.evaluate.table import floors_line
+from neuromas.results import Result, StepMetrics, ValidationMetrics, floors_line
+from neuromas.run.final import FinalRecord
 from neuromas.run.health import collapse_warnings
 from neuromas.types import Grade, Question, Trace
 
@@ -17,7 +18,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 class TrainingView:
-    """A progress bar with time left and a line at each validation; the `watch` of a training run."""
+    """A progress bar with time left and a line at each validation; the `on_step` of a training run."""
 
     def __init__(self, steps: int, label: str = "training") -> None:
         self._progress = Progress(
@@ -31,7 +32,7 @@ class TrainingView:
         )
         self._bar = self._progress.add_task(label, total=steps, note="")
         self._rewards: list[float] = []
-        self._lines: list[dict[str, Any]] = []
+        self._steps: list[StepMetrics] = []
         self._stage = 0
 
     def __enter__(self) -> "TrainingView":
@@ -47,67 +48,67 @@ class TrainingView:
             self._bar = self._progress.add_task("measuring on the test split", total=total, note=what)
         self._progress.update(self._bar, completed=done, note=what)
 
-    def __call__(self, line: dict[str, Any]) -> None:
-        if "reward" in line:
-            self._rewards.append(line["reward"])
+    def __call__(self, metrics: StepMetrics) -> None:
+        step = metrics.step
+        if metrics.reward is not None:
+            self._rewards.append(metrics.reward)
             recent = sum(self._rewards[-10:]) / len(self._rewards[-10:])
             self._progress.update(self._bar, note=f"reward {recent:.2f}")
-            self._lines.append(line)
-        if line.get("stage", 0) != self._stage:
-            self._stage = line["stage"]
-            self._progress.console.print(f"step {line['step']:>4}  stage {self._stage} begins")
-        if "phase" in line:  # of methods that have several
-            self._progress.update(self._bar, note=line["phase"])
-        self._progress.update(self._bar, completed=line["step"])
-        if "validation" in line:
-            v = line["validation"]
-            text = f"step {line['step']:>4}  validation {percent(v)}"
-            if "reward" in line:
-                text += f"  equal-reward groups {line['equal_reward_groups']:.0%}"
-                text += f"  commonest answer {escape(repr(line['top_answer']))} {line['top_answer_share']:.0%}"
+            self._steps.append(metrics)
+        if (metrics.stage or 0) != self._stage:
+            self._stage = metrics.stage or 0
+            self._progress.console.print(f"step {step:>4}  stage {self._stage} begins")
+        if metrics.phase is not None:  # of methods that have several
+            self._progress.update(self._bar, note=metrics.phase)
+        self._progress.update(self._bar, completed=step)
+        if metrics.validation is not None:
+            text = f"step {step:>4}  validation {percent(metrics.validation)}"
+            if metrics.equal_reward_groups is not None:
+                text += f"  equal-reward groups {metrics.equal_reward_groups:.0%}"
+                text += f"  commonest answer {escape(repr(metrics.top_answer))} {metrics.top_answer_share:.0%}"
             self._progress.console.print(text)
-            for warning in collapse_warnings(self._lines):
+            for warning in collapse_warnings(self._steps):
                 self._progress.console.print(f"[yellow]warning:[/] {escape(warning)}")
 
 
-def percent(result: dict[str, Any]) -> str:
+def percent(measured: ValidationMetrics) -> str:
     """Accuracy with its interval and n."""
-    low, high = result["ci95"]
-    return f"{result['accuracy']:.1%} [{low:.1%}, {high:.1%}] (n = {result['n']})"
+    low, high = measured.ci95
+    return f"{measured.accuracy:.1%} [{low:.1%}, {high:.1%}] (n = {measured.n})"
 
 
-def results_table(rows: list[dict[str, Any]], title: str) -> Table:
+def results_table(rows: Sequence[Result], title: str) -> Table:
     """Results as a table: nothing is shown without n, interval, seeds, parse rate, calls, tokens and parameters."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("system", min_width=16)
     for name in ("accuracy [95 %]", "n×seeds", "parsed", "calls", "tokens", "trainable"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        low, high = row["ci95"]
-        notes = [row["decoding"]] + (["silent"] if row.get("delivery") == "blanked" else [])
-        notes += [f"vote of {row['votes']}"] if row.get("votes", 1) > 1 else []
+        low, high = row.ci95
+        notes = [row.decoding, *(["silent"] if row.delivery == "blanked" else [])]
+        notes += [f"vote of {row.votes}"] if row.votes else []
         table.add_row(
-            escape(f"{row.get('checkpoint', row['system'])}, {', '.join(notes)}"),
-            f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
-            f"{row['n']}×{row['seeds']}",
-            f"{row['parse_rate']:.0%}",
-            f"{row['calls']:g}",
-            f"{row['generated_tokens']:.1f}",
-            f"{row['trainable_parameters']:,}",
+            escape(f"{row.checkpoint or row.system}, {', '.join(notes)}"),
+            f"{row.accuracy:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
+            f"{row.n}×{row.seeds}",
+            f"{row.parse_rate:.0%}",
+            f"{row.calls:g}",
+            f"{row.generated_tokens:.1f}",
+            f"{row.trainable_parameters:,}",
         )
     return table
 
 
-def print_final(final: dict[str, Any]) -> None:
-    rows = final["results"]
-    console.print(results_table(rows, f"{rows[0]['task']} ({rows[0]['split']}), {final['steps']} steps"))
+def print_final(final: FinalRecord) -> None:
+    rows = final.results
+    console.print(results_table(rows, f"{rows[0].task} ({rows[0].split}), {final.steps} steps"))
     console.print(escape(floors_line(rows[0])))
-    if any(row.get("delivery") == "blanked" for row in rows):
+    if any(row.delivery == "blanked" for row in rows):
         console.print("silent: the same network, every message blanked.")
-    size = {row["checkpoint"]: row["trainable_parameters"] for row in rows if "checkpoint" in row}
+    size = {row.checkpoint: row.trainable_parameters for row in rows}
     if "last" in size and size["last"] != size["best"]:
         console.print("best: a network from before the last growth; of the grown one use --checkpoint last.")
-    for warning in final["warnings"]:
+    for warning in final.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}")
 
 

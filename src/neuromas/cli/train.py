@@ -8,7 +8,9 @@ import tyro
 
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
-    from neuromas.run.folder import Watch
+    from neuromas.results import StepMetrics
+    from neuromas.run.final import FinalRecord
+    from neuromas.run.folder import OnStep
     from neuromas.scale.train import Crew
 
 
@@ -71,7 +73,7 @@ def main(
     final = _train(config, folder, resume, threads, test_limit, wandb, crew)
     print_final(final)
     if json is not None:
-        write_json(json, final)
+        write_json(json, final.to_dict())
 
 
 def _crew(workers: int, address: str | None, threads: int | None, restarts: int) -> "Crew | None":
@@ -89,36 +91,36 @@ def _train(
     test_limit: int | None,
     wandb: str | None,
     crew: "Crew | None",
-) -> dict[str, Any]:
+) -> "FinalRecord":
     import torch
 
     if threads:
         torch.set_num_threads(threads)
     from neuromas.cli.show import TrainingView
-    from neuromas.run.final import finish
+    from neuromas.run.final import evaluate_run
     from neuromas.run.loop import train
     from neuromas.run.wandb import WandbBoard
     from neuromas.scale import train as scaled
 
     board = None if wandb is None else WandbBoard(wandb, folder, config)
     with TrainingView(config.train.steps) as view:
-        watch = view if board is None else _both(view, board)
+        on_step = view if board is None else _both(view, board)
         if crew is not None:
-            final = scaled.train(config, folder, crew, resume=resume, test_limit=test_limit, watch=watch)
+            final = scaled.train(config, folder, crew, resume=resume, test_limit=test_limit, on_step=on_step)
         else:
-            network, loaded = train(config, folder, resume=resume, watch=watch)
-            final = finish(folder, network, loaded, test_limit, watch=view.measures)
+            network, loaded = train(config, folder, resume=resume, on_step=on_step)
+            final = evaluate_run(folder, network, loaded, test_limit, on_progress=view.measures)
     if board is not None:
         board.finish(final)
     return final
 
 
-def _both(first: "Watch", second: "Watch") -> "Watch":
-    def watch(line: dict[str, Any]) -> None:
-        first(line)
-        second(line)
+def _both(first: "OnStep", second: "OnStep") -> "OnStep":
+    def call(metrics: "StepMetrics") -> None:
+        first(metrics)
+        second(metrics)
 
-    return watch
+    return call
 
 
 def _config(recipe: Path | None, changes: dict[str, Any], resumed: Path | None) -> "RunConfig":

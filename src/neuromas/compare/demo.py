@@ -22,11 +22,13 @@ from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.evaluate.run import evaluate
 from neuromas.evaluate.table import pool
-from neuromas.files import read_json_lines, write_json
+from neuromas.files import write_json
 from neuromas.network.forward import Network
+from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.build import build, load_run
 from neuromas.run.final import validation_score
+from neuromas.run.folder import read_metrics
 from neuromas.run.loop import train
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -143,10 +145,10 @@ def pool_seeds(variants: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return out
 
 
-def curves(plan: Plan, out: Path, summary: dict[str, Any]) -> dict[str, list[list[dict[str, Any]]]]:
+def curves(plan: Plan, out: Path, summary: dict[str, Any]) -> dict[str, list[list[StepMetrics]]]:
     """System -> metrics of each seed's run, at the learning rate chosen."""
     return {
-        s: [read_json_lines(folder(out, s, summary[s]["learning_rate"], seed) / "metrics.jsonl") for seed in plan.seeds]
+        s: [read_metrics(folder(out, s, summary[s]["learning_rate"], seed)) for seed in plan.seeds]
         for s in plan.systems()
     }
 
@@ -167,7 +169,7 @@ def _measure(plan: Plan, out: Path, system: str, rate: float, seed: int) -> dict
     run_folder = folder(out, system, rate, seed)
     best, task, _ = load_run(run_folder, "best")
     assert isinstance(best, Network), "the demonstration trains networks"
-    ask = lambda subject, **options: [evaluate(subject, task, "test", plan.test, seed=seed, **options).result]
+    ask = lambda subject, **how: [evaluate(subject, task, "test", plan.test, seed=seed, **how).result.to_dict()]
     rows = {"greedy": ask(best), "sampled": ask(best, greedy=False)}
     rows["last"] = rows["greedy"]
     if checkpoint.step_of(run_folder / "best") != plan.steps:
@@ -185,7 +187,7 @@ def _measure(plan: Plan, out: Path, system: str, rate: float, seed: int) -> dict
 def _measure_untrained(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     network, task = build(plan.config("trained", plan.rates[0], plan.seeds[0]))
     assert isinstance(network, Network)
-    ask = lambda **options: [evaluate(network, task, "test", plan.test, **options).result]
+    ask = lambda **options: [evaluate(network, task, "test", plan.test, **options).result.to_dict()]
     return {
         "greedy": ask(),
         "sampled": ask(greedy=False),

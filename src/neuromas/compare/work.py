@@ -121,7 +121,7 @@ def answer(chunk: Chunk) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         facts["fit"] = {k: v for k, v in asdict(cost).items() if k != "seconds"}  # the clock repeats no number
     cell = {"system": chunk.row, "task": run.task.title, "seed": run.seed}
     lines = [
-        {**cell, "index": place, **record(question, trace, grade)}
+        {**cell, "index": place, **record(question, trace, grade).to_dict()}
         for place, question, trace, grade in zip(places, asked, traces, grades, strict=True)
     ]
     return facts, lines

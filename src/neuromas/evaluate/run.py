@@ -1,12 +1,13 @@
 """Asking a system the questions of a task and counting honestly."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from neuromas.errors import TaskError
 from neuromas.evaluate.stats import wilson
+from neuromas.results import AnswerRecord, FitCost, MessageRecord, Result, Score, TopAnswer
 from neuromas.tasks.base import Split, Task
 from neuromas.types import Grade, Question, System, Trace
 from neuromas.workers import ALONE, Workers
@@ -25,8 +26,8 @@ COSTS = (
 class Evaluation:
     """One system on one split."""
 
-    result: dict[str, Any]  # the figures, ready for JSON; means are per question
-    records: list[dict[str, Any]]  # one per question, as `record` makes them
+    result: Result
+    records: list[AnswerRecord]  # one per question
     traces: list[Trace]
 
 
@@ -65,13 +66,20 @@ def evaluate(
     shares = workers.each(lambda: ask(list(workers.share(asked))))
     traces = [trace for share, _ in shares for trace in share]
     grades = [grade for _, share in shares for grade in share]
-    result: dict[str, Any] = {"task": task.name, "task_version": task.version, "split": split, "seed": seed}
-    result |= {"decoding": decoding_name(system, greedy)}
-    if (cost := getattr(system, "fit_cost", None)) is not None:
-        result["fit"] = asdict(cost)
     records = [record(q, t, g) for q, t, g in zip(asked, traces, grades, strict=True)]
-    result |= {"system": system.name} | summarise(records)
-    result |= {"trainable_parameters": system.trainable_parameters, "floors": asdict(task.floors(split, limit))}
+    cost = getattr(system, "fit_cost", None)
+    result = Result(
+        **vars(summarise(records)),
+        task=task.name,
+        task_version=task.version,
+        split=split,
+        seed=seed,
+        decoding=decoding_name(system, greedy),
+        fit=None if cost is None else FitCost(**asdict(cost)),
+        system=system.name,
+        trainable_parameters=system.trainable_parameters,
+        floors=task.floors(split, limit),
+    )
     return Evaluation(result, records, traces)
 
 
@@ -80,33 +88,34 @@ def decoding_name(system: System, greedy: bool) -> str:
     return getattr(system, "decoding_name", None) or (getattr(system, "greedy_name", "greedy") if greedy else "sampled")
 
 
-def record(question: Question, trace: Trace, grade: Grade) -> dict[str, Any]:
-    """What is kept of one answered question, ready for JSON: all that the figures are made of."""
-    return {
-        "id": question.id,
-        "answer": question.answer,
-        "parsed": grade.parsed,
-        "reward": grade.reward,
-        "reply": trace.answer,
-        "calls": len(trace.calls),
-        "sequential_calls": trace.sequential_calls,
-        "generated_tokens": trace.generated_tokens,
-        "sequential_tokens": trace.sequential_tokens,
-        "prompt_tokens": trace.prompt_tokens,
-        "dropped_tokens": sum(call.dropped_tokens for call in trace.calls),
-        "messages": [{"node": c.node, "text": c.text, "truncated": c.truncated} for c in trace.calls],
-    }
+def record(question: Question, trace: Trace, grade: Grade) -> AnswerRecord:
+    """The record that is kept of one answered question."""
+    return AnswerRecord(
+        id=question.id,
+        answer=question.answer,
+        parsed=grade.parsed,
+        reward=grade.reward,
+        reply=trace.answer,
+        calls=len(trace.calls),
+        sequential_calls=trace.sequential_calls,
+        generated_tokens=trace.generated_tokens,
+        sequential_tokens=trace.sequential_tokens,
+        prompt_tokens=trace.prompt_tokens,
+        dropped_tokens=sum(call.dropped_tokens for call in trace.calls),
+        messages=[MessageRecord(c.node, c.text, c.truncated) for c in trace.calls],
+    )
 
 
-def summarise(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of one system over its records, one a question; tokens and calls are means per question."""
-    n, right = len(records), sum(r["reward"] for r in records)
-    answer, count = Counter(r["parsed"] for r in records).most_common(1)[0]
-    return {
-        "n": n,
-        "seeds": 1,
-        "accuracy": right / n,
-        "ci95": list(wilson(right, n)),
-        "parse_rate": sum(r["parsed"] is not None for r in records) / n,
-        "top_answer": {"answer": answer, "share": count / n},
-    } | {cost: sum(r[cost] for r in records) / n for cost in COSTS}
+def summarise(records: Sequence[AnswerRecord]) -> Score:
+    """The score of one system over its records, one a question."""
+    n, right = len(records), sum(r.reward for r in records)
+    answer, count = Counter(r.parsed for r in records).most_common(1)[0]
+    return Score(
+        n=n,
+        seeds=1,
+        accuracy=right / n,
+        ci95=wilson(right, n),
+        parse_rate=sum(r.parsed is not None for r in records) / n,
+        top_answer=TopAnswer(answer, count / n),
+        **{cost: sum(getattr(r, cost) for r in records) / n for cost in COSTS},
+    )

@@ -13,6 +13,7 @@ from neuromas.errors import ConfigError
 from neuromas.evaluate.run import COSTS, summarise
 from neuromas.evaluate.stats import holm, mcnemar, paired_bootstrap, wilson
 from neuromas.files import read_json_lines
+from neuromas.results import AnswerRecord
 
 CELLS, ANSWERS = "cells.jsonl", "answers.jsonl"
 Key = tuple[str, str, int]  # system, task, seed
@@ -52,7 +53,7 @@ def read_cells(folder: Path) -> list[Cell]:
 
 def results(cells: list[Cell]) -> list[dict[str, Any]]:
     """The figures of each cell: what `evaluate` returns, and the cell's facts."""
-    return [cell.facts | summarise(cell.answers) for cell in cells]
+    return [cell.facts | summarise([AnswerRecord.from_dict(line) for line in cell.answers]).to_dict() for cell in cells]
 
 
 def pool(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _lap(
     total = clock() - start
     share = (time.process_time() - cpu) / (time.perf_counter() - wall)
     optimizer.zero_grad()
-    phases: dict[str, float] = result.metrics["seconds"]
+    phases = result.metrics.seconds
     part = total / max(1e-9, sum(phases.values()))  # phases are wall time: each has its share of the clock's
     dtype = str(network.backbone.dtype).removeprefix("torch.")
     work = work_of(config, network.topology, turns_of(network, result.traces), dtype)

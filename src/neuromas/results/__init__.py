@@ -4,7 +4,16 @@ All of them are written as JSON and read back, files of version 0.1.0 included. 
 """
 
 from neuromas.results.comparison import CellRecord, ComparisonRow, Versus
-from neuromas.results.evaluation import AnswerRecord, FitCost, MessageRecord, Result, TopAnswer, fit_line, floors_line
+from neuromas.results.evaluation import (
+    AnswerRecord,
+    FitCost,
+    MessageRecord,
+    Result,
+    Score,
+    TopAnswer,
+    fit_line,
+    floors_line,
+)
 from neuromas.results.record import Interval, JsonRecord
 from neuromas.results.steps import (
     EngineMetrics,
@@ -30,6 +39,7 @@ __all__ = [
     "MessageRecord",
     "NodeMetrics",
     "Result",
+    "Score",
     "Silenced",
     "StepMetrics",
     "TopAnswer",

@@ -1,6 +1,7 @@
 """One system measured on one split of a task, and one answered question."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from neuromas.results.record import Interval, JsonRecord
 from neuromas.types import Floors
@@ -27,16 +28,9 @@ class FitCost(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result(JsonRecord):
-    """One system measured on one split of a task. Calls and tokens are means per question; shares are in [0, 1]."""
+class Score(JsonRecord):
+    """What answered questions add up to. Calls and tokens are means per question; shares are in [0, 1]."""
 
-    task: str  # The task's name.
-    task_version: int  # The task's version; results of different versions do not compare.
-    split: str  # The split whose questions were asked: "train", "validation" or "test".
-    seed: int | None = None  # The seed of sampling; None where several seeds are pooled.
-    decoding: str  # How answers were decoded: "greedy", "sampled", or what a baseline says of itself.
-    fit: FitCost | None = None  # What fitting took; None for systems that are not fitted.
-    system: str  # The name of what was measured.
     n: int  # Distinct questions asked.
     seeds: int  # Training runs behind the numbers, all asked the same questions.
     accuracy: float  # The mean reward; where several seeds are pooled, the mean over them.
@@ -50,6 +44,21 @@ class Result(JsonRecord):
     sequential_tokens: float | None = None  # None only in early files, which did not count them.
     prompt_tokens: float  # Prompt tokens of all calls.
     dropped_tokens: float | None = None  # Message tokens that did not fit into prompts; None where seeds are pooled.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Score):
+    """One system measured on one split of a task."""
+
+    ORDER: ClassVar = ("task", "task_version", "split", "seed", "decoding", "fit", "system")
+
+    task: str  # The task's name.
+    task_version: int  # The task's version; results of different versions do not compare.
+    split: str  # The split whose questions were asked: "train", "validation" or "test".
+    seed: int | None = None  # The seed of sampling; None where several seeds are pooled.
+    decoding: str  # How answers were decoded: "greedy", "sampled", or what a baseline says of itself.
+    fit: FitCost | None = None  # What fitting took; None for systems that are not fitted.
+    system: str  # The name of what was measured.
     trainable_parameters: int  # Parameters that training may change; 0 for most baselines.
     floors: Floors  # Accuracies that need no understanding, on exactly these questions.
     checkpoint: str | None = None  # "untrained", "last" or "best" state of a run; None outside final.json.

@@ -62,7 +62,7 @@ class ValidationMetrics(JsonRecord):
     ci95: Interval  # Wilson's 95 % interval of the accuracy.
     n: int  # Questions asked.
     parse_rate: float  # Share of answers that the grader could read, in [0, 1].
-    top_answer: TopAnswer  # The commonest answer.
+    top_answer: TopAnswer | None  # The commonest answer.
     silenced: Silenced | None = None  # What withholding messages costs; None where it was not measured.
 
 

@@ -1,17 +1,21 @@
-"""After training: the test figures of a run, beside those that keep them honest, what it cost, and its curve."""
+"""After training: the test results of a run, beside those that keep them honest, what it cost, and its curve."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from neuromas.baselines.trained.team import Team
 from neuromas.baselines.vote import Vote
+from neuromas.config import RunConfig
 from neuromas.evaluate.run import evaluate
-from neuromas.files import read_json_lines, write_json, write_json_lines
+from neuromas.files import write_json, write_json_lines
 from neuromas.network.forward import Network
+from neuromas.results import JsonRecord, Result, StepMetrics, TrainingCost
 from neuromas.run import checkpoint
 from neuromas.run.build import build, load_run
 from neuromas.run.checkpoint import Trained
+from neuromas.run.folder import read_metrics
 from neuromas.run.health import collapse_warnings
 from neuromas.run.plots import learning_curve
 from neuromas.tasks.base import Task
@@ -19,58 +23,85 @@ from neuromas.types import System
 from neuromas.workers import ALONE, Workers
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinalRecord(JsonRecord):
+    """The content of final.json: what a finished run was, what training cost, and its test results."""
+
+    run: str  # The name of the run's folder.
+    steps: int  # Steps done.
+    config: RunConfig  # The settings of the run.
+    training: TrainingCost | None = None  # What training took; None only in early files.
+    results: list[Result]  # Test results of the untrained network, of the last checkpoint, and of the best one.
+    warnings: list[str]  # Warnings of a collapse; empty when nothing points to one.
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"config": self.config.model_dump(mode="json")}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        return super().from_dict({**data, "config": RunConfig.make(data["config"])})
+
+
 def validation_score(run: Path) -> float:
-    """By what a learning rate is chosen: the mean of the run's last two validation accuracies."""
-    checks = [m["validation"]["accuracy"] for m in read_json_lines(run / "metrics.jsonl") if "validation" in m]
+    """The mean of a run's last two validation accuracies, by which a learning rate is chosen."""
+    checks = [m.validation.accuracy for m in read_metrics(run) if m.validation]
     return sum(checks[-2:]) / len(checks[-2:])
 
 
-def finish(
+def evaluate_run(
     run: Path,
     network: Trained,
     task: Task,
     limit: int | None = None,
     workers: Workers = ALONE,
-    watch: Callable[[str, int, int], None] | None = None,
-) -> dict[str, Any]:
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> FinalRecord:
     """Measure the run on the test split and write `final.json`, `answers.jsonl` and `curve.png`.
 
     Rows: the untrained network (greedy and sampled), then the last checkpoint and the best one on validation (greedy,
     sampled, and with every message blanked; of a team whose paper votes too, the vote instead). network: as of the last
     step. Where the last is the best, it is measured once, as the best. workers: among whom the questions are divided.
-    watch: called before each measurement, and at the end, with what it is, how many are done, and how many there are.
+    on_progress: called before each measurement, and at the end, with what it is, how many are done, and how many there
+    are. Raises TaskError where the test split is empty.
     """
-    metrics = workers.from_first(lambda: read_json_lines(run / "metrics.jsonl"))
-    rows: list[dict[str, Any]] = []
-    answered: list[dict[str, Any]] = []
+    metrics = workers.from_first(lambda: read_metrics(run))
+    results: list[Result] = []
+    answers: list[dict[str, Any]] = []
     best, _, config = load_run(run, "best", network.backbone)
     untrained, _ = build(config, network.backbone, network.topology if isinstance(network, Network) else None)
     subjects: dict[str, Trained] = {"untrained": untrained, "last": network, "best": best}
-    if checkpoint.step_of(run / "best") == metrics[-1]["step"]:
+    if checkpoint.step_of(run / "best") == metrics[-1].step:
         del subjects["last"]  # the same network
     plan = [(which, *how) for which, subject in subjects.items() for how in _measurements(which, subject, task)]
     for number, (which, subject, greedy, blank) in enumerate(plan):
-        label = {"checkpoint": which, "delivery": "blanked" if blank else "as sent"}
-        if watch is not None:
-            watch(f"{which}, {'greedy' if greedy else 'sampled'}, {label['delivery']}", number, len(plan))
+        delivery = "blanked" if blank else "as sent"
+        if on_progress is not None:
+            on_progress(f"{which}, {'greedy' if greedy else 'sampled'}, {delivery}", number, len(plan))
         silent: dict[str, Any] = {"blank": blank} if blank else {}
-        found = evaluate(subject, task, "test", limit, greedy=greedy, seed=1, workers=workers, **silent)
-        rows.append(found.result | {"system": f"{run.name} ({which})"} | label)
-        rows[-1] |= {"votes": subject.votes} if isinstance(subject, Vote) else {}
-        answered.extend(label | {"decoding": rows[-1]["decoding"]} | record for record in found.records)
-    if watch is not None:
-        watch("", len(plan), len(plan))
-    final = {
-        "run": run.name,
-        "steps": metrics[-1]["step"],
-        "config": config.model_dump(mode="json"),
-        "training": training_cost(metrics),
-        "results": rows,
-        "warnings": collapse_warnings(metrics),
-    }
+        evaluation = evaluate(subject, task, "test", limit, greedy=greedy, seed=1, workers=workers, **silent)
+        result = replace(
+            evaluation.result,
+            system=f"{run.name} ({which})",
+            checkpoint=which,
+            delivery=delivery,
+            votes=subject.votes if isinstance(subject, Vote) else None,
+        )
+        results.append(result)
+        label = {"checkpoint": which, "delivery": delivery, "decoding": result.decoding}
+        answers.extend(label | record.to_dict() for record in evaluation.records)
+    if on_progress is not None:
+        on_progress("", len(plan), len(plan))
+    final = FinalRecord(
+        run=run.name,
+        steps=metrics[-1].step,
+        config=config,
+        training=training_cost(metrics),
+        results=results,
+        warnings=collapse_warnings(metrics),
+    )
     if workers.first:
-        write_json_lines(run / "answers.jsonl", answered)
-        write_json(run / "final.json", final)
+        write_json_lines(run / "answers.jsonl", answers)
+        write_json(run / "final.json", final.to_dict())
         learning_curve(metrics, run / "curve.png", title=run.name)
     return final
 
@@ -87,14 +118,13 @@ def _measurements(which: str, subject: Trained, task: Task) -> list[tuple[System
     return plan
 
 
-def training_cost(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """What training sampled and did, summed over the lines of metrics.jsonl: for matching systems by their samples.
-
-    rollouts: graded answers. calls, prompt_tokens, generated_tokens: of sampling; validation and testing count nowhere.
-    updates: steps that changed weights. seconds: of all steps.
-    """
-    sampled = ("rollouts", "calls", "prompt_tokens", "generated_tokens")
-    cost: dict[str, Any] = {key: sum(line.get(key, 0) for line in metrics) for key in sampled}
-    cost["updates"] = sum(bool(line.get("nodes")) for line in metrics)
-    cost["seconds"] = round(sum(sum(line["seconds"].values()) for line in metrics if "seconds" in line), 1)
-    return cost
+def training_cost(metrics: Sequence[StepMetrics]) -> TrainingCost:
+    """What training sampled and did, summed over its steps: for matching systems by their samples."""
+    return TrainingCost(
+        rollouts=sum(m.rollouts or 0 for m in metrics),
+        calls=sum(m.calls or 0 for m in metrics),
+        prompt_tokens=sum(m.prompt_tokens or 0 for m in metrics),
+        generated_tokens=sum(m.generated_tokens or 0 for m in metrics),
+        updates=sum(bool(m.nodes) for m in metrics),
+        seconds=round(sum(sum(m.seconds.values()) for m in metrics), 1),
+    )

@@ -8,13 +8,14 @@ from typing import Any
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.evaluate.run import Evaluation
-from neuromas.files import append_json_line, keep_json_lines, write_json
+from neuromas.files import append_json_line, keep_json_lines, read_json_lines, write_json
+from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.checkpoint import Progress
 from neuromas.train.step import StepResult
 from neuromas.types import Question
 
-Watch = Callable[[dict[str, Any]], None]  # called with every line of metrics.jsonl
+OnStep = Callable[[StepMetrics], None]  # called with the metrics of every step, step 0 included
 
 LOGS = ("metrics.jsonl", "samples.jsonl", "trees.jsonl")  # one record or more a step
 _SAMPLES = 2  # traces of the step, and of the validation, kept each time a validation is made
@@ -25,6 +26,11 @@ def saved_config(run: Path) -> RunConfig:
     if not (run / "config.json").is_file():
         raise CheckpointError(f"{run} is not a run folder (no config.json); make one with: neuromas train")
     return RunConfig.make(json.loads((run / "config.json").read_text(encoding="utf-8")))
+
+
+def read_metrics(run: Path) -> list[StepMetrics]:
+    """The metrics of every step of a run so far; [] before the first. Raises ValueError where a line is damaged."""
+    return [StepMetrics.from_dict(line) for line in read_json_lines(run / "metrics.jsonl")]
 
 
 def check_same(config: RunConfig, out: Path) -> None:
@@ -99,15 +105,15 @@ def keep_samples(out: Path, step: int, result: StepResult) -> None:
 def keep_validated(out: Path, step: int, asked: Sequence[Question], evaluation: Evaluation) -> None:
     """Append the first traces of a validation to samples.jsonl: of the same questions each time."""
     for question, graded, trace in list(zip(asked, evaluation.records, evaluation.traces, strict=False))[:_SAMPLES]:
-        record = {"step": step, "split": "validation", "question": question.text, "reward": graded["reward"]}
+        record = {"step": step, "split": "validation", "question": question.text, "reward": graded.reward}
         append_json_line(out / "samples.jsonl", record | {"trace": trace.to_dict()})
 
 
 class Logger:
-    """Writes each line to metrics.jsonl and to TensorBoard, and shows it to whoever watches; or is silent."""
+    """Writes the metrics of each step to metrics.jsonl and TensorBoard, and hands them to `on_step`; or is silent."""
 
-    def __init__(self, out: Path, watch: Watch | None, silent: bool = False) -> None:
-        self._file, self._watch = None if silent else out / "metrics.jsonl", watch
+    def __init__(self, out: Path, on_step: OnStep | None, silent: bool = False) -> None:
+        self._file, self._on_step = None if silent else out / "metrics.jsonl", on_step
         self._board = None
         if silent:
             return
@@ -118,15 +124,16 @@ class Logger:
         else:
             self._board = SummaryWriter(str(out / "tensorboard"))
 
-    def log(self, line: dict[str, Any]) -> None:
+    def log(self, metrics: StepMetrics) -> None:
         if self._file is None:
             return
+        line = metrics.to_dict()
         append_json_line(self._file, line)
         if self._board is not None:
             for name, value in flat(line).items():
-                self._board.add_scalar(name, value, line["step"])
-        if self._watch is not None:
-            self._watch(line)
+                self._board.add_scalar(name, value, metrics.step)
+        if self._on_step is not None:
+            self._on_step(metrics)
 
     def close(self) -> None:
         if self._board is not None:

@@ -1,30 +1,34 @@
 """Learning curves as PNG; matplotlib is imported only when something is drawn."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from neuromas.results import StepMetrics
 
-def learning_curve(metrics: list[dict[str, Any]], path: Path, title: str) -> Path:
+
+def learning_curve(metrics: Sequence[StepMetrics], path: Path, title: str) -> Path:
     """Reward per step, validation accuracy, and what warns of a collapse, to `path`. Dotted: a new stage."""
     from matplotlib.figure import Figure
 
-    steps = [m for m in metrics if "reward" in m]
-    checks = [m for m in metrics if "validation" in m]
+    steps = [m for m in metrics if m.reward is not None]
+    checks = [(m.step, m.validation) for m in metrics if m.validation]
     figure = Figure(figsize=(8, 5.2), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    x = [m["step"] for m in steps]
-    top.plot(x, [m["reward"] for m in steps], color="0.75", lw=1, label="reward of the step's rollouts (sampled)")
-    top.plot(x, smooth([m["reward"] for m in steps]), color="C0", lw=2, label="the same, smoothed")
-    stages = [m["step"] for before, m in pairwise(steps) if m.get("stage", 0) != before.get("stage", 0)]
+    x = [m.step for m in steps]
+    of = lambda name: [getattr(m, name) for m in steps]
+    top.plot(x, of("reward"), color="0.75", lw=1, label="reward of the step's rollouts (sampled)")
+    top.plot(x, smooth(of("reward")), color="C0", lw=2, label="the same, smoothed")
+    stages = [m.step for before, m in pairwise(steps) if (m.stage or 0) != (before.stage or 0)]
     for axes in (top, bottom):
         for step in stages:
             axes.axvline(step - 0.5, color="0.4", lw=1, ls=":")
-    low = [m["validation"]["accuracy"] - m["validation"]["ci95"][0] for m in checks]
-    high = [m["validation"]["ci95"][1] - m["validation"]["accuracy"] for m in checks]
+    low = [check.accuracy - check.ci95[0] for _, check in checks]
+    high = [check.ci95[1] - check.accuracy for _, check in checks]
     top.errorbar(
-        [m["step"] for m in checks],
-        [m["validation"]["accuracy"] for m in checks],
+        [step for step, _ in checks],
+        [check.accuracy for _, check in checks],
         yerr=[low, high],
         fmt="o",
         color="C1",
@@ -33,9 +37,9 @@ def learning_curve(metrics: list[dict[str, Any]], path: Path, title: str) -> Pat
     )
     top.set(ylim=(0, 1.02), ylabel="accuracy", title=title)
     top.legend(loc="lower right", fontsize=8)
-    bottom.plot(x, smooth([m["equal_reward_groups"] for m in steps]), label="questions with equal rewards")
-    bottom.plot(x, smooth([m["top_answer_share"] for m in steps]), label="share of the commonest answer")
-    bottom.plot(x, smooth([m["parse_rate"] for m in steps]), label="parse rate", color="C2")
+    bottom.plot(x, smooth(of("equal_reward_groups")), label="questions with equal rewards")
+    bottom.plot(x, smooth(of("top_answer_share")), label="share of the commonest answer")
+    bottom.plot(x, smooth(of("parse_rate")), label="parse rate", color="C2")
     bottom.set(ylim=(0, 1.02), xlabel="step", ylabel="share")
     bottom.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=3, fontsize=8, frameon=False)
     return _save(figure, path)
@@ -52,7 +56,7 @@ def smooth(values: list[float], weight: float = 0.8) -> list[float]:
 
 
 def compare_curves(
-    histories: dict[str, list[list[dict[str, Any]]]], labels: dict[str, str], path: Path, title: str
+    histories: dict[str, list[list[StepMetrics]]], labels: dict[str, str], path: Path, title: str
 ) -> Path:
     """Validation accuracy over training of several systems: a line for the mean over seeds, a thin one for each."""
     from matplotlib.figure import Figure
@@ -60,7 +64,7 @@ def compare_curves(
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for color, (name, runs) in enumerate(reversed(list(histories.items()))):
-        curves = [[(m["step"], m["validation"]["accuracy"]) for m in run if "validation" in m] for run in runs]
+        curves = [[(m.step, m.validation.accuracy) for m in run if m.validation] for run in runs]
         for curve in curves:
             axes.plot(*zip(*curve, strict=True), color=f"C{color}", lw=0.8, alpha=0.4)
         steps = [step for step, _ in curves[0]]

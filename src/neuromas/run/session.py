@@ -1,14 +1,14 @@
 """A training run under way: opened from a folder, advanced step by step and stage by stage, saved to it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from neuromas.config import RunConfig
 from neuromas.errors import DivergenceError
 from neuromas.evaluate.run import evaluate
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Network
+from neuromas.results import ValidationMetrics
 from neuromas.run import checkpoint
 from neuromas.run.build import build, optimizer_of
 from neuromas.run.checkpoint import Progress, Trained
@@ -85,8 +85,8 @@ class Session:
         self.save()
         return True
 
-    def step(self, step: int) -> tuple[dict[str, Any], StepResult]:
-        """Do a step; the line that tells of it."""
+    def step(self, step: int) -> StepResult:
+        """Do a step. Raises `DivergenceError`, with the batch on disk, where a number is not finite."""
         k, progress = step - self.progress.stage_start, self.progress
         rate = self.method.rate(step)
         self.optimizer.set_rates(rate, self.stage.scales(k))
@@ -97,26 +97,35 @@ class Session:
                 raise
             raise saved(error, self.out, step) from error
         progress.step = step
-        if "reward" in result.metrics:
-            progress.take(result.metrics["reward"], self.stage.settings.window)
-        staged = {"stage": self.stage.number, "alpha": self.stage.alpha(k)} if self.config.stages else {}
-        return {"step": step, "learning_rate": rate, **staged, **result.metrics}, result
+        metrics = replace(result.metrics, learning_rate=rate)
+        if metrics.reward is not None:
+            progress.take(metrics.reward, self.stage.settings.window)
+        if self.config.stages:
+            metrics = replace(metrics, stage=self.stage.number, alpha=self.stage.alpha(k))
+        return replace(result, metrics=metrics)
 
-    def validate(self) -> dict[str, Any]:
-        """Greedy accuracy on the validation split, for the step's line; remembers the best, keeps the first traces."""
+    def validate(self) -> ValidationMetrics:
+        """Ask the validation questions greedily; remember the best accuracy, and keep the first traces."""
         t = self.config.train
         evaluation = evaluate(self.network, self.task, "validation", t.validation_questions, workers=self.workers)
-        found = evaluation.result
-        if found["accuracy"] >= self.progress.best_validation:  # of equals the later: it has learned longer
-            self.progress.best_validation, self.progress.best_step = found["accuracy"], self.progress.step
+        result = evaluation.result
+        if result.accuracy >= self.progress.best_validation:  # of equals the later: it has learned longer
+            self.progress.best_validation, self.progress.best_step = result.accuracy, self.progress.step
         if self.workers.first:
             keep_validated(self.out, self.progress.step, self.task.questions("validation"), evaluation)
-        line = {k: found[k] for k in ("accuracy", "ci95", "n", "parse_rate", "top_answer")}
+        silenced = None
         if isinstance(self.network, Network) and t.silence_questions:
             traces = evaluation.traces[: t.silence_questions]
             asked = self.task.questions("validation")[: len(traces)]
-            line["silenced"] = silencing(self.network, self.task, asked, traces, self.workers)
-        return {"validation": line}
+            silenced = silencing(self.network, self.task, asked, traces, self.workers)
+        return ValidationMetrics(
+            accuracy=result.accuracy,
+            ci95=result.ci95,
+            n=result.n,
+            parse_rate=result.parse_rate,
+            top_answer=result.top_answer,
+            silenced=silenced,
+        )
 
     def save(self) -> None:
         """Write a checkpoint, mark it where it is the best, and delete old ones; the first worker does it for all."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
+from neuromas.results import StepMetrics
+from neuromas.run.final import FinalRecord
 from neuromas.run.folder import flat
 
 
@@ -26,13 +28,13 @@ class WandbBoard:
         except Exception as error:  # its own errors, the network's, and those of a login
             raise ConfigError(f"Weights & Biases did not begin ({error}); log in with `wandb login`") from error
 
-    def __call__(self, line: dict[str, Any]) -> None:
-        """Send a line of metrics.jsonl."""
-        self._run.log(flat(line), step=line["step"])
+    def __call__(self, metrics: StepMetrics) -> None:
+        """Send the metrics of a step."""
+        self._run.log(flat(metrics.to_dict()), step=metrics.step)
 
-    def finish(self, final: dict[str, Any]) -> None:
+    def finish(self, final: FinalRecord) -> None:
         """Send the test figures, named "test/<checkpoint>/<decoding>/<messages>/…", and end."""
-        for row in final["results"]:
-            place = f"test/{row['checkpoint']}/{row['decoding']}/{row['delivery']}"
-            self._run.summary.update({f"{place}/{k}": row[k] for k in ("accuracy", "n", "parse_rate")})
+        for row in final.results:
+            place = f"test/{row.checkpoint}/{row.decoding}/{row.delivery}"
+            self._run.summary.update({f"{place}/{k}": getattr(row, k) for k in ("accuracy", "n", "parse_rate")})
         self._run.finish()

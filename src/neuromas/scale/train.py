@@ -17,9 +17,9 @@ from typing import Any
 
 from neuromas.config import RunConfig
 from neuromas.errors import ClusterError, NeuromasError
-from neuromas.files import read_json_lines
 from neuromas.run import checkpoint
-from neuromas.run.folder import Watch, continued
+from neuromas.run.final import FinalRecord
+from neuromas.run.folder import OnStep, continued, read_metrics
 from neuromas.run.stages import without_files
 from neuromas.scale.cluster import check_room, cluster
 from neuromas.workers import Workers
@@ -42,9 +42,9 @@ def train(
     *,
     resume: bool = False,
     test_limit: int | None = None,
-    watch: Watch | None = None,
-) -> dict[str, Any]:
-    """Run or continue a training run in `out`, and measure it on the test split; returns what `finish` does.
+    on_step: OnStep | None = None,
+) -> FinalRecord:
+    """Run or continue a training run in `out`, and measure it on the test split.
 
     Raises what `run.loop.train` raises, and `ClusterError` where the cluster is too small or workers keep dying.
     """
@@ -54,7 +54,7 @@ def train(
     work = {"config": config.model_dump(mode="json"), "out": str(out), "here": str(Path.cwd())}
     work |= {"test_limit": test_limit, "threads": crew.threads}
     found, left = None, crew.restarts
-    with _following(out, newest, watch):
+    with _following(out, newest, on_step):
         while found is None:
             with cluster(crew.address, crew.workers * crew.threads) as ray:
                 found = _fit(ray, crew, config, work, last=left == 0)
@@ -105,7 +105,7 @@ def _work(work: dict[str, Any]) -> Any:
     """One worker's whole life. An error that a person can mend is returned: starting again would not mend it."""
     import torch
 
-    from neuromas.run.final import finish
+    from neuromas.run.final import evaluate_run
     from neuromas.run.loop import train
 
     if Path(work["here"]).is_dir():
@@ -114,7 +114,7 @@ def _work(work: dict[str, Any]) -> Any:
     config, out, workers = RunConfig.make(work["config"]), Path(work["out"]), Workers.joined()
     try:
         network, task = train(config, out, resume=True, workers=workers)
-        return finish(out, network, task, work["test_limit"], workers)
+        return evaluate_run(out, network, task, work["test_limit"], workers)
     except NeuromasError as error:
         return error
 
@@ -134,16 +134,16 @@ def _notes(out: Path) -> str:
 
 
 @contextmanager
-def _following(out: Path, newest: Path | None, watch: Watch | None) -> Iterator[None]:
-    """Shows the lines that the first worker writes, wherever it runs, to whoever watches here."""
+def _following(out: Path, newest: Path | None, on_step: OnStep | None) -> Iterator[None]:
+    """Call `on_step` with the metrics that the first worker writes, wherever it runs."""
     shown, over = checkpoint.step_of(newest) if newest is not None else -1, threading.Event()
 
     def show() -> None:
         nonlocal shown
-        for line in read_json_lines(out / "metrics.jsonl"):
-            if watch is not None and line["step"] > shown:  # those that a restart writes again were shown before
-                watch(line)
-                shown = line["step"]
+        for metrics in read_metrics(out):
+            if on_step is not None and metrics.step > shown:  # A restart writes some of them again.
+                on_step(metrics)
+                shown = metrics.step
 
     def follow() -> None:
         while not over.wait(1):

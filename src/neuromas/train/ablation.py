@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from neuromas.network.branching import withheld
 from neuromas.network.forward import Network
 from neuromas.network.turns import Rollout, asks_of
+from neuromas.results import MessageCost, Silenced
 from neuromas.tasks.base import Task
 from neuromas.types import Grade, Question, Trace
 from neuromas.workers import ALONE, Workers
@@ -14,16 +14,15 @@ from neuromas.workers import ALONE, Workers
 
 def silencing(
     network: Network, task: Task, questions: Sequence[Question], traces: Sequence[Trace], workers: Workers = ALONE
-) -> dict[str, Any]:
-    """Of each hidden node (`nodes`), and of `all` together: `changed`, the share of questions whose answer becomes
-    another one, and `cost`, the accuracy lost. traces: one greedy answer to each question; replayed from the node on,
-    by each of `workers` for its share.
+) -> Silenced:
+    """The cost of withholding the message of each hidden node, and of all together.
 
-    Empty for a network without hidden nodes, and where nothing was asked.
+    traces: one greedy answer to each question; replayed from the node on, by each of `workers` for its share. Nothing
+    is measured for a network without hidden nodes, and where nothing was asked.
     """
     hidden = [node for node in network.topology.nodes if node != network.topology.output]
     if not hidden or not traces:
-        return {}
+        return Silenced()
     silences = {node: (node,) for node in hidden} | {"all": tuple(hidden)}
     greedy = replace(network.decoding, greedy=True)
 
@@ -38,9 +37,9 @@ def silencing(
         return [list(zip(before, after[k :: len(silences)], strict=True)) for k in range(len(silences))]
 
     shares = workers.each(replayed)
-    figures: dict[str, dict[str, float]] = {}
+    costs: dict[str, MessageCost] = {}
     for k, name in enumerate(silences):
         pairs = [pair for share in shares for pair in share[k]]
         changed = sum(was.parsed != now.parsed for was, now in pairs) / len(pairs)
-        figures[name] = {"cost": sum(was.reward - now.reward for was, now in pairs) / len(pairs), "changed": changed}
-    return {"n": len(traces), "all": figures.pop("all"), "nodes": figures}
+        costs[name] = MessageCost(sum(was.reward - now.reward for was, now in pairs) / len(pairs), changed)
+    return Silenced(n=len(traces), all=costs.pop("all"), nodes=costs)

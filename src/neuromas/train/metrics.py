@@ -5,12 +5,12 @@ Legend: P question, G rollout, N node.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from neuromas.results import NodeMetrics, StepMetrics
 from neuromas.train.mismatch import Mismatch
 from neuromas.train.objectives import equal_reward_groups
 from neuromas.types import Grade, NodeCall, Trace
@@ -34,11 +34,11 @@ class Tally:
     rewards_PG: Tensor
     answers: Counter[str | None] = field(default_factory=Counter[str | None])  # None: unreadable
     right: int = 0
-    costs: Counts = field(default_factory=Counts)
+    costs: Counter[str] = field(default_factory=Counter[str])  # of calls and tokens
     nodes: dict[str, Counts] = field(default_factory=dict[str, Counts])
     mismatch: Mismatch = field(default_factory=Mismatch)  # of sampled with replayed log-probabilities
     learned: bool = False  # whether there is a gradient
-    means: Counts = field(default_factory=Counts)  # figures that are means over the questions
+    means: Counts = field(default_factory=Counts)  # metrics that are means over the questions
     node_means: dict[str, Counts] = field(default_factory=dict[str, Counts])
     features_PF: Tensor | None = None  # what the critic learns from
 
@@ -58,7 +58,8 @@ class Tally:
         """Count calls made beside the rollouts'."""
         if calls:
             cost = _cost(calls)
-            _add(self.costs, cost | {"branch_calls": cost["calls"], "branch_tokens": cost["generated_tokens"]})
+            self.costs.update(cost)
+            self.costs.update(branch_calls=cost["calls"], branch_tokens=cost["generated_tokens"])
 
     def replayed(self, measured: "Measured", *, learned: bool = True) -> None:
         """Count calls that were replayed, for their gradient (`learned`) or only to be measured."""
@@ -76,7 +77,7 @@ def join(tallies: Sequence[Tally]) -> Tally:
         whole.right += tally.right
         whole.learned = whole.learned or tally.learned
         whole.mismatch.add(tally.mismatch)
-        _add(whole.costs, tally.costs)
+        whole.costs.update(tally.costs)
         share = len(tally.rewards_PG) / len(whole.rewards_PG)
         _add(whole.means, tally.means, share)
         for node, counts in tally.nodes.items():
@@ -88,45 +89,62 @@ def join(tallies: Sequence[Tally]) -> Tally:
     return whole
 
 
-def step_figures(tally: Tally, nodes: Iterable[str], gradient_norms: Mapping[str, float]) -> dict[str, Any]:
-    """The figures of a step, and of each of `nodes` that spoke. gradient_norms: of each node's adapter."""
-    per_node = {
-        node: _node_figures(tally.nodes[node])
-        | {"gradient_norm": gradient_norms[node]}
-        | tally.node_means.get(node, {})
-        for node in nodes
-        if node in tally.nodes  # else it was absent from every rollout
-    }
-    return figures(tally) | tally.means | tally.mismatch.figures() | {"nodes": per_node}
+def step_metrics(
+    tally: Tally,
+    step: int,
+    nodes: Iterable[str],
+    gradient_norms: Mapping[str, float],
+    estimator: str,
+    seconds: dict[str, float],
+) -> StepMetrics:
+    """The metrics of a step of joint training, and of each of `nodes` that spoke.
+
+    gradient_norms: of each node's adapter, before clipping.
+    """
+    return replace(
+        sampling_metrics(tally, step),
+        value=tally.means.get("value"),
+        value_loss=tally.means.get("value_loss"),
+        logprob_gap=tally.mismatch.gap,
+        engine=tally.mismatch.metrics(),
+        nodes={
+            node: _node_metrics(tally.nodes[node], gradient_norms[node], tally.node_means.get(node, {}))
+            for node in nodes
+            if node in tally.nodes  # A node that was absent from every rollout has no metrics.
+        },
+        estimator=estimator,
+        seconds=seconds,
+    )
 
 
-def figures(tally: Tally) -> dict[str, Any]:
-    """What any way of training reports of the answers it sampled, and what sampling them cost."""
-    n = tally.rewards_PG.numel()
+def sampling_metrics(tally: Tally, step: int) -> StepMetrics:
+    """The metrics of a step's rollouts alone, which every way of training reports."""
+    n, costs = tally.rewards_PG.numel(), tally.costs
     top, count = tally.answers.most_common(1)[0]
-    return {
-        "reward": tally.rewards_PG.mean().item(),
-        "accuracy": tally.right / n,
-        "parse_rate": (n - tally.answers[None]) / n,
-        "equal_reward_groups": equal_reward_groups(tally.rewards_PG).double().mean().item(),
-        "top_answer": top,
-        "top_answer_share": count / n,
-        "distinct_answers": len(tally.answers),
-        "rollouts": n,
-    } | tally.costs
+    return StepMetrics(
+        step=step,
+        reward=tally.rewards_PG.mean().item(),
+        accuracy=tally.right / n,
+        parse_rate=(n - tally.answers[None]) / n,
+        equal_reward_groups=equal_reward_groups(tally.rewards_PG).double().mean().item(),
+        top_answer=top,
+        top_answer_share=count / n,
+        distinct_answers=len(tally.answers),
+        rollouts=n,
+        calls=costs["calls"],
+        prompt_tokens=costs["prompt_tokens"],
+        generated_tokens=costs["generated_tokens"],
+        branch_calls=costs["branch_calls"] or None,
+        branch_tokens=costs["branch_tokens"] or None,
+    )
 
 
-def answer_figures(traces: Sequence[Trace], grades: Sequence[Grade], rewards_PG: Tensor) -> dict[str, Any]:
-    """`figures` of one process's traces."""
-    return figures(Tally.of(traces, grades, rewards_PG))
-
-
-def _cost(calls: Sequence[NodeCall]) -> Counts:
-    return {
-        "calls": len(calls),
-        "prompt_tokens": sum(c.prompt_tokens for c in calls),
-        "generated_tokens": sum(len(c.completion_ids) for c in calls),
-    }
+def _cost(calls: Sequence[NodeCall]) -> Counter[str]:
+    return Counter(
+        calls=len(calls),
+        prompt_tokens=sum(c.prompt_tokens for c in calls),
+        generated_tokens=sum(len(c.completion_ids) for c in calls),
+    )
 
 
 def _said(call: NodeCall) -> Counts:
@@ -139,15 +157,18 @@ def _said(call: NodeCall) -> Counts:
     }
 
 
-def _node_figures(counts: Counts) -> Counts:
+def _node_metrics(counts: Counts, gradient_norm: float, means: Counts) -> NodeMetrics:
     calls = counts["calls"]
-    return {
-        "entropy": counts["entropy"] / counts["tokens"],
-        "length": counts["tokens"] / calls,
-        "truncated": counts["truncated"] / calls,
-        "dropped": counts["dropped"] / calls,
-        "kl": counts.get("kl", 0.0) / max(1, counts.get("kl_tokens", 0)),
-    }
+    return NodeMetrics(
+        entropy=counts["entropy"] / counts["tokens"],
+        length=counts["tokens"] / calls,
+        truncated=counts["truncated"] / calls,
+        dropped=counts["dropped"] / calls,
+        kl=counts.get("kl", 0.0) / max(1, counts.get("kl_tokens", 0)),
+        gradient_norm=gradient_norm,
+        decisive=means.get("decisive"),
+        value=means.get("value"),
+    )
 
 
 def _add(to: Counts, what: Mapping[str, float], weight: float = 1) -> None:

@@ -8,12 +8,12 @@ Legend: L replayed token.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from neuromas.errors import EngineError
+from neuromas.results import EngineMetrics
 from neuromas.train.objectives import kl_to_base, truncated_ratios
 
 
@@ -66,11 +66,15 @@ class Mismatch:
             'explains it, raise the bound or use backbone.dtype = "float32"; else use sampling.engine = "built-in"'
         )
 
-    def figures(self) -> dict[str, Any]:
-        """For the step's line of metrics."""
-        n = max(1, self.tokens)
-        found: dict[str, Any] = {"logprob_gap": self.gap}
+    def metrics(self) -> EngineMetrics | None:
+        """The mismatch over all tokens; None where the trainer itself has sampled."""
         if self.cap is None:
-            return found
-        engine = {"tokens": self.tokens, "kl": self.kl / n, "ratio_mean": self.ratios / n}
-        return found | {"engine": engine | {"ratio_max": self.largest, "capped": self.capped / n}}
+            return None
+        n = max(1, self.tokens)
+        return EngineMetrics(
+            tokens=self.tokens,
+            kl=self.kl / n,
+            ratio_mean=self.ratios / n,
+            ratio_max=self.largest,
+            capped=self.capped / n,
+        )

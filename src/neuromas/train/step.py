@@ -16,7 +16,6 @@ Legend: P question, G rollout, N node, L sampled token (all rows of a micro-batc
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,12 +23,13 @@ from torch import Tensor
 from neuromas.config import TrainConfig
 from neuromas.network.forward import Absent, Network
 from neuromas.network.turns import Rollout, asks_of, by_prefix, replay_calls
+from neuromas.results import StepMetrics
 from neuromas.tasks.base import Task
 from neuromas.train import critic
 from neuromas.train.batching import micro_batches
 from neuromas.train.clock import Clock
 from neuromas.train.credit import Credit, Graded, assign
-from neuromas.train.metrics import Measured, Tally, join, step_figures
+from neuromas.train.metrics import Measured, Tally, join, step_metrics
 from neuromas.train.mismatch import Mismatch, usual_bound
 from neuromas.train.objectives import kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.train.update import backward, check_finite, update
@@ -41,7 +41,7 @@ from neuromas.workers import ALONE, Workers
 class StepResult:
     """The outcome of a step. `metrics` are explained one by one in docs/metrics.md."""
 
-    metrics: dict[str, Any]
+    metrics: StepMetrics
     traces: list[Trace] = field(repr=False)  # of this worker's questions
     grades: list[Grade] = field(repr=False)
 
@@ -116,7 +116,7 @@ def train_step(
     clock.lap("update")
 
     norms = {node: norms_N[network.adapters.index[node]].item() for node in nodes}
-    metrics = step_figures(tally, nodes, norms) | {"estimator": estimator, "seconds": clock.laps}
+    metrics = step_metrics(tally, step, nodes, norms, estimator, clock.laps)
     return StepResult(metrics, traces, grades)
 
 

@@ -33,9 +33,10 @@ from neuromas.network.generate import last_states
 from neuromas.network.packed import Group
 from neuromas.network.sampling import stream_key
 from neuromas.network.turns import asks_of
+from neuromas.results import NodeMetrics
 from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
-from neuromas.train.metrics import answer_figures
+from neuromas.train.metrics import Tally, sampling_metrics
 from neuromas.train.objectives import policy_gradient_loss
 from neuromas.train.preferences import critic_advantages, critic_loss
 from neuromas.train.schedule import Schedule, learning_rate
@@ -137,13 +138,15 @@ class CollmTraining:
         gap = self._actors(traces, advantages_PG.flatten().tolist(), step)
         norms_N = update(team.adapters, optimizer, t.clip, step, extras=team.extras.values(), traces=traces)
 
-        figures = answer_figures(traces, grades, rewards_PG)
-        figures |= {"value": values_P.mean().item(), "value_loss": value_loss.item(), "logprob_gap": gap}
-        figures["nodes"] = self._figures(traces) | {CRITIC: {}}
-        for name, norm in zip(team.adapters.names, norms_N.tolist(), strict=True):
-            figures["nodes"][name]["gradient_norm"] = norm
-        seconds = {"sample": round(sampled - start, 4), "update": round(time.perf_counter() - sampled, 4)}
-        return StepResult(figures | {"seconds": seconds}, traces, grades)
+        metrics = replace(
+            sampling_metrics(Tally.of(traces, grades, rewards_PG), step),
+            value=values_P.mean().item(),
+            value_loss=value_loss.item(),
+            logprob_gap=gap,
+            nodes=self._node_metrics(traces, dict(zip(team.adapters.names, norms_N.tolist(), strict=True))),
+            seconds={"sample": round(sampled - start, 4), "update": round(time.perf_counter() - sampled, 4)},
+        )
+        return StepResult(metrics, traces, grades)
 
     def _actors(self, traces: Sequence[Trace], advantages: Sequence[float], step: int) -> float:
         """Gradients of all actors' calls; the largest |replayed - sampled| log-probability."""
@@ -159,11 +162,12 @@ class CollmTraining:
                 gap = max(gap, (s.detach().cpu() - torch.tensor(call.logprobs)).abs().max().item())
         return gap
 
-    def _figures(self, traces: Sequence[Trace]) -> dict[str, dict[str, float]]:
-        out: dict[str, dict[str, float]] = {}
+    def _node_metrics(self, traces: Sequence[Trace], norms: dict[str, float]) -> dict[str, NodeMetrics]:
+        """The metrics of each actor, and the gradient norm of the critic."""
+        out: dict[str, NodeMetrics] = {}
         for n, role in enumerate(self.system.roles):
             calls = [trace.calls[n] for trace in traces]
             tokens = sum(len(c.completion_ids) for c in calls)
             entropy = sum(sum(c.entropies) for c in calls) / tokens
-            out[role] = {"entropy": entropy, "length": tokens / len(calls)}
-        return out
+            out[role] = NodeMetrics(entropy=entropy, length=tokens / len(calls), gradient_norm=norms[role])
+        return out | {CRITIC: NodeMetrics(gradient_norm=norms[CRITIC])}

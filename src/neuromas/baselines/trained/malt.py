@@ -29,9 +29,10 @@ from neuromas.errors import CheckpointError, ConfigError
 from neuromas.files import append_json_line, read_json_lines, write_json
 from neuromas.network.backbone import Backbone
 from neuromas.network.sampling import stream_key
+from neuromas.results import NodeMetrics, StepMetrics
 from neuromas.tasks.base import Task
 from neuromas.train.batching import micro_batches
-from neuromas.train.metrics import answer_figures
+from neuromas.train.metrics import Tally, sampling_metrics
 from neuromas.train.preferences import dpo_loss, dpo_margins, sft_loss
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult
@@ -155,8 +156,8 @@ class MaltTraining:
             result = self._imitate(optimizer, step, k)
         else:
             result = self._prefer(optimizer, step, k)
-        result.metrics |= {"phase": phase, "seconds": {phase: round(time.perf_counter() - start, 4)}}
-        return result
+        seconds = {phase: round(time.perf_counter() - start, 4)}
+        return replace(result, metrics=replace(result.metrics, phase=phase, seconds=seconds))
 
     def _search(self, step: int) -> StepResult:
         """A tree for each question of the step; written to trees.jsonl."""
@@ -175,7 +176,7 @@ class MaltTraining:
             record = {"step": step, "question": trace.question_id, "rewards": rewards, "calls": calls}
             append_json_line(self.out / "trees.jsonl", record)
         worth = [Grade(reward, None) for reward in rewards_PG.mean(1).tolist()]
-        return StepResult(answer_figures(traces, grades, rewards_PG), traces, worth)
+        return StepResult(sampling_metrics(Tally.of(traces, grades, rewards_PG), step), traces, worth)
 
     def _learn_from(self) -> None:
         """Read the trees of the whole search, once. Raises `CheckpointError` when some are missing."""
@@ -205,8 +206,11 @@ class MaltTraining:
             for part in micro_batches(examples, lambda e: e.tokens, self.config.train.micro_tokens):
                 loss = sft_loss(torch.cat(score(self.system, part)), tokens[role])
                 losses[role] += backward(loss, step)
-        figures = {r: {"loss": losses[r], "examples": len(batch[r]), "pool": len(self._examples[r])} for r in batch}
-        return self._update(optimizer, step, figures)
+        nodes = {
+            role: NodeMetrics(loss=losses[role], examples=len(batch[role]), pool=len(self._examples[role]))
+            for role in batch
+        }
+        return self._update(optimizer, step, nodes)
 
     def _prefer(self, optimizer: torch.optim.Optimizer, step: int, k: int) -> StepResult:
         """DPO on a batch of the verifier's and of the refiner's pairs."""
@@ -218,16 +222,16 @@ class MaltTraining:
             write_json(self.out / "reference.json", self._reference)
         if self._reference is None:
             self._reference = _read_reference(self.out / "reference.json")
-        figures: dict[str, dict[str, float]] = {}
+        nodes: dict[str, NodeMetrics] = {}
         optimizer.zero_grad(set_to_none=True)
         for role, pairs in self._pairs.items():
             if pairs:
                 known = list(zip(pairs, self._reference[role], strict=True))
                 batch = drawn(known, self.config.malt.batch, k, self.config.seed, "dpo", role)
-                figures[role] = self._compare(batch, step) | {"pool": len(pairs)}
-        return self._update(optimizer, step, figures)
+                nodes[role] = replace(self._compare(batch, step), pool=len(pairs))
+        return self._update(optimizer, step, nodes)
 
-    def _compare(self, batch: Sequence[tuple[Pair, list[float]]], step: int) -> dict[str, float]:
+    def _compare(self, batch: Sequence[tuple[Pair, list[float]]], step: int) -> NodeMetrics:
         """Gradients of one role's pairs; what became of them."""
         total, margins = 0.0, list[float]()
         for part in micro_batches(batch, lambda b: b[0][0].tokens + b[0][1].tokens, self.config.train.micro_tokens):
@@ -237,7 +241,8 @@ class MaltTraining:
             total += backward(dpo_loss(margins_B, self.config.malt.beta, len(batch)), step)
             margins += margins_B.tolist()
         n = len(batch)
-        return {"loss": total, "examples": n, "margin": sum(margins) / n, "preferred": sum(m > 0 for m in margins) / n}
+        preferred = sum(margin > 0 for margin in margins) / n
+        return NodeMetrics(loss=total, examples=n, margin=sum(margins) / n, preferred=preferred)
 
     def _totals(self, pairs: Sequence[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities of the good and of the bad completions, summed over tokens; each [B]."""
@@ -258,16 +263,16 @@ class MaltTraining:
             for role, pairs in self._pairs.items()
         }
 
-    def _update(self, optimizer: torch.optim.Optimizer, step: int, figures: dict[str, dict[str, float]]) -> StepResult:
+    def _update(self, optimizer: torch.optim.Optimizer, step: int, nodes: dict[str, NodeMetrics]) -> StepResult:
         """Update the roles that had something to learn from, and no other."""
-        if figures:
-            bank = self.system.adapters
-            norms_N = update(
-                bank, optimizer, self.config.train.clip, step, only=figures, extras=self.system.extras.values()
-            )
-            for role, figure in figures.items():
-                figure["gradient_norm"] = norms_N[bank.index[role]].item()
-        return StepResult({"nodes": figures}, [], [])
+        if nodes:
+            bank, clip = self.system.adapters, self.config.train.clip
+            norms_N = update(bank, optimizer, clip, step, only=nodes, extras=self.system.extras.values())
+            nodes = {
+                role: replace(metrics, gradient_norm=norms_N[bank.index[role]].item())
+                for role, metrics in nodes.items()
+            }
+        return StepResult(StepMetrics(step=step, nodes=nodes), [], [])
 
 
 def _read_reference(path: Path) -> dict[str, Any]:
