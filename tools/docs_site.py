@@ -23,9 +23,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links out of docs/ lead to the pages added above; a link to a folder leads to its figures."""
+    """Links out of docs/ lead to the pages added above; a link to a folder leads to its final.json."""
     if "/" not in page.file.src_uri:
-        markdown = without_folder(markdown, "../")
+        markdown = without_folder(markdown, "../").replace("](README.md", "](index.md")
     if page.file.src_uri == "results/README.md":
         markdown = re.sub(r"\]\((\w[\w-]*)\)", r"](\1/final.json)", markdown)
     return markdown

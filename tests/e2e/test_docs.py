@@ -1,39 +1,47 @@
-"""The examples of the tutorial and of the how-tos run as they stand, but for fewer steps and questions."""
+"""The tutorial and the how-tos are followed in a fresh shell, as they stand but for fewer steps and questions."""
 
 import json
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from documentation import DOCS, Reader, blocks, small
-from neuromas import tasks
+from documentation import DOCS, Shell, copy_repository, follow, free_port, install, small
+from neuromas.cli import main
+
+RECIPE = "[sampling]\nmessage_tokens = 8\n[train]\nquestions = 2\nrollouts = 2\nvalidation_questions = 4\nsteps = 1\n"
 
 
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    """Works in an empty folder; tasks that a page registers are forgotten again."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tasks, "_REGISTERED", {})
-    made = Reader()
+def clone(tmp_path: Path) -> Path:
+    """A clone in which `make install` has been done, with a recipe for trainings that a page starts without one."""
+    folder = tmp_path / "neuromas"
+    copy_repository(folder)
+    install(folder)
+    (folder / "small.toml").write_text(RECIPE, encoding="utf-8")
+    rows = [{"country": f"Country {n}", "capital": f"City {n}"} for n in range(220)]
+    (folder / "capitals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def shell(clone: Path) -> Iterator[Shell]:
+    """A shell in the clone, its environment activated as the README says."""
+    made = Shell(clone)
+    made.run("source .venv/bin/activate")
     yield made
     made.close()
 
 
-def follow(reader: Reader, name: str, replacements: dict[str, str]) -> None:
-    page = small((DOCS / name).read_text(encoding="utf-8"), replacements)
-    reader.follow(name, blocks(page))
+def trained(clone: Path) -> None:
+    """The run of the tutorial, after one step."""
+    main(
+        ["train", str(clone / "small.toml"), "--topology", "2", "--out", str(clone / "runs/first"), "--test-limit", "4"]
+    )
 
 
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
-
-
-def test_the_tutorial_runs(reader: Reader, capfd: pytest.CaptureFixture[str]) -> None:
-    small_numbers = {
+def test_the_tutorial_runs(clone: Path, shell: Shell) -> None:
+    numbers = {
         "steps = 60": "steps = 1\nvalidation_questions = 4",
         "first.toml --out runs/first\n": "first.toml --out runs/first --test-limit 4\n",
         "--steps 40": "--steps 1",
@@ -43,77 +51,73 @@ def test_the_tutorial_runs(reader: Reader, capfd: pytest.CaptureFixture[str]) ->
         "--limit 128": "--limit 6",
         "8000": str(free_port()),
     }
-    follow(reader, "tutorial.md", small_numbers)
-    said = capfd.readouterr().out
-    assert "best, greedy, silent" in said  # step 2
-    assert "new nodes 2.1, 2.2" in said  # step 3
-    assert "moa (tiny)" in said and "'best_constant': " in said  # step 4
-    assert "\n1.1 " in said and "\nout " in said  # step 5: what the server's client was told of each node
-    assert Path("runs/grown/final.json").is_file() and Path("runs/first/inspect/report.md").is_file()
+    printed = follow(shell, clone, "tutorial.md", small((DOCS / "tutorial.md").read_text(encoding="utf-8"), numbers))
+    assert "best, greedy, silent" in printed  # step 2
+    assert "new nodes 2.1, 2.2" in printed  # step 3
+    assert "moa (tiny)" in printed and "'best_constant': " in printed  # step 4
+    assert "\n1.1 " in printed and "\nout " in printed  # step 5: what the server tells its client of each node
+    assert (clone / "runs/grown/final.json").is_file() and (clone / "runs/first/inspect/report.md").is_file()
 
 
-def capitals() -> None:
-    recipe()
-    rows = [{"country": f"Country {n}", "capital": f"City {n}"} for n in range(220)]
-    Path("capitals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers, and what it leaves behind
+    "own_data.md": (
+        {
+            "train --task capitals": "train small.toml --task capitals",
+            "--out runs/capitals": "--out runs/capitals --test-limit 4",
+            "test_size = 50": "test_size = 50\nvalidation_size = 4",
+            "eval runs/capitals": "eval runs/capitals --limit 4",
+        },
+        "runs/capitals/final.json",
+    ),
+    "own_reward.md": (
+        {
+            "train --task near": "train small.toml --task near",
+            "--steps 40": "--steps 1 --test-limit 4",
+            "--limit 200": "--limit 4",
+        },
+        "runs/near/final.json",
+    ),
+    "own_topology.md": (
+        {"train --topology": "train small.toml --topology", "--steps 40": "--steps 1 --test-limit 4"},
+        "runs/graph/final.json",
+    ),
+    "one_gpu.md": (
+        {
+            "reasoning-gym/chain_sum+products": "compositional",
+            "Qwen/Qwen3-0.6B": "tiny",
+            "steps = 100": "steps = 1\nvalidation_questions = 4",
+            "--out runs/gpu": "--test-limit 4 --out runs/gpu",
+        },
+        "runs/gpu/final.json",
+    ),
+    "growing.md": (
+        {
+            "--out runs/leaves": "--steps 1 --test-limit 4 --out runs/leaves",
+            "--steps 40": "--steps 1",
+            "--resume --out": "--resume --test-limit 4 --out",
+        },
+        "runs/larger/final.json",
+    ),
+    "ecosystem.md": ({"8000": "", "--limit 100": "--limit 2", '"test", 100': '"test", 2'}, "shared/first/README.md"),
+    "serving.md": ({"8000": ""}, "runs/first/final.json"),
+    "scale.md": ({}, ""),
+    "scale_training.md": ({}, ""),
+    "vllm.md": ({}, ""),
+    "paper.md": ({}, ""),
+}
+AFTER_THE_TUTORIAL = ("growing.md", "ecosystem.md", "serving.md")  # they go on with its run
 
 
-def recipe() -> None:
-    """For trainings that a page starts without one."""
-    text = "[sampling]\nmessage_tokens = 8\n[train]\nquestions = 2\nrollouts = 2\nvalidation_questions = 4\n"
-    Path("small.toml").write_text(text, encoding="utf-8")
+@pytest.mark.parametrize("name", HOW_TOS)
+def test_a_how_to_runs(clone: Path, shell: Shell, name: str) -> None:
+    numbers, left = HOW_TOS[name]
+    if name in AFTER_THE_TUTORIAL:
+        trained(clone)
+    port = {"8000": str(free_port())} if "8000" in numbers else {}
+    follow(shell, clone, name, small((DOCS / name).read_text(encoding="utf-8"), numbers | port))
+    assert (clone / left).exists()
 
 
-def nothing() -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("name", "before", "replacements", "left"),
-    [
-        (
-            "own_data.md",
-            capitals,
-            {
-                "train --task capitals": "train small.toml --task capitals",
-                "--out runs/capitals": "--out runs/capitals --steps 1 --test-limit 4",
-                "test_size = 50": "test_size = 50\nvalidation_size = 4",
-                "eval runs/capitals": "eval runs/capitals --limit 4",
-            },
-            "runs/capitals/final.json",
-        ),
-        (
-            "own_reward.md",
-            recipe,
-            {
-                "train --task near": "train small.toml --task near",
-                "--steps 40": "--steps 1 --test-limit 4",
-                "--limit 200": "--limit 4",
-            },
-            "runs/near/final.json",
-        ),
-        (
-            "own_topology.md",
-            recipe,
-            {"train --topology": "train small.toml --topology", "--steps 40": "--steps 1 --test-limit 4"},
-            "runs/graph/final.json",
-        ),
-        (
-            "one_gpu.md",
-            nothing,
-            {
-                "reasoning-gym/chain_sum+products": "compositional",
-                "Qwen/Qwen3-0.6B": "tiny",
-                "steps = 100": "steps = 1\nvalidation_questions = 4",
-                "--out runs/gpu": "--test-limit 4 --out runs/gpu",
-            },
-            "runs/gpu/final.json",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) and value.endswith(".md") else "",
-)
-def test_a_how_to_runs(
-    reader: Reader, name: str, before: Callable[[], None], replacements: dict[str, str], left: str
-) -> None:
-    before()
-    follow(reader, name, replacements)
-    assert Path(left).is_file()
+def test_no_page_with_commands_is_left_out() -> None:
+    pages = [path.name for path in DOCS.glob("*.md") if "```sh" in path.read_text(encoding="utf-8")]
+    assert set(pages) <= {*HOW_TOS, "tutorial.md"}

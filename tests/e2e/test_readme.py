@@ -1,21 +1,81 @@
-"""The README's Python example runs as it stands, but for fewer steps."""
+"""A person with the README alone, in a fresh shell: from a clone to a trained, asked and served network.
+
+What is typed is what the README says, in its order. `make test` takes the packages it runs with for installed ones, and
+small numbers; `make test-slow` installs into a new environment, and trains and shows what a person would see.
+"""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+from documentation import ROOT, Shell, copy_repository, follow, free_port, install, small
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GIT = ["git", "-c", "user.name=reader", "-c", "user.email=reader@example.org"]
 
 
-def test_the_python_example_trains_and_evaluates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    short = code.replace('"steps": 40', '"steps": 1, "validation_questions": 8').replace('"test", 200', '"test", 8')
-    assert short.count('"steps": 1,') == 1
-    monkeypatch.chdir(tmp_path)
-    exec(compile(short, "README.md", "exec"), {})
-    printed = capsys.readouterr().out
-    assert "'accuracy':" in printed and "NodeCall(node='out'" in printed
-    assert (tmp_path / "runs" / "first" / "checkpoints" / "step-000001" / "topology.json").is_file()
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git repository of the sources as they are now."""
+    origin = tmp_path / "origin"
+    copy_repository(origin)
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*GIT, *command], cwd=origin, check=True)
+    return origin
+
+
+def walk(folder: Path, page: str, repository: Path, downloads: bool) -> str:
+    """The transcript of a shell in which the README is followed from its first command to its last."""
+    shell = Shell(folder, seconds=3600 if downloads else 600)
+    before, clone, after = page.partition("git clone ADDRESS neuromas && cd neuromas\n")
+    assert clone and before.count("```") == 1, "cloning is no longer the first thing that the README says to do"
+    try:
+        with pytest.raises(AssertionError, match="failed"):
+            shell.run("command -v neuromas")
+        shell.run(clone.strip().replace("ADDRESS", str(repository)))
+        if not downloads:
+            install(folder / "neuromas")
+        follow(shell, folder / "neuromas", "README.md", "\n" * (before.count("\n") - 1) + "```sh\n" + after)
+    finally:
+        shell.close()
+    return shell.transcript()
+
+
+def trained_asked_and_served(transcript: str) -> None:
+    """The transcript shows the table after training, the trace of a question, the server's answer and its end."""
+    assert "best, greedy, silent" in transcript
+    assert re.search(r"\n    out .*\nanswer ", transcript)
+    assert '"object":"chat.completion"' in transcript and '"model":"three"' in transcript
+    assert "questions: 1 accepted, 1 answered, 0 dropped" in transcript
+
+
+def test_the_readme_leads_from_a_clone_to_a_server(tmp_path: Path, repository: Path) -> None:
+    page = small(
+        README,
+        {
+            "make demo ": "make --dry-run demo ",
+            "make test ": "make --dry-run test ",
+            "2.toml --out runs/three": "2.toml --steps 1 --test-limit 4 --out runs/three",
+            "8000": str(free_port()),
+            '"steps": 40': '"steps": 1, "validation_questions": 8',
+            '"test", 200': '"test", 8',
+        },
+    )
+    transcript = walk(tmp_path, page, repository, downloads=False)
+    trained_asked_and_served(transcript)
+    assert "now: source .venv/bin/activate" in transcript  # make install
+    assert "neuromas demo\n" in transcript and "-m pytest" in transcript  # what make would have run
+    assert "'accuracy':" in transcript and "NodeCall(node='out'" in transcript  # from Python
+    assert (tmp_path / "neuromas" / "runs" / "first" / "checkpoints" / "step-000001" / "topology.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_readme_holds_as_it_stands_in_a_new_environment(tmp_path: Path, repository: Path) -> None:
+    page = small(README, {"make test ": "make --dry-run test ", "8000": str(free_port())})
+    page = page.partition("## Real models and benchmarks")[0]  # one of its packages compiles for long
+    transcript = walk(tmp_path, page, repository, downloads=True)
+    trained_asked_and_served(transcript)
+    assert "answer 8*4=2" in transcript  # the network has learned it
+    assert (tmp_path / "neuromas" / "runs" / "demo" / "summary.json").is_file()

@@ -1,0 +1,272 @@
+"""Writes the parts of the documentation that copy the code. `make generate` runs it; a test compares.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end of generated -->`. Names, files, defaults and
+limits come from the code. Where the last column of a table cannot be read from the code, it is kept from the page, row
+by row; a row without a text gets `MISSING`, which the test refuses.
+"""
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from neuromas.cli import COMMANDS
+from neuromas.compare.spec import BaselineEntry, Spec, TaskEntry, TrainedEntry
+from neuromas.config import RunConfig, Section
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "neuromas"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MISSING = "(to be written)"
+PART = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end of generated -->)", re.DOTALL)
+Kept = dict[tuple[str, str], str]
+
+
+def kept(part: str) -> Kept:
+    """The last cell of each row of a part as it stands on the page, by the heading above it and its first cell."""
+    texts: Kept = {}
+    heading = ""
+    for line in part.splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line.startswith("|"):
+            cells = re.split(r"(?<!\\)\|", line.strip()[1:-1])
+            texts[heading, cells[0].strip()] = cells[-1].strip()
+    return {key: text for key, text in texts.items() if set(text) != {"-"}}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(head), *rows])
+
+
+def sentence(docstring: str | None) -> str:
+    """The first sentence of a docstring, fit for a cell of a table."""
+    paragraph = " ".join((docstring or "").partition("\n\n")[0].split())
+    return re.split(r"(?<=[.!?]) (?=[A-Z`])", paragraph)[0].replace("|", r"\|")
+
+
+# Files and objects
+
+
+def layout(_: str) -> str:
+    """Every module of the library and every tool, with the first sentence of its docstring."""
+    folders = [SOURCE, *_packages(SOURCE), *sorted(path for path in ROOT.glob("studies/*") if any(path.glob("*.py")))]
+    parts: list[str] = []
+    for folder in [*folders, ROOT / "tools"]:
+        name = folder.relative_to(SOURCE.parent if SOURCE in (folder, *folder.parents) else ROOT).as_posix()
+        rows = [(f"`{path.name}`", sentence(_docstring(path))) for path in sorted(folder.glob("*.py"))]
+        parts.append(f"## {name}/\n\n" + table(["file", "holds"], (row for row in rows if row[1])))
+    return "\n".join(parts)
+
+
+def _packages(folder: Path) -> Iterator[Path]:
+    """The packages below a folder, parents first."""
+    for path in sorted(folder.iterdir()):
+        if (path / "__init__.py").is_file():
+            yield path
+            yield from _packages(path)
+
+
+def _docstring(path: Path) -> str | None:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def objects(part: str) -> str:
+    """The classes that the page names, each with its file and the first sentence of its docstring."""
+    known: dict[str, tuple[str, str]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                known[f"`{node.name}`"] = f"`{path.relative_to(SOURCE)}`", sentence(ast.get_docstring(node))
+    head = ["object", "file", "what it is"]
+    names = [name for _, name in kept(part) if name != head[0]]
+    if gone := [name for name in names if name not in known]:
+        raise SystemExit(f"docs/architecture.md names {', '.join(gone)}, which src/neuromas does not define; rename it")
+    return table(head, ((name, *known[name]) for name in names))
+
+
+def ranks(_: str) -> str:
+    """The import rule, as the test that enforces it has it."""
+    levels: dict[int, list[str]] = {}
+    for node in ast.parse((ROOT / "tests" / "unit" / "test_imports.py").read_text(encoding="utf-8")).body:
+        names = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+        )
+        if any(isinstance(name, ast.Name) and name.id == "RANKS" for name in names):
+            for package, rank in ast.literal_eval(node.value).items():
+                levels.setdefault(rank, []).append(f"`{package}`")
+    return table(["rank", "packages"], ((str(rank), ", ".join(levels[rank])) for rank in sorted(levels)))
+
+
+# Settings
+
+
+def settings(part: str) -> str:
+    """Every setting of a recipe, a table for each of its tables."""
+    texts = kept(part)
+    parts = [_section("At the top of a recipe", RunConfig, "", texts)]
+    for name, field in RunConfig.model_fields.items():
+        for model in _models(field):
+            title = f"[[{name}]]" if get_origin(field.annotation) is tuple else f"[{name}]"
+            parts.append(_section(f"`{title}`", model, f"{name}.", texts))
+    return "\n".join(parts)
+
+
+def comparison(part: str) -> str:
+    """Every setting of a comparison."""
+    texts = kept(part)
+    return "\n".join(
+        [
+            _section("At the top of a spec", Spec, "", texts, ("tasks", "systems")),
+            _section("`[[tasks]]`", TaskEntry, "", texts),
+            _section("`[systems.NAME]`, a baseline", BaselineEntry, "", texts),
+            _section("`[systems.NAME]`, trained", TrainedEntry, "", texts),
+        ]
+    )
+
+
+def _section(title: str, model: type[Section], prefix: str, texts: Kept, left_out: Sequence[str] = ()) -> str:
+    """A table of settings below a heading."""
+    rows = [
+        (f"`{prefix}{name}`", _default(field), _values(field), _meaning(field, texts.get((title, f"`{prefix}{name}`"))))
+        for name, field in model.model_fields.items()
+        if name not in left_out and (model is not RunConfig or not _models(field))
+    ]
+    return f"### {title}\n\n{inspect.cleandoc(model.__doc__ or '')}\n\n" + table(
+        ["setting", "default", "values", "meaning"], rows
+    )
+
+
+def _models(field: FieldInfo) -> list[type[Section]]:
+    """The tables of settings that a field holds."""
+    types = [field.annotation, *get_args(field.annotation)]
+    return [kind for kind in types if isinstance(kind, type) and issubclass(kind, Section)]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "`{}`"
+    if field.default is PydanticUndefined:
+        return "needed"
+    if field.default is None or isinstance(field.default, Section):
+        return "none"
+    return f"`{json.dumps(field.default)}`"
+
+
+_TYPES = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text", dict: "table"}
+_TYPES |= {tuple: "list", list: "list"}
+_BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def _values(field: FieldInfo) -> str:
+    """What may be given: types or literals, and bounds."""
+    kinds = _alternatives(field.annotation)
+    bounds = [
+        f"{sign} {value:g}"
+        for item in field.metadata
+        for name, sign in _BOUNDS.items()
+        if (value := getattr(item, name, None)) is not None
+    ]
+    return ", ".join(kinds) + (f" {' and '.join(bounds)}" if bounds else "")
+
+
+def _alternatives(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return [f"`{json.dumps(value)}`" for value in get_args(kind)]
+    origin = get_origin(kind) or kind
+    if origin in _TYPES:
+        return [_TYPES[origin]]
+    if isinstance(origin, type) and issubclass(origin, Section):
+        return ["table"]
+    return [text for inner in get_args(kind) if inner is not type(None) for text in _alternatives(inner)]
+
+
+def _meaning(field: FieldInfo, standing: str | None) -> str:
+    """The field's description; where it has none, what the page says."""
+    if not field.description:
+        return standing or MISSING
+    text = " ".join(field.description.split()).replace("|", r"\|")
+    return re.sub(r"(?<![\[(/])docs/(\w+\.md)", r"[\1](\1)", text)
+
+
+# Commands, packages, variables
+
+
+def commands(part: str) -> str:
+    """Every command with what it does; its options are kept."""
+    texts = kept(part)
+    rows: list[tuple[str, str, str]] = []
+    for name, text in COMMANDS.items():
+        usage = f"`{' '.join(['neuromas', name, *_arguments(name)])}`"
+        rows.append((usage, text, texts.get(("", usage), MISSING)))
+    return table(["command", "what it does", "also"], rows)
+
+
+def command(name: str) -> Callable[..., None]:
+    """The function behind a command."""
+    return importlib.import_module(f"neuromas.cli.{name}").main
+
+
+def _arguments(name: str) -> Iterator[str]:
+    """What a command takes without an option's name, and options that it needs."""
+    hints = get_type_hints(command(name), include_extras=True)
+    for parameter in inspect.signature(command(name)).parameters.values():
+        needed = parameter.default is parameter.empty
+        if "Positional" in str(hints[parameter.name]):
+            yield parameter.name.upper() if needed else f"[{parameter.name.upper()}]"
+        elif needed:
+            yield f"--{parameter.name.replace('_', '-')} {parameter.name.upper()}"
+
+
+def dependencies(part: str) -> str:
+    """Every package of pyproject.toml and who asks for it; reasons are kept."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    users: dict[str, list[str]] = {}
+    for extra, packages in {"core": project["dependencies"], **project["optional-dependencies"]}.items():
+        for package in packages:
+            name = re.split(r"[\[<>=! ]", package)[0]
+            users.setdefault(f"`{name}`", []).append("core" if extra == "core" else f"`{extra}`")
+    texts = kept(part)
+    rows = ((name, ", ".join(extras), texts.get(("", name), MISSING)) for name, extras in users.items())
+    return table(["package", "part", "reason"], rows)
+
+
+def variables(part: str) -> str:
+    """Every environment variable of the project; meanings are kept."""
+    files = [*SOURCE.rglob("*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("tools/*.py"), *ROOT.glob("tests/*.py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    names = sorted({f"`{name}`" for name in re.findall(r"\bNEUROMAS_[A-Z]+(?:_[A-Z]+)*\b", text)})
+    standing = kept(part)
+    return table(["name", "meaning"], ((name, standing.get(("", name), MISSING)) for name in names))
+
+
+PARTS: dict[str, Callable[[str], str]] = {
+    function.__name__: function
+    for function in (layout, objects, ranks, settings, comparison, commands, dependencies, variables)
+}
+
+
+def generated(page: str) -> str:
+    """A page whose generated parts say what the code says."""
+    return PART.sub(lambda match: match[1] + PARTS[match[2]](match[3]) + match[4], page)
+
+
+def main() -> None:
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        if (new := generated(text)) != text:
+            path.write_text(new, encoding="utf-8")
+            print(f"{path.relative_to(ROOT)} written")
+
+
+if __name__ == "__main__":
+    main()
