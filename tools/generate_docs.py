@@ -12,12 +12,14 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from neuromas.baselines import BASELINES
 from neuromas.cli import COMMANDS
 from neuromas.compare.spec import BaselineEntry, Spec, TaskEntry, TrainedEntry
 from neuromas.config import RunConfig, Section
@@ -96,14 +98,13 @@ def objects(part: str) -> str:
 
 def ranks(_: str) -> str:
     """The import rule, as the test that enforces it has it."""
-    levels: dict[int, list[str]] = {}
+    names: dict[str, Any] = {}
     for node in ast.parse((ROOT / "tests" / "unit" / "test_imports.py").read_text(encoding="utf-8")).body:
-        names = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
-        )
-        if any(isinstance(name, ast.Name) and name.id == "RANKS" for name in names):
-            for package, rank in ast.literal_eval(node.value).items():
-                levels.setdefault(rank, []).append(f"`{package}`")
+        if re.match(r"(RANKS|REGISTRY) \|?= ", line := ast.unparse(node)):
+            exec(line, names)
+    levels: dict[int, list[str]] = {}
+    for package, rank in names["RANKS"].items():
+        levels.setdefault(rank, []).append(f"`{package}`")
     return table(["rank", "packages"], ((str(rank), ", ".join(levels[rank])) for rank in sorted(levels)))
 
 
@@ -114,10 +115,12 @@ def settings(part: str) -> str:
     """Every setting of a recipe, a table for each of its tables."""
     texts = kept(part)
     parts = [_section("At the top of a recipe", RunConfig, "", texts)]
-    for name, field in RunConfig.model_fields.items():
-        for model in _models(field):
-            title = f"[[{name}]]" if get_origin(field.annotation) is tuple else f"[{name}]"
-            parts.append(_section(f"`{title}`", model, f"{name}.", texts))
+    trained = [entry.load(entry.settings) for entry in BASELINES.values() if entry.trained]
+    for owner in (RunConfig, *trained):
+        for name, field in owner.model_fields.items():
+            for model in _models(field) if owner is RunConfig or name not in RunConfig.model_fields else ():
+                title = f"[[{name}]]" if get_origin(field.annotation) is tuple else f"[{name}]"
+                parts.append(_section(f"`{title}`", model, f"{name}.", texts))
     return "\n".join(parts)
 
 
@@ -202,29 +205,48 @@ def _meaning(field: FieldInfo, standing: str | None) -> str:
 
 
 def commands(part: str) -> str:
-    """Every command with what it does; its options are kept."""
-    texts = kept(part)
+    """Every command with what it does; the remarks beside it are kept."""
+    texts = {cell.split()[1].strip("`"): text for (_, cell), text in kept(part).items() if cell.startswith("`")}
     rows: list[tuple[str, str, str]] = []
     for name, text in COMMANDS.items():
-        usage = f"`{' '.join(['neuromas', name, *_arguments(name)])}`"
-        rows.append((usage, text, texts.get(("", usage), MISSING)))
+        usage = [argument.usage for argument in arguments(name)]
+        rows.append((f"`{' '.join(['neuromas', name, *filter(None, usage)])}`", text, texts.get(name, MISSING)))
     return table(["command", "what it does", "also"], rows)
 
 
-def command(name: str) -> Callable[..., None]:
-    """The function behind a command."""
-    return importlib.import_module(f"neuromas.cli.{name}").main
+@dataclass(frozen=True)
+class Argument:
+    """What a command takes on its command line."""
+
+    name: str
+    positional: bool
+    needed: bool
+
+    @property
+    def option(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def usage(self) -> str:
+        """As it stands in a line of usage; empty for an option that may be left out."""
+        word = self.name.upper()
+        if self.positional:
+            return word if self.needed else f"[{word}]"
+        return f"{self.option} {word}" if self.needed else ""
 
 
-def _arguments(name: str) -> Iterator[str]:
-    """What a command takes without an option's name, and options that it needs."""
-    hints = get_type_hints(command(name), include_extras=True)
-    for parameter in inspect.signature(command(name)).parameters.values():
-        needed = parameter.default is parameter.empty
-        if "Positional" in str(hints[parameter.name]):
-            yield parameter.name.upper() if needed else f"[{parameter.name.upper()}]"
-        elif needed:
-            yield f"--{parameter.name.replace('_', '-')} {parameter.name.upper()}"
+def arguments(command: str) -> list[Argument]:
+    """All arguments of a command; a table of settings stands for its fields."""
+    function = importlib.import_module(f"neuromas.cli.{command}").main
+    hints = get_type_hints(function, include_extras=True)
+    found: list[Argument] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = get_args(hints[name])[0] if hasattr(hints[name], "__metadata__") else hints[name]
+        if isinstance(kind, type) and issubclass(kind, Section):
+            found += [Argument(field, False, False) for field in kind.model_fields]
+        else:
+            found.append(Argument(name, "Positional" in str(hints[name]), parameter.default is parameter.empty))
+    return found
 
 
 def dependencies(part: str) -> str:
