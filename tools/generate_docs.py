@@ -61,9 +61,8 @@ def sentence(docstring: str | None) -> str:
 
 def layout(_: str) -> str:
     """Every module of the library and every tool, with the first sentence of its docstring."""
-    folders = [SOURCE, *_packages(SOURCE), *sorted(path for path in ROOT.glob("studies/*") if any(path.glob("*.py")))]
     parts: list[str] = []
-    for folder in [*folders, ROOT / "tools"]:
+    for folder in [SOURCE, *_packages(SOURCE), *_packages(ROOT / "studies"), ROOT / "tools"]:
         name = folder.relative_to(SOURCE.parent if SOURCE in (folder, *folder.parents) else ROOT).as_posix()
         rows = [(f"`{path.name}`", sentence(_docstring(path))) for path in sorted(folder.glob("*.py"))]
         parts.append(f"## {name}/\n\n" + table(["file", "holds"], (row for row in rows if row[1])))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from documentation import DOCS, ROOT, Shell, blocks, follow, small
-from generate_docs import MISSING, PAGES, arguments, generated
 from neuromas.cli import COMMANDS
+from tools.generate_docs import MISSING, PAGES, arguments, generated
 
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 HISTORY = ("docs/LOG.md",)  # says what was so; it is not rewritten
