@@ -39,7 +39,7 @@ def make_run(folder: Path, lines: list[Any]) -> Path:
 
 def test_a_growing_file_is_read_on_from_where_it_was_and_anew_where_it_was_replaced(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    lines = GrowingFile(path, StepMetrics)
+    lines = GrowingFile(path, StepMetrics.from_dict)
     steps = lambda: [line.step for line in lines.read()]
     assert steps() == []
     path.write_text('{"step": 0}\n{"step": 1}\n{"st')

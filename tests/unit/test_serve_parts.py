@@ -9,10 +9,9 @@ from helpers import forward, make_network, questions
 from neuromas.network.forward import Network
 from neuromas.network.sampling import Decoding, draw
 from neuromas.network.turns import Ask
-from neuromas.serve.conversation import question_text
 from neuromas.serve.job import Delta, Done, Event, Job, NodeDone, cut, held_back
 from neuromas.serve.responder import responder_of
-from neuromas.serve.schema import CompletionRequest, Extension
+from neuromas.serve.schema import ChatMessage, ChatRequest, CompletionRequest, Extension
 from neuromas.types import Question, Trace
 from served import PATTERN, serving_network
 
@@ -85,7 +84,8 @@ def test_a_listener_hears_every_node_and_may_end_a_turn() -> None:
     ],
 )
 def test_a_conversation_becomes_the_question_of_the_rule(turns: list, question: str) -> None:
-    assert question_text(turns) == question
+    messages = [ChatMessage(role=role, content=text) for role, text in turns]
+    assert ChatRequest(model="net", messages=messages).questions == [question]
 
 
 def test_text_is_cut_before_the_first_stop_and_its_beginning_is_held_back() -> None:
@@ -108,10 +108,10 @@ def test_what_streams_adds_up_to_the_answer_and_to_every_message(stop: tuple[str
         question = Question("asked", random.choice("abc") * seed, "", answer_prefix="So: ")
         job = Job(question, request, seed, WARM, 3, "out", network.backbone.template.decode, events.append)
         responder.run([job])
-        done = events[-1]
-        assert isinstance(done, Done) and done.first == 3
+        done = [event for event in events if isinstance(event, Done)]
+        assert [event.choice for event in done] == [3, 4]
         offline = forward(network, [question], rollouts=2, seed=seed, decoding=WARM)
-        for k, (answer, trace) in enumerate(zip(done.answers, offline, strict=True)):
+        for k, (answer, trace) in enumerate(zip((event.answer for event in done), offline, strict=True)):
             pieces = "".join(e.text for e in events if isinstance(e, Delta) and (e.choice, e.node) == (3 + k, None))
             assert pieces == answer.text
             last = trace.calls[-1]

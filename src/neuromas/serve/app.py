@@ -121,32 +121,29 @@ def _api(batcher: Batcher, model: str, created: int, seconds: float) -> APIRoute
 def _answer_faults(app: FastAPI) -> None:
     """Give every answer other than 200 the API's error form."""
 
-    async def on_fault(_: Request, error: Any) -> Response:
-        return JSONResponse(error.body(), error.status, error.headers())
+    @app.exception_handler(Fault)
+    async def on_fault(_: Request, fault: Fault) -> Response:
+        return fault.response()
 
-    async def on_validation(_: Request, error: Any) -> Response:
-        fault = of_validation(list(error.errors()))
-        return JSONResponse(fault.body(), fault.status)
+    @app.exception_handler(RequestValidationError)
+    async def on_validation(_: Request, error: RequestValidationError) -> Response:
+        return of_validation(list(error.errors())).response()
 
-    async def on_http(request: Request, error: Any) -> Response:
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path}: {error.detail}; /openapi.json lists what there is"
         codes = {404: "unknown_url", 405: "method_not_allowed", 413: "body_too_large"}
-        fault = Fault(error.status_code, message, codes.get(error.status_code, "bad_request"))
-        return JSONResponse(fault.body(), fault.status, error.headers)
+        return Fault(error.status_code, message, codes.get(error.status_code, "bad_request")).response(error.headers)
 
-    async def on_bug(_: Request, error: Any) -> Response:
+    @app.exception_handler(Exception)
+    async def on_bug(_: Request, error: Exception) -> Response:
         log.error("a request failed", exc_info=error)
-        return JSONResponse(Fault(500, "the server failed; its log says why", "internal").body(), 500)
-
-    app.add_exception_handler(Fault, on_fault)
-    app.add_exception_handler(RequestValidationError, on_validation)
-    app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, on_bug)
+        return Fault(500, "the server failed; its log says why", "internal").response()
 
 
 def _fault(text: str, *headers: str) -> dict[str, Any]:
-    named = {name: {"schema": {"type": "string"}} for name in headers}
-    return {"description": text, "model": schema.ErrorBody, **({"headers": named} if named else {})}
+    named = {"headers": {name: {"schema": {"type": "string"}} for name in headers}} if headers else {}
+    return {"description": text, "model": schema.ErrorBody, **named}
 
 
 _FAULTS: dict[int | str, dict[str, Any]] = {

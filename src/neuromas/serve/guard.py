@@ -4,7 +4,6 @@ Plain ASGI, so that a stream passes through unbuffered.
 """
 
 import hmac
-import json
 import time
 
 from starlette.exceptions import HTTPException
@@ -16,13 +15,16 @@ from neuromas.serve.metrics import Metrics
 
 OPEN = ("/", "/healthz", "/openapi.json")  # need no key, like /page/: they tell nothing of the run
 COUNTED = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/healthz", "/metrics", "/", "/run")  # or "other"
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-}
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = [
+    (b"content-security-policy", _POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
 
 
 class Guard:
@@ -44,7 +46,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message.get("headers", []), *_encoded(_HEADERS)]}
+                message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
             await send(message)
 
         async def receiving() -> Message:
@@ -59,10 +61,7 @@ class Guard:
             self._admit(scope)
             await self.app(scope, receiving, sending)
         except Fault as fault:
-            body = json.dumps(fault.body(), ensure_ascii=False).encode()
-            headers = {"content-type": "application/json", "content-length": str(len(body))} | fault.headers()
-            await sending({"type": "http.response.start", "status": fault.status, "headers": _encoded(headers)})
-            await sending({"type": "http.response.body", "body": body})
+            await fault.response()(scope, receive, sending)
         finally:
             path = scope["path"] if scope["path"] in COUNTED else "other"
             self.metrics.requests.labels(path, str(status)).inc()
@@ -90,7 +89,3 @@ class Guard:
 def _is_loopback(host: str) -> bool:
     name = host[: host.find("]") + 1].strip("[]") if host.startswith("[") else host.partition(":")[0]
     return name.lower() in LOOPBACK
-
-
-def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]

@@ -16,13 +16,13 @@ UNFINISHED = "\ufffd"  # what a cut-off character decodes to
 
 @dataclass(frozen=True)
 class Answer:
-    """One choice. `tokens` and `turns` are filled only if the request wants them."""
+    """One choice."""
 
     text: str
     finish_reason: FinishReason
     trace: Trace
-    tokens: list[Token]  # of the answer, after max_tokens and before `stop`
-    turns: list[NodeTurn]
+    tokens: list[Token] | None  # of the answer, after max_tokens and before `stop`; None if not wanted
+    turns: list[NodeTurn]  # empty if not wanted
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class NodeDone:
 
 @dataclass(frozen=True)
 class Done:
-    """All choices of one job, in order."""
+    """A choice is answered."""
 
-    first: int
-    answers: list[Answer]
+    choice: int
+    answer: Answer
 
 
-Event = Delta | NodeDone | Done | Fault
+Event = Delta | NodeDone | Done
 
 
 @dataclass(eq=False)
@@ -64,7 +64,7 @@ class Job:
     first: int  # index of its first choice among those of the request
     output: str  # the node that answers
     decode: Callable[[list[int]], str]
-    post: Callable[[Event], None]
+    post: Callable[[Event | Fault], object]
     over: bool = False  # answered or failed
     cancelled: bool = False  # its client left before that
     tokens: tuple[int, int] = (0, 0)  # of all prompts, and generated, once it is answered
@@ -103,13 +103,13 @@ class Job:
         """Post the answers: one trace for each rollout, in order."""
         answers = [self._answer(trace) for trace in traces]
         self.tokens = sum(t.prompt_tokens for t in traces), sum(t.generated_tokens for t in traces)
-        if self.request.stream:
-            for rollout, answer in enumerate(answers):
+        self.over = True
+        for rollout, answer in enumerate(answers):
+            if self.request.stream:
                 for turn in () if self._ended else answer.turns:  # of a system that does not call `said`
                     self.post(NodeDone(self.first + rollout, turn))
                 self._post_text(rollout, self.output, answer.text)
-        self.over = True
-        self.post(Done(self.first, answers))
+            self.post(Done(self.first + rollout, answer))
 
     def fail(self, fault: Fault) -> None:
         self.over = True
@@ -133,7 +133,7 @@ class Job:
             text=whole[:start] + text,
             finish_reason="stop" if stopped or not (shortened or call.truncated) else "length",
             trace=trace,
-            tokens=self._tokens(call)[:limit] if self.request.wants_logprobs else [],
+            tokens=self._tokens(call)[:limit] if self.request.wants_logprobs else None,
             turns=[self._turn(call) for call in trace.calls] if self.request.wants_messages else [],
         )
 

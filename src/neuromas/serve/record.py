@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from neuromas.config import RunConfig
 from neuromas.errors import NeuromasError
@@ -21,27 +22,21 @@ T = TypeVar("T")
 _NEARBY = 4  # levels above a run at which the folder of the comparison that trained it may be
 
 
+@dataclass
 class Record:
-    """What the page shows of `folder`; of a system without one, None. Methods may be called by any thread.
+    """What the page shows of a run folder. Methods may be called by any thread."""
 
-    model: its id in requests, None where nobody answers. topology: of what answers; None: of the newest checkpoint.
-    examples: questions of its task. answering: step of the checkpoint that answers.
-    """
+    name: str
+    folder: Path | None  # None: a system without one
+    model: str | None = None  # its id in requests; None where nobody answers
+    topology: Topology | None = None  # of what answers; None: of the newest checkpoint
+    examples: Sequence[str] = ()  # questions of its task
+    answering: int | None = None  # step of the checkpoint that answers
 
-    def __init__(
-        self,
-        name: str,
-        folder: Path | None,
-        model: str | None = None,
-        topology: Topology | None = None,
-        examples: Sequence[str] = (),
-        answering: int | None = None,
-    ) -> None:
-        self.name, self.folder, self.model, self.topology, self.examples = name, folder, model, topology, examples
-        self.answering = answering
+    def __post_init__(self) -> None:
         self._lock = Lock()
-        self._lines = GrowingFile(folder and folder / "metrics.jsonl", StepMetrics)
-        self._samples = GrowingFile(folder and folder / "samples.jsonl", Sample, _flat)
+        self._lines = GrowingFile(self.folder and self.folder / "metrics.jsonl", StepMetrics.from_dict)
+        self._samples = GrowingFile(self.folder and self.folder / "samples.jsonl", _sample)
 
     def lines(self, after: int) -> MetricLines:
         """Metrics of the steps after `after`."""
@@ -71,10 +66,10 @@ class Record:
             step=step,
             finished=config is None or step >= config.train.steps or _entry(final, "steps") == step,
             answering=self.answering,
-            lineage=_valid(GrowthRecord, _entry(_json(newest, "state.json"), "progress", "lineage")),
+            lineage=_valid(GrowthRecord.from_dict, _entry(_json(newest, "state.json"), "progress", "lineage")),
             worths=_worths(_json(self.folder, "inspect/findings.json")),
-            results=_valid(Result, _entry(final, "results")),
-            warnings=_valid(str, _entry(final, "warnings")),
+            results=_valid(Result.from_dict, _entry(final, "results")),
+            warnings=_valid(TypeAdapter(str).validate_python, _entry(final, "warnings")),
             comparison=_comparison(self.folder),
             examples=list(self.examples),
         )
@@ -110,9 +105,9 @@ def shape(topology: Topology) -> Shape:
 class GrowingFile(Generic[T]):
     """A JSON-lines file to which others append. Only what is new is read, unless the file was replaced."""
 
-    def __init__(self, path: Path | None, kind: type[T], change: Callable[[Any], Any] = lambda record: record) -> None:
-        """change: turns a line into what `kind` takes."""
-        self.path, self.kind, self.change = path, kind, change
+    def __init__(self, path: Path | None, parse: Callable[[Any], T]) -> None:
+        """parse: makes a record of a line's JSON, or raises ValueError."""
+        self.path, self.parse = path, parse
         self._begin(None)
 
     def read(self) -> list[T]:
@@ -130,7 +125,7 @@ class GrowingFile(Generic[T]):
             return self._records
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        self._records += _valid(self.kind, [self.change(_parsed(line)) for line in whole.split(b"\n") if line])
+        self._records += _valid(self.parse, [_parsed(line) for line in whole.split(b"\n") if line])
         return self._records
 
     def _begin(self, inode: int | None) -> None:
@@ -138,11 +133,12 @@ class GrowingFile(Generic[T]):
         self._records: list[T] = []
 
 
-def _flat(line: Any) -> Any:
-    """A line of samples.jsonl as a `Sample`."""
+def _sample(line: Any) -> Sample:
+    """A line of samples.jsonl. Raises ValueError."""
     trace = _dict(_entry(line, "trace"))
     question = {"question": trace.get("question_id")}
-    return question | _dict(line) | {"answer": trace.get("answer"), "turns": trace.get("calls")}
+    turns = {"answer": trace.get("answer"), "turns": trace.get("calls")}
+    return Sample.model_validate(question | _dict(line) | turns)
 
 
 def _worths(findings: Any) -> list[Worths]:
@@ -151,32 +147,25 @@ def _worths(findings: Any) -> list[Worths]:
         head | {"decoding": name, "accuracy": _entry(entry, "accuracy")} | _dict(_entry(entry, "values"))
         for name, entry in _dict(_entry(findings, "decodings")).items()
     ]
-    return _valid(Worths, tables)
+    return _valid(Worths.model_validate, tables)
 
 
 def _comparison(folder: Path | None) -> Comparison | None:
     """The comparison whose folder the run is in, or which is in the run's folder."""
     for place in [folder, *list(folder.resolve().parents)[:_NEARBY]] if folder else ():
-        rows = _valid(ComparisonRow, _json(place, "summary.json")) if (place / "cells.jsonl").is_file() else []
-        if rows:
+        summary = _json(place, "summary.json") if (place / "cells.jsonl").is_file() else None
+        if rows := _valid(ComparisonRow.from_dict, summary):
             return Comparison(title=rows[0].comparison, rows=rows)
     return None
 
 
-def _valid(kind: type[T], records: Any) -> list[T]:
-    """Those of `records` that are of this kind."""
-    valid: list[T] = []
-    for record in records if isinstance(records, list) else ():
-        try:
-            valid.append(_adapter(kind).validate_python(record))
-        except ValidationError:
-            continue
-    return valid
-
-
-@cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
+def _valid(parse: Callable[[Any], T], values: Any) -> list[T]:
+    """The records that `parse` makes of `values`, without those at which it raises ValueError."""
+    records: list[T] = []
+    for value in values if isinstance(values, list) else ():
+        with suppress(ValueError):
+            records.append(parse(value))
+    return records
 
 
 def _json(folder: Path | None, name: str) -> Any:

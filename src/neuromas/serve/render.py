@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuromas.serve import schema
-from neuromas.serve.job import Answer, Delta, Done, Event, NodeDone
-
-FINGERPRINT = "neuromas"
+from neuromas.serve.job import Answer, Delta, Event, NodeDone
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,9 @@ class ResponseFormat:
         extension = schema.NeuromasAnswer(seed=self.seed)
         if self.request.wants_messages:
             extension.traces = [answer.turns for answer in answers]
-        choice, name = (self._chat_choice, "chat.completion") if self.chat else (_text_choice, "text_completion")
-        return self._common(name) | {
+        choice = _chat_choice if self.chat else _text_choice
+        return {
+            **self._common("chat.completion" if self.chat else "text_completion"),
             "choices": [choice(i, answer).model_dump() for i, answer in enumerate(answers)],
             "usage": _usage(answers).model_dump(),
             "neuromas": extension.model_dump(exclude_unset=True),
@@ -41,35 +40,33 @@ class ResponseFormat:
     def opening(self, choices: int) -> Iterator[dict[str, Any]]:
         """The first chunks of a stream."""
         for i in range(choices if self.chat else 0):
-            yield self._chunk([{"index": i, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+            yield self._chunk(self._piece(i, {"role": "assistant", "content": ""}))
 
-    def chunks(self, event: Event) -> Iterator[dict[str, Any]]:
-        """The chunks of a stream for one event."""
+    def chunk(self, event: Event) -> dict[str, Any]:
+        """The chunk of a stream for one event."""
         if isinstance(event, Delta) and event.node is None:
-            yield self._chunk([self._piece(event.choice, event.text, None)])
-        elif isinstance(event, Delta):
-            yield self._chunk([], {"choice": event.choice, "node": event.node, "delta": event.text})
-        elif isinstance(event, NodeDone):
-            yield self._chunk([], {"choice": event.choice, "turn": event.turn.model_dump(exclude_unset=True)})
-        elif isinstance(event, Done):
-            for i, answer in enumerate(event.answers, start=event.first):
-                last = self._piece(i, "", answer.finish_reason)
-                if self.request.wants_logprobs:
-                    last["logprobs"] = _logprobs(answer).model_dump()
-                yield self._chunk([last])
+            return self._chunk(self._piece(event.choice, {"content": event.text}))
+        if isinstance(event, Delta):
+            return self._chunk(choice=event.choice, node=event.node, delta=event.text)
+        if isinstance(event, NodeDone):
+            return self._chunk(choice=event.choice, turn=event.turn.model_dump(exclude_unset=True))
+        last = self._piece(event.choice, {}, event.answer.finish_reason)
+        if event.answer.tokens is not None:
+            last["logprobs"] = _logprobs(event.answer.tokens).model_dump()
+        return self._chunk(last)
 
     def usage(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """The last chunk of a stream that was asked for it."""
-        return self._chunk([]) | {"usage": _usage(answers).model_dump()}
+        return self._chunk() | {"usage": _usage(answers).model_dump()}
 
-    def _piece(self, choice: int, text: str, finish_reason: str | None) -> dict[str, Any]:
+    def _piece(self, choice: int, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
         if self.chat:
-            return {"index": choice, "delta": {"content": text} if text else {}, "finish_reason": finish_reason}
-        return {"index": choice, "text": text, "finish_reason": finish_reason, "logprobs": None}
+            return {"index": choice, "delta": delta, "finish_reason": finish_reason}
+        return {"index": choice, "text": delta.get("content", ""), "finish_reason": finish_reason, "logprobs": None}
 
-    def _chunk(self, choices: list[dict[str, Any]], extra: dict[str, Any] | None = None) -> dict[str, Any]:
-        name = "chat.completion.chunk" if self.chat else "text_completion"
-        return self._common(name) | {"choices": choices, "neuromas": {"seed": self.seed} | (extra or {})}
+    def _chunk(self, *choices: dict[str, Any], **extension: Any) -> dict[str, Any]:
+        common = self._common("chat.completion.chunk" if self.chat else "text_completion")
+        return common | {"choices": choices, "neuromas": {"seed": self.seed} | extension}
 
     def _common(self, name: str) -> dict[str, Any]:
         return {
@@ -77,13 +74,14 @@ class ResponseFormat:
             "object": name,
             "created": self.created,
             "model": self.model,
-            "system_fingerprint": FINGERPRINT,
+            "system_fingerprint": "neuromas",
         }
 
-    def _chat_choice(self, i: int, answer: Answer) -> schema.ChatChoice:
-        logprobs = _logprobs(answer) if self.request.wants_logprobs else None
-        message = schema.Reply(role="assistant", content=answer.text)
-        return schema.ChatChoice(index=i, message=message, finish_reason=answer.finish_reason, logprobs=logprobs)
+
+def _chat_choice(i: int, answer: Answer) -> schema.ChatChoice:
+    logprobs = None if answer.tokens is None else _logprobs(answer.tokens)
+    message = schema.Reply(role="assistant", content=answer.text)
+    return schema.ChatChoice(index=i, message=message, finish_reason=answer.finish_reason, logprobs=logprobs)
 
 
 def _text_choice(i: int, answer: Answer) -> schema.CompletionChoice:
@@ -102,9 +100,9 @@ def _usage(answers: Sequence[Answer]) -> schema.Usage:
     )
 
 
-def _logprobs(answer: Answer) -> schema.Logprobs:
+def _logprobs(tokens: Sequence[schema.Token]) -> schema.Logprobs:
     content = [
         schema.TokenLogprob(token=t.token, logprob=t.logprob, bytes=list(t.token.encode()), top_logprobs=[])
-        for t in answer.tokens
+        for t in tokens
     ]
     return schema.Logprobs(content=content)

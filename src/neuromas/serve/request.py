@@ -23,7 +23,7 @@ class PendingRequest:
     jobs: list[Job]
     format: ResponseFormat
     deadline: float  # on the event loop's clock
-    events: "asyncio.Queue[Event]"
+    events: "asyncio.Queue[Event | Fault]"
     by_choice: dict[int, Answer] = field(default_factory=dict[int, Answer])
 
     async def whole(self, client: Request) -> dict[str, Any]:
@@ -46,12 +46,11 @@ class PendingRequest:
             for chunk in self.format.opening(sum(job.n for job in self.jobs)):
                 yield _sse(chunk)
             while True:
-                for chunk in self.format.chunks(event):
-                    yield _sse(chunk)
+                yield _sse(self.format.chunk(event))
                 if self._complete():
                     break
                 event = await self.next()
-            if self.format.request.wants_usage:
+            if (options := self.format.request.stream_options) and options.include_usage:
                 yield _sse(self.format.usage(self.answers))
             yield "data: [DONE]\n\n"
         except Fault as fault:  # too late for a status
@@ -71,7 +70,7 @@ class PendingRequest:
             self.leave()
             raise event
         if isinstance(event, Done):
-            self.by_choice |= dict(enumerate(event.answers, start=event.first))
+            self.by_choice[event.choice] = event.answer
         return event
 
     @property
@@ -98,7 +97,7 @@ def submit(request: AnswerRequest, batcher: Batcher, model: str, seconds: float)
     for text in request.questions:
         responder.check_text(text)
     seed = secrets.randbits(32) if request.seed is None else request.seed
-    events: asyncio.Queue[Event] = asyncio.Queue()
+    events: asyncio.Queue[Event | Fault] = asyncio.Queue()
     jobs = [
         Job(
             question=replace(responder.pattern, text=text),
@@ -108,17 +107,12 @@ def submit(request: AnswerRequest, batcher: Batcher, model: str, seconds: float)
             first=i * request.choices,
             output=responder.output,
             decode=responder.backbone.template.decode,
-            post=lambda event: _post(loop, events, event),
+            post=lambda event: loop.call_soon_threadsafe(events.put_nowait, event),  # called by the network's thread
         )
         for i, text in enumerate(request.questions)
     ]
     batcher.submit(jobs)
     return PendingRequest(jobs, ResponseFormat(request, model, seed), loop.time() + seconds, events)
-
-
-def _post(loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[Event]", event: Event) -> None:
-    """Hand an event from the network's thread to the event loop."""
-    loop.call_soon_threadsafe(events.put_nowait, event)
 
 
 async def _disconnected(client: Request) -> None:

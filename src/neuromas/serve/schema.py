@@ -7,10 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from neuromas.serve.conversation import Role, question_text
-
-MAX_N, MAX_PROMPTS, MAX_STOP = 16, 64, 4
-
 
 class Strict(BaseModel):
     """No unknown fields, no conversions: "1" is no number."""
@@ -26,7 +22,7 @@ class TextPart(Strict):
 class ChatMessage(Strict):
     """One turn. `name` is not shown to the network; fields below it are null in answers, and clients send them back."""
 
-    role: Role
+    role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1)]
     name: str | None = None
     refusal: None = None
@@ -69,7 +65,7 @@ class StreamOptions(Strict):
     include_obfuscation: No | None = None
 
 
-Stop = str | Annotated[list[str], Field(max_length=MAX_STOP)]
+Stop = str | Annotated[list[str], Field(max_length=4)]
 
 
 class AnswerRequest(Strict):
@@ -83,7 +79,7 @@ class AnswerRequest(Strict):
         description="0 is greedy. Absent: greedy too, unless top_p or n > 1 is given; then the run's own temperature.",
     )
     top_p: float | None = Field(default=None, gt=0, le=1, description="Absent: the run's own.")
-    n: Annotated[int, Field(ge=1, le=MAX_N), _WHOLE] | None = Field(default=None, description="Answers; 1 by default.")
+    n: Annotated[int, Field(ge=1, le=16), _WHOLE] | None = Field(default=None, description="Answers; 1 by default.")
     seed: Annotated[int, _WHOLE] | None = Field(default=None, description="Absent: drawn, and told in `neuromas.seed`.")
     max_tokens: Count | None = Field(default=None, description="Of the answer; the run's own limit holds in any case.")
     stop: Stop | None = Field(default=None, description="The answer ends before the first of these.")
@@ -133,11 +129,6 @@ class AnswerRequest(Strict):
         """Log-probabilities of the answer's tokens are wanted."""
         return False
 
-    @property
-    def wants_usage(self) -> bool:
-        """A stream ends with what the answer cost."""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
-
 
 class ChatRequest(AnswerRequest):
     messages: list[ChatMessage] = Field(min_length=1)
@@ -147,7 +138,15 @@ class ChatRequest(AnswerRequest):
 
     @property
     def questions(self) -> list[str]:
-        return [question_text([(message.role, message.text) for message in self.messages])]
+        """One question: the system's and developer's messages, then a lone user message, each as it is.
+
+        If there are more turns, each stands on a line of its own as `User: …` or `Assistant: …`. Nothing but text
+        reaches the nodes: a role is a word, never a marker.
+        """
+        frame = [message.text for message in self.messages if message.role in ("system", "developer")]
+        turns = [message for message in self.messages if message.role in ("user", "assistant")]
+        lone = len(turns) == 1 and turns[0].role == "user"
+        return ["\n".join([*frame, *(t.text if lone else f"{t.role.capitalize()}: {t.text}" for t in turns)])]
 
     @property
     def limit(self) -> int | None:
@@ -159,7 +158,7 @@ class ChatRequest(AnswerRequest):
 
 
 class CompletionRequest(AnswerRequest):
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)]
 
     @property
     def questions(self) -> list[str]:
