@@ -1,7 +1,6 @@
 """`neuromas ask`: one question to a run, and everything its nodes say on the way."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -43,13 +42,11 @@ def main(
         json: Write the trace to this file.
         threads: CPU threads; by default all cores.
     """
-    from neuromas.baselines import BASELINES
     from neuromas.cli.show import print_trace
-    from neuromas.cli.systems import load_system
+    from neuromas.cli.systems import load_system, question_of
     from neuromas.errors import ConfigError
     from neuromas.files import write_json
     from neuromas.network.forward import Network
-    from neuromas.types import Question
 
     if system == "logit":
         raise ConfigError("logit scores a task's options and writes nothing; ask `direct` or a run folder")
@@ -62,10 +59,7 @@ def main(
         if unknown:
             raise ConfigError(f"blank names {sorted(unknown)}, but the nodes are {', '.join(nodes) or 'none'}")
         silent = {"blank": blank}
-    asked = Question("asked", question, "")
-    if system not in BASELINES or recipe is not None:  # ask as the task does that the network was trained on
-        pattern = loaded.task.questions("test")[0]
-        asked = replace(pattern, id="asked", text=question, answer="", metadata={})
+    asked = question_of(loaded, system, recipe, question)
     decode = _decoder(loaded) if prompts else None
     trace = subject.answer([asked], greedy=not sampled, seed=seed, **silent)[0]
     print_trace(asked, trace, decode=decode)

@@ -1,7 +1,6 @@
 """`neuromas serve`: a run as a server that speaks OpenAI's API."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -73,11 +72,10 @@ def main(
 
 def _responder(loaded: "Loaded", system: str, recipe: Path | None) -> "Responder":
     """The system as the server asks it, with the wording of `neuromas ask`."""
-    from neuromas.baselines import BASELINES
+    from neuromas.cli.systems import question_of
     from neuromas.errors import ConfigError
     from neuromas.network.backbone import Backbone
     from neuromas.serve.responder import responder_of
-    from neuromas.types import Question
 
     if system == "logit":
         raise ConfigError("logit scores a task's options and writes nothing; serve `direct` or a run folder")
@@ -86,7 +84,4 @@ def _responder(loaded: "Loaded", system: str, recipe: Path | None) -> "Responder
             f"the backbone of {loaded.system.name} is an endpoint, whose context window and tokens a server here does "
             "not know; ask it with `neuromas ask`, or ask the endpoint itself"
         )
-    pattern = Question("asked", "", "")
-    if system not in BASELINES or recipe is not None:
-        pattern = replace(loaded.task.questions("test")[0], id="asked", text="", answer="", metadata={})
-    return responder_of(loaded.system, loaded.backbone, pattern)
+    return responder_of(loaded.system, loaded.backbone, question_of(loaded, system, recipe, ""))

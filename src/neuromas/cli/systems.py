@@ -13,7 +13,7 @@ from neuromas.errors import ConfigError
 from neuromas.network.backbone import Frozen, load_frozen
 from neuromas.recipe import override
 from neuromas.tasks.base import Task
-from neuromas.types import System
+from neuromas.types import Question, System
 
 Watch = Callable[[int, int], None]  # called with (questions done, all) while a baseline is fitted
 
@@ -66,6 +66,13 @@ def load_system(
         loaded = load_task(task)
         network.limits = replace(network.limits, answer_tokens=loaded.max_answer_tokens)
     return Loaded(network, loaded, network.backbone)
+
+
+def question_of(loaded: Loaded, system: str, recipe: Path | None, text: str) -> Question:
+    """A question of one's own, with the instruction and answer prefix of the task that the system is for, if any."""
+    if system in BASELINES and recipe is None:
+        return Question("asked", text, "")
+    return replace(loaded.task.questions("test")[0], id="asked", text=text, answer="", metadata={})
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:

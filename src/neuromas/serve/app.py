@@ -68,7 +68,7 @@ def _finished(app: FastAPI, record: Record, metrics: Metrics, key: str | None, b
 def _api(batcher: Batcher, model: str, created: int, seconds: float) -> APIRouter:
     api = APIRouter()
 
-    async def answer(body: schema.AnswerRequest, client: Request) -> Response:
+    async def answer(body: schema.ChatRequest | schema.CompletionRequest, client: Request) -> Response:
         check_model(body.model)
         pending = submit(body, batcher, model, seconds)
         if not body.stream:
@@ -155,7 +155,7 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _asked(answer: type[schema.Completed]) -> dict[int | str, dict[str, Any]]:
+def _asked(answer: type[schema.CompletedResponse]) -> dict[int | str, dict[str, Any]]:
     """The possible responses of a route that asks the network."""
     return _FAULTS | {
         200: {

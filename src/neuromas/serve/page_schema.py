@@ -78,7 +78,7 @@ class MetricLines(BaseModel):
     lines: list[StepMetrics]
 
 
-class Sample(BaseModel):
+class SampleView(BaseModel):
     """A line of samples.jsonl without its tokens."""
 
     step: int
@@ -90,4 +90,4 @@ class Sample(BaseModel):
 
 
 class Samples(BaseModel):
-    samples: list[Sample]
+    samples: list[SampleView]

@@ -16,7 +16,7 @@ from neuromas.network.topology import Topology
 from neuromas.results import ComparisonRow, GrowthRecord, Result, StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.stages import stages_of
-from neuromas.serve.page_schema import Comparison, MetricLines, RunView, Sample, Samples, Shape, ShapeNode, Worths
+from neuromas.serve.page_schema import Comparison, MetricLines, RunView, Samples, SampleView, Shape, ShapeNode, Worths
 
 T = TypeVar("T")
 _NEARBY = 4  # levels above a run at which the folder of the comparison that trained it may be
@@ -93,11 +93,9 @@ class Record:
 def shape(topology: Topology) -> Shape:
     """A topology as the page draws it."""
     nodes = [
-        ShapeNode(
-            id=node, layer=layer, upstream=list(topology.parents(node)), sees_question=topology.sees_question(node)
-        )
+        ShapeNode(id=n, layer=layer, upstream=list(topology.parents(n)), sees_question=topology.sees_question(n))
         for layer, members in enumerate(topology.layers, start=1)
-        for node in members
+        for n in members
     ]
     return Shape(nodes=nodes, output=topology.output)
 
@@ -133,12 +131,12 @@ class GrowingFile(Generic[T]):
         self._records: list[T] = []
 
 
-def _sample(line: Any) -> Sample:
+def _sample(line: Any) -> SampleView:
     """A line of samples.jsonl. Raises ValueError."""
     trace = _dict(_entry(line, "trace"))
     question = {"question": trace.get("question_id")}
     turns = {"answer": trace.get("answer"), "turns": trace.get("calls")}
-    return Sample.model_validate(question | _dict(line) | turns)
+    return SampleView.model_validate(question | _dict(line) | turns)
 
 
 def _worths(findings: Any) -> list[Worths]:

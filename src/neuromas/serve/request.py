@@ -13,7 +13,7 @@ from neuromas.serve.batcher import Batcher
 from neuromas.serve.faults import Fault
 from neuromas.serve.job import Answer, Done, Event, Job
 from neuromas.serve.render import ResponseFormat
-from neuromas.serve.schema import AnswerRequest
+from neuromas.serve.schema import ChatRequest, CompletionRequest
 
 
 @dataclass
@@ -91,7 +91,7 @@ class PendingRequest:
         return len(self.by_choice) == sum(job.n for job in self.jobs)
 
 
-def submit(request: AnswerRequest, batcher: Batcher, model: str, seconds: float) -> PendingRequest:
+def submit(request: ChatRequest | CompletionRequest, batcher: Batcher, model: str, seconds: float) -> PendingRequest:
     """Put a request's questions into the queue. Raises `Fault`."""
     responder, loop = batcher.responder, asyncio.get_running_loop()
     for text in request.questions:

@@ -112,10 +112,10 @@ class NetworkResponder(Responder):
     def _fits(self, job: Job) -> bool:
         try:
             for node in self.network.topology.nodes:
-                position, limits = self.network.topology.position(node), self.network.limits
-                reserve = limits.of(position.is_output)
+                position = self.network.topology.position(node)
                 messages = [Message(sender, "") for sender in position.upstream]
-                self.backbone.template.render(position, job.question, messages, reserve)
+                limit = self.network.limits.of(position.is_output)
+                self.backbone.template.render(position, job.question, messages, reserve=limit)
         except PromptError as error:
             job.fail(Fault(400, str(error), "context_length_exceeded", "messages"))
             return False

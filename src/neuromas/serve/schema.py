@@ -87,19 +87,12 @@ class AnswerRequest(Strict):
     stream_options: StreamOptions | None = None
     frequency_penalty: float | None = Field(default=None, ge=0, le=0, description="Penalties are not supported.")
     presence_penalty: float | None = Field(default=None, ge=0, le=0, description="Penalties are not supported.")
-    user: str | None = Field(
-        default=None, description="Ignored, as metadata, store, service_tier and safety_identifier."
-    )
+    user: str | None = Field(default=None, description="Ignored, like the fields from here to safety_identifier.")
     metadata: dict[str, str] | None = None
     store: bool | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None
     neuromas: Extension | None = None
-
-    @property
-    def questions(self) -> list[str]:
-        """The questions to answer, each `choices` times."""
-        raise NotImplementedError
 
     @property
     def choices(self) -> int:
@@ -162,6 +155,7 @@ class CompletionRequest(AnswerRequest):
 
     @property
     def questions(self) -> list[str]:
+        """Each prompt."""
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
 
@@ -250,7 +244,7 @@ class CompletionChoice(BaseModel):
     logprobs: None
 
 
-class Completed(BaseModel):
+class CompletedResponse(BaseModel):
     id: str
     created: int
     model: str
@@ -259,12 +253,12 @@ class Completed(BaseModel):
     neuromas: NeuromasAnswer
 
 
-class ChatCompletion(Completed):
+class ChatCompletion(CompletedResponse):
     object: Literal["chat.completion"]
     choices: list[ChatChoice]
 
 
-class TextCompletion(Completed):
+class TextCompletion(CompletedResponse):
     object: Literal["text_completion"]
     choices: list[CompletionChoice]
 
