@@ -11,8 +11,9 @@ from typing import Any
 import openai
 import pytest
 
-from neuromas.network.forward import Ask, Network
+from neuromas.network.forward import Network
 from neuromas.network.sampling import Decoding
+from neuromas.network.turns import Ask
 from served import PATTERN, make_app, running, serving_network
 
 NETWORK = serving_network()
@@ -47,13 +48,13 @@ def ask(text: str, **more: Any) -> dict[str, Any]:
 def offline(text: str, n: int = 1, seed: int = 0, decoding: Decoding | None = None) -> list[str]:
     question = replace(PATTERN, text=text)
     how = decoding or Decoding(greedy=True)
-    return [t.answer for t in serving_network().run([Ask(question, range(n), seed, how)])]
+    return [rollout.answer for rollout in serving_network().forward([Ask(question, range(n), seed, how)])]
 
 
 def test_chat_gives_the_offline_answer_with_what_it_cost(client: openai.OpenAI) -> None:
     found = client.chat.completions.create(**ask("1+1"))
     assert [c.message.content for c in found.choices] == offline("1+1")
-    trace = NETWORK.run([Ask(replace(PATTERN, text="1+1"), range(1), 0, Decoding(greedy=True))])[0]
+    trace = NETWORK.forward([Ask(replace(PATTERN, text="1+1"), range(1), 0, Decoding(greedy=True))])[0].trace()
     assert found.usage is not None and found.usage.completion_tokens == trace.generated_tokens
     assert found.usage.prompt_tokens == trace.prompt_tokens
 
@@ -83,7 +84,7 @@ def test_details_hold_prompts_and_tokens_with_log_probabilities(client: openai.O
     body = ask("2+2", logprobs=True)
     found = client.chat.completions.create(**body, extra_body={"neuromas": {"details": True}})
     last = found.neuromas["traces"][0][-1]
-    call = NETWORK.run([Ask(replace(PATTERN, text="2+2"), range(1), 0, Decoding(greedy=True))])[0].calls[-1]
+    call = NETWORK.forward([Ask(replace(PATTERN, text="2+2"), range(1), 0, Decoding(greedy=True))])[0].trace().calls[-1]
     assert "2+2" in last["prompt"] and last["text"] == call.text
     assert [t["token"] for t in last["tokens"]] == [NETWORK.backbone.template.decode([i]) for i in call.completion_ids]
     assert [t["logprob"] for t in last["tokens"]] == pytest.approx(call.logprobs)
@@ -193,14 +194,14 @@ class Slow:
     """Makes a network's passes wait until they are let go."""
 
     def __init__(self, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go, self.sizes, plain = threading.Event(), list[int](), network.run
+        self.go, self.sizes, plain = threading.Event(), list[int](), network.forward
 
-        def run(asks: list[Ask]) -> Any:
+        def forward(asks: list[Ask]) -> Any:
             self.sizes.append(len(asks))
             self.go.wait(30)
             return plain(asks)
 
-        monkeypatch.setattr(network, "run", run)
+        monkeypatch.setattr(network, "forward", forward)
 
 
 def test_a_full_queue_gives_429_and_what_waited_is_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:

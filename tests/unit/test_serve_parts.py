@@ -143,14 +143,14 @@ def test_one_failing_question_does_not_spoil_its_batch() -> None:
 def test_a_bug_is_told_to_the_job_it_belongs_to_and_to_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     network = serving_network()
     responder = responder_of(network, network.backbone, PATTERN)
-    plain = network.run
+    plain = network.forward
 
     def broken(asks: list[Ask]) -> object:
         if any(ask.question.text == "poison" for ask in asks):
             raise RuntimeError("a bug")
         return plain(asks)
 
-    monkeypatch.setattr(network, "run", broken)
+    monkeypatch.setattr(network, "forward", broken)
     events: list[tuple[str, Event]] = []
     jobs = [
         Job(
