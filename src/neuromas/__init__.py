@@ -1,32 +1,99 @@
 """A neural network whose neurons are language-model agents; NeuroMAS, arXiv 2605.16757.
 
+    import neuromas as nm
+
+    run = nm.train(topology="2", task="compositional", steps=40, out="runs/first")
+    print(run.evaluate("test", limit=200))
+
 The names below are imported when they are first used, so that `import neuromas` is quick.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neuromas.api import Run, StepTable, compare, evaluate, load, train
     from neuromas.config import RunConfig
     from neuromas.network.backbone import Backbone
-    from neuromas.network.forward import Network
+    from neuromas.network.forward import Limits, Network
+    from neuromas.network.sampling import Decoding
     from neuromas.network.topology import Topology
+    from neuromas.results import Result, StepMetrics
     from neuromas.run.build import load_run
-    from neuromas.tasks import load_task
+    from neuromas.tasks import load_task, register
+    from neuromas.tasks.base import Task
+    from neuromas.types import Grade, Question, Trace
 
 _WHERE = {
     "Backbone": "neuromas.network.backbone",
+    "Decoding": "neuromas.network.sampling",
+    "Grade": "neuromas.types",
+    "Limits": "neuromas.network.forward",
     "Network": "neuromas.network.forward",
+    "Question": "neuromas.types",
+    "Result": "neuromas.results",
+    "Run": "neuromas.api",
     "RunConfig": "neuromas.config",
+    "StepMetrics": "neuromas.results",
+    "StepTable": "neuromas.api",
+    "Task": "neuromas.tasks.base",
     "Topology": "neuromas.network.topology",
+    "Trace": "neuromas.types",
+    "compare": "neuromas.api",
+    "evaluate": "neuromas.api",
+    "load": "neuromas.api",
     "load_run": "neuromas.run.build",
     "load_task": "neuromas.tasks",
+    "register": "neuromas.tasks",
+    "train": "neuromas.api",
 }
 
-__all__ = ["Backbone", "Network", "RunConfig", "Topology", "load_run", "load_task"]
+__all__ = [
+    "Backbone",
+    "Decoding",
+    "Grade",
+    "Limits",
+    "Network",
+    "Question",
+    "Result",
+    "Run",
+    "RunConfig",
+    "StepMetrics",
+    "StepTable",
+    "Task",
+    "Topology",
+    "Trace",
+    "compare",
+    "evaluate",
+    "load",
+    "load_run",
+    "load_task",
+    "register",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'neuromas' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _Package(ModuleType):
+    """This package, in which `train`, `evaluate` and `compare` stay the verbs.
+
+    There are packages of these names too (`neuromas.train.step` …). Importing one would set it as an attribute here.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _WHERE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

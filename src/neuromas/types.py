@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from neuromas.markup import html_table
+
 
 @dataclass(frozen=True)
 class Question:
@@ -83,14 +85,14 @@ class Trace:
 
     question_id: str
     rollout: int
-    calls: list[
-        NodeCall
-    ]  # in the order in which they were made; the last one gave the answer, unless calls voted on it
+    calls: list[NodeCall]  # in the order in which they were made; the last gave the answer, unless calls voted on it
     answer: str  # text that `Task.grade` reads, the answer prefix included
     sequential_calls: int  # calls on the longest chain, i.e. latency in calls
     # tokens generated one after the other: calls of one layer or stage run side by side, the longest of them counts
     sequential_tokens: int = field(kw_only=True)
     seconds: float = 0.0  # wall time of the batch that held it, divided by the batch's size
+    # Of a network: whom each node read in this rollout, which is its effective topology. Not part of the JSON form.
+    reads: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]], repr=False, compare=False)
 
     @property
     def generated_tokens(self) -> int:
@@ -108,7 +110,26 @@ class Trace:
         raise KeyError(f"node {node!r} made no call; those that did: {[call.node for call in self.calls]}")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The trace as JSON knows it."""
+        record = asdict(self)
+        del record["reads"]
+        return record
+
+    def __str__(self) -> str:
+        """Every message, one call after the other, and the answer."""
+        lines: list[str] = []
+        for call in self.calls:
+            reads = f" (reads {', '.join(self.reads[call.node])})" if self.reads.get(call.node) else ""
+            cut = " …" if call.truncated else ""
+            lines.append(f"{call.node}{reads}: {call.text.strip()}{cut}")
+        return "\n".join([*lines, f"answer: {self.answer}"])
+
+    def _repr_html_(self) -> str:
+        """The messages along the edges: who read whom, and what each node said."""
+        readers = {call.node: ", ".join(self.reads.get(call.node, ())) for call in self.calls}
+        names = {node: f"{node} ← {senders}" if senders else node for node, senders in readers.items()}
+        rows = [(names[call.node], call.text.strip()) for call in self.calls]
+        return html_table(f"question {self.question_id}, rollout {self.rollout}", [*rows, ("answer", self.answer)])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromas.errors import TopologyError
+from neuromas.markup import svg
 from neuromas.network.graph import (
     check_connected,
     check_output,
@@ -209,6 +210,11 @@ class Topology:
 
     def __str__(self) -> str:
         return self.name
+
+    def _repr_html_(self) -> str:
+        from neuromas.network.drawing import to_figure  # drawing knows topologies, so it is imported late
+
+        return svg(to_figure(self))
 
     # -- derived, cached ----------------------------------------------------------------------------------
 

@@ -100,6 +100,7 @@ class Rollout:
             sequential_calls=len(self.topology.layers),
             sequential_tokens=sum(longest),
             seconds=self.seconds,
+            reads={node: self.topology.parents(node) for node in self.topology.nodes},
         )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from neuromas.markup import html_table
 from neuromas.results.record import Interval, JsonRecord
 from neuromas.types import Floors
 
@@ -78,6 +79,23 @@ class Result(Score):
             f"per question {self.calls:.4g} calls ({self.sequential_calls:.4g} in sequence) and "
             f"{self.generated_tokens:.1f} generated tokens; {self.trainable_parameters:,} trainable parameters\n"
             f"{floors_line(self)}" + (f"\n{fit_line(self.fit)}" if self.fit else "")
+        )
+
+    def _repr_html_(self) -> str:
+        low, high = self.ci95
+        floors = self.floors
+        return html_table(
+            f"{self.system} on {self.task} ({self.split}, {self.decoding})",
+            [
+                ("accuracy", f"{self.accuracy:.1%} [{low:.1%}, {high:.1%}]"),
+                ("questions, seeds", f"{self.n}, {self.seeds}"),
+                ("parse rate", f"{self.parse_rate:.1%}"),
+                ("calls per question", f"{self.calls:.4g} ({self.sequential_calls:.4g} in sequence)"),
+                ("generated tokens per question", f"{self.generated_tokens:.1f}"),
+                ("trainable parameters", f"{self.trainable_parameters:,}"),
+                (f"best constant answer ({floors.constant_answer!r})", f"{floors.best_constant:.1%}"),
+                ("chance", f"{floors.chance:.1%}"),
+            ],
         )
 
 

@@ -1,0 +1,91 @@
+"""A task made of rows in memory: a list, a data set of the `datasets` library, or one for each split."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+from neuromas.errors import TaskError
+from neuromas.tasks import parsing
+from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
+from neuromas.tasks.tables import RawRow
+from neuromas.types import Grade, Question
+
+Reward = Callable[[Question, str], "float | bool | Grade"]  # (question, reply) -> what the reply is worth, in [0, 1]
+
+
+class RowsTask(LoadedTask):
+    """Questions and answers given as rows. A reply is right where it is the answer, or worth what `reward` says."""
+
+    changes: ClassVar[dict[int, str]] = {}
+    version = 1
+
+    def __init__(
+        self,
+        rows: "Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Mapping[str, Any]]]",
+        reward: Reward | None = None,
+        *,
+        name: str = "rows",
+        question: str = "question",
+        answer: str = "answer",
+        instruction: str = "",
+        answer_prefix: str = "",
+        max_answer_tokens: int = 32,
+        validation_size: int | None = None,
+        test_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """rows: mappings with the columns `question` and `answer`; or a mapping with such rows for "train" and "test".
+
+        reward: given the question and the reply, returns a number in [0, 1], a bool, or a `Grade`; None: the reply must
+        equal the answer, whatever the case and the spacing. validation_size, test_size: rows held out, chosen by a hash
+        of their text; None: a fifth of the rows each, at most 100 and 200. Raises TaskError for a row that lacks a
+        column, and where nothing is left to train on.
+        """
+        self.name, self._reward, self.max_answer_tokens = name, reward, max_answer_tokens
+        self._columns, self._words = (question, answer), (instruction, answer_prefix)
+        self.source = "rows given in Python"
+        splits: Mapping[str, Any] = rows if isinstance(rows, Mapping) else {"train": rows}
+        if "train" not in splits:
+            raise TaskError(f"the rows are for {', '.join(map(str, splits))}; name those to train on 'train'")
+        self._pool = self._questions("train", splits["train"])
+        self._test = self._questions("test", splits["test"]) if "test" in splits else None
+        fifth = len(self._pool) // 5
+        self._test_size = min(200, fifth) if test_size is None else test_size
+        super().__init__(min(100, fifth) if validation_size is None else validation_size, seed)
+
+    def load(self) -> tuple[list[Question], list[Question]]:
+        if self._test is not None:
+            return self._pool, self._test
+        distinct = {normalise(q.text): q for q in reversed(self._pool)}
+        chosen = sorted(distinct, key=lambda text: digest(f"test {self.seed}:{text}"))[: self._test_size]
+        return self._pool, [distinct[text] for text in chosen]
+
+    def grade(self, question: Question, text: str) -> Grade:
+        """The reward function's verdict on the reply without the answer prefix; raises TaskError for no reward."""
+        reply = parsing.without_prefix(text, question.answer_prefix)
+        said = normalise(reply).strip(" .") or None
+        if self._reward is None:
+            return Grade(float(said == normalise(question.answer).strip(" .")), said)
+        worth = self._reward(question, reply)
+        if isinstance(worth, Grade):
+            return worth
+        if not isinstance(worth, bool | int | float) or not 0 <= worth <= 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TaskError(
+                f"task {self.name!r}: the reward of question {question.id!r} is {worth!r}; return a number from 0 to 1, "
+                "a bool, or a Grade"
+            )
+        return Grade(float(worth), said)
+
+    def render(self, row: RawRow) -> Question:
+        """The question of a row; raises ValueError for one without question or answer."""
+        for column in self._columns:
+            if row.get(column) is None:
+                names = ", ".join(map(str, row))
+                raise ValueError(f"it has no {column!r} (it has {names}), name the columns with question= and answer=")
+        text, answer = (str(row[column]).strip() for column in self._columns)
+        return Question(f"row-{digest(text)[:12]}", text, answer, *self._words)
+
+    def _questions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> list[Question]:
+        questions = rendered(f"task {self.name!r}: {split} rows", enumerate(map(dict, rows), 1), self.render)
+        if not questions:
+            raise TaskError(f"task {self.name!r}: there are no {split} rows; give some with a question and an answer")
+        return questions
