@@ -19,7 +19,7 @@ from neuromas.network.forward import Network
 from neuromas.network.generate import Completion, replay
 from neuromas.network.packed import Group
 from neuromas.network.sampling import stream_key
-from neuromas.network.vllm.engine import Settings, VllmEngine
+from neuromas.network.vllm.engine import VllmEngine, VllmSettings
 from neuromas.tasks.base import Split, Task
 from neuromas.train.batching import micro_batches
 from neuromas.train.objectives import policy_gradient_loss
@@ -94,7 +94,7 @@ class Alternating(Task):
 def engaged(args: Any, work: Work, net: Network) -> Network:
     """The network, sampled by vLLM where the variant says so."""
     if args.variant == "vllm":
-        settings = Settings(len(net.topology.nodes), max(map(len, net.topology.layers)), work.rank, 512, work.rows)
+        settings = VllmSettings(len(net.topology.nodes), max(map(len, net.topology.layers)), work.rank, 512, work.rows)
         net.engine = VllmEngine(net.backbone, settings)
     return net
 

@@ -25,7 +25,7 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
-from neuromas.network.vllm.engine import Settings, VllmEngine
+from neuromas.network.vllm.engine import VllmEngine, VllmSettings
 from neuromas.tasks import load_task
 from neuromas.train.mismatch import Mismatch
 from neuromas.types import NodeCall, Question, Trace
@@ -56,7 +56,7 @@ def main() -> None:
     questions = load_task(args.task).questions("train")[: args.questions]
     layers, nodes = network.topology.layers, network.topology.nodes
     engine = VllmEngine(
-        backbone, Settings(len(nodes), max(map(len, layers)), args.rank, 1024, start_seconds=3600, call_seconds=7200)
+        backbone, VllmSettings(len(nodes), max(map(len, layers)), args.rank, 1024, start_seconds=3600, call_seconds=7200)
     )
 
     result: dict[str, Any] = {**vars(args), "out": None, **engine.versions, "trainer_torch": torch.__version__}

@@ -17,7 +17,7 @@ from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
 from neuromas.network.builtin import TINY_FOLDER
 from neuromas.network.forward import Limits, Network
-from neuromas.network.vllm.engine import Settings, VllmEngine
+from neuromas.network.vllm.engine import VllmEngine, VllmSettings
 from neuromas.run import export
 from neuromas.run.build import load_run
 from neuromas.run.loop import train
@@ -52,7 +52,7 @@ os._exit(0)
 def network() -> Iterator[Network]:
     backbone = Backbone.load("tiny", device="cpu", dtype="float32")
     made = Network.create("2-1", backbone, limits=Limits(8, 6))
-    made.engine = VllmEngine(backbone, Settings(adapters=4, at_once=2, rank=8, start_seconds=SECONDS))
+    made.engine = VllmEngine(backbone, VllmSettings(adapters=4, at_once=2, rank=8, start_seconds=SECONDS))
     disturb(made)
     yield made
     made.engine.close()

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from growing import connect, insert, widen
 from helpers import FirstCharacter, binary_backbone, make_backbone, make_network, questions
 from neuromas.config import StageConfig, TrainConfig
 from neuromas.errors import CheckpointError
 from neuromas.network.forward import Network
-from neuromas.network.growth import Growth, between, connect, insert, widen
+from neuromas.network.growth import Growth, between
 from neuromas.network.topology import Topology
 from neuromas.results import StepMetrics
 from neuromas.run.stages import Stage, absent

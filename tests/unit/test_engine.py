@@ -20,15 +20,17 @@ from neuromas.network.forward import Network
 from neuromas.network.packed import Group
 from neuromas.network.sampling import Decoding
 from neuromas.network.vllm import engine as engine_module
-from neuromas.network.vllm.engine import Settings, VllmEngine, python
+from neuromas.network.vllm.engine import VllmEngine, VllmSettings, python
 from neuromas.network.vllm.handover import Handover
 
 FAKE = Path(__file__).parents[1] / "fake_engine.py"
-SETTINGS = Settings(adapters=3, at_once=2, rank=3, start_seconds=60, call_seconds=60)
+SETTINGS = VllmSettings(adapters=3, at_once=2, rank=3, start_seconds=60, call_seconds=60)
 
 
 @contextmanager
-def opened(network: Network, mode: str, log: Path | None = None, settings: Settings = SETTINGS) -> Iterator[VllmEngine]:
+def opened(
+    network: Network, mode: str, log: Path | None = None, settings: VllmSettings = SETTINGS
+) -> Iterator[VllmEngine]:
     command = (sys.executable, str(FAKE), mode, *([str(log)] if log else []))
     engine = VllmEngine(network.backbone, settings, command=command, model="nowhere")
     try:
@@ -149,7 +151,7 @@ def test_a_child_that_died_between_two_calls_is_told_too() -> None:
 
 def test_a_child_that_does_not_answer_in_time_is_stopped_and_told() -> None:
     network = make_network("1")
-    settings = Settings(adapters=2, at_once=1, rank=3, start_seconds=60, call_seconds=0.5)
+    settings = VllmSettings(adapters=2, at_once=1, rank=3, start_seconds=60, call_seconds=0.5)
     start = time.monotonic()
     with opened(network, "hang", settings=settings) as engine:
         with pytest.raises(EngineError, match=r"within 0.5 seconds.*vllm.call_seconds"):
@@ -225,7 +227,7 @@ def test_where_vllm_is_missing_the_error_says_what_to_do(monkeypatch) -> None:
 def test_a_rank_that_vllm_has_no_room_for_is_refused() -> None:
     network = make_network("1")
     with pytest.raises(ConfigError, match="513"):
-        VllmEngine(network.backbone, Settings(1, 1, 513), command=("true",), model="x")
+        VllmEngine(network.backbone, VllmSettings(1, 1, 513), command=("true",), model="x")
 
 
 def test_entropy_without_an_engines_help_is_the_estimate_from_the_sampled_tokens() -> None:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from growing import connect, insert, widen
 from neuromas.errors import TopologyError
-from neuromas.network.growth import Growth, between, connect, insert, widen
+from neuromas.network.growth import Growth, between
 from neuromas.network.topology import Topology
 
 SPARSE = {"nodes": {"a": [], "b": [], "c": ["a"], "d": ["a", "b"], "end": ["c", "d"]}, "question": ["a", "b", "end"]}

@@ -25,14 +25,14 @@ _PEFT_PREFIX = "base_model.model."
 
 @dataclass(frozen=True)
 class Route:
-    """Which adapter each contiguous block of the token stream goes through, in one pass."""
+    """The adapter of each contiguous block of one pass's token stream."""
 
     weights: Mapping[str, tuple[Tensor, Tensor]]  # key -> A[n, rank, in], scaled B[n, out, rank]; n = len(counts)
     counts: tuple[int, ...]  # tokens of each block, in stream order
     slots: tuple[int, ...]  # the row of `weights` for each block
 
     def apply(self, key: str, x: Tensor, y: Tensor) -> Tensor:
-        """y + the adapters' share, for x [1, M, in] and y [1, M, out]."""
+        """`y` plus the contribution of the adapters, for x [1, M, in] and y [1, M, out]."""
         A, B = self.weights[key]
         if len(self.counts) == 1:
             return y + F.linear(F.linear(x, A[self.slots[0]]), B[self.slots[0]])
@@ -52,7 +52,7 @@ class Router:
 
 
 class RoutedLinear(nn.Module):
-    """A frozen linear layer that adds the routed adapters' share."""
+    """A frozen linear layer that adds the contribution of the routed adapters."""
 
     def __init__(self, base: nn.Linear, key: str, router: Router) -> None:
         super().__init__()
@@ -129,14 +129,14 @@ class AdapterBank(nn.Module):
 
     # -- PEFT's format ------------------------------------------------------------------------------------
 
-    def export_peft(self, name: str, base_model: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def export_peft(self, name: str, base_model: str) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Adapter `name` as (state dict, adapter_config) in the form that PEFT's `save_pretrained` writes."""
         n = self.names.index(name)
         state: dict[str, Tensor] = {}
         for key in self.shapes:
             state[f"{_PEFT_PREFIX}{key}.lora_A.weight"] = self.A[_attr(key)][n].detach().cpu().contiguous()
             state[f"{_PEFT_PREFIX}{key}.lora_B.weight"] = self.B[_attr(key)][n].detach().cpu().contiguous()
-        config = {
+        config: dict[str, object] = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": base_model,

@@ -20,7 +20,7 @@ BUILT_IN = {
 
 
 def cache_folder() -> Path:
-    """Where converted backbones are kept: $NEUROMAS_CACHE, else the user's cache folder."""
+    """The folder of converted backbones: $NEUROMAS_CACHE, else one in the user's cache folder."""
     base = os.environ.get("NEUROMAS_CACHE")
     return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "neuromas"
 

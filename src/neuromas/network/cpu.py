@@ -1,4 +1,4 @@
-"""How the processor computes: without the slow numbers next to zero, and as fast as its precision allows.
+"""Settings of the processor: subnormal numbers, matrix products, prepacked weights.
 
 A product with a plain weight packs a copy of it into oneDNN's layout every time. While one batch of completions is
 sampled, the same frozen weights meet a few rows at every token, so they are prepacked once and thrown away afterwards.
@@ -17,7 +17,7 @@ PREPACKING_PAYS = 2048  # rows × tokens to be sampled; below, prepacking costs 
 
 
 def flushing() -> bool:
-    """Whether this thread takes numbers below the smallest normal one for zero."""
+    """True where this thread treats numbers below the smallest normal one as zero."""
     return sys.float_info.min / 2 == 0.0
 
 

@@ -1,14 +1,13 @@
 """A frozen model behind an OpenAI-compatible endpoint: it writes, and that is all that it can be asked for.
 
 Named `openai:http://host:port/v1#model`. Baselines and untrained networks run on it; there are no weights to train,
-no log-probabilities of given text, and no word can be put into its mouth. Needs no torch.
+no log-probabilities of given text, and no way to prefill an answer. Needs no torch.
 """
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
@@ -26,15 +25,15 @@ class Call:
 
     system: str
     user: str
-    tokens: int  # the most that may be written
+    tokens: int  # limit on the tokens of the completion
     temperature: float  # 0 for the most likely text
     top_p: float
     seed: int  # not negative; an endpoint may honour it
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What came back, with the tokens as the endpoint counts them."""
+class EndpointReply:
+    """A completion, with the tokens as the endpoint counts them."""
 
     text: str
     prompt_tokens: int
@@ -64,7 +63,7 @@ class _Completion(BaseModel):
 
 
 def is_endpoint(name: str) -> bool:
-    """Whether a backbone's name means an endpoint."""
+    """True for a backbone's name that means an endpoint."""
     return name.startswith(PREFIX)
 
 
@@ -95,7 +94,7 @@ class Endpoint:
         """The endpoint called `name`, with the key from the environment, where there is one."""
         return cls(name, key=os.environ.get(KEY) or None)
 
-    def complete(self, calls: Sequence[Call]) -> list[Reply]:
+    def complete(self, calls: Sequence[Call]) -> list[EndpointReply]:
         """A reply for each call, in order. `BackboneError` for the first that fails for good; the rest is dropped."""
         with ThreadPoolExecutor(self.at_once) as pool:
             pending = [pool.submit(self._one, call) for call in calls]
@@ -105,18 +104,18 @@ class Endpoint:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _one(self, call: Call) -> Reply:
+    def _one(self, call: Call) -> EndpointReply:
         from openai import OpenAIError
 
-        how: dict[str, Any] = {"temperature": call.temperature}
+        options: dict[str, float] = {"temperature": call.temperature}
         if call.temperature > 0:
-            how |= {"seed": call.seed} | ({"top_p": call.top_p} if call.top_p < 1 else {})
+            options |= {"seed": call.seed} | ({"top_p": call.top_p} if call.top_p < 1 else {})
         try:
             raw = self._client.chat.completions.with_raw_response.create(
                 model=self.model,
                 messages=[{"role": "system", "content": call.system}, {"role": "user", "content": call.user}],
                 max_tokens=call.tokens,
-                **how,
+                **options,  # pyright: ignore[reportArgumentType]
             )
             found = _Completion.model_validate_json(raw.content)
         except OpenAIError as error:
@@ -129,12 +128,12 @@ class Endpoint:
             ) from None
         first = found.choices[0]
         used = found.usage
-        return Reply(
+        return EndpointReply(
             first.message.content or "", used.prompt_tokens, used.completion_tokens, first.finish_reason == "length"
         )
 
     def _say(self, error: Exception) -> str:
-        """What went wrong and what to do, in one line, without the key, whatever the endpoint said."""
+        """The error and its remedy in one line, without the key, even where the endpoint repeats it."""
         said = " ".join(str(error).split())
         said = said.replace(self._key, "[key]") if self._key else said
         said = "".join(c for c in said if c.isprintable())[:300]

@@ -31,7 +31,7 @@ Absent = Collection[Unit] | Callable[[str, int], Collection[Unit]]
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a node may write, and how much is run at once."""
+    """Limits on what a node may write and on the rows of one batch."""
 
     message_tokens: int = 64
     answer_tokens: int = 64

@@ -21,7 +21,7 @@ GoOn = Callable[[int, list[int]], bool]  # (row, its tokens so far) → whether 
 
 @dataclass
 class Completion:
-    """What one row produced; the three lists are aligned, the end-of-sequence token included."""
+    """The completion of one row; its three lists are aligned, the end-of-sequence token included."""
 
     ids: list[int]
     logprobs: list[float]  # nats
@@ -30,7 +30,7 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Something else than `generate` that samples completions, from the same adapters, prompts and random streams."""
+    """A replacement for `generate`: samples completions from the same adapters, prompts and random streams."""
 
     def generate(
         self,
@@ -101,7 +101,7 @@ def _append(
     end_ids: frozenset[int],
     go_on: GoOn | None,
 ) -> list[int]:
-    """Take over what was drawn (token, log-probability, entropy; [B] each), up to a row's end; which rows go on."""
+    """Append what was drawn (token, log-probability, entropy; [B] each), up to a row's end; returns the rows that go on."""
     ids, logprobs, entropies = (torch.stack(x, 1).tolist() for x in zip(*drawn, strict=True))
     still: list[int] = []
     for i, r in enumerate(rows):

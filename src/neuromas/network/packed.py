@@ -178,7 +178,7 @@ class PackedPass:
         return (weight.flatten(2, 3) @ v).view(U, K, R, T, D)
 
     def _causal(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """Which prefix tokens see which [T, T]: a boolean mask, or one to add."""
+        """The mask [T, T] of prefix tokens that see each other: boolean, or one to add."""
         key = (self.T, window, dtype)
         if key not in self._masks:
             t = torch.arange(self.T, device=self.device)

@@ -201,7 +201,7 @@ def words(at: Position, question: Question, notes: Sequence[tuple[str, str]]) ->
 
 
 def structure(at: Position) -> str:
-    """What a node is told about itself, in words: where it stands, whom it reads, who reads it. No role."""
+    """A node's place in words: where it stands, whom it reads, who reads it. No role."""
     if at.depth == 1:
         return "Answer the question."
     reads = f" You read {_nodes(at.upstream)}." if at.upstream else ""

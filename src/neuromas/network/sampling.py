@@ -21,7 +21,7 @@ _CACHED = 1 << 19  # logits drawn from at once on a CPU
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen. greedy ignores temperature and top_p."""
+    """The rule by which tokens are chosen. greedy ignores temperature and top_p."""
 
     greedy: bool = False
     temperature: float = 1.0

@@ -1,4 +1,4 @@
-"""What people write when they mean a topology: "2-2", "NeuroMAS-5", [1, 1], a mapping, a .json or .toml file.
+"""Specifications of topologies as people write them: "2-2", "NeuroMAS-5", [1, 1], a mapping, a .json or .toml file.
 
 Layered networks, widths of the hidden layers with the output node implied:
 

@@ -104,7 +104,7 @@ class Topology:
         return tuple(tuple(row) for row in rows)
 
     def speakers(self, layer: int, depth: int) -> tuple[str, ...]:
-        """Who speaks in `layer` (from 0) of a pass whose deepest topology has `depth` layers.
+        """The nodes that speak in `layer` (from 0) of a pass whose deepest topology has `depth` layers.
 
         The output answers in the last layer of all, so that the answers of a pass are written together.
         """
@@ -134,7 +134,7 @@ class Topology:
         return self._known(node) in self._question
 
     def position(self, node: str) -> Position:
-        """Where `node` stands: all that its prompt may say about it."""
+        """The position of `node`: all that its prompt may say about it."""
         return self._positions[self._known(node)]
 
     def without(self, units: Collection[Unit]) -> "Topology":
@@ -242,7 +242,7 @@ class Topology:
         }  # fmt: skip
 
     def _is_layered(self, skip: bool = False, groups: int = 1) -> bool:
-        """Whether every hidden node reads exactly its group's part of the layer before it (with `skip`: of all layers
+        """True where every hidden node reads exactly its group's part of the layer before it (with `skip`: of all layers
         before it), and the output all groups'."""
         before: list[tuple[str, ...]] = [()] * groups
         for row in self.layers[:-1]:

@@ -26,7 +26,7 @@ Deliver = Callable[[str, int, str, str, str], str]
 
 
 class Listener(Protocol):
-    """Hears the answers to a question while they are written, in the thread that runs the pass."""
+    """Receives the answers to a question while they are written, in the thread that runs the pass."""
 
     def wrote(self, rollout: int, node: str, ids: list[int]) -> bool:
         """`node` has written these tokens and has not ended; return False to end its turn here."""
@@ -172,7 +172,7 @@ def by_prefix(
 
 
 def _going_on(turns: Sequence[Turn]) -> GoOn | None:
-    """Whether a row goes on, asked of its turn; None where nobody asks."""
+    """The turns' own `go_on` by row; None where no turn has one."""
     asked = [turn.go_on for turn in turns]
     if all(one is None for one in asked):
         return None

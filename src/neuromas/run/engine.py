@@ -7,7 +7,7 @@ from typing import Protocol
 from neuromas.config import RunConfig
 from neuromas.network.forward import Network
 from neuromas.network.generate import Engine
-from neuromas.network.vllm.engine import Settings, VllmEngine
+from neuromas.network.vllm.engine import VllmEngine, VllmSettings
 from neuromas.run.checkpoint import Trained
 from neuromas.run.stages import stages_of
 
@@ -37,7 +37,7 @@ def engaged(run: Running) -> Iterator[None]:
 def open_engine(config: RunConfig, network: Network) -> Engine:
     """What `sampling.engine` asks for, with room for every stage of the run."""
     shapes = [stage.topology for stage in stages_of(config)]
-    settings = Settings(
+    settings = VllmSettings(
         adapters=1 if config.adapter.tied else max(len(shape.nodes) for shape in shapes),
         at_once=1 if config.adapter.tied else max(len(layer) for shape in shapes for layer in shape.layers),
         rank=config.adapter.rank,

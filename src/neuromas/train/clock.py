@@ -1,4 +1,4 @@
-"""Where a step's time goes."""
+"""The time that a step takes, phase by phase."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Who gets the credit: from the rewards of a step, and of branches of its rollouts, to an advantage for each node.
+"""Credit assignment: from the rewards of a step, and of branches of its rollouts, to an advantage for each node.
 
 Estimators that share one advantage among the nodes need the rewards alone. `critic` asks a regression over the
 question. `counterfactual` and `difference` go back to each hidden node and replay what follows
@@ -31,7 +31,7 @@ from neuromas.types import NodeCall
 
 @dataclass
 class Credit:
-    """What each node's tokens of a step are worth."""
+    """The advantage of each node's tokens in one step."""
 
     advantages_PGN: Tensor
     # further on-policy draws of a node, to be replayed beside the rollouts': (question, node) -> [(call, advantage)]

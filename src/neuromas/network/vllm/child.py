@@ -9,13 +9,14 @@ parent is gone. `Vllm` below says what each request holds.
 import json
 import os
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 
-def settle(settings: dict[str, Any]) -> None:
-    """What vLLM reads from the environment when it is imported. A value that is set already stays."""
+def settle(settings: Mapping[str, Any]) -> None:
+    """Set the environment that vLLM reads when it is imported. A value that is set already stays."""
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine in this process: it dies with it
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings["cache_gib"]))  # only the build for CPUs reads it
@@ -31,8 +32,8 @@ class Vllm:
     def __init__(self) -> None:
         self._engine: Any = None
 
-    def open(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Load the model. Settings: those of `network.vllm.engine.Settings`."""
+    def open(self, request: Mapping[str, Any]) -> dict[str, str]:
+        """Load the model, with the fields of `network.vllm.engine.VllmSettings`; returns versions."""
         settle(request)
         vllm: Any = import_module("vllm")  # after `settle`; by name, since whoever checks this file need not have it
         self._engine = vllm.LLM(
@@ -54,7 +55,7 @@ class Vllm:
         )
         return {"vllm": vllm.__version__, "torch": import_module("torch").__version__}
 
-    def generate(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+    def generate(self, request: Mapping[str, Any]) -> list[dict[str, object]]:
         """A completion of each row: ids, log-probabilities, and whether the limit ended it.
 
         adapters: [name, id, folder] of each. A row: `ids` of its prompt, number of its `adapter`, `seed`, `greedy`,
@@ -85,12 +86,12 @@ class Vllm:
         )
         return [_completion(out.outputs[0]) for out in done]
 
-    def forget(self, request: dict[str, Any]) -> int:
-        """Drop adapters by their ids; how many there were."""
+    def forget(self, request: Mapping[str, Any]) -> int:
+        """Drop adapters by their ids; returns how many there were."""
         return sum(bool(self._engine.llm_engine.remove_lora(number)) for number in request["ids"])
 
 
-def _completion(out: Any) -> dict[str, Any]:
+def _completion(out: Any) -> dict[str, object]:
     ids = list(out.token_ids)
     logprobs = [at[token].logprob for token, at in zip(ids, out.logprobs, strict=True)]
     return {"ids": ids, "logprobs": logprobs, "truncated": out.finish_reason == "length"}

@@ -31,26 +31,26 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the engine is told once, when it starts."""
+class VllmSettings:
+    """Settings of the engine, which are fixed when it starts."""
 
-    adapters: int  # most that there are at any time
-    at_once: int  # most that one batch holds
-    rank: int  # of the largest
+    adapters: int  # largest number of adapters that there are at any time
+    at_once: int  # largest number of adapters in one batch
+    rank: int  # rank of the largest adapter
     context: int | None = None  # most tokens of a prompt and its completion; None: the backbone's window
     rows: int = 256  # sequences computed together
     eager: bool | None = None  # without compiling and CUDA graphs; None: on a CPU
     gpu_share: float = 0.4  # of a GPU's memory, the base model's weights included
     cache_gib: int = 1  # on a CPU: memory for keys and values
-    start_seconds: float = 600.0  # that loading may take
-    call_seconds: float = 3600.0  # that one batch of completions may take
+    start_seconds: float = 600.0  # limit on loading
+    call_seconds: float = 3600.0  # limit on one batch of completions
 
 
 class VllmEngine:
     """Samples completions by vLLM. `close` it; forgetting it does so too."""
 
     def __init__(
-        self, backbone: Backbone, settings: Settings, *, command: Sequence[str] = (), model: str | None = None
+        self, backbone: Backbone, settings: VllmSettings, *, command: Sequence[str] = (), model: str | None = None
     ) -> None:
         """command: what is started; by default vLLM in the Python that `python` finds. model: folder or hub id of the
         base model; by default where the backbone came from. Raises `EngineError` when it does not start."""
