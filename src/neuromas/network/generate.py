@@ -101,7 +101,7 @@ def _append(
     end_ids: frozenset[int],
     go_on: GoOn | None,
 ) -> list[int]:
-    """Append what was drawn (token, log-probability, entropy; [B] each), up to a row's end; returns the rows that go on."""
+    """Append what was drawn (token, log-probability, entropy; [B] each), up to a row's end; returns the rows left."""
     ids, logprobs, entropies = (torch.stack(x, 1).tolist() for x in zip(*drawn, strict=True))
     still: list[int] = []
     for i, r in enumerate(rows):

@@ -242,8 +242,10 @@ class Topology:
         }  # fmt: skip
 
     def _is_layered(self, skip: bool = False, groups: int = 1) -> bool:
-        """True where every hidden node reads exactly its group's part of the layer before it (with `skip`: of all layers
-        before it), and the output all groups'."""
+        """True where every hidden node reads exactly its group's part of the layer before it, and the output all groups'.
+
+        skip: of all layers before it.
+        """
         before: list[tuple[str, ...]] = [()] * groups
         for row in self.layers[:-1]:
             size, rest = divmod(len(row), groups)

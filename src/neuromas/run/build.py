@@ -4,7 +4,7 @@ from pathlib import Path
 
 from neuromas.baselines import NETWORK, trained_entry
 from neuromas.config import RunConfig
-from neuromas.errors import CheckpointError
+from neuromas.errors import CheckpointError, TaskError
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
@@ -18,15 +18,17 @@ from neuromas.tasks.base import Task
 from neuromas.train import critic
 from neuromas.train.optimizer import NodeAdamW
 
+GIVEN = "python:"  # what the name of a task begins with that was given in Python
+
 
 def build(
-    config: RunConfig, backbone: Backbone | None = None, topology: Topology | None = None
+    config: RunConfig, backbone: Backbone | None = None, topology: Topology | None = None, task: Task | None = None
 ) -> tuple[Trained, Task]:
-    """The untrained system and the task of a run. A backbone already loaded may be shared.
+    """The untrained system and the task of a run. A backbone or task that is loaded already may be shared.
 
-    topology: of a network; None: the one it begins with.
+    topology: of a network; None: the one it begins with. Raises `TaskError` where the task was given in Python.
     """
-    task = load_task(config.task.name, **config.task.options)
+    task = task or task_of(config)
     if backbone is None:
         b = config.backbone
         backbone = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
@@ -49,18 +51,34 @@ def build(
     return network, task
 
 
+def task_of(config: RunConfig) -> Task:
+    """The task that the settings name; raises `TaskError` for one that only the program that trained the run has."""
+    if config.task.name.startswith(GIVEN):
+        raise TaskError(
+            f"the run's task {config.task.name.removeprefix(GIVEN)!r} was given in Python, not by name; hand it over "
+            "again: neuromas.load(folder, task=…)"
+        )
+    return load_task(config.task.name, **config.task.options)
+
+
 def optimizer_of(config: RunConfig, network: Trained) -> NodeAdamW:
     t = config.train
     return NodeAdamW(network.adapters, network.extras, betas=t.betas, weight_decay=t.weight_decay)
 
 
-def load_run(run: Path, which: str = "best", backbone: Backbone | None = None) -> tuple[Trained, Task, RunConfig]:
-    """The network, or team, of a finished or running run: "best" (on validation) or "last"."""
+def load_run(
+    run: Path, which: str = "best", backbone: Backbone | None = None, task: Task | None = None
+) -> tuple[Trained, Task, RunConfig]:
+    """The network, or team, of a finished or running run: "best" (on validation) or "last".
+
+    Raises `CheckpointError` where there is no checkpoint.
+    """
     config = saved_config(run)
     folder = checkpoint.chosen(run, which)
     if folder is None:
         raise CheckpointError(f"{run} holds no checkpoint yet; wait for its first step")
-    network, task = build(config, backbone, checkpoint.topology_of(folder) if config.method == NETWORK else None)
+    topology = checkpoint.topology_of(folder) if config.method == NETWORK else None
+    network, task = build(config, backbone, topology, task)
     checkpoint.load(folder, network)
     network.name = f"{run.name} ({which})"
     return network, task, config

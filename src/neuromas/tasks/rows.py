@@ -70,8 +70,8 @@ class RowsTask(LoadedTask):
             return worth
         if not isinstance(worth, bool | int | float) or not 0 <= worth <= 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TaskError(
-                f"task {self.name!r}: the reward of question {question.id!r} is {worth!r}; return a number from 0 to 1, "
-                "a bool, or a Grade"
+                f"task {self.name!r}: the reward of question {question.id!r} is {worth!r}; return a number from 0 to "
+                "1, a bool, or a Grade"
             )
         return Grade(float(worth), said)
 
