@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuromas.api import Run, StepTable, compare, evaluate, load, train
+    from neuromas.api.run import Run, StepTable
+    from neuromas.api.verbs import compare, evaluate, load, train
     from neuromas.config import RunConfig
     from neuromas.network.backbone import Backbone
     from neuromas.network.forward import Limits, Network
@@ -34,20 +35,20 @@ _WHERE = {
     "Network": "neuromas.network.forward",
     "Question": "neuromas.types",
     "Result": "neuromas.results",
-    "Run": "neuromas.api",
+    "Run": "neuromas.api.run",
     "RunConfig": "neuromas.config",
     "StepMetrics": "neuromas.results",
-    "StepTable": "neuromas.api",
+    "StepTable": "neuromas.api.run",
     "Task": "neuromas.tasks.base",
     "Topology": "neuromas.network.topology",
     "Trace": "neuromas.types",
-    "compare": "neuromas.api",
-    "evaluate": "neuromas.api",
-    "load": "neuromas.api",
+    "compare": "neuromas.api.verbs",
+    "evaluate": "neuromas.api.verbs",
+    "load": "neuromas.api.verbs",
     "load_run": "neuromas.run.build",
     "load_task": "neuromas.tasks",
     "register": "neuromas.tasks",
-    "train": "neuromas.api",
+    "train": "neuromas.api.verbs",
 }
 
 __all__ = [

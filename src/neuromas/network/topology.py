@@ -242,7 +242,7 @@ class Topology:
         }  # fmt: skip
 
     def _is_layered(self, skip: bool = False, groups: int = 1) -> bool:
-        """True where every hidden node reads exactly its group's part of the layer before it, and the output all groups'.
+        """True where every hidden node reads exactly its group's part of the layer before it, the output all groups'.
 
         skip: of all layers before it.
         """

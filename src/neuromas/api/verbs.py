@@ -1,0 +1,140 @@
+"""The verbs of the library: `train`, `load`, `evaluate` and `compare`, and the run that they work on.
+
+import neuromas as nm
+
+run = nm.train(topology="2", task="compositional", steps=40, out="runs/first")
+print(run.evaluate("test", limit=200))
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from neuromas.api.inputs import TaskLike, default_folder_name, given_backbone, given_task, recipe_data
+from neuromas.api.run import OnStep, Run, opened, trained
+from neuromas.compare.run import run as run_comparison
+from neuromas.compare.spec import Spec
+from neuromas.config import RunConfig
+from neuromas.errors import ConfigError
+from neuromas.evaluate.report import write_report
+from neuromas.evaluate.run import evaluate as measure
+from neuromas.network.topology import Topology
+from neuromas.recipe import override
+from neuromas.results import Result
+from neuromas.run.build import GIVEN
+from neuromas.tasks import load_task
+from neuromas.tasks.base import Split
+from neuromas.tasks.rows import Reward
+from neuromas.types import System
+
+
+def train(
+    recipe: str | Path | RunConfig | None = None,
+    *,
+    topology: str | list[int] | Topology | None = None,
+    task: TaskLike | None = None,
+    reward: Reward | None = None,
+    backbone: Any = None,
+    tokenizer: Any = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    on_step: OnStep | None = None,
+    progress: bool | None = None,
+) -> Run:
+    """Train a network from its final reward; everything about it goes into the folder `out`.
+
+    recipe: a TOML file or a `RunConfig`; the other arguments override it, `settings` by dotted names, e.g.
+    {"train.learning_rate": 5e-4, "adapter.rank": 16}. task: a name, a TOML file, a `Task`, rows of {question, answer},
+    or a data set of the `datasets` library; with rows, `reward` may grade the replies. backbone: a name, a folder, a
+    hub id, a `Backbone`, or a loaded transformers model with its `tokenizer`. out: by default runs/<recipe or task>.
+    resume: continue the run in `out`, to the same numbers as if it had not stopped. on_step: called with the
+    `StepMetrics` of every step; where it returns False the run stops after this step, with everything saved. progress:
+    show a bar; None: in terminals and notebooks.
+
+    Raises ConfigError for settings that contradict each other, CheckpointError where `out` holds another run, and
+    DivergenceError where a loss or gradient is not finite.
+
+    >>> run = train(topology="2", task="compositional", steps=2, out=folder / "first", settings={"train.questions": 2})
+    >>> run.metrics.column("step")
+    [0, 1, 2]
+    """
+    given = given_task(task, reward)
+    shared = given_backbone(backbone, tokenizer)
+    data = recipe_data(recipe, out if resume else None)
+    values: dict[str, Any] = dict(settings or {}) | {"train.steps": steps, "seed": seed}
+    values["topology"] = topology.to_dict() if isinstance(topology, Topology) else topology
+    if given is not None:
+        values |= {"task.name": GIVEN + given.name, "task.options": {}}
+    elif task is not None:
+        values["task.name"] = str(task)
+    if shared is not None:
+        values["backbone.name"] = shared.name
+    elif backbone is not None:
+        values["backbone.name"] = str(backbone)
+    config = RunConfig.make(override(data, values))
+    folder = Path(out) if out is not None else Path("runs") / default_folder_name(recipe, config)
+    return trained(config, folder, resume, shared, given, on_step, progress)
+
+
+def load(
+    folder: str | Path,
+    checkpoint: Literal["best", "last"] = "best",
+    *,
+    task: TaskLike | None = None,
+    reward: Reward | None = None,
+    backbone: Any = None,
+    tokenizer: Any = None,
+) -> Run:
+    """The run in `folder`, as of the checkpoint that is best on validation, or of the last one.
+
+    task, backbone: as in `train`, where the run was trained on objects that only the program has. Raises
+    CheckpointError where there is no run.
+
+    >>> load(folder / "first").config.train.steps
+    2
+    """
+    return opened(Path(folder), checkpoint, given_backbone(backbone, tokenizer), given_task(task, reward))
+
+
+def evaluate(
+    system: System | Run,
+    task: TaskLike | None = None,
+    split: Split = "test",
+    limit: int | None = None,
+    *,
+    reward: Reward | None = None,
+    greedy: bool = True,
+    seed: int = 0,
+    **options: Any,
+) -> Result:
+    """Measure a network, a run, or a baseline on the first `limit` questions of a split, beside the floors.
+
+    task: as in `train`; None: the run's own. options go to the system, e.g. `blank=["1.1"]`. Raises TaskError where the
+    split has no questions.
+
+    >>> evaluate(run, "compositional", limit=8).n
+    8
+    """
+    if isinstance(system, Run):
+        chosen, subject = system.task if task is None else task, system.network
+    elif task is None:
+        raise ConfigError("evaluate was given no task; name one, e.g. evaluate(network, 'compositional')")
+    else:
+        chosen, subject = task, system
+    loaded = given_task(chosen, reward) or load_task(str(chosen))
+    return measure(subject, loaded, split, limit, greedy=greedy, seed=seed, **options).result
+
+
+def compare(spec: str | Path | Mapping[str, Any], out: str | Path, *, workers: int = 1, threads: int = 1) -> Path:
+    """Run a comparison of systems, tasks and seeds with matched controls; returns the folder with its report.
+
+    spec: a TOML file, or its content as a mapping; see docs/settings.md. What is done in `out` already is not done
+    again. Raises ConfigError for a spec that contradicts itself, or a folder of another comparison.
+    """
+    loaded = Spec.make(dict(spec)) if isinstance(spec, Mapping) else Spec.load(Path(spec))
+    run_comparison(loaded, Path(out), workers=workers, threads=threads)
+    write_report(Path(out))
+    return Path(out)
