@@ -21,7 +21,7 @@ from neuromas.network.backbone import Backbone
 from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.build import load_run
-from neuromas.run.grow import extend
+from neuromas.run.grow import grow_run
 from neuromas.run.loop import train
 from neuromas.run.method import Joint, method_of
 from neuromas.run.stages import stages_of
@@ -254,7 +254,7 @@ def test_with_node_dropout_nodes_are_missing_from_as_many_rollouts_as_asked(back
 def test_a_run_that_is_grown_afterwards_is_what_it_would_be_with_that_stage_in_its_recipe(backbone, tmp_path) -> None:
     train(config(FIRST, train__steps=2), tmp_path / "parent", backbone=backbone)
     before = {p: p.read_bytes() for p in (tmp_path / "parent").rglob("*") if p.is_file()}
-    progress = extend(tmp_path / "parent", WIDER, tmp_path / "grown", steps=3, backbone=backbone)
+    progress = grow_run(tmp_path / "parent", WIDER, tmp_path / "grown", steps=3, backbone=backbone)
     assert {p: p.read_bytes() for p in (tmp_path / "parent").rglob("*") if p.is_file()} == before
     record = {"run": "parent", "checkpoint": "step-000002"}
     assert progress.lineage[-1].items() >= record.items()
@@ -274,7 +274,7 @@ def test_a_run_with_stages_left_is_grown_from_where_it_stands_or_from_its_best(u
     best = (undisturbed / "best").resolve()
     shutil.copytree(undisturbed, tmp_path / "run", symlinks=True)
     checkpoint.mark_best(tmp_path / "run", tmp_path / "run" / "checkpoints" / "step-000004")
-    extend(tmp_path / "run", stage, tmp_path / "grown", steps=2, which="best", backbone=backbone)
+    grow_run(tmp_path / "run", stage, tmp_path / "grown", steps=2, which="best", backbone=backbone)
     how = RunConfig.make(json.loads((tmp_path / "grown" / "config.json").read_text()))
     assert [(s.topology, s.steps) for s in how.stages] == [(None, 2), ("2-1", 2), ("3-1", None)]
     assert how.train.steps == 6
@@ -302,7 +302,7 @@ def test_growing_what_cannot_grow_is_refused_and_leaves_nothing(
 ) -> None:
     ask = {"run": usual, "stage": {"topology": "3-1-2"}, "steps": 2} | change
     with pytest.raises(error, match=named):
-        extend(Path(ask["run"]), ask["stage"], tmp_path / "out", steps=ask["steps"], backbone=backbone)
+        grow_run(Path(ask["run"]), ask["stage"], tmp_path / "out", steps=ask["steps"], backbone=backbone)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -310,17 +310,17 @@ def test_growing_an_untrained_network_a_baseline_or_into_a_folder_in_use_is_refu
     with pytest.raises(KeyboardInterrupt):
         train(run_config(), tmp_path / "untrained", backbone=backbone, on_step=interrupt_at(1))
     with pytest.raises(ConfigError, match="step 0 holds no step of its stage.*train it first"):
-        extend(tmp_path / "untrained", {"topology": "2"}, tmp_path / "out", steps=2, backbone=backbone)
+        grow_run(tmp_path / "untrained", {"topology": "2"}, tmp_path / "out", steps=2, backbone=backbone)
     shutil.copytree(usual, tmp_path / "malt")
     (tmp_path / "malt" / "config.json").write_text(json.dumps({"method": "malt"}))
     with pytest.raises(ConfigError, match="method 'malt'.*only networks grow"):
-        extend(tmp_path / "malt", {"topology": "3"}, tmp_path / "out", steps=2, backbone=backbone)
+        grow_run(tmp_path / "malt", {"topology": "3"}, tmp_path / "out", steps=2, backbone=backbone)
     with pytest.raises(CheckpointError, match="exists and is not empty"):
-        extend(usual, {"topology": "3-1-2"}, tmp_path / "malt", steps=2, backbone=backbone)
+        grow_run(usual, {"topology": "3-1-2"}, tmp_path / "malt", steps=2, backbone=backbone)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text(json.dumps(run_config().model_dump(mode="json")))
     with pytest.raises(CheckpointError, match="holds no checkpoint yet"):
-        extend(tmp_path / "empty", {"topology": "3"}, tmp_path / "out", steps=2, backbone=backbone)
+        grow_run(tmp_path / "empty", {"topology": "3"}, tmp_path / "out", steps=2, backbone=backbone)
 
 
 def test_grow_and_train_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """A trained run, as a program holds it: measured, asked, grown, exported."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from neuromas.config import RunConfig, StageConfig
 from neuromas.evaluate.run import evaluate as measure
-from neuromas.files import read_json_lines
 from neuromas.markup import html_grid, svg
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Network
@@ -18,7 +17,7 @@ from neuromas.results import Result, StepMetrics
 from neuromas.run.build import GIVEN, load_run
 from neuromas.run.checkpoint import Trained
 from neuromas.run.export import export
-from neuromas.run.folder import saved_config
+from neuromas.run.folder import OnStep, read_metrics, saved_config
 from neuromas.run.grow import grow_run
 from neuromas.run.loop import train as train_loop
 from neuromas.run.plots import curve_figure
@@ -26,7 +25,6 @@ from neuromas.tasks.base import Split, Task
 from neuromas.types import Question, Trace
 
 _SHOWN = 10  # steps that a table in a notebook shows
-OnStep = Callable[[StepMetrics], object]
 
 
 class StepTable(list[StepMetrics]):
@@ -59,7 +57,7 @@ class Run:
     @property
     def metrics(self) -> StepTable:
         """The lines of metrics.jsonl."""
-        return StepTable(map(StepMetrics.from_dict, read_json_lines(self.folder / "metrics.jsonl")))
+        return StepTable(read_metrics(self.folder))
 
     def evaluate(
         self, split: Split = "test", limit: int | None = None, *, greedy: bool = True, seed: int = 0
@@ -94,7 +92,9 @@ class Run:
         on_step: OnStep | None = None,
         progress: bool | None = None,
     ) -> "Run":
-        """Train a larger network that starts from this one, in a folder of its own; returns its run.
+        """Train a larger network that starts from this one, in a folder of its own; returns its last state.
+
+        `load` gives the checkpoint that is best on validation, which may still be the smaller network.
 
         steps: further updates; None: as many as this run had. init: how new nodes begin. settings: others of the stage,
         e.g. {"anneal": 10, "learning_rate": 5e-4}. Raises TopologyError where the topology does not contain the run's.
@@ -108,7 +108,7 @@ class Run:
         folder, backbone = Path(out), self.network.backbone
         task = self.task if self.config.task.name.startswith(GIVEN) else None
         grow_run(self.folder, stage.model_dump(exclude_unset=True), folder, steps=further, backbone=backbone, task=task)
-        return trained(saved_config(folder), folder, True, backbone, task, on_step, progress)
+        return trained(saved_config(folder), folder, True, backbone, task, on_step, progress, "last")
 
     def export(self, out: str | Path) -> Path:
         """Write the nodes as PEFT adapters with a model card; returns the folder."""
@@ -120,7 +120,7 @@ class Run:
     def _repr_html_(self) -> str:
         """The drawing of the topology, the curves, and the last steps."""
         drawing = self.network.topology._repr_html_() if isinstance(self.network, Network) else ""
-        curves = svg(curve_figure([step.to_dict() for step in self.metrics], self.folder.name))
+        curves = svg(curve_figure(self.metrics, self.folder.name))
         return f"<p><code>{escape(repr(self))}</code></p>{drawing}{curves}{self.metrics._repr_html_()}"
 
 
@@ -132,11 +132,12 @@ def trained(
     task: Task | None,
     on_step: OnStep | None,
     progress: bool | None,
+    checkpoint: Literal["best", "last"] = "best",
 ) -> Run:
-    """Train in `folder`, or continue there; returns the run as of its best checkpoint."""
+    """Train in `folder`, or continue there; returns the run as of a checkpoint."""
     with progress_bar(config.train.steps, progress) as bar:
         train_loop(config, folder, resume=resume, backbone=backbone, task=task, on_step=_both(bar, on_step))
-    return opened(folder, "best", backbone, task)
+    return opened(folder, checkpoint, backbone, task)
 
 
 def opened(folder: Path, checkpoint: Literal["best", "last"], backbone: Backbone | None, task: Task | None) -> Run:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neuromas.api.inputs import TaskLike, default_folder_name, given_backbone, given_task, recipe_data
-from neuromas.api.run import OnStep, Run, opened, trained
+from neuromas.api.run import Run, opened, trained
 from neuromas.compare.run import run as run_comparison
 from neuromas.compare.spec import Spec
 from neuromas.config import RunConfig
@@ -22,6 +22,7 @@ from neuromas.network.topology import Topology
 from neuromas.recipe import override
 from neuromas.results import Result
 from neuromas.run.build import GIVEN
+from neuromas.run.folder import OnStep
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Split
 from neuromas.tasks.rows import Reward
@@ -57,7 +58,8 @@ def train(
     Raises ConfigError for settings that contradict each other, CheckpointError where `out` holds another run, and
     DivergenceError where a loss or gradient is not finite.
 
-    >>> run = train(topology="2", task="compositional", steps=2, out=folder / "first", settings={"train.questions": 2})
+    >>> small = {"train.questions": 2, "train.rollouts": 2, "train.validation_questions": 4}
+    >>> run = train(topology="2", task="compositional", steps=2, out=folder / "first", settings=small)
     >>> run.metrics.column("step")
     [0, 1, 2]
     """

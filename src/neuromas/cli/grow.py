@@ -34,7 +34,7 @@ def main(
     """
     from neuromas.cli.show import print_growth
     from neuromas.files import read_json_lines
-    from neuromas.run.grow import extend
+    from neuromas.run.grow import grow_run
 
     stage = {"topology": topology, "init": init, "freeze": freeze, "old_scale": old_scale}
     stage |= {"learning_rate": learning_rate} | ({} if anneal is None else {"anneal": anneal})
@@ -43,5 +43,5 @@ def main(
         if steps is not None
         else max((line["step"] for line in read_json_lines(run / "metrics.jsonl")), default=0)
     )
-    progress = extend(run, stage, out, steps=further, which=checkpoint)
+    progress = grow_run(run, stage, out, steps=further, which=checkpoint)
     print_growth(progress.lineage[-1], f"neuromas train --resume --out {out}", further)

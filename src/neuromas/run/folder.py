@@ -15,7 +15,7 @@ from neuromas.run.checkpoint import Progress
 from neuromas.train.step import StepResult
 from neuromas.types import Question
 
-OnStep = Callable[[StepMetrics], None]  # called with the metrics of every step, step 0 included
+OnStep = Callable[[StepMetrics], object]  # called with the metrics of every step, 0 included; False stops the run
 
 LOGS = ("metrics.jsonl", "samples.jsonl", "trees.jsonl")  # one record or more a step
 _SAMPLES = 2  # traces of the step, and of the validation, kept each time a validation is made
@@ -124,16 +124,16 @@ class Logger:
         else:
             self._board = SummaryWriter(str(out / "tensorboard"))
 
-    def log(self, metrics: StepMetrics) -> None:
+    def log(self, metrics: StepMetrics) -> object:
+        """Write and hand on the metrics of a step; returns what `on_step` says."""
         if self._file is None:
-            return
+            return None
         line = metrics.to_dict()
         append_json_line(self._file, line)
         if self._board is not None:
             for name, value in flat(line).items():
                 self._board.add_scalar(name, value, metrics.step)
-        if self._on_step is not None:
-            self._on_step(metrics)
+        return None if self._on_step is None else self._on_step(metrics)
 
     def close(self) -> None:
         if self._board is not None:

@@ -2,8 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from neuromas.config import RunConfig, StageConfig
 from neuromas.errors import CheckpointError, ConfigError, TopologyError
@@ -15,10 +15,18 @@ from neuromas.run.checkpoint import Progress
 from neuromas.run.folder import LOGS, saved_config
 from neuromas.run.session import Session
 from neuromas.run.stages import check_growth, stages_of, without_files
+from neuromas.tasks.base import Task
 
 
-def extend(
-    run: Path, stage: dict[str, Any], out: Path, *, steps: int, which: str = "last", backbone: Backbone | None = None
+def grow_run(
+    run: Path,
+    stage: Mapping[str, object],
+    out: Path,
+    *,
+    steps: int,
+    which: str = "last",
+    backbone: Backbone | None = None,
+    task: Task | None = None,
 ) -> Progress:
     """Make the run folder `out`: `run` up to a checkpoint, grown, to be trained for `steps` more steps.
 
@@ -48,7 +56,7 @@ def extend(
             if kept == (run / "best").resolve():
                 checkpoint.mark_best(work, work / "checkpoints" / kept.name)
         write_json(work / "config.json", config.model_dump(mode="json"))
-        grown = Session.open(config, work, resume=True, backbone=backbone)
+        grown = Session.open(config, work, resume=True, backbone=backbone, task=task)
         grown.advance()
         grown.progress.lineage[-1] |= {"run": run.name, "checkpoint": source.resolve().name}
         grown.save()
@@ -58,7 +66,7 @@ def extend(
     return grown.progress
 
 
-def extended(parent: RunConfig, progress: Progress, stage: dict[str, Any], steps: int) -> RunConfig:
+def extended(parent: RunConfig, progress: Progress, stage: Mapping[str, object], steps: int) -> RunConfig:
     """The settings of a run that is as `parent` up to `progress`, then has one more stage of `steps` steps."""
     done = progress.step - progress.stage_start
     if done == 0:
@@ -70,7 +78,7 @@ def extended(parent: RunConfig, progress: Progress, stage: dict[str, Any], steps
         raise ConfigError(f"{steps} further steps: the grown network must be trained; choose 1 or more")
     before = [*(parent.stages or [StageConfig()])][: progress.stage + 1]
     before[-1] = before[-1].model_copy(update={"steps": done})
-    length = {"train.steps": progress.step + steps, "stages": [*(s.model_dump() for s in before), stage]}
+    length = {"train.steps": progress.step + steps, "stages": [*(s.model_dump() for s in before), dict(stage)]}
     data = override(parent.model_dump(), length)
     data["train"]["stop_after_seconds"] = None  # a limit of the parent's; it has perhaps been reached
     config = without_files(RunConfig.make(data))

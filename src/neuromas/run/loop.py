@@ -24,17 +24,20 @@ def train(
     *,
     resume: bool = False,
     backbone: Backbone | None = None,
+    task: Task | None = None,
     on_step: OnStep | None = None,
     workers: Workers = ALONE,
 ) -> tuple[Trained, Task]:
     """Begin or continue a training run in the folder `out`; returns the network, or team, as of the last step.
 
     A run that was killed continues, with resume=True, to the same numbers as an undisturbed one: only the step
-    under way is lost. on_step: called with the metrics of every step. workers: this process among those that train it,
-    all in the same folder; their number may change from one continuation to the next. Raises `CheckpointError` when
-    `out` holds another run, `DivergenceError` on NaN or infinity.
+    under way is lost. backbone, task: loaded already; None: those of the settings. on_step: called with the metrics of
+    every step; where it returns False the run stops after this step, with everything saved. workers: this process among
+    those that train it, all in the same folder; their number may change from one continuation to the next.
+
+    Raises `CheckpointError` when `out` holds another run, `DivergenceError` on NaN or infinity.
     """
-    session = Session.open(config, out, resume, backbone, workers)
+    session = Session.open(config, out, resume, backbone, workers, task)
     with engaged(session):
         return _train(session, on_step)
 
@@ -49,7 +52,8 @@ def _train(session: Session, on_step: OnStep | None) -> tuple[Trained, Task]:
 
     spent = sum(sum(metrics.seconds.values()) for metrics in earlier)
     budget = t.stop_after_seconds or math.inf
-    while progress.step < t.steps and spent < budget and session.advance():
+    stopped = False
+    while progress.step < t.steps and spent < budget and not stopped and session.advance():
         step = progress.step + 1
         result = session.step(step)
         metrics = result.metrics
@@ -59,8 +63,8 @@ def _train(session: Session, on_step: OnStep | None) -> tuple[Trained, Task]:
             metrics = replace(metrics, validation=session.validate())
             if workers.first:
                 keep_samples(out, step, result)
-        logger.log(metrics)
-        if check or step % t.checkpoint_every == 0:
+        stopped = workers.from_first(lambda line=metrics: logger.log(line)) is False
+        if check or stopped or step % t.checkpoint_every == 0:
             session.save()
     logger.close()
     return session.network, session.task

@@ -8,9 +8,9 @@ import torch
 from neuromas.baselines import NETWORK, trained_entry
 from neuromas.config import RunConfig
 from neuromas.network.forward import Network
+from neuromas.run.build import task_of
 from neuromas.run.checkpoint import Trained
 from neuromas.run.stages import Stage, absent, stages_of
-from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult, train_step
@@ -40,7 +40,8 @@ class Joint:
         self.config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": own})})
         self.network, self.stage, self.start, self.workers = network, stage, start, workers
         options = stage.settings.options
-        self.task = load_task(config.task.name, **(config.task.options | options)) if options else task
+        staged = config.task.model_copy(update={"options": config.task.options | options})
+        self.task = task_of(config.model_copy(update={"task": staged})) if options else task
         self.schedule = Schedule(self.task.questions("train"), config)
 
     def rate(self, step: int) -> float:

@@ -3,13 +3,21 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neuromas.results import StepMetrics
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def learning_curve(metrics: Sequence[StepMetrics], path: Path, title: str) -> Path:
-    """Reward per step, validation accuracy, and what warns of a collapse, to `path`. Dotted: a new stage."""
+    """Write `curve_figure` to `path`."""
+    return _save(curve_figure(metrics, title), path)
+
+
+def curve_figure(metrics: Sequence[StepMetrics], title: str) -> "Figure":
+    """Reward per step, validation accuracy, and signs of a collapse. Dotted lines: a new stage."""
     from matplotlib.figure import Figure
 
     steps = [m for m in metrics if m.reward is not None]
@@ -42,7 +50,7 @@ def learning_curve(metrics: Sequence[StepMetrics], path: Path, title: str) -> Pa
     bottom.plot(x, smooth(of("parse_rate")), label="parse rate", color="C2")
     bottom.set(ylim=(0, 1.02), xlabel="step", ylabel="share")
     bottom.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=3, fontsize=8, frameon=False)
-    return _save(figure, path)
+    return figure
 
 
 def smooth(values: list[float], weight: float = 0.8) -> list[float]:

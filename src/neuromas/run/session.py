@@ -39,9 +39,15 @@ class Session:
 
     @classmethod
     def open(
-        cls, config: RunConfig, out: Path, resume: bool, backbone: Backbone | None = None, workers: Workers = ALONE
+        cls,
+        config: RunConfig,
+        out: Path,
+        resume: bool,
+        backbone: Backbone | None = None,
+        workers: Workers = ALONE,
+        task: Task | None = None,
     ) -> "Session":
-        """Prepare the run folder, or restore from it."""
+        """Prepare the run folder, or restore from it. backbone, task: loaded already; None: those of the settings."""
         config.check_workers(workers.size)
         config = without_files(config)
         newest = workers.from_first(lambda: continued(config, out, resume))
@@ -50,7 +56,7 @@ class Session:
             if newest is None:  # what is under way goes on
                 check_growth(stages)
             progress = Progress() if newest is None else checkpoint.progress_of(newest, len(stages))
-            network, task = build(config, backbone, stages[progress.stage].topology)
+            network, task = build(config, backbone, stages[progress.stage].topology, task)
             network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
             optimizer = optimizer_of(config, network)
             if newest is not None:
