@@ -4,12 +4,15 @@ of its examples leaves nothing out without a reason."""
 import pydoc
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from documentation import DOCS, ROOT, Shell, blocks, follow, small
 from neuromas.cli import COMMANDS
+from neuromas.results import FitCost, NodeMetrics, Result, StepMetrics, TrainingCost, ValidationMetrics
+from neuromas.types import Floors
 from tools.generate_docs import MISSING, PAGES, arguments, generated
 
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
@@ -75,6 +78,13 @@ def test_the_readme_names_options_that_its_commands_have() -> None:
     for name, text in rows:
         known = {argument.option for argument in arguments(name)}
         assert set(re.findall(r"--[\w-]+", text)) <= known, f"neuromas {name}"
+
+
+@pytest.mark.parametrize("record", [StepMetrics, NodeMetrics, ValidationMetrics, Result, Floors, TrainingCost, FitCost])
+def test_the_page_of_metrics_explains_every_field_of_the_records(record: type) -> None:
+    explained = set(re.findall(r"[\w]+", "".join(re.findall(r"`[^`]+`", TEXTS["docs/metrics.md"]))))
+    names = {field.name for field in fields(record)}
+    assert names <= explained, f"docs/metrics.md does not explain {names - explained} of {record.__name__}"
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("reference/*.md")), ids=lambda page: page.name)
