@@ -4,15 +4,15 @@ The text under a setting is its description in docs/settings.md.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuromas.baselines import NETWORK
 from neuromas.errors import ConfigError
-from neuromas.recipe import explain, override, read_toml, settings_class, without_other_tables, without_removed
+from neuromas.recipe import TomlTable, cleaned, explain, override, read_toml, settings_class
 
-TopologySpec = str | list[int] | dict[str, Any]  # what `Topology.parse` takes of a recipe
+TopologySpec = str | list[int] | TomlTable  # the forms that a topology has in a recipe
 
 
 class Section(BaseModel):
@@ -26,7 +26,7 @@ class TaskConfig(Section):
 
     name: str = "compositional"
     """The task; `neuromas tasks` lists them."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: TomlTable = Field(default_factory=dict)
     """The task's own options, which it gets as they are (sizes, depth, seed …)."""
 
 
@@ -58,7 +58,7 @@ class AdapterConfig(Section):
 
 
 class SamplingConfig(Section):
-    """How nodes write."""
+    """The decoding of nodes, and the limits on it."""
 
     temperature: float = Field(default=1.0, gt=0)
     """Temperature while training and in sampled evaluation; the replay of the update uses the same."""
@@ -163,7 +163,7 @@ class StageConfig(Section):
 
     topology: TopologySpec | None = None
     """The network of the stage; it must contain the one before. None: as before; in the first stage, the run's."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: TomlTable = Field(default_factory=dict)
     """Task options for the training questions of a stage, over `task.options`. Validation and test keep the latter."""
     steps: int | None = Field(default=None, ge=1)
     """The most steps of the stage. None: it lasts until it is promoted, or the run ends."""
@@ -255,7 +255,7 @@ class RunConfig(Section):
                 )
 
     @classmethod
-    def make(cls, data: dict[str, Any]) -> "RunConfig":
+    def make(cls, data: TomlTable) -> "RunConfig":
         """Validate the data of a recipe or of a config.json; the method's entry in the registry names the class.
 
         Raises `ConfigError` that names each wrong setting.
@@ -263,7 +263,7 @@ class RunConfig(Section):
         method = data.get("method", NETWORK)
         settings = cls if method == NETWORK else settings_class(method)
         try:
-            config = settings.model_validate(without_other_tables(method, without_removed(data)))
+            config = settings.model_validate(cleaned(data, method))
         except ValidationError as error:
             raise ConfigError(explain(error)) from error
         config.check()

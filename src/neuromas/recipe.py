@@ -10,12 +10,14 @@ from pydantic import ValidationError
 from neuromas.baselines import BASELINES, trained_entry
 from neuromas.errors import ConfigError
 
+TomlTable = dict[str, Any]  # a table of a TOML file, or an object of a JSON file
+
 # What version 0.1.0 knew besides: settings with the defaults that its config.json files hold, and a value of one.
 REMOVED_SETTINGS: dict[str, object] = {"decay": "constant", "credit_nodes": None}
 REMOVED_ESTIMATOR = "group_mean"
 
 
-def read_toml(path: Path, what: str) -> dict[str, Any]:
+def read_toml(path: Path, what: str) -> TomlTable:
     """The data of a TOML file; `what` it is, for the `ConfigError` where it is missing or malformed."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -25,7 +27,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{what} {str(path)!r} is not valid TOML: {error}") from error
 
 
-def override(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+def override(data: TomlTable, values: TomlTable) -> TomlTable:
     """A copy of nested `data` in which each dotted name whose value is not None is set."""
     out = copy.deepcopy(data)
     for name, value in values.items():
@@ -43,12 +45,29 @@ def override(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def without_removed(data: dict[str, Any]) -> dict[str, Any]:
-    """`data` without settings that no longer exist; raises `ConfigError` where one of them changed the training."""
+def settings_class(method: object) -> Any:
+    """The class of a trained baseline's settings, a subclass of `RunConfig`; imports the baseline's file.
+
+    Raises `ConfigError` for a method that is no trained baseline.
+    """
+    entry = trained_entry(str(method))
+    return entry.load(entry.settings)
+
+
+def cleaned(data: TomlTable, method: object) -> TomlTable:
+    """The settings of `method`, without leftovers of version 0.1.0: settings that are gone, and other methods' tables.
+
+    Raises `ConfigError` where a leftover holds anything but defaults.
+    """
+    return _without_other_tables(method, _without_removed(data))
+
+
+def _without_removed(data: TomlTable) -> TomlTable:
+    """`data` without settings that no longer exist."""
     train = data.get("train")
     if not isinstance(train, dict):
         return data
-    train = cast(dict[str, Any], train)
+    train = cast(TomlTable, train)
     for name, default in REMOVED_SETTINGS.items():
         if train.get(name, default) != default:
             raise ConfigError(
@@ -62,20 +81,8 @@ def without_removed(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"train": {k: v for k, v in train.items() if k not in REMOVED_SETTINGS}}
 
 
-def settings_class(method: object) -> Any:
-    """The class of a trained baseline's settings, a subclass of `RunConfig`; imports the baseline's file.
-
-    Raises `ConfigError` for a method that is no trained baseline.
-    """
-    entry = trained_entry(str(method))
-    return entry.load(entry.settings)
-
-
-def without_other_tables(method: object, data: dict[str, Any]) -> dict[str, Any]:
-    """`data` without the tables of other methods than `method`, which version 0.1.0 wrote into every config.json.
-
-    Raises `ConfigError` where such a table holds anything but defaults.
-    """
+def _without_other_tables(method: object, data: TomlTable) -> TomlTable:
+    """`data` without the tables of other methods than `method`, which version 0.1.0 wrote into every config.json."""
     others = {e.table: name for name, e in BASELINES.items() if e.trained and name != method and e.table in data}
     for table, owner in others.items():
         defaults = settings_class(owner).model_fields[table].default.model_dump()
@@ -88,7 +95,7 @@ def without_other_tables(method: object, data: dict[str, Any]) -> dict[str, Any]
 
 
 def explain(error: ValidationError) -> str:
-    """What is wrong with each setting, in one line."""
+    """The mistakes of all settings, in one line."""
     lines: list[str] = []
     for item in error.errors():
         name = ".".join(map(str, item["loc"])) or "recipe"

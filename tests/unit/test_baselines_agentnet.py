@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from neuromas.baselines import agentnet
-from neuromas.baselines.agentnet import Agent, AgentNet, Deed, Memory, similarity
+from neuromas.baselines.agentnet import Agent, AgentNet, Experience, Move, similarity
 from neuromas.baselines.chat import ANSWER
 from neuromas.errors import CheckpointError, ConfigError
 from neuromas.tasks.base import Task
@@ -111,13 +111,13 @@ def test_router_and_executor_read_the_three_memories_most_like_the_question() ->
     script = Script({"route-1": "EXECUTE", "execute-1": "2"})
     made = team(script)
     made.agents[0].memories = [
-        Memory("What is blue?", "execute", "sky"),
-        Memory("Name a colour", "execute", "red"),
-        Memory("What is 1+2?", "execute", "3"),
-        Memory("What is 1+1+1?", "forward", "2"),
-        Memory("What is 1+1 then?", "execute", "two"),
+        Experience("What is blue?", "execute", "sky"),
+        Experience("Name a colour", "execute", "red"),
+        Experience("What is 1+2?", "execute", "3"),
+        Experience("What is 1+1+1?", "forward", "2"),
+        Experience("What is 1+1 then?", "execute", "two"),
     ]
-    made.agents[1].memories = [Memory(QUESTION.text, "execute", "of another agent")]
+    made.agents[1].memories = [Experience(QUESTION.text, "execute", "of another agent")]
     solve(made)
     router, executor = (h.user.split("\n") for h in script.heard)
     assert router[1:] == [
@@ -144,24 +144,24 @@ def test_similarity_is_the_cosine_of_counts_of_words() -> None:
 
 def test_after_a_success_the_route_is_strengthened_and_everyone_remembers() -> None:
     made = AgentNet(Script({}).chat(), memories=2)
-    route = [Deed(0, "forward", "2", 1), Deed(1, "split", "half", 2), Deed(2, "execute", "It is 2")]
+    route = [Move(0, "forward", "2", 1), Move(1, "split", "half", 2), Move(2, "execute", "It is 2")]
     made.learn(QUESTION, route, success=True)
     assert [a.memories for a in made.agents] == [
-        [Memory(QUESTION.text, "forward", "2")],
-        [Memory(QUESTION.text, "split", "half")],
-        [Memory(QUESTION.text, "execute", "It is 2")],
+        [Experience(QUESTION.text, "forward", "2")],
+        [Experience(QUESTION.text, "split", "half")],
+        [Experience(QUESTION.text, "execute", "It is 2")],
     ]
     assert [a.ability for a in made.agents] == pytest.approx([0.6, 0.7, 0.7]), "who only forwarded did not work"
     assert [(a.tried, a.right) for a in made.agents] == [(0, 0), (1, 1), (1, 1)]
     assert (made.weights[0][1], made.weights[1][2], made.weights[0][2]) == pytest.approx((1.1, 1.1, 1.0))
     for answer in "ab":
-        made.learn(QUESTION, [Deed(2, "execute", answer)], success=True)
+        made.learn(QUESTION, [Move(2, "execute", answer)], success=True)
     assert [m.text for m in made.agents[2].memories] == ["a", "b"], "the oldest memory gives way"
 
 
 def test_after_a_failure_the_route_is_weakened_and_nothing_is_remembered() -> None:
     made = AgentNet(Script({}).chat())
-    made.learn(QUESTION, [Deed(0, "forward", "2", 1), Deed(1, "execute", "It is 3")], success=False)
+    made.learn(QUESTION, [Move(0, "forward", "2", 1), Move(1, "execute", "It is 3")], success=False)
     assert all(a.memories == [] and a.ability == 0.6 for a in made.agents)
     assert (made.agents[1].tried, made.agents[1].right) == (1, 0)
     assert made.weights[0][1] == pytest.approx(0.9)
@@ -171,7 +171,7 @@ def test_abilities_and_weights_stay_within_bounds() -> None:
     made = AgentNet(Script({}).chat())
     for success in (True, False):
         for _ in range(40):
-            made.learn(QUESTION, [Deed(0, "split", "", 1), Deed(1, "execute", "")], success)
+            made.learn(QUESTION, [Move(0, "split", "", 1), Move(1, "execute", "")], success)
         assert made.weights[0][1] == (2.0 if success else 0.1)
     assert made.agents[1].ability == 2.0
 

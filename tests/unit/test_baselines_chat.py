@@ -156,9 +156,9 @@ def test_no_reply_question_or_memory_can_forge_a_chat_turn(name: str) -> None:
 
 
 def _deed(agent: int, text: str):
-    from neuromas.baselines.agentnet import Deed
+    from neuromas.baselines.agentnet import Move
 
-    return Deed(agent, "execute", text)
+    return Move(agent, "execute", text)
 
 
 @pytest.mark.parametrize("style", ["chat", "plain", "compact"])

@@ -8,7 +8,7 @@ from endpoints import Answer, completion, faking
 from helpers import CHATML, byte_tokenizer, make_backbone
 from neuromas.baselines import BASELINES, names
 from neuromas.baselines.chat import Chat
-from neuromas.baselines.direct import Spoken, untrained
+from neuromas.baselines.direct import NetworkDialogue, untrained
 from neuromas.baselines.endpoint import EndpointChat
 from neuromas.baselines.load import load_baseline
 from neuromas.baselines.moa import MixtureOfAgents
@@ -47,7 +47,7 @@ def test_an_untrained_network_as_a_dialogue_is_the_network() -> None:
     topology = Topology.parse("2-1@first+skip")
     network = Network.create(topology, backbone, limits=limits, decoding=how)
     for greedy in (True, False):
-        (mine,) = Spoken(Chat(backbone, limits, how), topology).answer([QUESTION], greedy=greedy, seed=3)
+        (mine,) = NetworkDialogue(Chat(backbone, limits, how), topology).answer([QUESTION], greedy=greedy, seed=3)
         (theirs,) = network.answer([QUESTION], greedy=greedy, seed=3)
         assert mine.answer == theirs.answer and mine.sequential_calls == theirs.sequential_calls == 3
         assert [(c.node, c.text) for c in mine.calls] == [(c.node, c.text) for c in theirs.calls]

@@ -27,7 +27,7 @@ class RegistryEntry:
     calls: str  # LLM calls for one question, as a formula in its options, with the number by default
     source: str  # the paper that it comes from
     fitted: bool = False  # it reads the training split before it answers
-    repeats: bool = False  # in greedy evaluation every seed gives the same answers
+    repeats: bool = False  # every seed gives the same answers in greedy evaluation
     listed: bool = False  # it can answer only questions whose possible answers can be listed
     settings: str = ""  # the class of its settings, a subclass of `TeamRunConfig`
     training: str = ""  # the class that trains it: takes (settings, run folder, system, task) and is a `Method`
@@ -35,7 +35,7 @@ class RegistryEntry:
 
     @property
     def trained(self) -> bool:
-        """Whether `neuromas train` makes it, so that it answers from a run folder alone."""
+        """True for a method of `neuromas train`, which answers from a run folder alone."""
         return bool(self.training)
 
     def load(self, name: str) -> Any:

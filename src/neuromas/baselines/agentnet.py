@@ -5,10 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from neuromas.baselines.chat import ANSWER, Chat, Dialogue, Note, answer, at_least, converse, message
-from neuromas.baselines.fitted import Fitted, Progress, training_order
+from neuromas.baselines.fitted import FitProgress, Fitted, FittedState, training_order
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Task
 from neuromas.types import Question
@@ -32,30 +32,32 @@ UP, DOWN, LOW, HIGH, CUT = 1.1, 0.9, 0.1, 2.0, 0.3  # edge weight: factors, boun
 
 
 @dataclass
-class Memory:
-    """One thing an agent did on the way to a right answer."""
+class Experience:
+    """One thing that an agent did on the way to a right answer."""
 
     question: str
     action: Action
-    text: str  # what it wrote, or for "forward" the number of the agent it chose
+    text: str  # the words it wrote; after "forward" the number of the agent it chose
 
 
 @dataclass
 class Agent:
+    """An agent's record: all that tells it from the others."""
+
     ability: float = START  # rises with success; the most able agent is asked first
     tried: int = 0  # questions it worked on
     right: int = 0
-    memories: list[Memory] = field(default_factory=list[Memory])  # oldest first
+    memories: list[Experience] = field(default_factory=list[Experience])  # oldest first
 
 
 @dataclass
-class Deed:
-    """What one agent did in one hop; `fit` learns from it."""
+class Move:
+    """The decision and the words of one agent in one hop; `fit` learns from it."""
 
     agent: int
     action: Action
     text: str = ""
-    target: int | None = None  # who got the question next; None after "execute"
+    target: int | None = None  # the agent that got the question next; None after "execute"
 
 
 class AgentNet(Fitted):
@@ -79,39 +81,39 @@ class AgentNet(Fitted):
         at_least(0, forwards=forwards, retrieved=retrieved)
         self.forwards, self.hops, self.retrieved, self.memories = forwards, hops, retrieved, memories
         self.agents = [Agent() for _ in range(agents)]
-        self.weights = [[1.0] * agents for _ in range(agents)]  # of the edge from agent to agent
+        self.weights = [[1.0] * agents for _ in range(agents)]  # one for each edge, from agent to agent
 
     def dialogue(self, question: Question) -> Dialogue:
         return self.route(question, [])
 
-    def route(self, question: Question, deeds: list[Deed]) -> Dialogue:
-        """The dialogue of one question; what the agents do is added to `deeds`."""
-        at, visited, forwarded = self.first(question), set[int](), 0
+    def route(self, question: Question, moves: list[Move]) -> Dialogue:
+        """The dialogue of one question; what the agents do is added to `moves`."""
+        current, visited, forwarded = self.first(question), set[int](), 0
         progress: list[Note] = []
         for hop in range(1, self.hops + 1):
-            visited.add(at)
-            open_to = [j for j in range(len(self.agents)) if j not in visited and self.weights[at][j] > CUT]
+            visited.add(current)
+            open_to = [j for j in range(len(self.agents)) if j not in visited and self.weights[current][j] > CUT]
             action, target = "execute", None
             if hop < self.hops and open_to:
                 may_forward = forwarded < self.forwards
-                ask = self.words(at, open_to, may_forward)
-                past = self.recall(at, question, ("execute", "forward", "split"), "Earlier question and decision")
+                ask = self.words(current, open_to, may_forward)
+                past = self.recall(current, question, ("execute", "forward", "split"), "Earlier question and decision")
                 (reply,) = yield [message(f"route-{hop}", ask, *past, *progress)]
                 action, target = self.read(reply, open_to, may_forward)
             if action == "execute" or target is None:
-                past = self.recall(at, question, ("execute",), "Earlier question and right answer")
+                past = self.recall(current, question, ("execute",), "Earlier question and right answer")
                 (final,) = yield [answer(f"execute-{hop}", ANSWER, *past, *progress)]
-                deeds.append(Deed(at, "execute", final))
+                moves.append(Move(current, "execute", final))
                 return final
             if action == "split":
-                past = self.recall(at, question, ("split",), "Earlier question and useful part")
+                past = self.recall(current, question, ("split",), "Earlier question and useful part")
                 (part,) = yield [message(f"part-{hop}", PART, *past, *progress)]
-                progress.append((f"Part worked out by agent {at + 1}", part))
-                deeds.append(Deed(at, "split", part, target))
+                progress.append((f"Part worked out by agent {current + 1}", part))
+                moves.append(Move(current, "split", part, target))
             else:
                 forwarded += 1
-                deeds.append(Deed(at, "forward", str(target + 1), target))
-            at = target
+                moves.append(Move(current, "forward", str(target + 1), target))
+            current = target
         raise AssertionError("the last hop executes")
 
     def first(self, question: Question) -> int:
@@ -121,9 +123,9 @@ class AgentNet(Fitted):
         return able[stream_key(self.title, question.id) % len(able)]
 
     def words(self, me: int, open_to: Sequence[int], may_forward: bool) -> str:
-        """What the router of agent `me` is asked."""
-        known = [(j + 1, self.agents[j]) for j in open_to]
-        others = "; ".join(f"agent {n}, ability {a.ability:.1f}, {a.right} of {a.tried} right" for n, a in known)
+        """The request to the router of agent `me`."""
+        reachable = [(j + 1, self.agents[j]) for j in open_to]
+        others = "; ".join(f"agent {n}, ability {a.ability:.1f}, {a.right} of {a.tried} right" for n, a in reachable)
         choices = [EXECUTE_CHOICE, *([FORWARD_CHOICE] if may_forward else []), SPLIT_CHOICE]
         listed = f"{', '.join(choices[:-1])}, or {choices[-1]}."
         return ROUTE.format(me=me + 1, ability=self.agents[me].ability, others=others, choices=listed)
@@ -141,62 +143,63 @@ class AgentNet(Fitted):
 
     def recall(self, agent: int, question: Question, actions: Sequence[Action], label: str) -> list[Note]:
         """The agent's memories of such actions that are most like the question, best first, as notes."""
-        known = [memory for memory in self.agents[agent].memories if memory.action in actions]
-        ranked = sorted(known, key=lambda m: -similarity(m.question, question.text))[: self.retrieved]
+        memories = [memory for memory in self.agents[agent].memories if memory.action in actions]
+        ranked = sorted(memories, key=lambda m: -similarity(m.question, question.text))[: self.retrieved]
+        decision = lambda m: f"{m.action.upper()} {m.text}" if m.action == "forward" else m.action.upper()
         routing = len(actions) > 1
-        said = lambda m: f"{m.action.upper()} {m.text if m.action == 'forward' else ''}".strip() if routing else m.text
-        return [(label, f"{m.question} -> {said(m)}") for m in ranked]
+        return [(label, f"{m.question} -> {decision(m) if routing else m.text}") for m in ranked]
 
     def fit(
-        self, task: Task, questions: int = 100, batch: int = 10, seed: int = 0, progress: Progress | None = None
+        self, task: Task, questions: int = 100, batch: int = 10, seed: int = 0, progress: FitProgress | None = None
     ) -> None:
         """The labelled pass without gradients: answer training questions, learn from those that came out right.
 
         The questions of a batch are answered side by side, by the agents as they were before it.
         """
         at_least(1, questions=questions, batch=batch)
-        asked = training_order(task, questions, seed)
-        for start in range(0, len(asked), batch):
-            some = asked[start : start + batch]
-            deeds: list[list[Deed]] = [[] for _ in some]
-            rows = [(q, start + i, self.route(q, deeds[i])) for i, q in enumerate(some)]
+        pool = training_order(task, questions, seed)
+        for start in range(0, len(pool), batch):
+            asked = pool[start : start + batch]
+            moves: list[list[Move]] = [[] for _ in asked]
+            rows = [(q, start + i, self.route(q, moves[i])) for i, q in enumerate(asked)]
             traces = converse(self.chat, rows, greedy=True, seed=seed)
-            rewards = [task.grade(q, t.answer).reward for q, t in zip(some, traces, strict=True)]
+            rewards = [task.grade(q, t.answer).reward for q, t in zip(asked, traces, strict=True)]
             self.fit_cost.add(traces, rewards)
-            for question, done, reward in zip(some, deeds, rewards, strict=True):
-                self.learn(question, done, reward == 1)
+            for question, made, reward in zip(asked, moves, rewards, strict=True):
+                self.learn(question, made, reward == 1)
             if progress is not None:
-                progress(start + len(some), len(asked))
+                progress(start + len(asked), len(pool))
         self.fit_task = task.name
 
-    def learn(self, question: Question, deeds: Sequence[Deed], success: bool) -> None:
-        """Edges used gain or lose weight; after a success those who worked grow in ability and all remember."""
-        for deed in deeds:
-            agent = self.agents[deed.agent]
-            if deed.target is not None:
-                weight = self.weights[deed.agent][deed.target] * (UP if success else DOWN)
-                self.weights[deed.agent][deed.target] = min(HIGH, max(LOW, weight))
-            if deed.action != "forward":
+    def learn(self, question: Question, moves: Sequence[Move], success: bool) -> None:
+        """Edges used gain or lose weight; after a success the agents that worked grow in ability and all remember."""
+        for move in moves:
+            agent = self.agents[move.agent]
+            if move.target is not None:
+                weight = self.weights[move.agent][move.target] * (UP if success else DOWN)
+                self.weights[move.agent][move.target] = min(HIGH, max(LOW, weight))
+            if move.action != "forward":
                 agent.tried += 1
                 agent.right += success
             if success:
-                agent.memories = [*agent.memories, Memory(question.text, deed.action, deed.text)][-self.memories :]
-                if deed.action != "forward":
+                agent.memories = [*agent.memories, Experience(question.text, move.action, move.text)][-self.memories :]
+                if move.action != "forward":
                     agent.ability = min(CEILING, agent.ability + GAIN)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> FittedState:
         return {"count": len(self.agents), "agents": [asdict(a) for a in self.agents], "weights": self.weights}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: FittedState) -> None:
         self.check(state, count=len(self.agents))
         self.agents = [
-            Agent(a["ability"], a["tried"], a["right"], [Memory(**m) for m in a["memories"]]) for a in state["agents"]
+            Agent(a["ability"], a["tried"], a["right"], [Experience(**m) for m in a["memories"]])
+            for a in state["agents"]
         ]
         self.weights = state["weights"]
 
 
 def similarity(one: str, other: str) -> float:
-    """Cosine of two texts' counts of words and signs, in [0, 1]."""
+    """Cosine similarity of two texts' counts of words and signs, in [0, 1]."""
     a, b = (Counter(_WORD.findall(text.lower())) for text in (one, other))
     norm = math.sqrt(sum(n * n for n in a.values()) * sum(n * n for n in b.values()))
     return sum(n * b[word] for word, n in a.items()) / norm if norm else 0.0

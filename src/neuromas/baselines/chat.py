@@ -1,4 +1,4 @@
-"""How baselines talk to the backbone: one dialogue per question, and all dialogues run side by side.
+"""Dialogues of baselines with the backbone: one for each question, and all of them run side by side.
 
 A dialogue is a generator. It yields the requests of one stage, is sent their replies in the same order, and returns
 the answer, so that a baseline's file reads like its algorithm:
@@ -42,12 +42,12 @@ class Request:
 
     stage: str  # the call's name in the trace and in its random stream; used once in a dialogue
     ask: str  # the baseline's words
-    notes: tuple[Note, ...] = ()  # what else is read, after the question
+    notes: tuple[Note, ...] = ()  # they are read after the question
     answering: bool = False  # gets the task's instruction, answer prefix and token limit; else those of a message
     sees_question: bool = True
     sampled: bool = False  # drawn even when the system decodes greedily: the method lives on different proposals
-    extra_tokens: int = 0  # beyond the limit, for what is said besides the answer
-    role: str = ""  # whose adapter speaks, where the chat has a bank of them
+    extra_tokens: int = 0  # added to the limit, for words besides the answer
+    role: str = ""  # its adapter speaks, where the chat has a bank of them
 
 
 Dialogue = Generator[list[Request], list[str], str]
@@ -106,7 +106,7 @@ class Chat:
         return speak(turns, sample, self.backbone.template, self.limits.batch_rows)
 
     def heard(self, question: Question, request: Request, call: NodeCall) -> str:
-        """What the dialogue is told of a call: an answer begins with the words put into its mouth."""
+        """The reply as the dialogue gets it: an answer begins with the text that it was prefilled with."""
         return (question.answer_prefix if request.answering else "") + call.text
 
     def limit(self, request: Request) -> int:
@@ -127,17 +127,17 @@ class Chat:
     def _render(self, asked: Asked) -> Prompt:
         """The request as the prompt of a node that reads its notes as messages (all that `compact` can express)."""
         question, _, request = asked
-        at = place(request)
-        messages = [Message(sender, text) for sender, (_, text) in zip(at.upstream, request.notes, strict=True)]
+        position = place(request)
+        messages = [Message(sender, text) for sender, (_, text) in zip(position.upstream, request.notes, strict=True)]
         wording = Wording(request.ask, tuple(label for label, _ in request.notes))
         try:
-            return self.backbone.template.render(at, question, messages, self.limit(request), wording)
+            return self.backbone.template.render(position, question, messages, self.limit(request), wording)
         except PromptError as error:
             raise PromptError(f"stage {request.stage!r}: {error}") from error
 
 
 def place(request: Request) -> Position:
-    """Where a node would stand that reads the request's notes as messages."""
+    """The position of a node that reads the request's notes as messages."""
     upstream = tuple(f"1.{i}" for i in range(1, len(request.notes) + 1))
     layer = 2 if upstream else 1
     return Position(
@@ -186,10 +186,10 @@ def converse(
 
 
 class Baseline(ABC):
-    """A system made of calls to the frozen backbone; what it does is its `dialogue`."""
+    """A system made of calls to the frozen backbone, in the order of its `dialogue`."""
 
     title: ClassVar[str]
-    greedy_name: ClassVar[str] = "greedy"  # what greedy evaluation means here; results record it
+    greedy_name: ClassVar[str] = "greedy"  # the name of greedy evaluation in results
     trainable_parameters: int = 0
 
     def __init__(self, chat: Chat) -> None:
@@ -197,6 +197,7 @@ class Baseline(ABC):
 
     @property
     def name(self) -> str:
+        """The title, with the backbone."""
         return f"{self.title} ({self.chat.name})"
 
     @abstractmethod

@@ -33,8 +33,8 @@ class Direct(Network):
         return 0
 
 
-class Spoken(Baseline):
-    """The same as a dialogue: a stage is a layer, and a request tells its node where it stands."""
+class NetworkDialogue(Baseline):
+    """An untrained network as a dialogue, for endpoints: a stage is a layer, a request says where its node stands."""
 
     title = "direct"
 
@@ -47,30 +47,32 @@ class Spoken(Baseline):
         return f"{self._title} ({self.chat.name})"
 
     def dialogue(self, question: Question) -> Dialogue:
-        said: dict[str, str] = {}
+        messages: dict[str, str] = {}
         for layer in self.topology.layers:
-            replies = yield [self._request(node, said) for node in layer]
-            said |= zip(layer, replies, strict=True)
-        return said[self.topology.output]
+            replies = yield [self._request(node, messages) for node in layer]
+            messages |= zip(layer, replies, strict=True)
+        return messages[self.topology.output]
 
-    def _request(self, node: str, said: dict[str, str]) -> Request:
-        at = self.topology.position(node)
-        notes = tuple((f"Message from node {u}", said[u]) for u in at.upstream)
-        return Request(node, structure(at), notes, answering=at.is_output, sees_question=at.sees_question)
+    def _request(self, node: str, messages: dict[str, str]) -> Request:
+        position = self.topology.position(node)
+        notes = tuple((f"Message from node {u}", messages[u]) for u in position.upstream)
+        return Request(
+            node, structure(position), notes, answering=position.is_output, sees_question=position.sees_question
+        )
 
 
 def direct(chat: Chat) -> System:
-    """The baseline as `load_baseline` makes it."""
+    """One call to the bare backbone."""
     return _bare(chat, Topology.parse("single"), "direct")
 
 
 def untrained(chat: Chat, topology: str | int | list[int] = "2") -> System:
-    """Likewise, of any shape; a lone width may come as a number, as options of a command do."""
+    """A network of any shape before training; a lone width may be a number, as in an option of a command."""
     shape = Topology.parse(str(topology) if isinstance(topology, int) else topology)
     return _bare(chat, shape, f"untrained {shape.name}")
 
 
 def _bare(chat: Chat, topology: Topology, title: str) -> System:
     if isinstance(chat, EndpointChat):
-        return Spoken(chat, topology, title)
+        return NetworkDialogue(chat, topology, title)
     return Direct(chat.backbone, chat.limits, chat.decoding, topology, title)

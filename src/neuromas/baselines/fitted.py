@@ -1,4 +1,4 @@
-"""What baselines share that read the training split before they answer: what that cost, and their state as a file."""
+"""Baselines that read the training split before they answer: the cost of it, and their state as a file."""
 
 import json
 from abc import abstractmethod
@@ -17,12 +17,13 @@ from neuromas.types import Question, Trace
 
 FORMAT = 1  # raise it when a state file holds something else
 
-Progress = Callable[[int, int], None]  # called with (questions done, all)
+FitProgress = Callable[[int, int], None]  # called with (questions done, all questions)
+FittedState = dict[str, Any]  # the learned part of a baseline, as JSON holds it
 
 
 @dataclass
-class Cost:
-    """What fitting took, apart from what answering takes."""
+class FitCost:
+    """The cost of fitting; answering is counted apart."""
 
     questions: int = 0
     calls: int = 0
@@ -32,6 +33,7 @@ class Cost:
     reward: float = 0.0  # summed over the questions
 
     def add(self, traces: Sequence[Trace], rewards: Sequence[float]) -> None:
+        """Count answered training questions."""
         self.questions += len(traces)
         self.reward += sum(rewards)
         for trace in traces:
@@ -49,26 +51,26 @@ class Fitted(Baseline):
 
     def __init__(self, chat: Chat) -> None:
         super().__init__(chat)
-        self.fit_cost = Cost()
+        self.fit_cost = FitCost()
         self.fit_task: str | None = None  # the task it was fitted on; None before
 
     @abstractmethod
-    def fit(self, *args: Any, **how: Any) -> None:
-        """Learn from the train split of a task (the first argument); `fit_cost` counts what it takes.
+    def fit(self, *args: Any, **options: Any) -> None:
+        """Learn from the train split of a task (the first argument), and count the cost in `fit_cost`.
 
-        how: the baseline's own settings, and `seed` and `progress`. Raises TaskError where the split is empty.
+        options: the baseline's own, and `seed` and `progress`. Raises TaskError where the split is empty.
         """
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """What was learned, ready for JSON, with the settings it depends on."""
+    def state(self) -> FittedState:
+        """The learned part, ready for JSON, with the settings that it depends on."""
 
     @abstractmethod
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over a state; raises CheckpointError when it was made under other settings."""
+    def restore(self, state: FittedState) -> None:
+        """Take over a state. Raises CheckpointError when it was made under other settings."""
 
     def save(self, path: Path) -> None:
-        """Write the state and what it cost, whole or not at all."""
+        """Write the state and its cost, whole or not at all."""
         identity = {"format": FORMAT, "baseline": self.title, "backbone": self.chat.name}
         write_json(path, identity | {"task": self.fit_task, "cost": asdict(self.fit_cost), "state": self.state()})
 
@@ -77,21 +79,21 @@ class Fitted(Baseline):
         damaged = f"state {str(path)!r} cannot be read; delete it and fit again"
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
-            found = {key: saved[key] for key in ("format", "baseline", "backbone", "task", "cost", "state")}
+            content = {key: saved[key] for key in ("format", "baseline", "backbone", "task", "cost", "state")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{damaged} ({error!r})") from error
         for key, value in {"format": FORMAT, "baseline": self.title, "backbone": self.chat.name}.items():
-            if found[key] != value:
+            if content[key] != value:
                 raise CheckpointError(
-                    f"state {str(path)!r} has {key} {found[key]!r}, not {value!r}; give another file or fit again"
+                    f"state {str(path)!r} has {key} {content[key]!r}, not {value!r}; give another file or fit again"
                 )
         try:
-            self.restore(found["state"])
-            self.fit_cost, self.fit_task = Cost(**found["cost"]), found["task"]
+            self.restore(content["state"])
+            self.fit_cost, self.fit_task = FitCost(**content["cost"]), content["task"]
         except (AttributeError, KeyError, TypeError) as error:
             raise CheckpointError(f"{damaged} ({error!r})") from error
 
-    def check(self, state: dict[str, Any], **settings: Any) -> None:
+    def check(self, state: FittedState, **settings: object) -> None:
         """Raises CheckpointError when a state was made under other settings."""
         for name, value in settings.items():
             made = state.get(name)

@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"[0-9]*\.?[0-9]+")
 
 
 class GraphOfAgents(Baseline):
-    """`agents` proposals, ranked by what the others think of them; `pool` says how the refined ones become one answer.
+    """`agents` proposals, ranked by the scores of the others; `pool` says how the refined ones become one answer.
 
     Calls, with k agents: 4k - 1 (mean) or 3k (max), 5 or 4 of them one after the other. Answers whose relevance is not
     above `threshold` drop out, which saves calls; where one answer is left, it is final. Confidence breaks ties of the
@@ -45,32 +45,32 @@ class GraphOfAgents(Baseline):
 
     def dialogue(self, question: Question) -> Dialogue:
         everyone = range(self.agents)
-        said = yield [
+        proposals = yield [
             answer(f"propose-{i + 1}", PROPOSE, sampled=True, extra_tokens=_CONFIDENCE_TOKENS) for i in everyone
         ]
-        split = [split_confidence(text) for text in said]
-        said = [text for text, _ in split]
+        split = [split_confidence(text) for text in proposals]
+        answers = [text for text, _ in split]
         judge = f"{SCORE} {self.agents - 1} numbers, separated by commas."
-        scores = relevance(
-            (yield [message(f"score-{i + 1}", judge, *numbered("Answer", said[:i] + said[i + 1 :])) for i in everyone])
-        )
+        of_others = [numbered("Answer", answers[:i] + answers[i + 1 :]) for i in everyone]
+        judgements = yield [message(f"score-{i + 1}", judge, *of_others[i]) for i in everyone]
+        scores = relevance(judgements)
         ranked = sorted(everyone, key=lambda i: (-scores[i], -split[i][1], i))
         kept = [i for i in ranked if scores[i] > self.threshold] or ranked[:1]
         if len(kept) == 1:
-            return said[kept[0]]
+            return answers[kept[0]]
 
         def others(ids: Sequence[int]) -> list[Note]:
-            return [(f"Answer {i + 1}, relevance {scores[i]:.2f}", said[i]) for i in ids]
+            return [(f"Answer {i + 1}, relevance {scores[i]:.2f}", answers[i]) for i in ids]
 
-        yours = lambda i: ("Your answer", said[i])
+        yours = lambda i: ("Your answer", answers[i])
         below = kept[1:]
-        heard = yield [answer(f"down-{i + 1}", DOWN, yours(i), *others(kept[:n])) for n, i in enumerate(below, 1)]
-        said = _replaced(said, below, heard)
+        revised = yield [answer(f"down-{i + 1}", DOWN, yours(i), *others(kept[:n])) for n, i in enumerate(below, 1)]
+        answers = _replaced(answers, below, revised)
         above = kept[:-1] if self.pool == "mean" else kept[:1]
-        heard = yield [answer(f"up-{i + 1}", UP, yours(i), *others(kept[n:])) for n, i in enumerate(above, 1)]
-        said = _replaced(said, above, heard)
+        revised = yield [answer(f"up-{i + 1}", UP, yours(i), *others(kept[n:])) for n, i in enumerate(above, 1)]
+        answers = _replaced(answers, above, revised)
         if self.pool == "max":
-            return said[kept[0]]
+            return answers[kept[0]]
         (final,) = yield [answer("pool", POOL, *others(kept))]
         return final
 
@@ -89,7 +89,7 @@ def split_confidence(text: str) -> tuple[str, float]:
 
 
 def relevance(judged: Sequence[str]) -> list[float]:
-    """What the agents are worth to each other, summing to 1.
+    """The agents' worth to each other, summing to 1.
 
     judged: each agent's scores of the others, in order. A judge who does not give just one number in [0, 1] for each
     is not counted; without any judge all are worth the same.
@@ -107,8 +107,8 @@ def relevance(judged: Sequence[str]) -> list[float]:
     return [m / sum(means) for m in means] if sum(means) else [1 / k] * k
 
 
-def _replaced(texts: Sequence[str], at: Sequence[int], new: Sequence[str]) -> list[str]:
+def _replaced(texts: Sequence[str], places: Sequence[int], new: Sequence[str]) -> list[str]:
     out = list(texts)
-    for i, text in zip(at, new, strict=True):
+    for i, text in zip(places, new, strict=True):
         out[i] = text
     return out

@@ -1,7 +1,7 @@
 """GPTSwarm: agents as the nodes of a graph whose edges are learned, and nothing else. Zhuge et al. 2024, 2402.16823."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from neuromas.baselines.chat import (
     converse,
     numbered,
 )
-from neuromas.baselines.fitted import Fitted, Progress, training_order
+from neuromas.baselines.fitted import FitProgress, Fitted, FittedState, training_order
 from neuromas.baselines.vote import elect
 from neuromas.errors import ConfigError
 from neuromas.tasks.base import Task
@@ -59,21 +59,21 @@ class GPTSwarm(Fitted):
 
     def on_graph(self, question: Question, edges: Sequence[Edge]) -> Dialogue:
         """The dialogue of one question on a given graph, level by level."""
-        said: dict[int, str] = {}
+        answered: dict[int, str] = {}
         reads = {b: [a for a in range(self.agents) if (a, b) in edges] for b in range(self.agents)}
-        while len(said) < self.agents:
-            ready = [b for b in range(self.agents) if b not in said and all(a in said for a in reads[b])]
-            heard = yield [
+        while len(answered) < self.agents:
+            ready = [b for b in range(self.agents) if b not in answered and all(a in answered for a in reads[b])]
+            replies = yield [
                 answer(
                     f"agent-{b + 1}",
                     READ if reads[b] else ANSWER,
-                    *((f"Answer of agent {a + 1}", said[a]) for a in reads[b]),
+                    *((f"Answer of agent {a + 1}", answered[a]) for a in reads[b]),
                     sampled=True,
                 )
                 for b in ready
             ]
-            said |= zip(ready, heard, strict=True)
-        answers = [said[b] for b in range(self.agents)]
+            answered |= zip(ready, replies, strict=True)
+        answers = [answered[b] for b in range(self.agents)]
         if self.decide == "vote":
             return answers[elect([self.parse(question, text) for text in answers], [1.0] * self.agents)]
         (final,) = yield [answer("decide", DECIDE, *numbered("Answer", answers))]
@@ -94,7 +94,7 @@ class GPTSwarm(Fitted):
         batch: int = 4,
         rate: float = 0.1,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: FitProgress | None = None,
     ) -> None:
         """Learn the logits by REINFORCE with Adam: `batch` sampled graphs an iteration, each on one training question.
 
@@ -145,16 +145,16 @@ class GPTSwarm(Fitted):
         ]
         return -torch.stack(terms).mean()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> FittedState:
         return {"agents": self.agents, "logits": self.logits.tolist(), "edges": self.edges()}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: FittedState) -> None:
         self.check(state, agents=self.agents)
         self.logits = torch.tensor(state["logits"], dtype=torch.float64)
 
 
 def closes_cycle(edges: Sequence[Edge], new: Edge) -> bool:
-    """Whether a path leads from the new edge's reader back to its speaker."""
+    """True where a path leads from the new edge's reader back to its speaker."""
     reached, ahead = set[int](), [new[1]]
     while ahead:
         node = ahead.pop()

@@ -22,8 +22,8 @@ def options_of(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if entry.trained:
         return entry.load(entry.settings).model_fields[entry.table].default.model_dump(), {}
     factory = entry.load(entry.factory)
-    own = _defaults(factory, skip=("chat", "parse", "choices"))
-    return own, _defaults(factory.fit, skip=("self", "task", "seed", "progress")) if entry.fitted else {}
+    fitting = _defaults(factory.fit, skip=("self", "task", "seed", "progress")) if entry.fitted else {}
+    return _defaults(factory, skip=("chat", "parse", "choices")), fitting
 
 
 def load_baseline(
@@ -60,10 +60,10 @@ def load_baseline(
 
 
 def check_endpoint(name: str, backbone: str) -> None:
-    """Raises ConfigError where the baseline `name` needs more of a model than that it writes."""
+    """Raises ConfigError where the baseline `name` needs log-probabilities, which no endpoint gives."""
     if BASELINES[name].listed:
         raise ConfigError(
-            f"{name} needs the log-probabilities of given text, which the endpoint {backbone!r} does not tell; name a "
+            f"{name} needs the log-probabilities of given text, which the endpoint {backbone!r} does not give; name a "
             "folder or a hub id, or choose another baseline"
         )
 

@@ -1,6 +1,6 @@
 """The logit-scored control: the frozen backbone's most likely option, without writing a word.
 
-It tells how much of a score is knowledge and how much is answering in the right form. Scoring the options' letters by
+It shows how much of a score is knowledge and how much is answering in the right form. Scoring the options' letters by
 their log-probability is the usual way of measuring multiple choice (Hendrycks et al. 2021, arXiv 2009.03300, §4).
 """
 
@@ -24,10 +24,12 @@ Choices = Callable[[Question], tuple[str, ...] | None]
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Scoring:
+    """A question with its prompt and the options to be scored."""
+
     question: Question
     prompt: Prompt
-    options: list[str]  # as they would be written after the prompt, e.g. " A"
+    options: list[str]  # the possible answers as they would follow the prompt, e.g. " A"
     ids: list[list[int]]  # the options' tokens, one for each letter in most tokenizers
 
 
@@ -50,29 +52,30 @@ class Logit:
     def answer(
         self, questions: list[Question], *, greedy: bool = True, seed: int = 0, rollouts: int = 1
     ) -> list[Trace]:
-        asked = [self._prepare(question) for question in questions]
-        found: dict[int, Trace] = {}
-        order = sorted(range(len(asked)), key=lambda i: len(asked[i].prompt.prefix_ids))
-        widest = max((len(a.options) for a in asked), default=1)
+        """The `System` protocol; prompts of like length are scored together."""
+        scorings = [self._prepare(question) for question in questions]
+        traces: dict[int, Trace] = {}
+        order = sorted(range(len(scorings)), key=lambda i: len(scorings[i].prompt.prefix_ids))
+        widest = max((len(s.options) for s in scorings), default=1)
         size = max(1, self.limits.batch_rows // widest)
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             clock = time.perf_counter()
-            best = self._best([asked[i] for i in batch])
+            best = self._best([scorings[i] for i in batch])
             seconds = (time.perf_counter() - clock) / len(batch)
-            found |= {i: self._trace(asked[i], b, seconds) for i, b in zip(batch, best, strict=True)}
+            traces |= {i: self._trace(scorings[i], b, seconds) for i, b in zip(batch, best, strict=True)}
         return [
             replace(t, rollout=g, calls=list(t.calls), seconds=t.seconds / rollouts)
-            for t in (found[i] for i in range(len(asked)))
+            for t in (traces[i] for i in range(len(scorings)))
             for g in range(rollouts)
         ]
 
     def scores(self, question: Question) -> dict[str, float]:
         """Possible answer → log-probability (nats) of its tokens."""
-        asked = self._prepare(question)
-        return dict(zip(self.choices(question) or (), self._score([asked])[0], strict=True))
+        (log_probabilities,) = self._score([self._prepare(question)])
+        return dict(zip(self.choices(question) or (), log_probabilities, strict=True))
 
-    def _prepare(self, question: Question) -> _Asked:
+    def _prepare(self, question: Question) -> _Scoring:
         answers = self.choices(question)
         if not answers:
             raise ConfigError(
@@ -84,37 +87,36 @@ class Logit:
         space = " " if prefix and not prefix[-1].isspace() else ""
         options = [space + answer for answer in answers]
         ids = [template.encode(option) for option in options]
-        at = self.topology.position(self.topology.output)
-        return _Asked(question, template.render(at, question, [], reserve=max(map(len, ids))), options, ids)
+        position = self.topology.position(self.topology.output)
+        return _Scoring(question, template.render(position, question, [], reserve=max(map(len, ids))), options, ids)
 
-    def _best(self, batch: list[_Asked]) -> list[int]:
+    def _best(self, batch: list[_Scoring]) -> list[int]:
         return [max(range(len(scores)), key=scores.__getitem__) for scores in self._score(batch)]
 
     @torch.no_grad()
-    def _score(self, batch: list[_Asked]) -> list[list[float]]:
+    def _score(self, batch: list[_Scoring]) -> list[list[float]]:
         """Log-probabilities of every question's options, in one packed pass that reads each prompt once."""
-        groups = [Group(0, a.prompt.prefix_ids, [a.prompt.own_ids for _ in a.ids]) for a in batch]
-        completions = [ids for a in batch for ids in a.ids]
-        logprobs, _ = replay(self.backbone, None, groups, completions, temperature=1.0)
-        each = [float(part.sum()) for part in logprobs.double().split([len(ids) for ids in completions])]
-        rows = iter(each)
-        return [[next(rows) for _ in a.ids] for a in batch]
+        groups = [Group(0, s.prompt.prefix_ids, [s.prompt.own_ids for _ in s.ids]) for s in batch]
+        completions = [ids for s in batch for ids in s.ids]
+        logprobs_L, _ = replay(self.backbone, None, groups, completions, temperature=1.0)
+        sums = iter([float(part.sum()) for part in logprobs_L.double().split([len(ids) for ids in completions])])
+        return [[next(sums) for _ in s.ids] for s in batch]
 
-    def _trace(self, asked: _Asked, best: int, seconds: float) -> Trace:
+    def _trace(self, scoring: _Scoring, best: int, seconds: float) -> Trace:
         call = NodeCall(
             node=self.topology.output,
-            prefix_ids=asked.prompt.prefix_ids,
-            own_ids=asked.prompt.own_ids,
+            prefix_ids=scoring.prompt.prefix_ids,
+            own_ids=scoring.prompt.own_ids,
             completion_ids=[],
             logprobs=[],
             entropies=[],
-            text=asked.options[best],
+            text=scoring.options[best],
             truncated=False,
         )
-        answer = asked.question.answer_prefix + asked.options[best]
-        return Trace(asked.question.id, 0, [call], answer, 1, seconds, sequential_tokens=0)
+        answer = scoring.question.answer_prefix + scoring.options[best]
+        return Trace(scoring.question.id, 0, [call], answer, 1, seconds, sequential_tokens=0)
 
 
 def logit(chat: Chat, choices: Choices) -> Logit:
-    """The baseline as `load_baseline` makes it."""
+    """The control on the backbone of a chat."""
     return Logit(chat.backbone, chat.limits, choices)

@@ -25,10 +25,10 @@ class MixtureOfAgents(Baseline):
         self.rounds, self.agents = rounds, agents
 
     def dialogue(self, question: Question) -> Dialogue:
-        before: list[Note] = []
+        earlier: list[Note] = []
         for r in range(1, self.rounds + 1):
-            ask = IMPROVE if before else ANSWER
-            said = yield [answer(f"propose-{r}.{i}", ask, *before, sampled=True) for i in range(1, self.agents + 1)]
-            before = numbered("Answer", said)
-        (final,) = yield [answer("aggregate", AGGREGATE, *before)]
+            ask = IMPROVE if earlier else ANSWER
+            answers = yield [answer(f"propose-{r}.{i}", ask, *earlier, sampled=True) for i in range(1, self.agents + 1)]
+            earlier = numbered("Answer", answers)
+        (final,) = yield [answer("aggregate", AGGREGATE, *earlier)]
         return final

@@ -31,7 +31,7 @@ COLLECT = "Which facts and earlier steps does the last step use? Reply with thei
 REGENERATE = "Reach the target from the facts and steps given. Reply with one short step."
 COMPARE = "Compare the two steps. Reply with one word: Supports, Contradicts or Unrelated."
 
-Verdict = Literal["supports", "contradicts", "unrelated"]
+StepVerdict = Literal["supports", "contradicts", "unrelated"]
 
 _REFERENCE = re.compile(r"\b(fact|step)s?\W{0,3}([0-9]+(?:\s*(?:,|and|&)\s*[0-9]+)*)", re.IGNORECASE)
 _CONTRADICTS = re.compile(r"(?<!not )\bcontradict", re.IGNORECASE)
@@ -78,17 +78,17 @@ class StepwiseSelfCheck(Baseline):
         split = [split_steps(text, self.steps) for text in solutions]
         facts = numbered("Fact", sentences(question.text))
         checked = [(s, i) for s, steps in enumerate(split) for i in range(len(steps))]  # all steps of all solutions
-        verdicts: list[list[Verdict]] = [[] for _ in split]
+        verdicts: list[list[StepVerdict]] = [[] for _ in split]
         if checked:
             name = lambda s, i: f"{s + 1}.{i + 1}"
             until = lambda s, i: numbered("Step", split[s][: i + 1])
             targets = yield [message(f"target-{name(s, i)}", TARGET, *until(s, i)) for s, i in checked]
-            found = yield [
+            references = yield [
                 message(f"collect-{name(s, i)}", COLLECT, *facts, *until(s, i), sees_question=False) for s, i in checked
             ]
             again = yield [
-                _regenerate(f"regenerate-{name(s, i)}", target, select(refs, facts, until(s, i)[:-1]))
-                for (s, i), target, refs in zip(checked, targets, found, strict=True)
+                _regenerate(f"regenerate-{name(s, i)}", target, select(named, facts, until(s, i)[:-1]))
+                for (s, i), target, named in zip(checked, targets, references, strict=True)
             ]
             compared = yield [
                 message(
@@ -105,14 +105,14 @@ def _regenerate(stage: str, target: str, given: list[Note]) -> Request:
     return message(stage, REGENERATE, *given, ("Target", target), sees_question=False)
 
 
-def confidence(verdicts: Sequence[Verdict], contradicts: float = 0.5, unrelated: float = 0.2) -> float:
+def confidence(verdicts: Sequence[StepVerdict], contradicts: float = 0.5, unrelated: float = 0.2) -> float:
     """A solution's weight in (0, 1]: 2σ(-λ₁·contradictions - λ₂·unrelated); 1 when every step is supported."""
     penalty = contradicts * verdicts.count("contradicts") + unrelated * verdicts.count("unrelated")
     return 2 / (1 + math.exp(penalty))
 
 
-def read_verdict(text: str) -> Verdict:
-    """What a comparison says; whatever cannot be read counts as unrelated."""
+def read_verdict(text: str) -> StepVerdict:
+    """The verdict of a comparison; a reply that cannot be read counts as unrelated."""
     if _CONTRADICTS.search(text):
         return "contradicts"
     return "supports" if _SUPPORTS.search(text) else "unrelated"
@@ -124,7 +124,7 @@ def sentences(text: str) -> list[str]:
 
 
 def split_steps(solution: str, most: int) -> list[str]:
-    """A solution's steps: its lines, or the sentences of its only line; what exceeds `most` is in the last."""
+    """A solution's steps: its lines, or the sentences of its only line; those beyond `most` are joined to the last."""
     lines = [_NUMBERING.sub("", line).strip() for line in solution.splitlines()]
     lines = [line for line in lines if line]
     steps = lines if len(lines) > 1 else sentences(solution)

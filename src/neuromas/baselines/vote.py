@@ -23,10 +23,10 @@ class Vote:
         self, questions: list[Question], *, greedy: bool = False, seed: int = 0, rollouts: int = 1
     ) -> list[Trace]:
         """Always sampled (`greedy` would cast the same vote c times); a trace holds the calls of all its votes."""
-        asked = self.system.answer(questions, greedy=False, seed=seed, rollouts=rollouts * self.votes)
+        samples = self.system.answer(questions, greedy=False, seed=seed, rollouts=rollouts * self.votes)
         out: list[Trace] = []
-        for i in range(0, len(asked), self.votes):
-            votes = asked[i : i + self.votes]
+        for i in range(0, len(samples), self.votes):
+            votes = samples[i : i + self.votes]
             question = questions[i // (rollouts * self.votes)]
             parsed = [self.parse(question, vote.answer) for vote in votes]
             winner = votes[elect(parsed, [1.0] * len(votes))]

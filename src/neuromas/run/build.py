@@ -62,6 +62,7 @@ def task_of(config: RunConfig) -> Task:
 
 
 def optimizer_of(config: RunConfig, network: Trained) -> NodeAdamW:
+    """A new optimiser of everything that training changes."""
     t = config.train
     return NodeAdamW(network.adapters, network.extras, betas=t.betas, weight_decay=t.weight_decay)
 

@@ -1,7 +1,7 @@
 """Ways of training a system: one joint step of all nodes, or a trained baseline's own."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -25,7 +25,10 @@ class Method(Protocol):
         ...
 
     def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
-        """Do it. baseline: mean reward of earlier steps. Raises `DivergenceError` before anything is changed."""
+        """Do step `step` (from 1). baseline: mean reward of earlier steps.
+
+        Raises `DivergenceError` before anything is changed.
+        """
         ...
 
 
@@ -35,9 +38,9 @@ class Joint:
     def __init__(
         self, config: RunConfig, network: Network, task: Task, stage: Stage, start: int, workers: Workers
     ) -> None:
-        """stage: what is trained after step `start`; on the questions of `task`, or of one with other options."""
-        own = stage.settings.learning_rate or config.train.learning_rate
-        self.config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": own})})
+        """stage: begins after step `start`, on the questions of `task`, or of one with the stage's options."""
+        rate = stage.settings.learning_rate or config.train.learning_rate
+        self.config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": rate})})
         self.network, self.stage, self.start, self.workers = network, stage, start, workers
         options = stage.settings.options
         staged = config.task.model_copy(update={"options": config.task.options | options})
@@ -49,10 +52,18 @@ class Joint:
 
     def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
         t, seed = self.config.train, self.config.seed
-        asked = self.schedule.questions(step)
-        missing = absent(self.stage, step - self.start, t.node_dropout, seed=seed, step=step)
-        how: dict[str, Any] = {"step": step, "seed": seed, "baseline": baseline, "absent": missing}
-        return train_step(self.network, optimizer, self.task, asked, t, **how, workers=self.workers)
+        return train_step(
+            self.network,
+            optimizer,
+            self.task,
+            self.schedule.questions(step),
+            t,
+            step=step,
+            seed=seed,
+            baseline=baseline,
+            absent=absent(self.stage, step - self.start, t.node_dropout, seed=seed, step=step),
+            workers=self.workers,
+        )
 
 
 def method_of(
@@ -64,7 +75,7 @@ def method_of(
     start: int = 0,
     workers: Workers = ALONE,
 ) -> Method:
-    """How `system` is trained; `out` is the run's folder, where a method may keep what it samples.
+    """The way that `system` is trained; `out` is the run's folder, where it may keep its samples.
 
     stage: the one that began after step `start`; None: the first.
     """

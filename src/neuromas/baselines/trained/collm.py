@@ -68,12 +68,12 @@ class CollmRunConfig(TeamRunConfig):
 
 
 class Collm(Team):
-    """N actors and their vote. Ties go to the first actor's answer; what cannot be read has no vote."""
+    """N actors and their vote. Ties go to the first actor's answer; an answer that cannot be read has no vote."""
 
     title, method = "CoLLM-CC", "collm-cc"
 
     def __init__(self, chat: Chat, actors: int, parse: Parse, width: int) -> None:
-        """width: of the backbone's hidden state, which the critic's head reads. The head starts at V = 0."""
+        """width: size of the backbone's hidden state, which the critic's head reads. The head starts at V = 0."""
         super().__init__(chat, actor_names(actors))
         self.parse = parse
         head = lambda *size: nn.Parameter(torch.zeros(*size, device=self.adapters.stacks()[0].device))
@@ -81,6 +81,7 @@ class Collm(Team):
 
     @classmethod
     def create(cls, config: CollmRunConfig, backbone: Backbone, task: Task) -> "Collm":
+        """The untrained team. A critic's adapter lies in the actors' bank."""
         actors = config.collm.actors
         chat = create_adapters([*actor_names(actors), CRITIC], config, backbone, task)
         return cls(chat, actors, task.parse, backbone.head.weight.shape[1])  # type: ignore[union-attr]
@@ -97,6 +98,7 @@ class Collm(Team):
 
 
 def actor_names(actors: int) -> list[str]:
+    """The roles that answer."""
     return [f"actor {i}" for i in range(1, actors + 1)]
 
 
@@ -111,7 +113,7 @@ class CollmTraining:
         return learning_rate(self.config, step)
 
     def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
-        """One update from `train.questions` × `train.rollouts` joint answers. baseline: not read; V stands for it."""
+        """One update from `train.questions` × `train.rollouts` joint answers. baseline: not read, for V replaces it."""
         start, team, t = time.perf_counter(), self.system, self.config.train
         questions, G = self.schedule.questions(step), t.rollouts
 

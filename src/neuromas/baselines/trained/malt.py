@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -87,7 +86,7 @@ class MaltRunConfig(TeamRunConfig):
 
 
 class Malt(Team):
-    """The chain of three; `search` is the same with several children a node."""
+    """The chain of three. `search` samples a tree: the same with several children a node."""
 
     title, method, votes = "MALT", "malt", 3
 
@@ -96,6 +95,7 @@ class Malt(Team):
 
     @classmethod
     def create(cls, config: MaltRunConfig, backbone: Backbone, task: Task) -> "Malt":
+        """The untrained team."""
         return cls(create_adapters(ROLES, config, backbone, task))
 
     def dialogue(self, question: Question) -> Dialogue:
@@ -147,7 +147,7 @@ class MaltTraining:
         return {"search": 0.0, "sft": 1.0, "dpo": self.config.malt.dpo_scale}[phase] * learning_rate(self.config, k)
 
     def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
-        """One step of whichever phase it is. baseline: not read; it belongs to another method."""
+        """One step of the phase that it belongs to. baseline: not read; it belongs to another method."""
         start = time.perf_counter()
         phase, k = self._phase(step)
         if phase == "search":
@@ -226,18 +226,18 @@ class MaltTraining:
         optimizer.zero_grad(set_to_none=True)
         for role, pairs in self._pairs.items():
             if pairs:
-                known = list(zip(pairs, self._reference[role], strict=True))
-                batch = drawn(known, self.config.malt.batch, k, self.config.seed, "dpo", role)
+                pool = list(zip(pairs, self._reference[role], strict=True))
+                batch = drawn(pool, self.config.malt.batch, k, self.config.seed, "dpo", role)
                 nodes[role] = replace(self._compare(batch, step), pool=len(pairs))
         return self._update(optimizer, step, nodes)
 
     def _compare(self, batch: Sequence[tuple[Pair, list[float]]], step: int) -> NodeMetrics:
-        """Gradients of one role's pairs; what became of them."""
+        """Add the gradients of one role's pairs; returns its metrics."""
         total, margins = 0.0, list[float]()
         for part in micro_batches(batch, lambda b: b[0][0].tokens + b[0][1].tokens, self.config.train.micro_tokens):
             good, bad = self._totals([pair for pair, _ in part])
-            known = torch.tensor([reference for _, reference in part], device=good.device)
-            margins_B = dpo_margins(good, bad, known[:, 0], known[:, 1])
+            reference_B2 = torch.tensor([reference for _, reference in part], device=good.device)
+            margins_B = dpo_margins(good, bad, reference_B2[:, 0], reference_B2[:, 1])
             total += backward(dpo_loss(margins_B, self.config.malt.beta, len(batch)), step)
             margins += margins_B.tolist()
         n = len(batch)
@@ -252,7 +252,7 @@ class MaltTraining:
 
     @torch.no_grad()
     def _refer(self) -> dict[str, list[list[float]]]:
-        """Log-probabilities of all pairs as the adapters stand, (good, bad) by role."""
+        """Log-probabilities of all pairs with the present adapters, (good, bad) by role."""
         budget = self.config.train.micro_tokens
         return {
             role: [
@@ -264,7 +264,7 @@ class MaltTraining:
         }
 
     def _update(self, optimizer: torch.optim.Optimizer, step: int, nodes: dict[str, NodeMetrics]) -> StepResult:
-        """Update the roles that had something to learn from, and no other."""
+        """Update the roles that have metrics, i.e. something to learn from, and no other."""
         if nodes:
             bank, clip = self.system.adapters, self.config.train.clip
             norms_N = update(bank, optimizer, clip, step, only=nodes, extras=self.system.extras.values())
@@ -275,7 +275,7 @@ class MaltTraining:
         return StepResult(StepMetrics(step=step, nodes=nodes), [], [])
 
 
-def _read_reference(path: Path) -> dict[str, Any]:
+def _read_reference(path: Path) -> dict[str, list[list[float]]]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

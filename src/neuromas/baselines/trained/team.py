@@ -1,4 +1,4 @@
-"""A team: a baseline whose roles each have an adapter on the one frozen backbone; and what training it is made of.
+"""A team: a baseline whose roles each have an adapter on the one frozen backbone; and the parts of its training.
 
 Legend: L token (all rows concatenated).
 """
@@ -63,17 +63,17 @@ class TeamRunConfig(RunConfig):
 
 
 class Team(Baseline):
-    """A system of roles. What it does is its `dialogue`; who speaks in a call is the request's `role`."""
+    """A system of roles with an adapter each; the `role` of a request in its `dialogue` says who speaks."""
 
-    method: ClassVar[str]  # as `RunConfig.method` says it
-    votes: ClassVar[int] = 1  # the paper also reports a vote of so many answers
+    method: ClassVar[str]  # its name in the registry and in recipes
+    votes: ClassVar[int] = 1  # answers of a vote that the paper reports too; 1: it reports none
 
     def __init__(self, chat: Chat, roles: Sequence[str]) -> None:
         """The chat's bank has an adapter for each role, and perhaps for helpers of the training, who never answer."""
         super().__init__(chat)
         assert chat.bank is not None and set(roles) <= set(chat.bank.index), "an adapter for each role"
         self.adapters, self.roles, self.label = chat.bank, tuple(roles), ""
-        self.extras: dict[str, nn.Parameter] = {}  # what else is trained, by name; no part of answering
+        self.extras: dict[str, nn.Parameter] = {}  # further trained tensors by name, which answering does not need
 
     @property
     def name(self) -> str:
@@ -85,7 +85,7 @@ class Team(Baseline):
 
     @property
     def trainable_parameters(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Of the roles that answer."""
+        """The parameters of the roles that answer."""
         return self.adapters.parameters_per_adapter * len(self.roles)
 
     @property
@@ -105,12 +105,12 @@ class Team(Baseline):
         return self.chat.decoding
 
     @property
-    def shape(self) -> dict[str, Any]:
-        """What a checkpoint must agree on besides the adapters' sizes."""
+    def shape(self) -> dict[str, str | list[str]]:
+        """The part of a checkpoint's identity that adapters' sizes do not say."""
         return {"method": self.method, "roles": list(self.adapters.names)}
 
     def with_decoding(self, decoding: Decoding) -> Chat:
-        """The team's chat under another decoding."""
+        """The team's chat with another decoding."""
         chat = copy.copy(self.chat)
         chat.decoding = decoding
         return chat
@@ -142,10 +142,12 @@ class Example:
 
     @classmethod
     def of(cls, role: str, call: NodeCall) -> Self:
+        """A call, as an example of `role`."""
         return cls(role, call.prefix_ids, call.own_ids, call.completion_ids)
 
     @property
     def tokens(self) -> int:
+        """Tokens of prompt and completion."""
         return len(self.prefix_ids) + len(self.own_ids) + len(self.completion_ids)
 
 
@@ -174,9 +176,9 @@ def drawn(items: Sequence[T], size: int, k: int, *address: object) -> list[T]:
     out: list[T] = []
     orders: dict[int, list[int]] = {}
     for place in range((k - 1) * size, k * size):
-        epoch, at = divmod(place, n)
+        epoch, index = divmod(place, n)
         if epoch not in orders:
             orders[epoch] = list(range(n))
             random.Random(stream_key(*address, epoch)).shuffle(orders[epoch])
-        out.append(items[orders[epoch][at]])
+        out.append(items[orders[epoch][index]])
     return out

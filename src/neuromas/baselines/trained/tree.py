@@ -20,6 +20,7 @@ class Node:
 
     @property
     def good(self) -> bool:
+        """The label: worth more than one half."""
         return self.value > 0.5
 
 
@@ -43,14 +44,14 @@ def levels(examples: Sequence[Example], rewards: Sequence[float], branching: int
 
 
 def good_examples(nodes: Sequence[Node]) -> list[Example]:
-    """What SFT imitates."""
+    """The outputs that SFT imitates."""
     return [node.example for node in nodes if node.good]
 
 
 def preference_pairs(nodes: Sequence[Node]) -> list[Pair]:
-    """Every good node with every bad one of the same parent: what DPO compares.
+    """The pairs that DPO compares: every good node with every bad one of the same parent.
 
-    Two nodes that said the same differ in their value by luck alone, so they make no pair (our choice).
+    Two nodes with the same words differ in their value by luck alone, so they make no pair (our choice).
     """
     return [
         (one.example, other.example)
