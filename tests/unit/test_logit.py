@@ -52,7 +52,7 @@ def test_scores_are_the_plain_models_log_probabilities(style: str) -> None:
     system = Logit(backbone, Limits(4, 4), letters)
     at = Topology.parse("single").position("out")
     for question in asked(3):
-        prompt = backbone.template.lettered(at, question, [], reserve=2).prefix_ids
+        prompt = backbone.template.render(at, question, [], reserve=2).prefix_ids
         expected: dict[str, float] = {}
         for letter in letters(question):
             ids = list((space + letter).encode())  # one token a byte

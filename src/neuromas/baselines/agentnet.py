@@ -164,7 +164,7 @@ class AgentNet(Fitted):
             rows = [(q, start + i, self.route(q, moves[i])) for i, q in enumerate(asked)]
             traces = converse(self.chat, rows, greedy=True, seed=seed)
             rewards = [task.grade(q, t.answer).reward for q, t in zip(asked, traces, strict=True)]
-            self.fit_cost.add(traces, rewards)
+            self.count(traces, rewards)
             for question, made, reward in zip(asked, moves, rewards, strict=True):
                 self.learn(question, made, reward == 1)
             if progress is not None:

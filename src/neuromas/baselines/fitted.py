@@ -3,7 +3,6 @@
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from neuromas.baselines.chat import Baseline, Chat
 from neuromas.errors import CheckpointError, TaskError
 from neuromas.files import write_json
+from neuromas.results import FitCost
 from neuromas.tasks.base import Task
 from neuromas.types import Question, Trace
 
@@ -19,28 +19,6 @@ FORMAT = 1  # raise it when a state file holds something else
 
 FitProgress = Callable[[int, int], None]  # called with (questions done, all questions)
 FittedState = dict[str, Any]  # the learned part of a baseline, as JSON holds it
-
-
-@dataclass
-class FitCost:
-    """The cost of fitting; answering is counted apart."""
-
-    questions: int = 0
-    calls: int = 0
-    prompt_tokens: int = 0
-    generated_tokens: int = 0
-    seconds: float = 0.0
-    reward: float = 0.0  # summed over the questions
-
-    def add(self, traces: Sequence[Trace], rewards: Sequence[float]) -> None:
-        """Count answered training questions."""
-        self.questions += len(traces)
-        self.reward += sum(rewards)
-        for trace in traces:
-            self.calls += len(trace.calls)
-            self.prompt_tokens += trace.prompt_tokens
-            self.generated_tokens += trace.generated_tokens
-            self.seconds += trace.seconds
 
 
 class Fitted(Baseline):
@@ -51,7 +29,7 @@ class Fitted(Baseline):
 
     def __init__(self, chat: Chat) -> None:
         super().__init__(chat)
-        self.fit_cost = FitCost()
+        self.fit_cost = FitCost(questions=0, calls=0, prompt_tokens=0, generated_tokens=0, seconds=0.0, reward=0.0)
         self.fit_task: str | None = None  # the task it was fitted on; None before
 
     @abstractmethod
@@ -60,6 +38,18 @@ class Fitted(Baseline):
 
         options: the baseline's own, and `seed` and `progress`. Raises TaskError where the split is empty.
         """
+
+    def count(self, traces: Sequence[Trace], rewards: Sequence[float]) -> None:
+        """Add answered training questions to `fit_cost`."""
+        cost = self.fit_cost
+        self.fit_cost = FitCost(
+            questions=cost.questions + len(traces),
+            calls=cost.calls + sum(len(trace.calls) for trace in traces),
+            prompt_tokens=cost.prompt_tokens + sum(trace.prompt_tokens for trace in traces),
+            generated_tokens=cost.generated_tokens + sum(trace.generated_tokens for trace in traces),
+            seconds=(cost.seconds or 0.0) + sum(trace.seconds for trace in traces),
+            reward=cost.reward + sum(rewards),
+        )
 
     @abstractmethod
     def state(self) -> FittedState:
@@ -72,7 +62,7 @@ class Fitted(Baseline):
     def save(self, path: Path) -> None:
         """Write the state and its cost, whole or not at all."""
         identity = {"format": FORMAT, "baseline": self.title, "backbone": self.chat.name}
-        write_json(path, identity | {"task": self.fit_task, "cost": asdict(self.fit_cost), "state": self.state()})
+        write_json(path, identity | {"task": self.fit_task, "cost": self.fit_cost.to_dict(), "state": self.state()})
 
     def load(self, path: Path) -> None:
         """Take over a saved state. Raises CheckpointError, naming what differs, when it is not this baseline's."""

@@ -113,7 +113,7 @@ class GPTSwarm(Fitted):
             ]
             traces = converse(self.chat, rows, greedy=True, seed=seed)
             utility = [task.grade(q, t.answer).reward for q, t in zip(asked, traces, strict=True)]
-            self.fit_cost.add(traces, utility)
+            self.count(traces, utility)
             adam.zero_grad()
             self.loss(logits, graphs, utility).backward()
             adam.step()

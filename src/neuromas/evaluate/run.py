@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from neuromas.errors import TaskError
 from neuromas.evaluate.stats import wilson
-from neuromas.results import AnswerRecord, FitCost, MessageRecord, Result, Score, TopAnswer
+from neuromas.results import AnswerRecord, MessageRecord, Result, Score, TopAnswer
 from neuromas.tasks.base import Split, Task
 from neuromas.types import Grade, Question, System, Trace
 from neuromas.workers import ALONE, Workers
@@ -67,7 +67,6 @@ def evaluate(
     traces = [trace for share, _ in shares for trace in share]
     grades = [grade for _, share in shares for grade in share]
     records = [record(q, t, g) for q, t, g in zip(asked, traces, grades, strict=True)]
-    cost = getattr(system, "fit_cost", None)
     result = Result(
         **vars(summarise(records)),
         task=task.name,
@@ -75,7 +74,7 @@ def evaluate(
         split=split,
         seed=seed,
         decoding=decoding_name(system, greedy),
-        fit=None if cost is None else FitCost(**asdict(cost)),
+        fit=getattr(system, "fit_cost", None),
         system=system.name,
         trainable_parameters=system.trainable_parameters,
         floors=task.floors(split, limit),

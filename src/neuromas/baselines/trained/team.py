@@ -90,10 +90,12 @@ class Team(Baseline):
 
     @property
     def backbone(self) -> Backbone:
+        """The frozen model of all roles."""
         return self.chat.backbone
 
     @property
     def limits(self) -> Limits:
+        """The limits on what the roles write."""
         return self.chat.limits
 
     @limits.setter
@@ -102,6 +104,7 @@ class Team(Baseline):
 
     @property
     def decoding(self) -> Decoding:
+        """The way that all roles choose tokens."""
         return self.chat.decoding
 
     @property
