@@ -1,7 +1,6 @@
-"""Speed of one joint step, beside the floor and other libraries: python -m benchmarks --help."""
+"""Measures the speed of one joint step, beside the floor and other libraries: python -m benchmarks --help."""
 
 import argparse
-import json
 import platform
 import tempfile
 from datetime import UTC, datetime
@@ -45,7 +44,7 @@ def main() -> None:
 def step_lines(args: argparse.Namespace, path: Path) -> list[dict[str, Any]]:
     """Measure every item on one workload; each line is printed as soon as it is known."""
     work = Work.load(path)
-    facts = {
+    about = {
         "workload": work.name,
         "dtype": work.dtype,
         "threads": args.threads,
@@ -57,15 +56,12 @@ def step_lines(args: argparse.Namespace, path: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for name in args.items:
         peer = launch.ITEMS[name].module not in ("ours", "floor")
-        own = ["--matmul", args.peer_matmul] if peer else ["--micro-tokens", str(args.micro_tokens)]
-        found = launch.measure(launch.ITEMS[name], path, args.threads, extra + own)
+        options = ["--matmul", args.peer_matmul] if peer else ["--micro-tokens", str(args.micro_tokens)]
+        figures = launch.measure(launch.ITEMS[name], path, args.threads, extra + options)
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        line = {"item": name, **facts, **found, "machine": platform.machine(), "at": when}
+        line = {"item": name, **about, **figures, "machine": platform.machine(), "at": when}
         lines.append(report.with_ratios(line, lines))
-        print(json.dumps(lines[-1]), flush=True)
-        if args.out:
-            with args.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(lines[-1]) + "\n")
+        report.emit(lines[-1], args.out)
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Seconds to a given accuracy, beside CoMLRL's trainer: python -m benchmarks.accuracy --help
+"""Measures the seconds to a given accuracy, beside CoMLRL's trainer: python -m benchmarks.accuracy --help
 
 Same task, backbone, prompts, reward and number of questions and rollouts a step; each library at the best learning
 rate of a small grid. Seconds are those of training; validation (greedy, held-out questions) does not count.
@@ -49,11 +49,11 @@ def main() -> None:
 
 
 def run(side: str, rate: float, seed: int, args: argparse.Namespace) -> list[Line]:
-    """One training run of one library: a line per validation, printed as they come."""
+    """Train once with one library; returns a line per validation, each printed as it comes."""
     python = launch.interpreter(SIDES[side])
-    facts = {"problem": args.problem, "side": side, "rate": rate, "seed": seed, "dtype": args.dtype}
+    about = {"problem": args.problem, "side": side, "rate": rate, "seed": seed, "dtype": args.dtype}
     if python is None:
-        return [facts | {"skipped": "no environment; make it with benchmarks/install_peers.sh"}]
+        return [about | {"skipped": "no environment; make it with benchmarks/install_peers.sh"}]
     command = [python, "-m", f"benchmarks.items.{SIDES[side].module}", args.problem, "--rate", str(rate)]
     command += ["--seed", str(seed), "--dtype", args.dtype, "--threads", str(args.threads)]
     rollouts = args.peer_rollouts if side != "neuromas" else None
@@ -68,38 +68,36 @@ def run(side: str, rate: float, seed: int, args: argparse.Namespace) -> list[Lin
     assert child.stderr is not None
     for text in child.stdout:
         if text.startswith("{"):
-            lines.append(facts | json.loads(text))
+            lines.append(about | json.loads(text))
             print(json.dumps(lines[-1]), flush=True)
     errors = child.stderr.read().strip().splitlines()
     if child.wait():
-        lines.append(facts | {"skipped": errors[-1] if errors else "it failed and printed nothing"})
+        lines.append(about | {"skipped": errors[-1] if errors else "it failed and printed nothing"})
         print(json.dumps(lines[-1]), flush=True)
     return lines
 
 
 def summary(side: str, lines: list[Line], target: float) -> Line:
-    """Seconds until `target` was first reached at the rate that reaches it soonest, seeds averaged; None: never."""
+    """Seconds until `target` is first reached at the rate that reaches it soonest, seeds averaged; None: never."""
     runs: dict[float, dict[int, float]] = {}  # rate -> seed -> seconds, infinite where it was not reached
     for line in lines:
         if line["side"] == side and "accuracy" in line:
             reached = line["seconds"] if line["accuracy"] >= target else math.inf
             seeds = runs.setdefault(line["rate"], {})
             seeds[line["seed"]] = min(reached, seeds.get(line["seed"], math.inf))
-    found = {rate: sum(seeds.values()) / len(seeds) for rate, seeds in runs.items()}
-    best = min(found, key=found.__getitem__, default=None)
-    if best is None or math.isinf(found[best]):
+    means = {rate: sum(seeds.values()) / len(seeds) for rate, seeds in runs.items()}
+    best = min(means, key=means.__getitem__, default=None)
+    if best is None or math.isinf(means[best]):
         return {"side": side, "target": target, "best_rate": None, "seconds_to_target": None}
-    return {"side": side, "target": target, "best_rate": best, "seconds_to_target": round(found[best], 3)}
+    return {"side": side, "target": target, "best_rate": best, "seconds_to_target": round(means[best], 3)}
 
 
 def draw(lines: list[Line], target: float, path: Path) -> None:
     """Accuracy against seconds of training, one line a run."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7.5, 3.8))
+    figure = Figure(figsize=(7.5, 3.8))
+    axis = figure.subplots()
     runs: dict[tuple[str, float, int], list[Line]] = {}
     for line in lines:
         if "accuracy" in line:
@@ -121,7 +119,6 @@ def draw(lines: list[Line], target: float, path: Path) -> None:
     axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

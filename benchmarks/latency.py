@@ -1,4 +1,4 @@
-"""Seconds until one question is answered: networks of different shapes with as many calls, one question at a time.
+"""Measures the seconds until one question is answered, by networks of different shapes.
 
 The nodes of a layer write side by side, those of a chain one after the other. Untrained networks on the recipe's
 questions, greedy, each question asked of every shape in turn; ratios are to the first shape, question by question.
@@ -20,7 +20,7 @@ from neuromas.run.build import build
 
 
 def latencies(config: RunConfig, shapes: list[str], n: int) -> list[dict[str, Any]]:
-    """For each shape: seconds of each of `n` questions, after two that are not timed, and what an answer takes."""
+    """A line for each shape: seconds of each of `n` questions, after two that are not timed, and calls and tokens."""
     first, task = build(config, topology=Topology.parse(shapes[0]))
     shared = first.backbone
     networks = {shape: build(config, shared, Topology.parse(shape))[0] for shape in shapes}
@@ -31,12 +31,12 @@ def latencies(config: RunConfig, shapes: list[str], n: int) -> list[dict[str, An
             network.answer([question], greedy=True)
             if number >= 2:
                 seconds[shape].append(time.perf_counter() - start)
-    found: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     for shape, network in networks.items():
         cost = evaluate(network, task, "validation", n).result
         keys = ("calls", "generated_tokens", "sequential_calls", "sequential_tokens")
-        found.append({"shape": shape, **{key: getattr(cost, key) for key in keys}, "seconds": seconds[shape]})
-    return found
+        lines.append({"shape": shape, **{key: getattr(cost, key) for key in keys}, "seconds": seconds[shape]})
+    return lines
 
 
 def main() -> None:
@@ -48,9 +48,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a file of JSON lines to append to")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    found = latencies(RunConfig.load(args.recipe), args.shapes, args.n)
-    for line in found:
-        ratio = statistics.median(a / b for a, b in zip(line["seconds"], found[0]["seconds"], strict=True))
+    lines = latencies(RunConfig.load(args.recipe), args.shapes, args.n)
+    for line in lines:
+        ratio = statistics.median(a / b for a, b in zip(line["seconds"], lines[0]["seconds"], strict=True))
         middle = 1000 * statistics.median(line["seconds"])
         cost = f"{line['calls']:g} calls, {line['generated_tokens']:.0f} tokens"
         row = f"{line['sequential_calls']:g} and {line['sequential_tokens']:.0f} in a row"

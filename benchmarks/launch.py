@@ -1,4 +1,4 @@
-"""Running one item in a process of its own, so that its peak memory is its own and it finds its own libraries."""
+"""Runs one item in a process of its own, so that its peak memory is its own and it finds its own libraries."""
 
 import json
 import os
@@ -18,7 +18,7 @@ class Item:
 
     module: str  # in benchmarks/items/
     variant: str = ""
-    environment: str = ""  # virtual environment below the peers' folder; empty: the one that runs this
+    environment: str = ""  # virtual environment in the peers' folder; empty: the one that runs this
     note: str = ""
 
 
@@ -37,7 +37,7 @@ ITEMS = {
 
 
 def peers_folder() -> Path:
-    """Where install_peers.sh put the peers' environments: $NEUROMAS_PEERS, else benchmarks/.venv."""
+    """The folder of the peers' environments, made by install_peers.sh: $NEUROMAS_PEERS, else benchmarks/.venv."""
     return Path(os.environ.get("NEUROMAS_PEERS") or ROOT / "benchmarks" / ".venv")
 
 
@@ -50,7 +50,8 @@ def interpreter(item: Item) -> str | None:
 
 
 def environment(threads: int) -> dict[str, str]:
-    found = os.environ | {
+    """Environment variables of an item: no network, this checkout's sources, and a number of threads."""
+    variables = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "WANDB_MODE": "disabled",
@@ -60,7 +61,7 @@ def environment(threads: int) -> dict[str, str]:
         "MKL_NUM_THREADS": str(threads),
     }
     vllm = peers_folder() / "vllm" / "bin" / "python"
-    return {"NEUROMAS_VLLM_PYTHON": str(vllm)} | found if vllm.exists() else found
+    return {"NEUROMAS_VLLM_PYTHON": str(vllm)} | variables if vllm.exists() else variables
 
 
 def run(command: list[str], threads: int) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def run(command: list[str], threads: int) -> dict[str, Any]:
 
 
 def measure(item: Item, work: Path, threads: int, extra: list[str]) -> dict[str, Any]:
-    """The figures of `item` on the workload in the file `work`, or {"skipped": reason}."""
+    """Measurements of `item` on the workload in the file `work`, or {"skipped": reason}."""
     python = interpreter(item)
     if python is None:
         return {"skipped": f"no environment {item.environment!r}; make it with benchmarks/install_peers.sh"}

@@ -1,4 +1,4 @@
-"""Clients that load a server of this project: light enough that they leave the machine to the server."""
+"""Clients that load a server of this project, light enough to leave the machine to the server."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Probe:
-    """A request and what the answer must be."""
+    """A request and its right answer."""
 
     body: dict[str, Any]
     answers: list[str]  # of its choices
@@ -25,21 +25,25 @@ class Probe:
 
 @dataclass
 class Tally:
-    """What clients saw. seconds: of each right answer."""
+    """Counts of what clients received."""
 
-    seconds: list[float] = field(default_factory=list[float])
+    seconds: list[float] = field(default_factory=list[float])  # of each right answer
     wrong: list[tuple[Probe, list[str]]] = field(default_factory=list[tuple[Probe, list[str]]])
     refused: int = 0  # 429 with Retry-After
     unserved: int = 0  # the connection ended before an answer began, or 503
     broken: int = 0  # an answer began and did not end
     other: list[tuple[int, bytes]] = field(default_factory=list[tuple[int, bytes]])
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
+        """Counts, and the median and 99th percentile of the seconds."""
         ordered = sorted(self.seconds)
-        at = lambda share: round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 4) if ordered else None
+        quantile = lambda share: (
+            round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 4) if ordered else None
+        )
         return {
             "right": len(ordered), "wrong": len(self.wrong), "refused": self.refused, "broken": self.broken,
-            "unserved": self.unserved, "other": len(self.other), "p50_seconds": at(0.5), "p99_seconds": at(0.99),
+            "unserved": self.unserved, "other": len(self.other),
+            "p50_seconds": quantile(0.5), "p99_seconds": quantile(0.99),
         }  # fmt: skip
 
 
@@ -51,7 +55,7 @@ class Client:
         self.reader: asyncio.StreamReader | None = None
 
     async def ask(self, probe: Probe) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers, body. Raises ConnectionError; with `True` as argument where the answer had begun."""
+        """Status, headers, body. Raises ConnectionError, whose argument is True where the answer had begun."""
         if self.reader is None:
             self.reader, self.writer = await asyncio.open_connection(HOST, self.port)
         body = json.dumps(probe.body).encode()
@@ -97,7 +101,7 @@ def answers_of(data: bytes, stream: bool) -> list[str]:
 
 
 async def load(port: int, probes: list[Probe], clients: int, seconds: float) -> Tally:
-    """Let `clients` ask one probe after the other until the time is over, or the server is gone."""
+    """Let `clients` ask one probe after the other until the time is over or the server is gone."""
     tally, end = Tally(), time.perf_counter() + seconds
 
     async def one(number: int) -> None:
@@ -115,11 +119,11 @@ async def load(port: int, probes: list[Probe], clients: int, seconds: float) -> 
                 tally.unserved += error.args != (True,)
                 continue
             if status == 200:
-                found = answers_of(data, bool(probe.body.get("stream")))
-                if found == probe.answers:
+                answers = answers_of(data, bool(probe.body.get("stream")))
+                if answers == probe.answers:
                     tally.seconds.append(time.perf_counter() - start)
                 else:
-                    tally.wrong.append((probe, found))
+                    tally.wrong.append((probe, answers))
             elif status == 429 and int(headers.get("retry-after", 0)) > 0:
                 tally.refused += 1
                 await asyncio.sleep(0.05)
@@ -145,14 +149,14 @@ class Server:
         return next(float(line.split()[1]) for line in lines if line.split()[0] == name)
 
     def terminate(self) -> str:
-        """SIGTERM; its last line."""
+        """Send SIGTERM; returns the last line that the server prints."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.communicate(timeout=120)[0].strip().splitlines()[-1]
 
 
 @contextmanager
 def serving(run: str, *options: str) -> Iterator[Server]:
-    """`neuromas serve RUN`, ended at the end. Its first line tells the port."""
+    """A running `neuromas serve RUN`, killed at the end. Its first line names the port."""
     command = [sys.executable, "-c", "from neuromas.cli import main; main()", "serve", run, "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

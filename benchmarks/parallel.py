@@ -1,15 +1,15 @@
-"""Parallel efficiency: one training step by 2 workers on 2 cores beside 1 worker on 1 core, on the same questions.
+"""Measures parallel efficiency: a training step by 2 workers on 2 cores beside 1 worker on 1 core, same questions.
 
     python -m benchmarks.parallel --backbones tiny smollm2-135m --out benchmarks/results/parallel.jsonl
 
 A worker is a process with one thread, pinned to a core of its own. Workers talk over gloo as under Ray Train, which
-starts them and takes no part in a step. Blocks of 1 and of 2 workers take turns, so that what the machine does besides
-falls on both; the first steps of a block are not reported. Efficiency is the median seconds of a step by 1 worker,
-divided by 2 × those by 2. With --weak each of the 2 has as many questions as the 1, and efficiency is the seconds by 1
-divided by those by 2.
+starts them and takes no part in a step. Blocks of 1 and of 2 workers take turns, so that other work on the machine
+disturbs both alike; the first steps of a block are not reported. Efficiency is the median seconds of a step by 1
+worker, divided by 2 × those by 2. With --weak each of the 2 has as many questions as the 1, and efficiency is the
+seconds by 1 divided by those by 2.
 
-Bytes of a step: what a worker hands over (the gradients; the pickled figures), and what all programs of this machine
-sent over its loopback interface meanwhile, which bounds from above what went between the workers.
+Bytes of a step: those that a worker hands over (the gradients; the pickled metrics), and those that all programs of
+this machine send over its loopback interface meanwhile, an upper bound of the traffic between the workers.
 """
 
 import argparse
@@ -29,6 +29,7 @@ import torch
 from torch import distributed
 
 from benchmarks.items.ours import Alternating
+from benchmarks.report import emit
 from benchmarks.workloads import SPECS, Spec, network, questions
 from neuromas.config import TrainConfig
 from neuromas.train.step import train_step
@@ -58,19 +59,12 @@ def main() -> None:
         blocks: list[Line] = []
         for _, n in product(range(args.blocks), (1, 2)):
             blocks.append(block(backbone, n, args))
-            tell(blocks[-1], args.out)
-        tell(summary(blocks), args.out)
-
-
-def tell(line: Line, out: Path | None) -> None:
-    print(json.dumps(line), flush=True)
-    if out is not None:
-        with out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            emit(blocks[-1], args.out)
+        emit(summary(blocks), args.out)
 
 
 def block(backbone: str, workers: int, args: argparse.Namespace) -> Line:
-    """Some steps by so many workers, each in a process of its own; what the first of them measured."""
+    """Run some steps by `workers` processes; returns the measurements of the first one."""
     spawn = get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         arguments = [(backbone, rank, workers, Path(folder), args) for rank in range(workers)]
@@ -85,14 +79,14 @@ def block(backbone: str, workers: int, args: argparse.Namespace) -> Line:
 
 
 def work(backbone: str, rank: int, size: int, folder: Path, args: argparse.Namespace) -> None:
-    """The life of one worker."""
+    """Run the steps of one worker; the first one writes block.json."""
     os.sched_setaffinity(0, {args.cores[rank]})
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=(folder / "store").as_uri(), rank=rank, world_size=size)
     workers, spec = Workers.joined(), WORKLOADS[backbone]
     many = (args.questions or spec.questions) * (size if args.weak else 1)
     spec = replace(spec, questions=many)
-    net, asked, task = network(spec, args.dtype), questions(spec), Alternating()
+    net, batch, task = network(spec, args.dtype), questions(spec), Alternating()
     optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
     settings: Line = {"questions": many, "rollouts": spec.rollouts, "micro_tokens": args.micro_tokens}
     config, sent = TrainConfig(**settings), counted()
@@ -100,12 +94,12 @@ def work(backbone: str, rank: int, size: int, folder: Path, args: argparse.Names
     for step in range(1, args.warmup + args.steps + 1):
         sent.clear()
         distributed.barrier()
-        start, before, busy = time.perf_counter(), loopback_bytes(), time.process_time()
-        done = train_step(net, optimizer, task, asked, config, step=step, seed=0, workers=workers)
+        start, loopback, busy = time.perf_counter(), loopback_bytes(), time.process_time()
+        done = train_step(net, optimizer, task, batch, config, step=step, seed=0, workers=workers)
         seconds, cpu = time.perf_counter() - start, time.process_time() - busy
         distributed.barrier()
         bytes_sent = {"gradient_bytes": sum(sent.get("gradients", [])), "figure_bytes": sum(sent.get("figures", []))}
-        bytes_sent["loopback_bytes"] = loopback_bytes() - before
+        bytes_sent["loopback_bytes"] = loopback_bytes() - loopback
         steps.append({"seconds": seconds, "cpu_seconds": cpu, **done.metrics.seconds, **bytes_sent})
     if workers.first:
         line = {"backbone": backbone, "workers": size, "cores": args.cores[:size], "dtype": args.dtype}
@@ -116,7 +110,7 @@ def work(backbone: str, rank: int, size: int, folder: Path, args: argparse.Names
 
 
 def counted() -> dict[str, list[int]]:
-    """Counts, from here on, the bytes that this process hands over for each sum of gradients and each exchange."""
+    """Start to count the bytes that this process hands over for each sum of gradients and each exchange."""
     sent: dict[str, list[int]] = {}
     reduce, gather = distributed.all_reduce, distributed.all_gather_object
 
@@ -124,23 +118,23 @@ def counted() -> dict[str, list[int]]:
         sent.setdefault("gradients", []).append(tensor.numel() * tensor.element_size())
         return reduce(tensor, *args, **kwargs)
 
-    def all_gather_object(found: list[Any], mine: Any, *args: Any, **kwargs: Any) -> Any:
+    def all_gather_object(gathered: list[Any], mine: Any, *args: Any, **kwargs: Any) -> Any:
         sent.setdefault("figures", []).append(len(pickle.dumps(mine)))
-        return gather(found, mine, *args, **kwargs)
+        return gather(gathered, mine, *args, **kwargs)
 
     distributed.all_reduce, distributed.all_gather_object = all_reduce, all_gather_object
     return sent
 
 
 def loopback_bytes() -> int:
-    """Bytes that this machine's programs have sent to each other over its loopback interface; 0 where unknown."""
+    """Bytes that programs of this machine have sent over its loopback interface so far; 0 where unknown."""
     table = Path("/proc/net/dev")
     lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
     return next((int(line.split(":")[1].split()[8]) for line in lines if line.strip().startswith("lo:")), 0)
 
 
 def summary(blocks: list[Line]) -> Line:
-    """Efficiency over all blocks, and that of each pair of neighbours, to see how sure it is."""
+    """Efficiency over all blocks, and of each pair of neighbours, which shows its spread."""
     of = lambda lines, field: [step[field] for line in lines for step in line["steps"]]
     one, two = ([line for line in blocks if line["workers"] == n] for n in (1, 2))
     median = lambda lines, field: statistics.median(of(lines, field))
@@ -155,7 +149,7 @@ def summary(blocks: list[Line]) -> Line:
         "efficiency": gain(one, two),
         "efficiency_by_pair": pairs,
         "seconds": {"1": median(one, "seconds"), "2": median(two, "seconds")},
-        "busy": {"1": busy(one), "2": busy(two)},  # share of its core that the first worker had or used
+        "busy": {"1": busy(one), "2": busy(two)},  # share of its core's time that the first worker used
         "exchange_seconds": median(two, "exchange"),  # waiting for the slower worker included
         "adapter_bytes": two[0]["adapter_bytes"],
         **{field: median(two, field) for field in ("gradient_bytes", "figure_bytes", "loopback_bytes")},

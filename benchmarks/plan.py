@@ -1,4 +1,4 @@
-"""Does `neuromas plan` say what happens? python -m benchmarks.plan RECIPE… [--set train.questions=4 …] [--steps 3]
+"""Compares `neuromas plan` with real steps: python -m benchmarks.plan RECIPE… [--set train.questions=4 …] [--steps 3]
 
 Every recipe runs in a process of its own: it is built, trains a few steps, its peak memory is read, and only then is
 the calibration run that the prediction rests on. Rewards are compared with a fixed baseline of 0.5 (estimator
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import launch
+from benchmarks.report import emit
 
 Line = dict[str, Any]
 
@@ -45,9 +46,7 @@ def main() -> None:
         own = ["--measure", "--steps", str(args.steps), "--threads", str(args.threads), "--set", *args.set]
         line = launch.run([sys.executable, "-m", "benchmarks.plan", str(recipe.resolve()), *own], args.threads)
         line = {"recipe": recipe.stem, "set": args.set, "threads": args.threads, **line}
-        print(json.dumps(line), flush=True)
-        with args.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        emit(line, args.out)
         if "skipped" not in line:
             print(table(line), flush=True)
 

@@ -1,4 +1,4 @@
-"""What `seconds to accuracy` is measured on, as plain data: the same task, backbone and reward for every library."""
+"""The problems of `seconds to accuracy` as plain data: the same task, backbone and reward for every library."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -1,24 +1,35 @@
-"""Ratios and the table."""
+"""Lines of results: written as they come, with ratios, and as a table."""
 
+import json
+from pathlib import Path
 from typing import Any
+
+from neuromas.files import append_json_line
 
 Line = dict[str, Any]
 
 
-def with_ratios(line: Line, before: list[Line]) -> Line:
-    """`line` with each phase's seconds divided by the floor's and by neuromas's, where `before` has them."""
+def emit(line: Line, out: Path | None) -> None:
+    """Print a line of JSON, and append it to a file where one is given."""
+    print(json.dumps(line), flush=True)
+    if out is not None:
+        append_json_line(out, line)
+
+
+def with_ratios(line: Line, earlier: list[Line]) -> Line:
+    """`line` with each phase's seconds divided by those of the floor and of neuromas, where `earlier` has them."""
     ratios: Line = {}
     for other, label in (("floor", "floor"), ("neuromas", "neuromas")):
-        found = next((x for x in before if x["item"] == other and "skipped" not in x), None)
-        if found is None or "skipped" in line or line["item"] in ("floor", other):
+        base = next((x for x in earlier if x["item"] == other and "skipped" not in x), None)
+        if base is None or "skipped" in line or line["item"] in ("floor", other):
             continue
         for phase in ("rollout_seconds", "update_seconds"):
-            if phase in line and phase in found:
-                ratios[f"{phase.removesuffix('_seconds')}_to_{label}"] = round(line[phase] / found[phase], 3)
-        if step_seconds(line) and step_seconds(found):
-            ratios[f"step_to_{label}"] = round(step_seconds(line) / step_seconds(found), 3)
+            if phase in line and phase in base:
+                ratios[f"{phase.removesuffix('_seconds')}_to_{label}"] = round(line[phase] / base[phase], 3)
+        if step_seconds(line) and step_seconds(base):
+            ratios[f"step_to_{label}"] = round(step_seconds(line) / step_seconds(base), 3)
         if other == "neuromas":
-            ratios["peak_to_neuromas"] = round(line["peak_bytes"] / found["peak_bytes"], 3)
+            ratios["peak_to_neuromas"] = round(line["peak_bytes"] / base["peak_bytes"], 3)
     return line | ratios
 
 
@@ -28,21 +39,13 @@ def step_seconds(line: Line) -> float:
 
 
 def table(lines: list[Line]) -> None:
-    """Print the lines for people."""
+    """Print the lines as a table."""
     from rich.console import Console
     from rich.table import Table
 
     shown = Table("workload", "dtype", "item")
-    for title in (
-        "rollout s",
-        "update s",
-        "tokens/s",
-        "seq/s",
-        "peak GB",
-        "rollout/floor",
-        "update/floor",
-        "step/ours",
-    ):
+    phases = ("rollout s", "update s", "tokens/s", "seq/s", "peak GB")
+    for title in (*phases, "rollout/floor", "update/floor", "step/ours"):
         shown.add_column(title, justify="right")
     for line in lines:
         start = [line["workload"], line["dtype"], line["item"]]

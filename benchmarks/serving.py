@@ -1,4 +1,4 @@
-"""A server under load: python -m benchmarks.serving RUN. Every answer is checked against its question's offline trace.
+"""Measures a server under load: python -m benchmarks.serving RUN. Every answer is checked against an offline trace.
 
 Phases, one JSON line each: `one at a time` (one client), `unbatched` (all clients, batches of one question), `batched`
 (all clients), `queue full` (a queue of 4), `terminated` (SIGTERM under load).
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import Probe, Tally, load, serving
+from benchmarks.report import emit
 from neuromas.network.forward import Network
 from neuromas.run.build import load_run
 
@@ -23,18 +24,18 @@ _CPU = "process_cpu_seconds_total"
 
 
 def make_probes(run: Path, questions: int) -> list[Probe]:
-    """Requests in turn greedy, greedy and streamed, sampled with a seed; each with its offline answer, asked alone."""
+    """Requests, in turn greedy, greedy and streamed, sampled with a seed; each with its offline answer, asked alone."""
     network, task, _ = load_run(run)
     assert isinstance(network, Network)
     probes: list[Probe] = []
-    own = network.decoding.temperature
+    temperature = network.decoding.temperature
     for k, item in enumerate(task.questions("test")[:questions]):
-        asked = replace(item, id="asked", answer="", metadata={})
+        question = replace(item, id="asked", answer="", metadata={})
         sampled = k % 3 == 2
         n = 1 + (k % 2 if sampled else 0)
-        traces = network.answer([asked], greedy=not sampled, seed=k, rollouts=n)
+        traces = network.answer([question], greedy=not sampled, seed=k, rollouts=n)
         body: dict[str, Any] = {"model": run.name, "messages": [{"role": "user", "content": item.text}]}
-        body |= {"temperature": own, "seed": k, "n": n} if sampled else {"temperature": 0, "stream": k % 3 == 1}
+        body |= {"temperature": temperature, "seed": k, "n": n} if sampled else {"temperature": 0, "stream": k % 3 == 1}
         probes.append(Probe(body, [trace.answer for trace in traces]))
     return probes
 
@@ -42,7 +43,7 @@ def make_probes(run: Path, questions: int) -> list[Probe]:
 def phase(
     args: argparse.Namespace, name: str, probes: list[Probe], clients: int, seconds: float, *options: str
 ) -> Tally:
-    """One server, one load, one line."""
+    """Start a server, load it, and emit one line."""
     with serving(str(args.run), "--threads", str(args.threads), *options) as server:
         warm = asyncio.run(load(server.port, probes, clients, min(2.0, seconds)))
         memory: list[float] = []
@@ -64,9 +65,9 @@ def phase(
         stop.set()
         watcher.join()
         farewell = server.terminate() if server.process.poll() is None else server.process.communicate()[0].strip()
-    line = {"phase": name, "run": args.run.name, "clients": clients, "seconds": round(took, 1), **tally.facts()}
+    line = {"phase": name, "run": args.run.name, "clients": clients, "seconds": round(took, 1), **tally.to_dict()}
     line["answers_a_second"] = round(len(tally.seconds) / took, 1)
-    if busy:  # of the server alone: what others do on the machine hardly changes it
+    if busy:  # of the server alone, so other work on the machine hardly changes it
         line["answers_a_cpu_second"] = round(len(tally.seconds) / busy, 1)
     if memory:
         line["rss_mib"] = [round(x) for x in memory[:: max(1, len(memory) // 12)]]  # over the load, evenly
@@ -75,10 +76,7 @@ def phase(
     line["lost"] = accepted - sum(len(t.seconds) + len(t.wrong) for t in (warm, tally))  # no client got their answer
     line |= {"farewell": farewell, "threads": args.threads, "machine": platform.machine()}
     line["at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    print(json.dumps(line), flush=True)
-    if args.out:
-        with args.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    emit(line, args.out)
     return tally
 
 
@@ -106,8 +104,8 @@ def main() -> None:
     for name in args.phases:
         clients, seconds, options = plans[name]
         tally = phase(args, name, probes, clients, seconds, *options)
-        for probe, found in tally.wrong[:3]:
-            print(json.dumps({"wrong": found, "should_be": probe.answers, "body": probe.body}))
+        for probe, answers in tally.wrong[:3]:
+            print(json.dumps({"wrong": answers, "should_be": probe.answers, "body": probe.body}))
 
 
 if __name__ == "__main__":

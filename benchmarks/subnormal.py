@@ -1,4 +1,4 @@
-"""Steps of training with subnormal numbers taken for zero beside steps that compute with them, one after the other.
+"""Measures training steps that count subnormal numbers as zero beside steps that compute with them, in turn.
 
 The same network, questions and draws both ways; one thread, whose state `flushed` sets and puts back.
 """
@@ -25,13 +25,13 @@ def steps(config: RunConfig, topology: Any, warm: int, pairs: int) -> list[dict[
     """Seconds of both kinds of step, pair by pair, after `warm` steps that are not timed."""
     network, task = build(config, topology=Topology.parse(topology))
     assert isinstance(network, Network), "a recipe of a team has no topology"
-    optimizer, asked, n = optimizer_of(config, network), task.questions("train"), config.train.questions
-    found: list[dict[str, float]] = []
+    optimizer, pool, n = optimizer_of(config, network), task.questions("train"), config.train.questions
+    timed: list[dict[str, float]] = []
 
     def seconds(step: int) -> float:
-        questions = asked[step * n : (step + 1) * n]
-        made = train_step(network, optimizer, task, questions, config.train, step=step, seed=config.seed)
-        return sum(made.metrics.seconds.values())
+        questions = pool[step * n : (step + 1) * n]
+        result = train_step(network, optimizer, task, questions, config.train, step=step, seed=config.seed)
+        return sum(result.metrics.seconds.values())
 
     for step in range(warm):
         seconds(step)
@@ -43,10 +43,10 @@ def steps(config: RunConfig, topology: Any, warm: int, pairs: int) -> list[dict[
         optimizer.load_state_dict(state)
         with (
             patch("neuromas.network.backbone.flushed", nullcontext),
-            patch("neuromas.train.step.flushed", nullcontext),
+            patch("neuromas.train.update.flushed", nullcontext),
         ):
-            found.append(pair | {"subnormal": seconds(step)})
-    return found
+            timed.append(pair | {"subnormal": seconds(step)})
+    return timed
 
 
 def main() -> None:
@@ -60,13 +60,13 @@ def main() -> None:
     torch.set_num_threads(1)
     config = RunConfig.load(args.recipe)
     topology = args.topology or config.topology
-    found = steps(config, topology, args.warm, args.pairs)
-    ratios = [pair["subnormal"] / pair["flushed"] for pair in found]
-    for pair, ratio in zip(found, ratios, strict=True):
+    pairs = steps(config, topology, args.warm, args.pairs)
+    ratios = [pair["subnormal"] / pair["flushed"] for pair in pairs]
+    for pair, ratio in zip(pairs, ratios, strict=True):
         print(f"flushed {pair['flushed']:.2f} s, with subnormal numbers {pair['subnormal']:.2f} s: {ratio:.2f} times")
     print(f"median of {len(ratios)}: {statistics.median(ratios):.2f} times")
     if args.out:
-        line = {"recipe": args.recipe.name, "topology": topology, "warm": args.warm, "pairs": found}
+        line = {"recipe": args.recipe.name, "topology": topology, "warm": args.warm, "pairs": pairs}
         append_json_line(args.out, line)
 
 

@@ -1,4 +1,4 @@
-"""How the cost of this project grows: python -m benchmarks.sweep nodes rollouts prompt layers batching
+"""Measures how the cost of this project grows: python -m benchmarks.sweep nodes rollouts prompt layers batching
 
 Each sweep varies one thing on SmolLM2-135M, prints a JSON line per point (appended to OUT/sweep_NAME.jsonl) and
 draws OUT/sweep_NAME.png.
@@ -19,11 +19,11 @@ STATE_BYTES = 16  # of one trained parameter: itself, its gradient, AdamW's two 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Points of one curve: x -> what differs from `BASE`."""
+    """Points of one curve: x -> the settings that differ from `BASE`."""
 
     label: str  # of the x axis
     points: dict[int, Line]
-    apart: bool = False  # also node by node
+    apart: bool = False  # measured node by node too
 
 
 BASE: Line = {"name": "sweep", "topology": "3", "layer_only": True, "questions": 2, "rollouts": 8, "tokens": 16}
@@ -75,10 +75,10 @@ def point(name: str, x: int, args: argparse.Namespace) -> list[Line]:
         path = Path(scratch) / "work.json"
         spec = json.dumps(BASE | {"backbone": args.backbone} | sweep.points[x])
         launch.write_workload(spec, args.dtype, path, args.threads)
-        for item, how in items.items():
+        for label, item in items.items():
             repeats = ["--repeats", str(args.repeats), "--warmup", str(args.warmup)]
-            found = launch.measure(how, path, args.threads, repeats)
-            lines.append({"sweep": name, "x": x, "item": item, "dtype": args.dtype, "threads": args.threads, **found})
+            about = {"sweep": name, "x": x, "item": label, "dtype": args.dtype, "threads": args.threads}
+            lines.append(about | launch.measure(item, path, args.threads, repeats))
             print(json.dumps(lines[-1]), flush=True)
     return lines
 
@@ -90,14 +90,15 @@ def memory(lines: list[Line]) -> Line:
     """
     ours = [line for line in lines if line["item"] == "neuromas" and "skipped" not in line]
     state = STATE_BYTES * ours[0]["parameters_per_node"]
-    found: Line = {"sweep": "nodes", "item": "memory", "state_bytes_per_node": state}
+    per_node: Line = {"sweep": "nodes", "item": "memory", "state_bytes_per_node": state}
     for label, key in (("held", "resident_bytes"), ("peak", "peak_bytes")):
         if all(line[key] for line in ours):
-            found[f"{label}_bytes_per_node"] = round(slope([(line["x"], line[key]) for line in ours]))
-    return found
+            per_node[f"{label}_bytes_per_node"] = round(slope([(line["x"], line[key]) for line in ours]))
+    return per_node
 
 
 def slope(points: list[tuple[float, float]]) -> float:
+    """Slope of the least-squares line through (x, y) points."""
     x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
     return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
 
@@ -105,18 +106,16 @@ def slope(points: list[tuple[float, float]]) -> float:
 def draw(name: str, lines: list[Line], path: Path) -> None:
     """Seconds against x, rollout and update side by side; for nodes also the peak memory.
 
-    With one thread, seconds of the processor: the same where nothing else used the core, and fairer where it did.
+    With one thread, seconds of the processor: equal to wall time on an idle core, and fairer on a busy one.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     lines = [line for line in lines if "x" in line and "skipped" not in line]
     panels = {"rollout_seconds": "rollout, seconds", "update_seconds": "update, seconds"}
     if name == "nodes":
         panels["peak_bytes"] = "peak memory, GB"
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.4), squeeze=False)
+    figure = Figure(figsize=(4.2 * len(panels), 3.4))
+    axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, (key, title) in zip(axes[0], panels.items(), strict=True):
         for item in dict.fromkeys(line["item"] for line in lines):
             if key == "peak_bytes" and item == "floor":
@@ -138,7 +137,6 @@ def draw(name: str, lines: list[Line], path: Path) -> None:
     axes[0][0].legend(frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

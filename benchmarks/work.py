@@ -1,4 +1,4 @@
-"""What every item has to do, as plain data: any environment can read it, whatever is installed there.
+"""The work of an item as plain data, which any environment can read, whatever is installed there.
 
 Legend: N node, P question, G rollout.
 """
@@ -32,7 +32,7 @@ class Work:
     rollouts: int  # G
     rank: int
     targets: list[str]  # linear layers with adapters
-    spec: dict[str, Any]  # what it was made from, see `workloads.Spec`
+    spec: dict[str, Any]  # the `workloads.Spec` that it was made from
     nodes: list[NodeWork] = field(default_factory=list[NodeWork])
 
     @property
@@ -46,7 +46,7 @@ class Work:
 
     @property
     def prompt_tokens(self) -> int:
-        """Prompt tokens that differ: a prefix counts once for all rollouts that share it."""
+        """Unique prompt tokens: a prefix counts once for all rollouts that share it."""
         return sum(len(ids) for node in self.nodes for ids in [*node.prefix_ids, *node.own_ids])
 
     @property
@@ -55,7 +55,7 @@ class Work:
 
     def prompts(self, node: NodeWork) -> list[list[int]]:
         """The whole prompt of each rollout, question-major [P * G]."""
-        return [node.prefix_ids[row // self.rollouts] + own for row, own in enumerate(node.own_ids)]
+        return [node.prefix_ids[row // self.rollouts] + ids for row, ids in enumerate(node.own_ids)]
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")

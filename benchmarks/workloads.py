@@ -1,5 +1,4 @@
-"""The workloads, by name; run as a program, this file writes one (a name, or a `Spec` as
-JSON) for the items to read.
+"""The workloads by name. Run as a program, this file writes one (a name, or a `Spec` as JSON) for the items to read.
 
 W       3 nodes in one layer that nobody reads, 4 Navigate questions, 8 rollouts, 32 tokens, SmolLM2-135M
 W-3     NeuroMAS-3 ("1-1"), as many questions, rollouts and tokens for each of its nodes
@@ -21,8 +20,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.problems import ALL_LINEAR
 from benchmarks.work import NodeWork, Work
-from neuromas.compare.demo import ALL_LINEAR, Plan
 from neuromas.network.adapters import ATTENTION_TARGETS
 from neuromas.network.backbone import Backbone
 from neuromas.network.builtin import TINY_FOLDER, smollm2_folder
@@ -57,11 +56,10 @@ SPECS = {
     "W-small": Spec("W-small", "3", layer_only=True, questions=1, tokens=16),
     "W-tiny": Spec(
         "W-tiny",
-        Plan.topology,
+        "2",  # the network of the demonstration; its nodes write statements of 8 tokens
         backbone="tiny",
-        questions=Plan.questions,
-        rollouts=Plan.rollouts,
-        tokens=8,  # a statement, as the demonstration's nodes write
+        questions=8,
+        tokens=8,
         answer_tokens=6,
         targets=ALL_LINEAR,
         task="compositional",
@@ -77,15 +75,15 @@ def spec_of(work: Work) -> Spec:
 def questions(spec: Spec) -> list[Question]:
     """The first training questions of the task; invented ones of Navigate's form where its files are missing."""
     if spec.task == "compositional":
-        return load_task(spec.task, depth=Plan.depth).questions("train")[: spec.questions]
+        return load_task(spec.task, depth=2).questions("train")[: spec.questions]
     if os.environ.get("NEUROMAS_DATA"):
-        found = load_task(spec.task).questions("train")[: spec.questions]
+        drawn = load_task(spec.task).questions("train")[: spec.questions]
     else:
-        found = [_walk(number) for number in range(spec.questions)]
+        drawn = [_walk(number) for number in range(spec.questions)]
     if spec.prompt_tokens is None:
-        return found
+        return drawn
     size = round(2.65 * (spec.prompt_tokens - 42))  # characters; the template and the position take 42 tokens
-    return [replace(q, text=(q.text + " Take 1 step." * size)[:size]) for q in found]
+    return [replace(q, text=(q.text + " Take 1 step." * size)[:size]) for q in drawn]
 
 
 def _walk(number: int) -> Question:
@@ -107,8 +105,9 @@ def network(spec: Spec, dtype: str) -> Network:
 
 
 def write(spec: Spec, dtype: str) -> Work:
+    """A workload with its prompts."""
     net = network(spec, dtype)
-    asked = questions(spec)
+    batch = questions(spec)
     folder = TINY_FOLDER if spec.backbone == "tiny" else smollm2_folder()
     work = Work(
         name=spec.name,
@@ -122,26 +121,26 @@ def write(spec: Spec, dtype: str) -> Work:
         spec=asdict(spec),
     )
     if spec.layer_only:
-        at = [net.topology.position(node) for node in net.topology.layers[0]]
+        positions = [net.topology.position(node) for node in net.topology.layers[0]]
         prompt = lambda position, question: net.backbone.template.render(position, question, [], spec.tokens)
         silent = [[] for _ in range(spec.questions * spec.rollouts)]
-        nodes = [NodeWork(p.id, 1, spec.tokens, [prompt(p, q).prefix_ids for q in asked], silent) for p in at]
+        nodes = [NodeWork(p.id, 1, spec.tokens, [prompt(p, q).prefix_ids for q in batch], silent) for p in positions]
     else:
-        rollouts = net.forward(asks_of(asked, spec.rollouts, 0, net.decoding, step=1))
+        rollouts = net.forward(asks_of(batch, spec.rollouts, 0, net.decoding, step=1))
         nodes = list(recorded(net, [rollout.trace() for rollout in rollouts], spec.rollouts))
     return replace(work, nodes=nodes)
 
 
 def recorded(net: Network, traces: list[Trace], rollouts: int) -> Iterable[NodeWork]:
-    """What each node read in `traces`."""
+    """The work of each node: the prompts that it read in `traces`."""
     for n, node in enumerate(net.topology.nodes):
         calls = [trace.calls[n] for trace in traces]
         assert all(call.node == node for call in calls)
-        at = net.topology.position(node)
-        tokens = net.limits.of(at.is_output)
+        position = net.topology.position(node)
+        tokens = net.limits.of(position.is_output)
         assert all(len(call.completion_ids) == tokens for call in calls), "the end token ended a row"
-        own = [call.own_ids for call in calls]
-        yield NodeWork(node, at.layer, tokens, [call.prefix_ids for call in calls[::rollouts]], own)
+        prefixes = [call.prefix_ids for call in calls[::rollouts]]
+        yield NodeWork(node, position.layer, tokens, prefixes, [call.own_ids for call in calls])
 
 
 if __name__ == "__main__":

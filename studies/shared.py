@@ -31,7 +31,7 @@ def start(out: Path) -> Backbone:
 
 
 def is_done(file: Path, cell: dict[str, Any]) -> bool:
-    """Whether a file of JSON lines has a line with all these values."""
+    """True if a file of JSON lines has a line with all these values."""
     return any(all(line[key] == value for key, value in cell.items()) for line in read_json_lines(file))
 
 

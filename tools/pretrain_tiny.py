@@ -73,8 +73,10 @@ def documents(depth: int, n: int, k: int, answers: bool, hidden: bool, rng: np.r
 
 
 def labels_of_messages(depth: int, n: int, k: int, rng: np.random.Generator) -> Ints:
-    """Which part each message [n, k] is about: independent draws, with repetition. Every document has its own
-    shares, some even and some lopsided, as the messages of one layer of a network may be."""
+    """The part that each message [n, k] is about: independent draws, with repetition.
+
+    Every document has its own shares, some even and some lopsided, as the messages of one layer of a network may be.
+    """
     shares = LABEL_SHARES[depth] * rng.exponential(1.0, (n, len(LABEL_SHARES[depth])))
     limits = np.cumsum(shares / shares.sum(1, keepdims=True), 1)[:, None, :-1]  # [n, 1, S - 1]
     return (rng.random((n, k, 1)) > limits).sum(2)
@@ -209,7 +211,7 @@ def build_model(seed: int) -> LlamaForCausalLM:
 
 
 def _writes(name: str) -> bool:
-    """Whether a matrix writes into the residual stream."""
+    """True of a matrix that writes into the residual stream."""
     return "o_proj" in name or "down_proj" in name
 
 
@@ -348,7 +350,7 @@ def complete(model: LlamaForCausalLM, prompt: Ints, count: int) -> Ints:
 
 @torch.no_grad()
 def first_words(model: LlamaForCausalLM, depth: int, n: int, seed: int = 7) -> dict[str, float]:
-    """Which part an untrained node speaks about: mean probability of each letter, without messages."""
+    """Mean probability of each letter as the part that an untrained node speaks about, without messages."""
     rng = np.random.default_rng(seed)
     drawn = expressions(depth, n, rng, "validation")
     ids = torch.from_numpy(prompts(drawn, np.zeros((n, 0), np.int64), False, rng))

@@ -90,8 +90,8 @@ def table(finals: list[dict[str, Any]]) -> list[str]:
             last = cell("last", "as sent") if ("last", "as sent") in rows else "= best"
             end = rows.get(("last", "as sent"), best)
             cost = (
-                both(end, best, how)
-                for how in (
+                both(end, best, field)
+                for field in (
                     lambda r: f"{r['parse_rate']:.0%}",
                     lambda r: f"{r['calls']:g}",
                     lambda r: f"{r['generated_tokens']:.1f}",
@@ -107,15 +107,15 @@ def table(finals: list[dict[str, Any]]) -> list[str]:
 
 
 def topologies(config: dict[str, Any]) -> str:
-    """What the run begins with, and what it grows to."""
+    """The topology that a run begins with, and those that it grows to."""
     named = [config["topology"], *(stage["topology"] for stage in config.get("stages", []) if stage["topology"])]
     return " → ".join(dict.fromkeys(name or "single" for name in named))
 
 
-def both(last: dict[str, Any], best: dict[str, Any], how: Callable[[dict[str, Any]], str]) -> str:
-    """What the last checkpoint costs, and the best one where that is another network: one before a growth."""
+def both(last: dict[str, Any], best: dict[str, Any], cost: Callable[[dict[str, Any]], str]) -> str:
+    """Cost of the last checkpoint, and of the best one where that is another network: one before a growth."""
     same = last["trainable_parameters"] == best["trainable_parameters"]
-    return how(best) if same else f"{how(last)} (best: {how(best)})"
+    return cost(best) if same else f"{cost(last)} (best: {cost(best)})"
 
 
 def accuracy(row: dict[str, Any]) -> str:

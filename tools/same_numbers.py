@@ -130,7 +130,7 @@ def run_job(job: str, checkout: Path, out: Path, sizes: Sizes) -> Path:
 
 
 def sources_hash(checkout: Path) -> str:
-    """A hash of every file below src/ that can change a number."""
+    """A hash of all files of the package in a checkout."""
     digest = hashlib.sha256()
     for path in sorted((checkout / "src" / "neuromas").rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -196,8 +196,8 @@ def settings_of(config: dict[str, Any]) -> str:
 def difference_of_lines(before: list[Any], after: list[Any]) -> str | None:
     """The first difference of two metrics.jsonl, with its step; None where they are the same."""
     for line, other in zip(before, after, strict=False):
-        if found := difference(line, other):
-            return f"step {line.get('step')}: {found}"
+        if text := difference(line, other):
+            return f"step {line.get('step')}: {text}"
     return None if len(before) == len(after) else f"{len(before)} lines, then {len(after)}"
 
 
@@ -209,12 +209,12 @@ def difference(before: Any, after: Any, path: str = "") -> str | None:
             for record, place in ((before, "first"), (after, "second")):
                 if key not in record:
                     return f"{inner} is missing in the {place}"
-            if found := difference(before[key], after[key], inner):
-                return found
+            if text := difference(before[key], after[key], inner):
+                return text
         return None
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))
-        return next((found for i, (a, b) in pairs if (found := difference(a, b, f"{path}[{i}]"))), None)
+        return next((text for i, (a, b) in pairs if (text := difference(a, b, f"{path}[{i}]"))), None)
     both_nan = isinstance(before, float) and isinstance(after, float) and math.isnan(before) and math.isnan(after)
     return None if before == after or both_nan else f"{path} was {before!r}, is {after!r}"
 

@@ -1,4 +1,4 @@
-"""The machine's floor on a workload: how fast the model's own shapes of weights can be multiplied here."""
+"""The machine's floor on a workload: the rate at which the model's shapes of weights can be multiplied here."""
 
 import statistics
 import time
@@ -49,12 +49,12 @@ def main() -> None:
     args = measure.options()
     work: Work = args.work
     Backbone.load("tiny", device="cpu")  # sets the precision of float32 products as the library does
-    found = shapes(work.model)
+    weights = shapes(work.model)
     laps, typical = measure.Laps(), list[float]()
     for _ in range(args.warmup + args.repeats):
-        seen = [rates(shape, getattr(torch, work.dtype)) for shape in found]
+        seen = [rates(shape, getattr(torch, work.dtype)) for shape in weights]
         best, usual = (
-            floor.rollout_seconds(work, [(shape, pair[i]) for shape, pair in zip(found, seen, strict=True)])
+            floor.rollout_seconds(work, [(shape, pair[i]) for shape, pair in zip(weights, seen, strict=True)])
             for i in (0, 1)
         )
         laps.rollout.append(measure.Lap(best, None))
@@ -63,10 +63,10 @@ def main() -> None:
     measure.report(
         laps,
         args,
-        gflops=round(floor.rollout_flops(work, found) / min(lap.wall for lap in laps.rollout) / 1e9, 1),
-        typical_gflops=round(floor.rollout_flops(work, found) / statistics.median(typical) / 1e9, 1),
-        rollout_gflop=round(floor.rollout_flops(work, found) / 1e9, 1),
-        update_gflop=round(floor.update_flops(work, found) / 1e9, 1),
+        gflops=round(floor.rollout_flops(work, weights) / min(lap.wall for lap in laps.rollout) / 1e9, 1),
+        typical_gflops=round(floor.rollout_flops(work, weights) / statistics.median(typical) / 1e9, 1),
+        rollout_gflop=round(floor.rollout_flops(work, weights) / 1e9, 1),
+        update_gflop=round(floor.update_flops(work, weights) / 1e9, 1),
     )
 
 

@@ -43,9 +43,10 @@ class Team:
         return tuple(self.topology.nodes)
 
     def ids(self, node: str, question: Question, said: dict[str, str]) -> list[int]:
-        at = self.topology.position(node)
-        messages = [Message(u, said.get(u, "")) for u in at.upstream]
-        prompt = self.template.render(at, question, messages, reserve=self.limit)
+        """Ids of a node's prompt; said: text of each node so far."""
+        position = self.topology.position(node)
+        messages = [Message(u, said.get(u, "")) for u in position.upstream]
+        prompt = self.template.render(position, question, messages, reserve=self.limit)
         return prompt.prefix_ids + prompt.own_ids
 
     def prompt(self, node: str, question: Question, said: dict[str, str]) -> str:
@@ -60,7 +61,7 @@ class Team:
         return self.prompt(node, self.asked[item["prompt"]], {})
 
     def transition(self, prompt: str, agent_completions: list[str], **_: Any) -> list[str]:
-        """What the agents read next, given what each has just said."""
+        """The next prompts of the agents, given what each has just said."""
         self.turn = 1
         said = dict(zip(self.nodes, agent_completions, strict=True))
         return [self.prompt(node, self.asked[prompt], said) for node in self.nodes]

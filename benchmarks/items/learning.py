@@ -1,4 +1,4 @@
-"""What the learners share: their options, and a problem as a recipe of this project."""
+"""Code that the learners share: their options, and a problem as a recipe of this project."""
 
 import argparse
 
@@ -7,6 +7,7 @@ from neuromas.config import RunConfig
 
 
 def config(problem: Problem, rate: float, seed: int, args: argparse.Namespace) -> RunConfig:
+    """A problem as settings of a run."""
     return RunConfig.make(
         {
             "topology": problem.topology,
@@ -34,7 +35,7 @@ def config(problem: Problem, rate: float, seed: int, args: argparse.Namespace) -
 
 
 def options() -> argparse.Namespace:
-    """Every learner takes the same ones; sets the number of threads."""
+    """The options of every learner. Sets the number of threads and the seed of torch."""
     parser = argparse.ArgumentParser()
     parser.add_argument("problem", choices=list(PROBLEMS))
     parser.add_argument("--rate", type=float, required=True)

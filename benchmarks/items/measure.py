@@ -1,4 +1,4 @@
-"""What all items share: reading the work, timing, peak memory, and the one line of JSON that they print."""
+"""Code that all items share: reading the work, timing, peak memory, and the one line of JSON that they print."""
 
 import argparse
 import ctypes
@@ -18,7 +18,7 @@ from benchmarks.work import Work
 
 @dataclass(frozen=True)
 class Lap:
-    """How long something took."""
+    """Seconds that something took."""
 
     wall: float = 0.0  # seconds
     cpu: float | None = 0.0  # seconds of all threads together; None where it was not measured
@@ -31,7 +31,7 @@ class Lap:
 
 
 def now(pid: int | None = None) -> Lap:
-    """pid: a process whose processor time counts as well."""
+    """The clock of this process; pid: a process whose processor time counts too."""
     return Lap(time.perf_counter(), time.process_time() + (cpu_seconds(pid) if pid else 0.0))
 
 
@@ -43,9 +43,9 @@ def cpu_seconds(pid: int) -> float:
 
 @dataclass
 class Laps:
-    """Every repeat, by phase. pid: of a process that works for this one."""
+    """Every repeat, by phase."""
 
-    pid: int | None = None
+    pid: int | None = None  # a process that works for this one
     rollout: list[Lap] = field(default_factory=list[Lap])
     update: list[Lap] = field(default_factory=list[Lap])
 
@@ -57,7 +57,7 @@ class Laps:
 
 
 def options() -> argparse.Namespace:
-    """Every item takes the same ones; sets the number of threads."""
+    """The options of every item. Sets the number of threads, matmul precision and seed of torch."""
     parser = argparse.ArgumentParser()
     parser.add_argument("work", type=Path)
     parser.add_argument("--threads", type=int, default=1)
@@ -77,13 +77,15 @@ def options() -> argparse.Namespace:
 
 
 def peak_bytes(pid: int | None = None) -> int:
-    """Peak resident memory of a process, by default this one (also where /proc is missing). Not ru_maxrss where it
-    exists: that one counts the parent's too."""
+    """Peak resident memory of a process, by default of this one.
+
+    ru_maxrss, which counts the parent's too, is read only where /proc is missing.
+    """
     return _status("VmHWM", pid) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def resident_bytes() -> int | None:
-    """Memory that is held now, once what is free has been given back; None where /proc or glibc is missing."""
+    """Memory held now, after free memory has been given back; None where /proc or glibc is missing."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim and (trim(0), _status("VmRSS"))[1]
@@ -96,9 +98,9 @@ def _status(field: str, pid: int | None = None) -> int | None:
 
 
 def report(laps: Laps, args: argparse.Namespace, **more: Any) -> None:
-    """Print the item's figures: the median and every repeat that counts.
+    """Print the item's measurements: the median and every repeat after the warm-up.
 
-    CPU seconds above wall seconds times threads cannot be; far below, they say that something else used the cores.
+    CPU seconds far below wall seconds times threads mean that something else used the cores.
     """
     work: Work = args.work
     line: dict[str, Any] = {}
@@ -128,7 +130,7 @@ def padded(rows: list[list[int]], fill: int) -> tuple[Any, Any]:
 
 
 def advantages(count: int) -> Any:
-    """Arbitrary, none of them zero [count]."""
+    """Arbitrary advantages, none of them zero [count]."""
     import torch
 
     return torch.tensor([1.0, -1.0]).repeat(count // 2 + 1)[:count]

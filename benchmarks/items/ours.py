@@ -14,7 +14,6 @@ from benchmarks.items import measure
 from benchmarks.work import Work
 from benchmarks.workloads import Spec, network, questions, spec_of
 from neuromas.config import TrainConfig
-from neuromas.network.cpu import flushed
 from neuromas.network.forward import Network
 from neuromas.network.generate import Completion, replay
 from neuromas.network.packed import Group
@@ -24,6 +23,7 @@ from neuromas.tasks.base import Split, Task
 from neuromas.train.batching import micro_batches
 from neuromas.train.objectives import policy_gradient_loss
 from neuromas.train.step import train_step
+from neuromas.train.update import backward, update
 from neuromas.types import Grade, Question
 
 
@@ -58,13 +58,8 @@ class Layer:
             groups = [self.groups[g] for g in picked]
             logprobs, _ = replay(net.backbone, net.adapters, groups, ids, net.decoding.temperature)
             spread = measure.advantages(len(ids)).repeat_interleave(self.tokens)
-            with flushed():
-                policy_gradient_loss(logprobs, spread, self.work.questions * G).backward()
-        scale_N = (1 / net.adapters.gradient_norms().clamp(min=1e-12)).clamp(max=1.0)
-        for stack in net.adapters.stacks():
-            assert stack.grad is not None
-            stack.grad.mul_(scale_N.view(-1, 1, 1))
-        self.optimizer.step()
+            backward(policy_gradient_loss(logprobs, spread, self.work.questions * G), step=1)
+        update(net.adapters, self.optimizer, clip=1.0, step=1)
 
     def _micro_batches(self) -> Iterable[list[int]]:
         """Groups (by number) to replay at once."""
@@ -92,7 +87,7 @@ class Alternating(Task):
 
 
 def engaged(args: Any, work: Work, net: Network) -> Network:
-    """The network, sampled by vLLM where the variant says so."""
+    """The network, sampled by vLLM in the variant of that name."""
     if args.variant == "vllm":
         settings = VllmSettings(len(net.topology.nodes), max(map(len, net.topology.layers)), work.rank, 512, work.rows)
         net.engine = VllmEngine(net.backbone, settings)
@@ -112,11 +107,11 @@ def run_layer(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network,
 
 
 def run_network(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Network, torch.optim.Optimizer]:
-    net, asked = engaged(args, work, network(spec, work.dtype)), questions(spec)
+    net, batch = engaged(args, work, network(spec, work.dtype)), questions(spec)
     optimizer = torch.optim.AdamW(net.adapters.stacks(), lr=1e-6, weight_decay=0.0)
     settings, laps = TrainConfig(rollouts=work.rollouts, micro_tokens=args.micro_tokens), measure.Laps()
     for _ in range(args.warmup + args.repeats):
-        metrics = train_step(net, optimizer, Alternating(), asked, settings, step=1, seed=0).metrics
+        metrics = train_step(net, optimizer, Alternating(), batch, settings, step=1, seed=0).metrics
         assert metrics["generated_tokens"] == work.sampled_tokens
         laps.rollout.append(measure.Lap(metrics["seconds"]["sample"], None))
         laps.update.append(measure.Lap(metrics["seconds"]["backward"] + metrics["seconds"]["update"], None))

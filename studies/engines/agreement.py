@@ -13,13 +13,13 @@ NEUROMAS_VLLM_PYTHON names the Python that has vLLM.
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.items.measure import cpu_seconds
 from neuromas.files import write_json
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
@@ -89,12 +89,6 @@ def timed(network: Network, questions: list[Question], greedy: bool, pid: int) -
     start = spent()
     traces = network.answer(questions, greedy=greedy, seed=3)
     return traces, round(spent() - start, 2)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor seconds of a process so far, from /proc."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def partings(network: Network, ours: Trace, theirs: Trace) -> list[dict[str, Any]]:

@@ -52,10 +52,10 @@ def draw_kept(runs: list[Run], path: Path) -> Path:
     for axes, growth in zip(np.atleast_1d(figure.subplots(1, len(shown), sharey=True)), shown, strict=True):
         labelled: set[str] = set()
         for run in (r for r in runs if r["target"] == growth):
-            before, after = split(run)
+            parent, grown = split(run)
             label = None if run["init"] in labelled else ABOUT[run["init"]].removeprefix("grown, ")
             labelled.add(run["init"])
-            xs, ys = zip(*[*before[-2:], *after], strict=True)
+            xs, ys = zip(*[*parent[-2:], *grown], strict=True)
             axes.plot(xs, ys, "o-", ms=3, lw=1.2, alpha=0.8, color=COLOURS[run["init"]], label=label)
         axes.axvline(0.5, color="0.4", lw=1, ls=":")
         axes.legend(fontsize=8, loc="lower right")

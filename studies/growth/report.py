@@ -93,11 +93,11 @@ def kept_table(runs: list[Run]) -> Table:
         mine = [r for r in runs if (r["target"], r["init"]) == (growth, init)]
         if mine:
             parts = [split(r) for r in mine]
-            before, after = [b[-1][1] for b, _ in parts], [a[-1][1] for _, a in parts]
+            parents, grown = [b[-1][1] for b, _ in parts], [a[-1][1] for _, a in parts]
             lowest = [min(y for _, y in a) for _, a in parts]
             rewards = [np.mean([y for _, y in r["reward"][-5:]]) for r in mine]
-            gain = [100 * (a - b) for a, b in zip(after, before, strict=True)]
-            row = [f"2 → {growth}", init, str(len(mine)), percents(before), percents(lowest), percents(after)]
+            gain = [100 * (a - b) for a, b in zip(grown, parents, strict=True)]
+            row = [f"2 → {growth}", init, str(len(mine)), percents(parents), percents(lowest), percents(grown)]
             rows.append([*row, f"{np.mean(gain):+.1f}{interval(gain)}", percents(rewards)])
     head = ["growth", "new nodes", "seeds", "parent %", "lowest %", "end %"]
     head += ["end − parent, points [95 %]", "sampled reward %"]
