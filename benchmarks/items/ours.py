@@ -112,9 +112,9 @@ def run_network(args: Any, work: Work, spec: Spec) -> tuple[measure.Laps, Networ
     settings, laps = TrainConfig(rollouts=work.rollouts, micro_tokens=args.micro_tokens), measure.Laps()
     for _ in range(args.warmup + args.repeats):
         metrics = train_step(net, optimizer, Alternating(), batch, settings, step=1, seed=0).metrics
-        assert metrics["generated_tokens"] == work.sampled_tokens
-        laps.rollout.append(measure.Lap(metrics["seconds"]["sample"], None))
-        laps.update.append(measure.Lap(metrics["seconds"]["backward"] + metrics["seconds"]["update"], None))
+        assert metrics.generated_tokens == work.sampled_tokens
+        laps.rollout.append(measure.Lap(metrics.seconds["sample"], None))
+        laps.update.append(measure.Lap(metrics.seconds["backward"] + metrics.seconds["update"], None))
     return laps, net, optimizer
 
 

@@ -38,6 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 LEARNED = tuple(KINDS)[:4]  # the kinds that networks are trained with; the last is left out for time
 RATES, SEEDS = (2e-3,), (0, 1, 2)
+VALIDATION = 256  # questions on which the last state is measured, sampled
 TRAINED = (0, 20)  # steps of training after which variance is measured
 
 
@@ -140,7 +141,7 @@ def run_once(file: Path, kind: str, rate: float, seed: int) -> None:
         run = Path(folder) / "run"
         network, task = train_network(settings(kind, rate, seed), run)
         untrained, *metrics = read_json_lines(run / "metrics.jsonl")
-    sampled = evaluate(network, task, "validation", 256, greedy=False, seed=1).result.to_dict()
+    sampled = evaluate(network, task, "validation", VALIDATION, greedy=False, seed=1).result.to_dict()
     tokens, curve = 0, list[dict[str, Any]]()
     for line in metrics:
         tokens += line["generated_tokens"]

@@ -122,7 +122,9 @@ def mismatch(network: Network, traces: list[Trace]) -> dict[str, Any]:
         ids = [call.completion_ids for call in calls]
         trainer_L, _ = replay(network.backbone, network.adapters, groups, ids, network.decoding.temperature)
         measured.weights(trainer_L, torch.tensor([x for call in calls for x in call.logprobs]))
-    return measured.figures()
+    metrics = measured.metrics()
+    assert metrics is not None, "there are calls to compare"
+    return metrics.to_dict()
 
 
 if __name__ == "__main__":
