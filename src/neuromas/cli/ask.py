@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+
+from neuromas.cli.options import SystemOptions
 
 if TYPE_CHECKING:
     from neuromas.cli.systems import Loaded
@@ -13,34 +15,24 @@ if TYPE_CHECKING:
 def main(
     system: Annotated[str, tyro.conf.Positional],
     question: Annotated[str, tyro.conf.Positional],
-    checkpoint: Literal["best", "last"] = "best",
-    recipe: Path | None = None,
-    backbone: str | None = None,
+    source: SystemOptions,
     sampled: bool = False,
     blank: tuple[str, ...] = (),
     prompts: bool = False,
-    options: tuple[str, ...] = (),
-    state: Path | None = None,
     seed: int = 0,
     json: Path | None = None,
-    threads: int | None = None,
 ) -> None:
     """Ask one question and see the whole trace.
 
     Args:
         system: A run folder, or a baseline (see `neuromas baselines`).
         question: The question's text.
-        checkpoint: Which state of the run: best on validation, or last.
-        recipe: Where a baseline takes task, backbone and sampling from.
-        backbone: The model of a baseline.
+        source: Options of the system.
         sampled: Sample instead of decoding greedily.
         blank: Nodes whose message is delivered empty.
         prompts: Show every node's whole prompt too.
-        options: A baseline's own, as name=value.
-        state: What a fitted baseline learned, as `neuromas eval --state` wrote it.
         seed: Of sampling.
         json: Write the trace to this file.
-        threads: CPU threads; by default all cores.
     """
     from neuromas.cli.show import print_trace
     from neuromas.cli.systems import load_system, question_of
@@ -50,7 +42,7 @@ def main(
 
     if system == "logit":
         raise ConfigError("logit scores a task's options and writes nothing; ask `direct` or a run folder")
-    loaded = load_system(system, None, recipe, backbone, checkpoint, threads, options, state)
+    loaded = load_system(system, source)
     subject = loaded.system
     silent: dict[str, Any] = {}
     if blank:
@@ -59,7 +51,7 @@ def main(
         if unknown:
             raise ConfigError(f"blank names {sorted(unknown)}, but the nodes are {', '.join(nodes) or 'none'}")
         silent = {"blank": blank}
-    asked = question_of(loaded, system, recipe, question)
+    asked = question_of(loaded, system, source.recipe, question)
     decode = _decoder(loaded) if prompts else None
     trace = subject.answer([asked], greedy=not sampled, seed=seed, **silent)[0]
     print_trace(asked, trace, decode=decode)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from neuromas.cli.options import SystemOptions
+
 if TYPE_CHECKING:
     from neuromas.cli.systems import Watch
     from neuromas.evaluate.run import Evaluation
@@ -18,41 +20,31 @@ if TYPE_CHECKING:
 
 def main(
     system: Annotated[str, tyro.conf.Positional],
+    source: SystemOptions,
     task: str | None = None,
     split: Literal["train", "validation", "test"] = "test",
     limit: int | None = None,
-    recipe: Path | None = None,
-    backbone: str | None = None,
-    checkpoint: Literal["best", "last"] = "best",
     sampled: bool = False,
     blank: bool = False,
     votes: int = 1,
-    options: tuple[str, ...] = (),
-    state: Path | None = None,
     seed: int = 0,
     json: Path | None = None,
     answers: Path | None = None,
-    threads: int | None = None,
 ) -> None:
     """Measure a system: n, Wilson interval, parse rate, calls, tokens, floors.
 
     Args:
         system: A run folder, or a baseline (see `neuromas baselines`).
+        source: Options of the system.
         task: What to ask; by default the run's own task.
         split: Which questions.
         limit: The first so many questions only.
-        recipe: Where a baseline takes task, backbone and sampling from.
-        backbone: The model of a baseline.
-        checkpoint: Which state of the run: best on validation, or last.
         sampled: Sample answers instead of decoding greedily.
         blank: Deliver every message empty: what the network is worth without what its nodes say.
         votes: Take the majority of so many sampled answers.
-        options: A baseline's own, as name=value.
-        state: What a fitted baseline learned: read if the file exists, else fitted and written.
         seed: Of sampling, and of what a baseline learns.
         json: Write the figures to this file too.
         answers: Write one JSON line a question to this file.
-        threads: CPU threads; by default all cores.
     """
     from neuromas.cli.show import console, results_table
     from neuromas.cli.systems import load_system
@@ -61,7 +53,7 @@ def main(
 
     _check(system, sampled, blank, votes)
     with _progress() as fit:
-        made = load_system(system, task, recipe, backbone, checkpoint, threads, options, state, fit, seed)
+        made = load_system(system, source, task, fit, seed)
     loaded = made.task
     subject, silent = _subject(made.system, loaded, blank, votes)
     found = _measure(subject, loaded, split, limit, greedy=not sampled and votes == 1, seed=seed, **silent)

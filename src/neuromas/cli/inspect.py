@@ -46,6 +46,7 @@ def main(
     from neuromas.analysis.report import content, write_report
     from neuromas.analysis.study import Sizes, study
     from neuromas.baselines import BASELINES
+    from neuromas.cli.options import SystemConfig
     from neuromas.cli.show import console
     from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
@@ -57,7 +58,7 @@ def main(
             raise ConfigError(f"{name} is {value}: must be {least} or more")
     if run in BASELINES:
         raise ConfigError(f"{run} is a baseline, whose calls are prompted by hand; inspect takes a trained run folder")
-    loaded = load_system(run, task, None, None, checkpoint, threads)
+    loaded = load_system(run, SystemConfig(checkpoint=checkpoint, threads=threads), task)
     if not isinstance(loaded.system, Network):
         raise ConfigError(f"{run} holds a team with fixed roles, not a network; inspect takes a network's run folder")
     decodings = ("greedy", "sampled") if decoding == "both" else (decoding,)

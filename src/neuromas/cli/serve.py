@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from neuromas.cli.options import SystemOptions
 from neuromas.serve.config import ServeConfig, require_packages
 
 if TYPE_CHECKING:
@@ -20,25 +21,15 @@ _EXAMPLES = 8  # questions that the page offers
 
 def main(
     system: Annotated[str, tyro.conf.Positional],
+    source: SystemOptions,
     config: Annotated[ServeConfig, tyro.conf.arg(name="")],
-    checkpoint: Literal["best", "last"] = "best",
-    recipe: Path | None = None,
-    backbone: str | None = None,
-    options: tuple[str, ...] = (),
-    state: Path | None = None,
-    threads: int | None = None,
 ) -> None:
     """Serve a system: OpenAI's API under /v1, and a page at / that shows it think.
 
     Args:
         system: A run folder, or a baseline (see `neuromas baselines`).
-        config: Options of the server itself.
-        checkpoint: Which state of the run: best on validation, or last.
-        recipe: Where a baseline takes task, backbone and sampling from.
-        backbone: The model of a baseline.
-        options: A baseline's own, as name=value.
-        state: What a fitted baseline learned, as `neuromas eval --state` wrote it.
-        threads: CPU threads; by default all cores.
+        source: Options of the system.
+        config: Options of the server.
     """
     require_packages()
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # read when torch first multiplies
@@ -51,10 +42,10 @@ def main(
     from neuromas.serve.server import announce, listen, run
 
     bound = listen(config)
-    loaded = load_system(system, None, recipe, backbone, checkpoint, threads, options, state)
-    responder = _responder(loaded, system, recipe)
+    loaded = load_system(system, source)
+    responder = _responder(loaded, system, source.recipe)
     model = config.name or Path(system).resolve().name
-    weights = None if system in BASELINES else chosen(Path(system), checkpoint)
+    weights = None if system in BASELINES else chosen(Path(system), source.checkpoint)
     record = Record(
         model,
         Path(system) if weights else None,

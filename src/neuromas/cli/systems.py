@@ -8,6 +8,7 @@ from typing import Any
 
 from neuromas.baselines import BASELINES, names
 from neuromas.baselines.load import load_baseline, options_of
+from neuromas.cli.options import SystemConfig
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.backbone import Frozen, load_frozen
@@ -28,41 +29,31 @@ class Loaded:
 
 
 def load_system(
-    system: str,
-    task: str | None,
-    recipe: Path | None,
-    backbone: str | None,
-    checkpoint: str,
-    threads: int | None,
-    options: Sequence[str] = (),
-    state: Path | None = None,
-    fit: Watch | None = None,
-    seed: int = 0,
+    system: str, config: SystemConfig, task: str | None = None, fit: Watch | None = None, seed: int = 0
 ) -> Loaded:
-    """The network of a run folder, or a baseline; and the task named, or the run's own.
+    """The network of a run folder, or a baseline; and the task named, or the run's own. Raises ConfigError.
 
-    recipe: where a baseline takes task (with its options), backbone and sampling from. options: "name=value", a
-    baseline's own. state: what a fitted baseline learned; read where the file exists, else fitted and written. fit:
-    watches the fitting; None where a system is only asked and fitting would surprise. seed: of fitting.
+    fit: watches the fitting of a baseline, whose state is then written; None where a system is only asked and fitting
+    would surprise. seed: of fitting.
     """
     import torch
 
     from neuromas.run.build import load_run
     from neuromas.tasks import load_task
 
-    if threads:
-        torch.set_num_threads(threads)
+    if config.threads:
+        torch.set_num_threads(config.threads)
     if system in BASELINES:
-        changes = {"task.name": task, "backbone.name": backbone}
-        config = RunConfig.load(recipe, **changes) if recipe else RunConfig.make(override({}, changes))
-        return _baseline(system, config, parse_options(options), state, fit, seed)
+        changes = {"task.name": task, "backbone.name": config.backbone}
+        made = RunConfig.load(config.recipe, **changes) if config.recipe else RunConfig.make(override({}, changes))
+        return _baseline(system, made, parse_options(config.options), config.state, fit, seed)
     if not Path(system).is_dir():
         frozen = ", ".join(names(trained=False))
         raise ConfigError(f"{system!r} is neither a run folder nor a baseline; the baselines are: {frozen}")
-    if options or state:
+    if config.options or config.state:
         raise ConfigError("--options and --state are for baselines, and this is a run folder; leave them out")
-    network, loaded, config = load_run(Path(system), checkpoint)
-    if task is not None and task != config.task.name:
+    network, loaded, recipe = load_run(Path(system), config.checkpoint)
+    if task is not None and task != recipe.task.name:
         loaded = load_task(task)
         network.limits = replace(network.limits, answer_tokens=loaded.max_answer_tokens)
     return Loaded(network, loaded, network.backbone)

@@ -13,7 +13,7 @@ def main(run: Annotated[Path, tyro.conf.Positional], config: Annotated[WatchConf
 
     Args:
         run: A run folder; it may be one that has only just begun.
-        config: Options of the server itself.
+        config: Options of the server.
     """
     require_packages()
     from neuromas.run.folder import saved_config
