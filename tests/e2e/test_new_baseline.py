@@ -34,7 +34,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from neuromas.baselines.chat import answer, converse
+from neuromas.baselines.chat import answer
 from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, create_adapters, score
 from neuromas.config import Section
 from neuromas.errors import ConfigError
@@ -89,7 +89,7 @@ class EchoTraining:
     def step(self, optimizer, step, baseline):
         t, questions = self.config.train, self.schedule.questions(step)
         rows = [(q, g, self.system.dialogue(q)) for q in questions for g in range(t.rollouts)]
-        traces = converse(self.system.chat, rows, greedy=False, seed=stream_key(self.config.seed, step))
+        traces = self.system.sample(rows, stream_key(self.config.seed, step), step)
         grades = self.task.grade_many([q for q, _, _ in rows], [trace.answer for trace in traces])
         optimizer.zero_grad(set_to_none=True)
         right = [Example.of(ROLE, trace.calls[0]) for trace, grade in zip(traces, grades) if grade.reward]

@@ -14,6 +14,7 @@ from neuromas.network.backbone import Backbone
 from neuromas.results import StepMetrics
 from neuromas.run import checkpoint, session
 from neuromas.run.build import build, load_run
+from neuromas.run.folder import saved_config
 from neuromas.run.loop import train
 from neuromas.train.schedule import Schedule, learning_rate
 
@@ -132,6 +133,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one_with_every_option_on(backbone
         train(config, tmp_path / "cut", backbone=backbone, on_step=stop_at(3))
     train(config, tmp_path / "cut", backbone=backbone, resume=True)
     same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_a_run_of_version_0_1_0_goes_on_though_its_settings_hold_what_is_gone(undisturbed, backbone, tmp_path: Path):
+    with pytest.raises(Stop):
+        train(run_config(), tmp_path / "run", backbone=backbone, on_step=stop_at(3))
+    file = tmp_path / "run" / "config.json"
+    settings = json.loads(file.read_text())
+    settings["train"] |= {"decay": "constant", "credit_nodes": None}
+    settings["malt"] = {"search": 25, "sft": 40, "branching": 3, "batch": 16, "beta": 0.1, "dpo_scale": 0.1}
+    settings["collm"] = {"actors": 3, "value_weight": 0.6}
+    file.write_text(json.dumps(settings))
+    train(saved_config(tmp_path / "run"), tmp_path / "run", backbone=backbone, resume=True)
+    same_run(tmp_path / "run", undisturbed)
 
 
 def test_a_finished_run_can_be_made_longer(undisturbed, backbone, tmp_path: Path) -> None:

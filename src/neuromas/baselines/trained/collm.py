@@ -24,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from neuromas.baselines.chat import ANSWER, Chat, Dialogue, Parse, answer, converse
+from neuromas.baselines.chat import ANSWER, Chat, Dialogue, Parse, answer
 from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, create_adapters, score
 from neuromas.baselines.vote import elect
 from neuromas.config import Section
@@ -41,7 +41,7 @@ from neuromas.train.objectives import policy_gradient_loss
 from neuromas.train.preferences import critic_advantages, critic_loss
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult
-from neuromas.train.update import backward, check_finite, update
+from neuromas.train.update import backward, update
 from neuromas.types import Question, Trace
 
 CRITIC = "critic"
@@ -118,11 +118,9 @@ class CollmTraining:
         questions, G = self.schedule.questions(step), t.rollouts
 
         # 1. and 2. Joint answers, on policy, and the team's reward for each.
-        chat = team.with_decoding(replace(team.decoding, top_p=1.0))
         asks = asks_of(questions, G, self.config.seed, team.decoding)
-        rows = [(ask.question, g, team.dialogue(ask.question)) for ask in asks for g in ask.rollouts]
-        traces = converse(chat, rows, greedy=False, seed=stream_key(self.config.seed, "step", step))
-        check_finite(traces, step)
+        dialogues = [(ask.question, g, team.dialogue(ask.question)) for ask in asks for g in ask.rollouts]
+        traces = team.sample(dialogues, stream_key(self.config.seed, "step", step), step)
         grades = self.task.grade_many([q for q in questions for _ in range(G)], [trace.answer for trace in traces])
         rewards_PG = torch.tensor([g.reward for g in grades]).view(len(questions), G)
         sampled = time.perf_counter()

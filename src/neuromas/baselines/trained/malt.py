@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from neuromas.baselines.chat import Chat, Dialogue, Note, Request, converse
+from neuromas.baselines.chat import Chat, Dialogue, Note, Request
 from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, create_adapters, drawn, score
 from neuromas.baselines.trained.tree import Pair, good_examples, levels, preference_pairs
 from neuromas.config import Section
@@ -35,7 +35,7 @@ from neuromas.train.metrics import Tally, sampling_metrics
 from neuromas.train.preferences import dpo_loss, dpo_margins, sft_loss
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult
-from neuromas.train.update import backward, check_finite, update
+from neuromas.train.update import backward, update
 from neuromas.types import Grade, Question
 
 ROLES = GENERATOR, VERIFIER, REFINER = ("generator", "verifier", "refiner")
@@ -162,11 +162,8 @@ class MaltTraining:
     def _search(self, step: int) -> StepResult:
         """A tree for each question of the step; written to trees.jsonl."""
         b, questions = self.config.malt.branching, self.schedule.questions(step)
-        seed = stream_key(self.config.seed, "search", step)
-        chat = self.system.with_decoding(replace(self.system.decoding, top_p=1.0))
-        rows = [(question, g, self.system.search(b)) for g, question in enumerate(questions)]
-        traces = converse(chat, rows, greedy=False, seed=seed)
-        check_finite(traces, step)
+        dialogues = [(question, g, self.system.search(b)) for g, question in enumerate(questions)]
+        traces = self.system.sample(dialogues, stream_key(self.config.seed, "search", step), step)
         leaves = b**3
         texts = [q.answer_prefix + c.text for q, t in zip(questions, traces, strict=True) for c in t.calls[-leaves:]]
         grades = self.task.grade_many([q for q in questions for _ in range(leaves)], texts)

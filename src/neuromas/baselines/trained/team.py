@@ -7,13 +7,13 @@ import copy
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from neuromas.baselines.chat import Baseline, Chat
+from neuromas.baselines.chat import Baseline, Chat, Dialogue, converse
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.adapters import AdapterBank
@@ -22,7 +22,8 @@ from neuromas.network.forward import Limits
 from neuromas.network.sampling import Decoding, stream_key
 from neuromas.network.turns import by_prefix, replay_calls
 from neuromas.tasks.base import Task
-from neuromas.types import NodeCall
+from neuromas.train.update import check_finite
+from neuromas.types import NodeCall, Question, Trace
 
 T = TypeVar("T")
 
@@ -112,11 +113,16 @@ class Team(Baseline):
         """The part of a checkpoint's identity that adapters' sizes do not say."""
         return {"method": self.method, "roles": list(self.adapters.names)}
 
-    def with_decoding(self, decoding: Decoding) -> Chat:
-        """The team's chat with another decoding."""
+    def sample(self, dialogues: Sequence[tuple[Question, int, Dialogue]], seed: int, step: int) -> list[Trace]:
+        """Run (question, rollout, dialogue) triples for training: on policy, that is without top-p.
+
+        Raises `DivergenceError` where a log-probability is not finite.
+        """
         chat = copy.copy(self.chat)
-        chat.decoding = decoding
-        return chat
+        chat.decoding = replace(self.decoding, top_p=1.0)
+        traces = converse(chat, dialogues, greedy=False, seed=seed)
+        check_finite(traces, step)
+        return traces
 
 
 def create_adapters(roles: Sequence[str], config: RunConfig, backbone: Backbone, task: Task) -> Chat:
