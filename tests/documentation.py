@@ -105,7 +105,7 @@ def install(clone: Path) -> None:
     }
     for name, code in {"pip": _PIP, **scripts}.items():
         script = environment / "bin" / name
-        script.write_text(f"#!{environment / 'bin' / 'python'}\n{code}")
+        script.write_text(f"#!{environment / 'bin' / 'python3'}\n{code}")
         script.chmod(0o755)
     (environment / ".run").touch()  # the stamp by which make knows that this is done
 

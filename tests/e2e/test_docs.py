@@ -1,4 +1,8 @@
-"""The tutorial and the how-tos are followed in a fresh shell, as they stand but for fewer steps and questions."""
+"""The tutorial and the how-tos are followed in a fresh shell, as they stand but for fewer steps and questions.
+
+In `make test` their commands fork from a process that has imported the library (tests/warm.py); `make test-slow` starts
+each of them by itself.
+"""
 
 import json
 from collections.abc import Iterator
@@ -6,18 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from documentation import DOCS, Shell, copy_repository, follow, free_port, install, small
+import warm
+from documentation import DOCS, ROOT, Shell, copy_repository, follow, free_port, install, small
 from neuromas.cli import main
 
 RECIPE = "[sampling]\nmessage_tokens = 8\n[train]\nquestions = 2\nrollouts = 2\nvalidation_questions = 4\nsteps = 1\n"
 
 
+@pytest.fixture(scope="module", params=["warm", pytest.param("cold", marks=pytest.mark.slow)])
+def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
+    """Where the warm process listens; None where every command starts by itself."""
+    if request.param == "cold":
+        yield None
+    else:
+        with warm.serving(tmp_path_factory.mktemp("warm"), ROOT / "src") as listening:
+            yield listening
+
+
 @pytest.fixture
-def clone(tmp_path: Path) -> Path:
+def clone(tmp_path: Path, address: Path | None) -> Path:
     """A clone in which `make install` has been done, with a recipe for trainings that a page starts without one."""
     folder = tmp_path / "neuromas"
     copy_repository(folder)
     install(folder)
+    if address is not None:
+        warm.use(folder / ".venv", address)
     (folder / "small.toml").write_text(RECIPE, encoding="utf-8")
     rows = [{"country": f"Country {n}", "capital": f"City {n}"} for n in range(220)]
     (folder / "capitals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
