@@ -64,14 +64,14 @@ def test_the_tutorial_runs(clone: Path, shell: Shell) -> None:
         "--steps 40": "--steps 1",
         "--limit 512": "--limit 4",
         "--test-limit 512": "--test-limit 4",
-        '"test", 512': '"test", 4',
+        "limit=512": "limit=4",
         "--limit 128": "--limit 6",
         "8000": str(free_port()),
     }
     printed = follow(shell, clone, "tutorial.md", small((DOCS / "tutorial.md").read_text(encoding="utf-8"), numbers))
     assert "best, greedy, silent" in printed  # step 2
     assert "new nodes 2.1, 2.2" in printed  # step 3
-    assert "moa (tiny)" in printed and "'best_constant': " in printed  # step 4
+    assert "moa (tiny)" in printed and "\naccuracy " in printed  # step 4
     assert "\n1.1 " in printed and "\nout " in printed  # step 5: what the server tells its client of each node
     assert (clone / "runs/grown/final.json").is_file() and (clone / "runs/first/inspect/report.md").is_file()
 
@@ -115,7 +115,7 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
         },
         "runs/larger/final.json",
     ),
-    "ecosystem.md": ({"8000": "", "--limit 100": "--limit 2", '"test", 100': '"test", 2'}, "shared/first/README.md"),
+    "ecosystem.md": ({"8000": "", "--limit 100": "--limit 2", "limit=100": "limit=2"}, "shared/first/README.md"),
     "serving.md": ({"8000": ""}, "runs/first/final.json"),
     "scale.md": ({}, ""),
     "scale_training.md": ({}, ""),

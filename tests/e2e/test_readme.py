@@ -59,16 +59,16 @@ def test_the_readme_leads_from_a_clone_to_a_server(tmp_path: Path, repository: P
             "make test ": "make --dry-run test ",
             "2.toml --out runs/three": "2.toml --steps 1 --test-limit 4 --out runs/three",
             "8000": str(free_port()),
-            '"steps": 40': '"steps": 1, "validation_questions": 8',
-            '"test", 200': '"test", 8',
+            "steps=40": "steps=1, settings={'train.validation_questions': 8}",
+            "limit=200": "limit=8",
         },
     )
     transcript = walk(tmp_path, page, repository, downloads=False)
     trained_asked_and_served(transcript)
     assert "now: source .venv/bin/activate" in transcript  # make install
     assert "neuromas demo\n" in transcript and "-m pytest" in transcript  # what make would have run
-    assert "'accuracy':" in transcript and "NodeCall(node='out'" in transcript  # from Python
-    assert (tmp_path / "neuromas" / "runs" / "first" / "checkpoints" / "step-000001" / "topology.json").is_file()
+    assert "\naccuracy " in transcript and "\nanswer: " in transcript  # from Python
+    assert (tmp_path / "neuromas" / "runs" / "grown" / "checkpoints" / "step-000002" / "topology.json").is_file()
 
 
 @pytest.mark.slow
