@@ -21,11 +21,11 @@ def main(
 
     Args:
         run: A run folder.
-        tasks: Their names in the harness.
+        tasks: Names of tasks of the harness.
         include: A folder of further task files (YAML).
-        limit: The first so many items of each task.
+        limit: Use only the first items of each task, as many as this.
         checkpoint: Which state of the run: best on validation, or last.
-        seed: Of tasks that sample.
+        seed: The seed of tasks that sample.
         json: Write the harness's results and samples here.
         threads: CPU threads; by default all cores.
     """

@@ -11,7 +11,7 @@ from neuromas.serve.job import Job
 from neuromas.serve.metrics import Metrics
 from neuromas.serve.responder import Responder
 
-BATCH_BYTES = 262_144  # of questions in one batch, counted once for each node of the widest layer
+BATCH_BYTES = 262_144  # a batch's questions, each counted once for each node of the widest layer
 
 
 class Batcher:
@@ -25,7 +25,7 @@ class Batcher:
         self.closing = False
         self._waiting: deque[Job] = deque()
         self._changed = asyncio.Event()
-        self._seconds = 0.1  # running mean of a batch's duration, for Retry-After
+        self._seconds = 0.1  # the running mean of a batch's duration, from which Retry-After is estimated
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -60,7 +60,7 @@ class Batcher:
             while True:
                 while batch := self._take():
                     start = time.perf_counter()
-                    await loop.run_in_executor(thread, self.responder.run, batch)  # never raises
+                    await loop.run_in_executor(thread, self.responder.run, batch)  # this never raises
                     seconds = time.perf_counter() - start
                     self._seconds += 0.2 * (seconds - self._seconds)
                     self.metrics.batch(batch, seconds)

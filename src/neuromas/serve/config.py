@@ -15,7 +15,7 @@ BODY_BYTES = 1 << 20
 
 
 class ListenConfig(Section):
-    """Where a server listens, and who may ask it. Construction raises ConfigError for settings that cannot be."""
+    """The address of a server, and the key that clients need. Construction raises ConfigError for invalid settings."""
 
     host: str = Field(
         default="127.0.0.1", description="Where to listen; other than a loopback address only with a key."

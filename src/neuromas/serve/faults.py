@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}  # others: see `Fault.body`
+_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
 @dataclass

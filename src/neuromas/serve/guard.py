@@ -13,8 +13,16 @@ from neuromas.serve.config import LOOPBACK
 from neuromas.serve.faults import Fault
 from neuromas.serve.metrics import Metrics
 
-OPEN = ("/", "/healthz", "/openapi.json")  # need no key, like /page/: they tell nothing of the run
-COUNTED = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/healthz", "/metrics", "/", "/run")  # or "other"
+OPEN = ("/", "/healthz", "/openapi.json")  # these paths and /page/ need no key: they tell nothing of the run
+COUNTED = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/models",
+    "/healthz",
+    "/metrics",
+    "/",
+    "/run",
+)  # others count as "other"
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

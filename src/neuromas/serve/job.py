@@ -11,7 +11,7 @@ from neuromas.serve.faults import Fault
 from neuromas.serve.schema import AnswerRequest, FinishReason, NodeTurn, Token
 from neuromas.types import NodeCall, Question, Trace
 
-UNFINISHED = "\ufffd"  # what a cut-off character decodes to
+UNFINISHED = "\ufffd"  # an incomplete character decodes to this
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Answer:
     text: str
     finish_reason: FinishReason
     trace: Trace
-    tokens: list[Token] | None  # of the answer, after max_tokens and before `stop`; None if not wanted
+    tokens: list[Token] | None  # the answer's tokens, after max_tokens and before `stop`; None if not wanted
     turns: list[NodeTurn]  # empty if not wanted
 
 
@@ -31,7 +31,7 @@ class Delta:
 
     choice: int
     text: str
-    node: str | None = None  # None: the answer
+    node: str | None = None  # None for the answer
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ class Job:
     request: AnswerRequest
     seed: int
     decoding: Decoding
-    first: int  # index of its first choice among those of the request
+    first: int  # the index of its first choice in the request
     output: str  # the node that answers
     decode: Callable[[list[int]], str]
     post: Callable[[Event | Fault], object]
-    over: bool = False  # answered or failed
+    over: bool = False  # it was answered or has failed
     cancelled: bool = False  # its client left before that
-    tokens: tuple[int, int] = (0, 0)  # of all prompts, and generated, once it is answered
-    _posted: dict[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])  # text, by rollout and node
-    _ended: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])  # turns that were posted
+    tokens: tuple[int, int] = (0, 0)  # prompt and generated tokens of all nodes, once it is answered
+    _posted: dict[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])  # by rollout and node
+    _ended: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])  # the turns that were posted
 
     @property
     def n(self) -> int:
@@ -106,7 +106,7 @@ class Job:
         self.over = True
         for rollout, answer in enumerate(answers):
             if self.request.stream:
-                for turn in () if self._ended else answer.turns:  # of a system that does not call `said`
+                for turn in () if self._ended else answer.turns:  # a system other than a network calls no `said`
                     self.post(NodeDone(self.first + rollout, turn))
                 self._post_text(rollout, self.output, answer.text)
             self.post(Done(self.first + rollout, answer))

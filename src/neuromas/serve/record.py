@@ -24,14 +24,14 @@ _NEARBY = 4  # levels above a run at which the folder of the comparison that tra
 
 @dataclass
 class Record:
-    """What the page shows of a run folder. Methods may be called by any thread."""
+    """A run folder as the page shows it. Methods may be called by any thread."""
 
     name: str
-    folder: Path | None  # None: a system without one
-    model: str | None = None  # its id in requests; None where nobody answers
-    topology: Topology | None = None  # of what answers; None: of the newest checkpoint
-    examples: Sequence[str] = ()  # questions of its task
-    answering: int | None = None  # step of the checkpoint that answers
+    folder: Path | None  # None for a system without a run folder
+    model: str | None = None  # the model's id in requests; None if this server only watches
+    topology: Topology | None = None  # the topology that answers; None for that of the newest checkpoint
+    examples: Sequence[str] = ()  # questions of the run's task
+    answering: int | None = None  # the step of the checkpoint that answers
 
     def __post_init__(self) -> None:
         self._lock = Lock()
@@ -49,7 +49,7 @@ class Record:
             return Samples(samples=[sample for sample in self._samples.read() if sample.step > after])
 
     def run(self) -> RunView:
-        """The rest."""
+        """All that is known of the run besides its lines."""
         config, final = self._config(), _json(self.folder, "final.json")
         newest = self.folder and checkpoint.newest(self.folder / "checkpoints")
         lines = self.lines(-1).lines
@@ -85,7 +85,7 @@ class Record:
         try:
             if topology is None and config is not None and config.method == "neuromas":
                 topology = checkpoint.topology_of(newest) if newest else stages_of(config)[0].topology
-        except NeuromasError:  # damaged, or being replaced at this moment
+        except NeuromasError:  # the checkpoint is damaged, or being replaced at this moment
             return None
         return topology and shape(topology)
 

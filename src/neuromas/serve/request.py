@@ -53,7 +53,7 @@ class PendingRequest:
             if (options := self.format.request.stream_options) and options.include_usage:
                 yield _sse(self.format.usage(self.answers))
             yield "data: [DONE]\n\n"
-        except Fault as fault:  # too late for a status
+        except Fault as fault:  # the status has been sent already
             yield _sse(fault.body())
         finally:
             self.leave()

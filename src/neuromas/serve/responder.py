@@ -16,7 +16,7 @@ from neuromas.serve.schema import AnswerRequest
 from neuromas.types import Message, Question, System
 
 log = logging.getLogger("neuromas.serve")
-CACHED_TOKENS = 100_000  # of encoded prompts: clients seldom repeat a question
+CACHED_TOKENS = 100_000  # the most tokens of prompts kept encoded; clients seldom repeat a question
 _GREEDY_BELOW = 1e-3  # lower temperatures would take logits out of float32's range
 
 
@@ -30,8 +30,8 @@ class Responder:
     output = "answer"  # the node that answers
     width = 1  # rows of the widest layer
     batch_rows = Limits.batch_rows  # rows of one batch unless the server's settings say otherwise
-    decoding = Decoding()  # where a request leaves it open
-    sets_temperature = False  # temperature and top_p of a request can be honoured
+    decoding = Decoding()  # the decoding where a request leaves it open
+    sets_temperature = False  # True if temperature and top_p of a request can be honoured
 
     def __init__(self, system: System, backbone: Backbone, pattern: Question) -> None:
         self.system, self.backbone, self.pattern = system, backbone, pattern

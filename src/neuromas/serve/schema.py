@@ -37,7 +37,7 @@ class ChatMessage(Strict):
 
 
 class Extension(Strict):
-    """What only a network has to tell."""
+    """Parts of an answer that only a network has."""
 
     messages: bool = Field(default=False, description="What each node said; while streaming, token by token.")
     details: bool = Field(default=False, description="Also each node's prompt, and its tokens with log-probabilities.")
@@ -159,7 +159,7 @@ class CompletionRequest(AnswerRequest):
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
 
-# -- answers: what /openapi.json promises -----------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------------
 
 
 class Error(BaseModel):
@@ -201,7 +201,7 @@ class Token(BaseModel):
 
 
 class NodeTurn(BaseModel):
-    """What one node read and said."""
+    """A node's turn: its message, and on request its prompt and tokens."""
 
     node: str
     text: str
@@ -222,7 +222,7 @@ class UsageDetails(BaseModel):
 
 
 class Usage(BaseModel):
-    """Of all nodes: what the network cost."""
+    """Tokens of all nodes."""
 
     prompt_tokens: int
     completion_tokens: int

@@ -48,12 +48,12 @@ def page_routes(record: Record, faults: dict[int | str, dict[str, Any]]) -> APIR
 
     @site.get("/run/metrics", responses=since, response_model=MetricLines)
     def metrics(after: After = -1) -> Response:
-        """What the curves show."""
+        """The metrics that the curves show."""
         return _json(record.lines(after), {"lines": {"__all__": _LINE}})
 
     @site.get("/run/samples", responses=since, response_model=Samples)
     def samples(after: After = -1) -> Response:
-        """What nodes said while they were trained."""
+        """The messages that nodes sent while they were trained."""
         return _json(record.samples(after))
 
     return site
