@@ -23,6 +23,7 @@ from neuromas.baselines import BASELINES
 from neuromas.cli import COMMANDS
 from neuromas.compare.spec import BaselineEntry, Spec, TaskEntry, TrainedEntry
 from neuromas.config import RunConfig, Section
+from neuromas.serve.config import ServeConfig
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "neuromas"
@@ -134,6 +135,15 @@ def comparison(part: str) -> str:
             _section("`[systems.NAME]`, trained", TrainedEntry, "", texts),
         ]
     )
+
+
+def serving(_: str) -> str:
+    """Every option of the server itself."""
+    fields = ServeConfig.model_fields.items()
+    rows = (
+        (f"`--{n.replace('_', '-')}`", _default(field), _values(field), _meaning(field, None)) for n, field in fields
+    )
+    return table(["option", "default", "values", "meaning"], rows)
 
 
 def _section(title: str, model: type[Section], prefix: str, texts: Kept, left_out: Sequence[str] = ()) -> str:
@@ -272,7 +282,7 @@ def variables(part: str) -> str:
 
 PARTS: dict[str, Callable[[str], str]] = {
     function.__name__: function
-    for function in (layout, objects, ranks, settings, comparison, commands, dependencies, variables)
+    for function in (layout, objects, ranks, settings, comparison, serving, commands, dependencies, variables)
 }
 
 
