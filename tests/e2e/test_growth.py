@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from crashes import crash_at, crash_points, same_run, started
-from helpers import binary_backbone, run_config
+from helpers import binary_backbone, measured, run_config
 from neuromas import cli
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, ConfigError, TopologyError
@@ -151,11 +151,7 @@ def test_a_stage_is_promoted_on_reward_and_a_last_stage_that_is_over_ends_the_ru
 def test_the_best_checkpoint_may_be_the_parents_and_is_loaded_as_such(backbone, tmp_path: Path, monkeypatch) -> None:
     scores = iter([0.1, 0.9, 0.3, 0.3, 0.3, 0.3])
 
-    def fake(*_: Any, **__: Any) -> Any:
-        found = {"accuracy": next(scores), "ci95": [0, 1], "n": 1, "parse_rate": 1.0, "top_answer": {}}
-        return type("E", (), {"result": found, "traces": [], "records": []})
-
-    monkeypatch.setattr("neuromas.run.session.evaluate", fake)
+    monkeypatch.setattr("neuromas.run.session.evaluate", lambda *_, **__: measured(next(scores)))
     train(config(train__keep_checkpoints=1), tmp_path / "run", backbone=backbone)
     assert (tmp_path / "run" / "best").resolve().name == "step-000002"
     assert load_run(tmp_path / "run", "best", backbone)[0].topology.name == "1"
@@ -257,7 +253,7 @@ def test_a_run_that_is_grown_afterwards_is_what_it_would_be_with_that_stage_in_i
     progress = grow_run(tmp_path / "parent", WIDER, tmp_path / "grown", steps=3, backbone=backbone)
     assert {p: p.read_bytes() for p in (tmp_path / "parent").rglob("*") if p.is_file()} == before
     record = {"run": "parent", "checkpoint": "step-000002"}
-    assert progress.lineage[-1].items() >= record.items()
+    assert progress.lineage[-1].to_dict().items() >= record.items()
     how = RunConfig.make(json.loads((tmp_path / "grown" / "config.json").read_text()))
     assert how == config(FIRST, WIDER, train__steps=5)
     train(how, tmp_path / "grown", backbone=backbone, resume=True)

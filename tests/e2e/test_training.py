@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crashes import crash_at, crash_points, same_run, spoil, started
-from helpers import FirstCharacter, binary_backbone, run_config
+from helpers import FirstCharacter, binary_backbone, measured, run_config
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
@@ -76,11 +76,7 @@ def test_two_runs_of_one_configuration_are_equal_and_of_another_seed_are_not(und
 def test_the_best_checkpoint_is_the_one_with_the_highest_validation(backbone, tmp_path, monkeypatch) -> None:
     scores = iter([0.1, 0.5, 0.9, 0.3])
 
-    def fake(*_, **__):
-        found = {"accuracy": next(scores), "ci95": [0, 1], "n": 1, "parse_rate": 1.0, "top_answer": {}}
-        return type("E", (), {"result": found, "traces": [], "records": []})
-
-    monkeypatch.setattr(session, "evaluate", fake)
+    monkeypatch.setattr(session, "evaluate", lambda *_, **__: measured(next(scores)))
     network, _ = train(run_config(train__keep_checkpoints=1), tmp_path / "run", backbone=backbone)
     assert (tmp_path / "run" / "best").resolve().name == "step-000004"
     assert {p.name for p in (tmp_path / "run" / "checkpoints").iterdir()} == {"step-000004", "step-000006"}
@@ -217,15 +213,7 @@ def test_a_crash_between_saving_a_checkpoint_and_marking_it_best_is_mended(backb
 def rising(network, task, *_, **__):
     """Stands in for evaluation: better as long as the weights grow, which they do."""
     size = sum(p.detach().square().sum().item() for p in network.adapters.B.values())
-    return type(
-        "E",
-        (),
-        {
-            "result": dict.fromkeys(("ci95", "n", "parse_rate", "top_answer")) | {"accuracy": size},
-            "traces": [],
-            "records": [],
-        },
-    )
+    return measured(size)
 
 
 @pytest.mark.slow

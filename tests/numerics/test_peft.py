@@ -13,7 +13,7 @@ from neuromas.errors import CheckpointError
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.run import checkpoint
-from neuromas.run.checkpoint import Progress
+from neuromas.run.progress import Progress
 from neuromas.train.optimizer import NodeAdamW
 
 ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -14,7 +14,7 @@ from neuromas.errors import CheckpointError
 from neuromas.network import prompt
 from neuromas.run import checkpoint
 from neuromas.run.build import load_run
-from neuromas.run.checkpoint import Progress
+from neuromas.run.progress import Progress
 from neuromas.train.optimizer import NodeAdamW
 
 

@@ -1,14 +1,13 @@
 """How things look in the terminal: progress, tables, traces, curves."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from neuromas.results import Result, StepMetrics, ValidationMetrics, floors_line
+from neuromas.results import GrowthRecord, Result, StepMetrics, ValidationMetrics, floors_line
 from neuromas.run.final import FinalRecord
 from neuromas.run.health import collapse_warnings
 from neuromas.types import Grade, Question, Trace
@@ -112,13 +111,13 @@ def print_final(final: FinalRecord) -> None:
         console.print(f"[yellow]warning:[/] {escape(warning)}")
 
 
-def print_growth(record: dict[str, Any], command: str, steps: int) -> None:
-    """What a growth did, and how to go on."""
-    console.print(escape(f"after step {record['step']} of {record['run']}: {', '.join(record['operators'])}"))
-    if record["new"]:
-        copied = "".join(f", {new} copies {old}" for new, old in record.get("copied", {}).items())
-        console.print(escape(f"new nodes {', '.join(record['new'])} ({record['init']}{copied})"))
-    moved = [f"{old} (asked for as {new})" for old, new in record["mapping"].items() if old != new]
+def print_growth(record: GrowthRecord, command: str, steps: int) -> None:
+    """Print what a growth did, and the command that goes on."""
+    console.print(escape(f"after step {record.step} of {record.run}: {', '.join(record.operators)}"))
+    if record.new:
+        copied = "".join(f", {new} copies {old}" for new, old in (record.copied or {}).items())
+        console.print(escape(f"new nodes {', '.join(record.new)} ({record.init}{copied})"))
+    moved = [f"{old} (asked for as {new})" for old, new in record.mapping.items() if old != new]
     if moved:
         console.print(escape(f"old nodes keep their ids: {', '.join(moved)}"))
     console.print(escape(f"train it for {steps} more steps with: {command}"))

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON, whole or not there at all, refused with a reason when they do not fit.
+"""The files of checkpoints: safetensors and JSON, written whole or not at all, refused when they do not fit.
 
 `checkpoints/step-N/` holds `topology.json`, `nodes/<adapter>/` as PEFT writes them, `optimizer.safetensors` and
 `state.json`. All randomness is a function of (seed, step, …), so step and seed are the whole random state and the
@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,42 +25,12 @@ from neuromas.files import write_json
 from neuromas.network.forward import Network
 from neuromas.network.prompt import PROMPT_VERSION
 from neuromas.network.topology import Topology
+from neuromas.run.progress import Progress
 from neuromas.train.optimizer import NodeAdamW
 
 FORMAT = 2
 
 Trained = Network | Team  # what a run trains
-
-
-@dataclass
-class Progress:
-    """Where a run stands, apart from its tensors."""
-
-    step: int = 0  # updates done
-    baseline: float = 0.0  # running mean of the reward, for the `running_mean` estimator
-    best_step: int = 0
-    best_validation: float = -1.0  # accuracy; -1 before the first validation
-    stage: int = 0  # number of the present stage
-    stage_start: int = 0  # step after which it began
-    recent: list[float] = field(default_factory=list[float])  # mean reward of its last steps, for promotion
-    lineage: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # how the network grew, oldest first
-
-    @property
-    def begins_stage(self) -> bool:
-        """Whether the network may have grown after this step, and has neither been trained nor validated since."""
-        return self.stage > 0 and self.step == self.stage_start
-
-    @property
-    def is_best(self) -> bool:
-        return self.best_step == self.step and not self.begins_stage
-
-    def take(self, reward: float, window: int) -> None:
-        """Note the mean reward of the step just done."""
-        self.baseline += (reward - self.baseline) * (1 / self.step if self.step < 10 else 0.1)
-        self.recent = [*self.recent, reward][-window:]
-
-    def begin_stage(self) -> None:
-        self.stage, self.stage_start, self.recent = self.stage + 1, self.step, []
 
 
 def save(folder: Path, network: Trained, optimizer: NodeAdamW, progress: Progress) -> Path:
@@ -80,7 +50,7 @@ def save(folder: Path, network: Trained, optimizer: NodeAdamW, progress: Progres
         if extras := network.extras:
             save_file({k: v.detach().cpu().contiguous() for k, v in extras.items()}, work / "extras.safetensors")
         save_file(optimizer.tensors(), work / "optimizer.safetensors")
-        write_json(work / "state.json", {"progress": asdict(progress), **_identity(network), "versions": _versions()})
+        write_json(work / "state.json", {"progress": progress.to_dict(), **_identity(network), "versions": _versions()})
         for file in work.rglob("*"):
             if file.is_file():
                 with file.open("rb") as handle:
@@ -112,12 +82,15 @@ def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> 
         _fill(extras, _tensors(folder / "extras.safetensors"))
     if optimizer is not None:
         optimizer.fill(_tensors(folder / "optimizer.safetensors"))
-    return Progress(**state["progress"])
+    return Progress.from_dict(state["progress"])
 
 
 def progress_of(folder: Path, stages: int) -> Progress:
-    """Where the run of a checkpoint stands, in one of so many stages."""
-    progress = Progress(**_read(folder / "state.json")["progress"])
+    """The progress of a checkpoint's run, which has `stages` stages.
+
+    Raises `CheckpointError` where the checkpoint is damaged.
+    """
+    progress = Progress.from_dict(_read(folder / "state.json")["progress"])
     if not 0 <= progress.stage < stages:
         raise CheckpointError(
             f"checkpoint {folder.name} is of stage {progress.stage}, and the run has {stages} (from 0); "
@@ -174,8 +147,8 @@ def clean(folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _identity(network: Trained) -> dict[str, Any]:
-    """What must be equal for a checkpoint to fit."""
+def _identity(network: Trained) -> dict[str, object]:
+    """Everything that a checkpoint and the network it is loaded into must have in common."""
     bank = network.adapters
     return {
         "format": FORMAT,
@@ -190,7 +163,7 @@ def _identity(network: Trained) -> dict[str, Any]:
     }
 
 
-def _shape(network: Trained) -> dict[str, Any]:
+def _shape(network: Trained) -> Mapping[str, object]:
     return network.topology.to_dict() if isinstance(network, Network) else network.shape
 
 

@@ -11,7 +11,7 @@ from neuromas.evaluate.run import Evaluation
 from neuromas.files import append_json_line, keep_json_lines, read_json_lines, write_json
 from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
-from neuromas.run.checkpoint import Progress
+from neuromas.run.progress import Progress
 from neuromas.train.step import StepResult
 from neuromas.types import Question
 

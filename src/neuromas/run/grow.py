@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from neuromas.config import RunConfig, StageConfig
@@ -11,8 +12,8 @@ from neuromas.files import keep_json_lines, write_json
 from neuromas.network.backbone import Backbone
 from neuromas.recipe import override
 from neuromas.run import checkpoint
-from neuromas.run.checkpoint import Progress
 from neuromas.run.folder import LOGS, saved_config
+from neuromas.run.progress import Progress
 from neuromas.run.session import Session
 from neuromas.run.stages import check_growth, stages_of, without_files
 from neuromas.tasks.base import Task
@@ -58,7 +59,8 @@ def grow_run(
         write_json(work / "config.json", config.model_dump(mode="json"))
         grown = Session.open(config, work, resume=True, backbone=backbone, task=task)
         grown.advance()
-        grown.progress.lineage[-1] |= {"run": run.name, "checkpoint": source.resolve().name}
+        record = grown.progress.lineage[-1]
+        grown.progress.lineage[-1] = replace(record, run=run.name, checkpoint=source.resolve().name)
         grown.save()
         os.replace(work, out)
     finally:

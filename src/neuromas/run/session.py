@@ -11,10 +11,11 @@ from neuromas.network.forward import Network
 from neuromas.results import ValidationMetrics
 from neuromas.run import checkpoint
 from neuromas.run.build import build, optimizer_of
-from neuromas.run.checkpoint import Progress, Trained
+from neuromas.run.checkpoint import Trained
 from neuromas.run.folder import continued, keep_validated, prepare, saved
 from neuromas.run.method import Method, method_of
-from neuromas.run.stages import Stage, check_growth, lineage, stages_of, without_files
+from neuromas.run.progress import Progress
+from neuromas.run.stages import Stage, check_growth, growth_record, stages_of, without_files
 from neuromas.tasks.base import Task
 from neuromas.train.ablation import silencing
 from neuromas.train.optimizer import NodeAdamW
@@ -85,7 +86,7 @@ class Session:
             self.network = transplant(self.network, self.stage.growth, init, self.config.seed)
             self.optimizer = optimizer_of(self.config, self.network)
             self.optimizer.fill(state)
-            self.progress.lineage.append(lineage(self.stage, self.progress.step))
+            self.progress.lineage.append(growth_record(self.stage, self.progress.step))
         start = self.progress.stage_start
         self.method = method_of(self.config, self.out, self.network, self.task, self.stage, start, self.workers)
         self.save()

@@ -13,6 +13,7 @@ from neuromas.network.forward import Absent
 from neuromas.network.growth import Growth, between
 from neuromas.network.sampling import stream_key, uniforms
 from neuromas.network.topology import Topology, Unit
+from neuromas.results import GrowthRecord
 from neuromas.train.transplant import sibling
 
 
@@ -84,16 +85,18 @@ def check_growth(stages: list[Stage]) -> None:
                 raise ConfigError(f"stages[{stage.number}].{name} is {value!r}, but {why}; leave it out")
 
 
-def lineage(stage: Stage, step: int) -> dict[str, Any]:
-    """The record of a growth: after which step, from which nodes to which, by what, and how new nodes begin.
-
-    mapping: id of each old node, which it keeps -> its id in the topology that the recipe asked for.
-    """
+def growth_record(stage: Stage, step: int) -> GrowthRecord:
+    """The record of the growth with which a stage began after `step`."""
     growth, init = stage.growth, stage.settings.init
     assert growth is not None
-    record = {"step": step, "operators": list(growth.operators), "mapping": growth.mapping, "new": list(growth.nodes)}
-    copied = {"copied": {node: sibling(growth, node) for node in growth.nodes}} if init == "copy" else {}
-    return record | {"init": init} | copied
+    return GrowthRecord(
+        step=step,
+        operators=list(growth.operators),
+        mapping=dict(growth.mapping),
+        new=list(growth.nodes),
+        init=init,
+        copied={node: sibling(growth, node) for node in growth.nodes} if init == "copy" else None,
+    )
 
 
 def without_files(config: RunConfig) -> RunConfig:
