@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 
-from neuromas.analysis.distinct import distinctness, information, same_share, tokens
+from neuromas.analysis import distinct
+from neuromas.analysis.distinct import information, same_share, tokens
+from neuromas.analysis.findings import Distinctness
 
 RNG = np.random.default_rng(0)
 QUESTIONS = [(int(a), int(b)) for a, b in RNG.integers(0, 10, (200, 2))]
+
+
+def distinctness(texts: list[list[str]], seed: int = 0) -> Distinctness:
+    return distinct.distinctness(texts, seed, layer=1, nodes=["1.1", "1.2"])
 
 
 def test_siblings_that_always_tell_their_own_part_have_one_bit_whatever_the_numbers() -> None:

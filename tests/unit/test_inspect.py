@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from helpers import IM_END, forward, make_network
+from neuromas.analysis.findings import Findings, InterventionEffect, PassRewards
 from neuromas.analysis.interventions import KINDS, Intervention, dealt_out, donors, plan, swaps, targets
 from neuromas.analysis.passes import Passes
 from neuromas.analysis.report import content, draw, edge_costs, write_report
-from neuromas.analysis.study import Sizes, specialised, study, verdict
-from neuromas.analysis.summary import in_short
+from neuromas.analysis.study import Sizes, study, verdict
+from neuromas.analysis.summary import summarise_findings
 from neuromas.errors import ConfigError
 from neuromas.evaluate.render import Table
-from neuromas.evaluate.stats import Paired, holm
+from neuromas.evaluate.stats import holm
+from neuromas.files import read_json_lines
 from neuromas.network import forward as forward_pass
 from neuromas.network.forward import Limits, Network
 from neuromas.network.generate import Completion
@@ -75,87 +77,87 @@ def useless_essential_redundant(speaker: str, question: str, heard: dict[str, st
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def found(monkeypatch: pytest.MonkeyPatch) -> Findings:
     network = planted(monkeypatch, "4", useless_essential_redundant)
-    return study(network, Sums(), sizes=Sizes(100), decodings=["greedy"]).record
+    return study(network, Sums(), sizes=Sizes(100), decodings=["greedy"]).findings
 
 
-def row(of: dict[str, Any], kind: str, target: str) -> dict[str, Any]:
-    rows = of["decodings"]["greedy"]["interventions"]
-    (match,) = [r for r in rows if (r["kind"], r["target"]) == (kind, target)]
+def row(of: Findings, kind: str, target: str) -> InterventionEffect:
+    rows = of.decodings["greedy"].interventions
+    (match,) = [r for r in rows if (r.kind, r.target) == (kind, target)]
     return match
 
 
 def test_one_useless_one_essential_and_two_redundant_nodes_are_reported_as_such(found) -> None:
-    nodes = found["decodings"]["greedy"]["values"]["nodes"]
-    assert {n: v["verdict"] for n, v in nodes.items()} == {
+    nodes = found.decodings["greedy"].values.nodes
+    assert {n: v.verdict for n, v in nodes.items()} == {
         "1.1": "idle", "1.2": "needed", "1.3": "replaceable", "1.4": "replaceable"
     }  # fmt: skip
-    assert nodes["1.3"]["partners"] == ["1.4"] and nodes["1.4"]["partners"] == ["1.3"]
-    assert {n: v["cost"] for n, v in nodes.items()} == {"1.1": 0, "1.2": 1, "1.3": 0, "1.4": 0}
-    shapley = {n: v["shapley"] for n, v in nodes.items()}
+    assert nodes["1.3"].partners == ["1.4"] and nodes["1.4"].partners == ["1.3"]
+    assert {n: v.cost for n, v in nodes.items()} == {"1.1": 0, "1.2": 1, "1.3": 0, "1.4": 0}
+    shapley = {n: v.shapley for n, v in nodes.items()}
     assert shapley == pytest.approx({"1.1": 0, "1.2": 2 / 3, "1.3": 1 / 6, "1.4": 1 / 6})
-    assert found["decodings"]["greedy"]["values"]["nobody"] == 0
+    assert found.decodings["greedy"].values.nobody == 0
 
 
 def test_the_shares_of_a_large_planted_network_are_estimated_from_random_orders(monkeypatch) -> None:
     network = planted(monkeypatch, "4", useless_essential_redundant)
-    of = study(network, Sums(), sizes=Sizes(100, exact=2, orders=4), decodings=["greedy"]).record
-    values = of["decodings"]["greedy"]["values"]
-    assert values["orders"] == 4
+    of = study(network, Sums(), sizes=Sizes(100, exact=2, orders=4), decodings=["greedy"]).findings
+    values = of.decodings["greedy"].values
+    assert values.orders == 4
     for node, share in {"1.1": 0, "1.2": 2 / 3, "1.3": 1 / 6, "1.4": 1 / 6}.items():
-        low, high = values["nodes"][node]["shapley_ci95"]
+        low, high = values.nodes[node].shapley_ci95
         assert low - 0.03 <= share <= high + 0.03
         assert high - low < 0.2
-    assert sum(v["shapley"] for v in values["nodes"].values()) == pytest.approx(1)
-    assert [v["verdict"] for v in values["nodes"].values()] == ["idle", "needed", "replaceable", "replaceable"]
+    assert sum(v.shapley for v in values.nodes.values()) == pytest.approx(1)
+    assert [v.verdict for v in values.nodes.values()] == ["idle", "needed", "replaceable", "replaceable"]
 
 
 def test_the_report_says_in_short_what_was_planted(found, monkeypatch) -> None:
-    text = "\n".join(in_short(found))
+    text = "\n".join(summarise_findings(found))
     assert (
         "The answer rests on messages: with all of them blanked accuracy changes by −100.0 (−100.0 to −100.0)." in text
     )
     assert "Needed: 1.2. Replaceable: 1.3 (by 1.4), 1.4 (by 1.3). Idle: 1.1.\nDid" in text
     assert re.search(r"layer 1 specialise\? Yes: .* 1\.\d\d of 2\.00 bits; .* 0\.0\d at most .* it was 0\.00\.", text)
     deaf = planted(monkeypatch, "2", lambda speaker, _question, _heard: "9" if speaker == "out" else "same")
-    text = " ".join(in_short(study(deaf, Sums(), sizes=Sizes(60), decodings=["greedy"]).record))
+    text = " ".join(summarise_findings(study(deaf, Sums(), sizes=Sizes(60), decodings=["greedy"]).findings))
     assert "Messages make no difference that can be told from none" in text and "Idle: 1.1, 1.2." in text
     assert "layer 1 specialise? No" in text
     misled = planted(monkeypatch, "2", lambda _who, _question, heard: "?" if heard.get("1.1") else "9")
-    text = in_short(study(misled, Sums(), sizes=Sizes(100), decodings=["greedy"]).record)[0]
+    text = summarise_findings(study(misled, Sums(), sizes=Sizes(100), decodings=["greedy"]).findings)[0]
     assert "Messages mislead: with all of them blanked accuracy changes by +10.0" in text
 
 
 def test_each_intervention_has_the_effect_that_the_script_gives_it(found) -> None:
-    assert found["decodings"]["greedy"]["undisturbed"]["accuracy"] == 1
+    assert found.decodings["greedy"].undisturbed.accuracy == 1
     for kind in KINDS:
-        assert row(found, kind, "1.1")["accuracy"] == 1
-        assert row(found, kind, "1.1")["p"] == 1
-    assert row(found, "silenced", "1.2")["accuracy"] == row(found, "blanked", "1.2")["accuracy"] == 0
-    assert row(found, "shuffled", "1.2")["accuracy"] < 0.3  # right where the other question begins alike
-    assert row(found, "shuffled", "1.4")["accuracy"] == 1  # 1.3 is believed first
-    assert row(found, "shuffled", "1.3")["accuracy"] < 0.3
-    assert row(found, "another's", "layer 1")["accuracy"] == 0
-    assert row(found, "another's", "layer 1")["follows"] == 1
-    assert row(found, "silenced", "1.2")["p_holm"] < 1e-6
-    assert row(found, "swapped", "1.3 ↔ 1.4")["accuracy"] == 1
-    assert row(found, "swapped", "1.1 ↔ 1.2")["accuracy"] == 0
-    assert row(found, "silenced", "1.2")["difference_ci95"] == [-1, -1]
-    rows = found["decodings"]["greedy"]["interventions"]
-    assert [r["p_holm"] for r in rows] == holm([r["p"] for r in rows])
+        assert row(found, kind, "1.1").accuracy == 1
+        assert row(found, kind, "1.1").p == 1
+    assert row(found, "silenced", "1.2").accuracy == row(found, "blanked", "1.2").accuracy == 0
+    assert row(found, "shuffled", "1.2").accuracy < 0.3  # right where the other question begins alike
+    assert row(found, "shuffled", "1.4").accuracy == 1  # 1.3 is believed first
+    assert row(found, "shuffled", "1.3").accuracy < 0.3
+    assert row(found, "another's", "layer 1").accuracy == 0
+    assert row(found, "another's", "layer 1").follows == 1
+    assert row(found, "silenced", "1.2").p_holm < 1e-6
+    assert row(found, "swapped", "1.3 ↔ 1.4").accuracy == 1
+    assert row(found, "swapped", "1.1 ↔ 1.2").accuracy == 0
+    assert row(found, "silenced", "1.2").difference_ci95 == (-1, -1)
+    rows = found.decodings["greedy"].interventions
+    assert [r.p_holm for r in rows] == holm([r.p for r in rows])
 
 
 def test_messages_without_difference_count_as_none_and_the_untrained_network_is_measured_beside(found) -> None:
-    (layer,) = found["decodings"]["greedy"]["distinctness"]
-    (before,) = found["decodings"]["greedy"]["untrained"]["distinctness"]
-    assert before["bits"] == pytest.approx(0, abs=0.02)
-    assert before["same"] == 1
-    assert 1.4 < layer["bits"] < 1.7  # 1.1 and 1.2 are known for sure, 1.3 and 1.4 are not told apart: 1.5 bits
-    assert layer["most"] == 2
-    assert layer["p"] < 0.01
-    assert specialised(layer, before) == "yes"
-    assert found["decodings"]["greedy"]["untrained"]["accuracy"] == 0
+    (layer,) = found.decodings["greedy"].distinctness
+    (before,) = found.decodings["greedy"].untrained.distinctness
+    assert before.bits == pytest.approx(0, abs=0.02)
+    assert before.same == 1
+    assert 1.4 < layer.bits < 1.7  # 1.1 and 1.2 are known for sure, 1.3 and 1.4 are not told apart: 1.5 bits
+    assert layer.most == 2
+    assert layer.p < 0.01
+    assert layer.specialised(before) == "yes"
+    assert found.decodings["greedy"].untrained.accuracy == 0
 
 
 def relayed(speaker: str, question: str, heard: dict[str, str]) -> str:
@@ -169,14 +171,14 @@ def relayed(speaker: str, question: str, heard: dict[str, str]) -> str:
 
 def test_the_edges_that_carry_the_answer_are_found(monkeypatch, tmp_path: Path) -> None:
     network = planted(monkeypatch, "2-2", relayed)
-    of = study(network, Sums(), sizes=Sizes(60), decodings=["greedy"]).record
-    costs = edge_costs(of["decodings"]["greedy"], network.topology)
+    of = study(network, Sums(), sizes=Sizes(60), decodings=["greedy"]).findings
+    costs = edge_costs(of.decodings["greedy"], network.topology)
     assert {edge for edge, cost in costs.items() if cost > 0.5} == {("1.1", "2.1"), ("2.1", "out")}
     assert costs.keys() == set(network.topology.edges)
-    assert re.search(r"One layer blanked: layer 1 −100\.0 \(.*\); layer 2 −100\.0 \(", in_short(of)[0])
+    assert re.search(r"One layer blanked: layer 1 −100\.0 \(.*\); layer 2 −100\.0 \(", summarise_findings(of)[0])
     for kind in ("silenced", "blanked", "shuffled"):
-        assert row(of, kind, "1.1 → 2.1")["accuracy"] < 0.3
-        assert row(of, kind, "1.1 → 2.2")["accuracy"] == 1
+        assert row(of, kind, "1.1 → 2.1").accuracy < 0.3
+        assert row(of, kind, "1.1 → 2.2").accuracy == 1
     assert write_report(of, tmp_path).read_text(encoding="utf-8").count("| 1.1 → 2.1 |") == 4
     assert (tmp_path / "network_greedy.png").stat().st_size > 1000
     drawn: dict[str, Any] = {}
@@ -195,13 +197,13 @@ def test_where_not_every_node_reads_the_question_coalitions_are_formed_by_blanki
         return heard.get("1.1") or "?"
 
     network = planted(monkeypatch, "2@first", voice)
-    of = study(network, Sums(), sizes=Sizes(50), decodings=["greedy"]).record
-    values = of["decodings"]["greedy"]["values"]
-    assert values["absent"] == "blanked"
-    assert {n: (v["verdict"], v["shapley"]) for n, v in values["nodes"].items()} == {
+    of = study(network, Sums(), sizes=Sizes(50), decodings=["greedy"]).findings
+    values = of.decodings["greedy"].values
+    assert values.absent == "blanked"
+    assert {n: (v.verdict, v.shapley) for n, v in values.nodes.items()} == {
         "1.1": ("needed", 1), "1.2": ("idle", 0)
     }  # fmt: skip
-    done = {(r["kind"], r["target"]) for r in of["decodings"]["greedy"]["interventions"]}
+    done = {(r.kind, r.target) for r in of.decodings["greedy"].interventions}
     assert ("silenced", "layer 1") not in done  # the output would have nothing to read
     assert ("blanked", "layer 1") in done and ("silenced", "1.1") in done
 
@@ -271,11 +273,10 @@ def test_swapping_leaves_the_network_as_it_was_and_spares_nodes_of_one_adapter()
 
 
 def test_a_verdict_follows_from_the_two_intervals() -> None:
-    share = lambda low, high: Paired((low + high) / 2, (low, high), 1.0)
-    assert verdict([0.1, 0.3], share(0.1, 0.2)) == "needed"
-    assert verdict([-0.3, -0.1], share(-0.2, 0.1)) == "harmful"
-    assert verdict([-0.1, 0.1], share(0.01, 0.2)) == "replaceable"
-    assert verdict([0.0, 0.0], share(0.0, 0.0)) == "idle"
+    assert verdict((0.1, 0.3), (0.1, 0.2)) == "needed"
+    assert verdict((-0.3, -0.1), (-0.2, 0.1)) == "harmful"
+    assert verdict((-0.1, 0.1), (0.01, 0.2)) == "replaceable"
+    assert verdict((0.0, 0.0), (0.0, 0.0)) == "idle"
 
 
 def test_what_cannot_be_inspected_is_refused_with_the_remedy() -> None:
@@ -288,8 +289,9 @@ def test_what_cannot_be_inspected_is_refused_with_the_remedy() -> None:
 def test_the_report_names_every_figure_and_survives_hostile_messages(monkeypatch, tmp_path: Path) -> None:
     hostile = "<b>|\x1b[2J"
     voice = lambda speaker, _question, _heard: "0" if speaker == "out" else hostile
-    of = study(planted(monkeypatch, "2", voice), Sums(), sizes=Sizes(20), decodings=["greedy"]).record
-    again = json.loads(json.dumps(of))
+    of = study(planted(monkeypatch, "2", voice), Sums(), sizes=Sizes(20), decodings=["greedy"]).findings
+    again = Findings.from_dict(json.loads(json.dumps(of.to_dict())))
+    assert again == of
     text = write_report(again, tmp_path).read_text(encoding="utf-8")
     assert "<b>" not in text and "\x1b" not in text
     assert "−0.0" not in text
@@ -297,3 +299,16 @@ def test_the_report_names_every_figure_and_survives_hostile_messages(monkeypatch
         assert needed in text
     heads = {head for block in content(again) if isinstance(block, Table) for head in block.head}
     assert {"Shapley", "follows", "untrained", "cut off"} <= heads
+
+
+@pytest.mark.parametrize("name", ["inspect_tiny_compositional_2", "inspect_tiny_compositional_2-2"])
+def test_published_findings_are_read_and_reported_as_they_were(name: str, tmp_path: Path) -> None:
+    kept = Path(__file__).parents[2] / "docs" / "results" / name
+    record = json.loads((kept / "findings.json").read_text(encoding="utf-8"))
+    findings = Findings.from_dict(record)
+    assert json.dumps(findings.to_dict()) == json.dumps(record)  # as text: the keys keep their order too
+    report = write_report(findings, tmp_path).read_text(encoding="utf-8").splitlines()
+    effects = [line for line in (kept / "report.md").read_text(encoding="utf-8").splitlines() if "| blanked |" in line]
+    assert len(effects) >= 6 and set(effects) <= set(report)
+    for line in read_json_lines(kept / "raw.jsonl")[1:]:
+        assert json.dumps(PassRewards.from_dict(line).to_dict()) == json.dumps(line)

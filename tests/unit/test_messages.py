@@ -52,7 +52,7 @@ def a_pass(*rows: tuple[str, str, bool], question: Question = QUESTION) -> Pass:
 
 def test_statistics_are_those_of_the_calls() -> None:
     found = statistics(a_pass(("aa", "x", True), ("aa", "yyy", False), ("bbbb", "", False), (" ", "z", False)))
-    assert found["1.1"] == pytest.approx(
+    assert found["1.1"].to_dict() == pytest.approx(
         {
             "length": 2.25,
             "truncated": 0.25,
@@ -63,14 +63,15 @@ def test_statistics_are_those_of_the_calls() -> None:
             "dropped": 2,
         }
     )
-    assert found["1.2"]["text_entropy"] == 2
+    assert found["1.2"].text_entropy == 2
 
 
 def test_parts_are_shares_of_messages_and_right_ones_are_shares_of_those() -> None:
     found = parts(a_pass(("a3+5=8;", "hm", False), ("a3+5=7;", "b2*7=4;", False), ("b2*7=4;", "hm", False)))
     assert found is not None
-    assert found["1.1"]["none"] == 0
-    assert found["1.1"]["parts"]["a"] | {"ci95": None} == {"share": 2 / 3, "right": 0.5, "n": 2, "ci95": None}
-    assert found["1.1"]["parts"]["b"]["right"] == 1
-    assert found["1.2"]["none"] == 2 / 3
+    assert found["1.1"].none == 0
+    first = found["1.1"].parts["a"]
+    assert (first.share, first.right, first.n) == (2 / 3, 0.5, 2)
+    assert found["1.1"].parts["b"].right == 1
+    assert found["1.2"].none == 2 / 3
     assert parts(a_pass(("x", "y", False), question=Question("q", "?", "1"))) is None

@@ -1,4 +1,4 @@
-"""`neuromas inspect`: what each node of a run says, and what it is worth."""
+"""`neuromas inspect`: the messages of each node of a run, and their worth."""
 
 import json as json_module
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from neuromas.analysis.study import Watch
+    from neuromas.analysis.study import OnPass
     from neuromas.evaluate.render import Block
 
 
@@ -63,16 +63,16 @@ def main(
         raise ConfigError(f"{run} holds a team with fixed roles, not a network; inspect takes a network's run folder")
     decodings = ("greedy", "sampled") if decoding == "both" else (decoding,)
     sizes = Sizes(limit, exact, orders)
-    with _progress() as watch:
-        found = study(loaded.system, loaded.task, split, sizes, decodings=decodings, seed=seed, watch=watch)
-    folder = Path(run) / "inspect" if out is None else out
-    write_json(folder / "findings.json", found.record)
-    write_text(folder / "raw.jsonl", "".join(json_module.dumps(line) + "\n" for line in found.raw))
-    report = write_report(found.record, folder)
-    show(content(found.record, brief=True))
+    with _progress() as on_pass:
+        inspection = study(loaded.system, loaded.task, split, sizes, decodings=decodings, seed=seed, on_pass=on_pass)
+    findings, folder = inspection.findings, Path(run) / "inspect" if out is None else out
+    write_json(folder / "findings.json", findings.to_dict())
+    write_text(folder / "raw.jsonl", "".join(json_module.dumps(line) + "\n" for line in inspection.raw_lines()))
+    report = write_report(findings, folder)
+    show(content(findings, brief=True))
     console.print(f"\nreport: {report}; figures: findings.json and raw.jsonl beside it", markup=False)
     if json is not None:
-        write_json(json, found.record)
+        write_json(json, findings.to_dict())
 
 
 def show(blocks: "Sequence[Block]") -> None:
@@ -100,7 +100,7 @@ def show(blocks: "Sequence[Block]") -> None:
 
 
 @contextmanager
-def _progress() -> "Iterator[Watch]":
+def _progress() -> "Iterator[OnPass]":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from neuromas.cli.show import console

@@ -1,5 +1,6 @@
 """The report of a comparison, made of its JSON lines alone: the same lines give the same bytes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def _tests(of_task: list[dict[str, Any]]) -> Block:
     return Table([f"minus {reference}", "difference", "95 %", "p", "p, Holm"], body)
 
 
-def interval(ci95: list[float]) -> str:
+def interval(ci95: Sequence[float]) -> str:
     """An interval of shares in per cent."""
     return f"{ci95[0] * 100:.1f} to {ci95[1] * 100:.1f}"
 
@@ -102,7 +103,7 @@ def points(share: float) -> str:
     return f"{round(share * 100, 1) + 0.0:+.1f}".replace("-", "−")  # + 0.0: no minus before nought
 
 
-def difference(ci95: list[float]) -> str:
+def difference(ci95: Sequence[float]) -> str:
     return f"{points(ci95[0])} to {points(ci95[1])}"
 
 

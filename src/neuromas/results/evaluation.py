@@ -1,7 +1,7 @@
 """One system measured on one split of a task, and one answered question."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from neuromas.markup import html_table
 from neuromas.results.record import Interval, JsonRecord
@@ -99,11 +99,20 @@ class Result(Score):
         )
 
 
-def floors_line(result: Result) -> str:
-    """The floors of a result, in words."""
-    f = result.floors
+class HasFloors(Protocol):
+    """A record of something measured on n questions with these floors."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def floors(self) -> Floors: ...
+
+
+def floors_line(measured: HasFloors) -> str:
+    """The floors of a record, in words."""
+    f = measured.floors
     return (
-        f"floors on these {result.n} questions: chance {f.chance:.1%}, majority of training answers "
+        f"floors on these {measured.n} questions: chance {f.chance:.1%}, majority of training answers "
         f"{f.majority:.1%}, best constant ({f.constant_answer!r}) {f.best_constant:.1%}"
     )
 

@@ -17,7 +17,7 @@ _REASONING = "reasoning-gym/"
 
 
 @dataclass(frozen=True)
-class TaskEntry:
+class BuiltinTask:
     """A built-in task; its module is imported when the task is first loaded."""
 
     about: str  # One line about it.
@@ -27,19 +27,21 @@ class TaskEntry:
 
 
 _TASKS = {
-    "compositional": TaskEntry("nested modular arithmetic or booleans, generated", "compositional", "Compositional"),
-    "bbh/navigate": TaskEntry("do walking instructions lead back to the start? yes or no", "bbh", "Navigate"),
-    "arc-challenge": TaskEntry("school science, multiple choice", "arc", "ArcChallenge"),
+    "compositional": BuiltinTask("nested modular arithmetic or booleans, generated", "compositional", "Compositional"),
+    "bbh/navigate": BuiltinTask("do walking instructions lead back to the start? yes or no", "bbh", "Navigate"),
+    "arc-challenge": BuiltinTask("school science, multiple choice", "arc", "ArcChallenge"),
     **{
-        f"mmlu/{subject}": TaskEntry(f"{subject.replace('_', ' ')} exams, multiple choice", "mmlu", "Mmlu", (subject,))
+        f"mmlu/{subject}": BuiltinTask(
+            f"{subject.replace('_', ' ')} exams, multiple choice", "mmlu", "Mmlu", (subject,)
+        )
         for subject in SUBJECTS
     },
-    "gsm8k": TaskEntry("school arithmetic in words, a number as the answer", "gsm8k", "Gsm8k"),
-    "humaneval": TaskEntry(
+    "gsm8k": BuiltinTask("school arithmetic in words, a number as the answer", "gsm8k", "Gsm8k"),
+    "humaneval": BuiltinTask(
         "functions from signature and description, official tests; Linux only", "humaneval", "HumanEval"
     ),
-    "mbpp": TaskEntry("short functions from one sentence; what humaneval trains on; Linux only", "mbpp", "Mbpp"),
-    "reasoning-gym/chain_sum+products": TaskEntry(
+    "mbpp": BuiltinTask("short functions from one sentence; what humaneval trains on; Linux only", "mbpp", "Mbpp"),
+    "reasoning-gym/chain_sum+products": BuiltinTask(
         "sums and products, generated; any reasoning-gym data sets can be joined like this",
         "reasoning",
         "ReasoningGym",
@@ -93,14 +95,14 @@ def load_task(name: str, **options: Any) -> Task:
     return factory(*positional, **options)
 
 
-def _entry(name: str) -> TaskEntry:
+def _entry(name: str) -> BuiltinTask:
     """The entry of a built-in task, of a user's file, or of any reasoning-gym data sets."""
     if name in _TASKS:
         return _TASKS[name]
     if name.endswith(".toml"):
-        return TaskEntry("", "own", "OwnTask", (name,))
+        return BuiltinTask("", "own", "OwnTask", (name,))
     if name.startswith(_REASONING):
-        return TaskEntry("", "reasoning", "ReasoningGym", (name.removeprefix(_REASONING),))
+        return BuiltinTask("", "reasoning", "ReasoningGym", (name.removeprefix(_REASONING),))
     names = [*_TASKS, *_REGISTERED, f"{_REASONING}<dataset>"]
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     close = close or [known for known in names if name.lower() in known] or names
