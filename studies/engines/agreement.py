@@ -55,9 +55,8 @@ def main() -> None:
         stack.data.copy_(torch.randn(stack.shape, generator=generator) * args.noise)
     questions = load_task(args.task).questions("train")[: args.questions]
     layers, nodes = network.topology.layers, network.topology.nodes
-    engine = VllmEngine(
-        backbone, VllmSettings(len(nodes), max(map(len, layers)), args.rank, 1024, start_seconds=3600, call_seconds=7200)
-    )
+    patience = {"start_seconds": 3600, "call_seconds": 7200}
+    engine = VllmEngine(backbone, VllmSettings(len(nodes), max(map(len, layers)), args.rank, 1024, **patience))
 
     result: dict[str, Any] = {**vars(args), "out": None, **engine.versions, "trainer_torch": torch.__version__}
     ours, our_seconds = timed(network, questions, True, engine.pid)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
+from torch import Tensor
 from torch.nn import Parameter
 
 from neuromas.config import SamplingConfig
@@ -22,7 +23,7 @@ from neuromas.network.generate import Completion, Engine, GoOn, generate
 from neuromas.network.packed import Group
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology, Unit
-from neuromas.network.turns import Ask, Deliver, Rollout, Turn, asks_of, depth_of, speak
+from neuromas.network.turns import Ask, Deliver, Rollout, Turn, asks_of, by_prefix, depth_of, replay_calls, speak
 from neuromas.types import Message, NodeCall, Question, Trace
 
 # The nodes and edges that do not exist: in every rollout, or as a function of (question id, rollout).
@@ -192,6 +193,19 @@ class Network:
             for k, i in enumerate(batch):
                 traces[i] = [rollout.trace() for rollout in finished[k * rollouts : (k + 1) * rollouts]]
         return [trace for i in range(len(questions)) for trace in traces[i]]
+
+    def replay(self, calls: Sequence[NodeCall]) -> list[Tensor]:
+        """Log-probabilities [tokens] of the tokens of each call, in order, differentiable in the adapters.
+
+        They are those under the adapters as they are now, at the temperature of `decoding`, in one pass for all calls.
+        """
+        index = self.adapters.index
+        numbered = by_prefix(list(enumerate(calls)), lambda pair: index[pair[1].node], lambda pair: pair[1].prefix_ids)
+        groups = [(adapter, [call for _, call in members]) for adapter, members in numbered]
+        logprobs_L, _ = replay_calls(self.backbone, self.adapters, groups, self.decoding.temperature)
+        order = [i for _, members in numbered for i, _ in members]
+        parts = logprobs_L.split([len(calls[i].completion_ids) for i in order])
+        return [part for _, part in sorted(zip(order, parts, strict=True), key=lambda pair: pair[0])]
 
     def _begin(self, asks: Sequence[Ask], absent: Absent) -> list[Rollout]:
         """A rollout for each number of each ask, in its effective topology, before anybody has spoken."""
