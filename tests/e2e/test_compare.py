@@ -106,7 +106,7 @@ def test_nothing_is_done_again_and_a_training_goes_on_from_its_checkpoint(
             if len(jobs) == limit:
                 raise Stop
             found = real[name](job)
-            jobs.append((name, job.folder if name == "prepare" else (job.row, job.run.seed, job.number)))
+            jobs.append((name, job.folder if name == "prepare" else (job.row, job.trial.seed, job.number)))
             return found
 
         return do

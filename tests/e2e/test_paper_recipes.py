@@ -48,7 +48,7 @@ def test_a_recipe_names_the_papers_backbone_systems_and_limits(name: str) -> Non
     missing = {"neuromas-7"} if name.startswith("gemma") else set[str]()  # not reported for Gemma
     assert {row.name for row in plan.rows} >= SYSTEMS - missing
     for row in plan.rows:
-        config = row.source.config(plan.spec.tasks[0], 0)
+        config = row.contender.config(plan.spec.tasks[0], 0)
         assert (config.sampling.message_tokens, config.sampling.answer_tokens) == (200, 200)
         if row.name in NETWORKS:
             assert len(Topology.parse(config.topology).nodes) == NETWORKS[row.name]
@@ -59,9 +59,9 @@ def test_a_recipe_names_the_papers_backbone_systems_and_limits(name: str) -> Non
 @both
 def test_every_trained_row_has_a_control_with_as_many_calls(name: str) -> None:
     rows = plan_of(name).rows
-    votes = {row.votes for row in rows if row.source.name == "single-llm-rl"}
+    votes = {row.variant.votes for row in rows if row.contender.name == "single-llm-rl"}
     assert votes == {1} | {nodes for system, nodes in NETWORKS.items() if system in {row.name for row in rows}}
-    silenced = {row.source.name for row in rows if row.blank}
+    silenced = {row.contender.name for row in rows if row.variant.delivery == "blanked"}
     assert silenced == {row.name for row in rows if row.name in NETWORKS}
     (single,) = (row for row in rows if row.name == "single-llm-rl")
     assert single.control_for == ["same parameters as neuromas-3"]
@@ -69,7 +69,7 @@ def test_every_trained_row_has_a_control_with_as_many_calls(name: str) -> None:
 
 def parameters(plan: Plan, system: str, name: str) -> int:
     """Trainable parameters of a system on the published architecture, whose weights are never made."""
-    config = next(row.source.config(plan.spec.tasks[0], 0) for row in plan.rows if row.name == system)
+    config = next(row.contender.config(plan.spec.tasks[0], 0) for row in plan.rows if row.name == system)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**PUBLISHED[name]))
     layers = [m for key, m in model.named_modules() if key.rsplit(".", 1)[-1] in config.adapter.targets]

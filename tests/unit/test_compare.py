@@ -11,7 +11,6 @@ import pytest
 
 from neuromas import cli
 from neuromas.compare.plan import Plan, Row, make_plan
-from neuromas.compare.run import about
 from neuromas.compare.spec import Spec
 from neuromas.compare.store import CHUNK, Store, check_same, lock
 from neuromas.config import RunConfig
@@ -45,7 +44,7 @@ def row_of(plan: Plan, name: str) -> Row:
 
 
 def recipe(plan: Plan, name: str) -> RunConfig:
-    return row_of(plan, name).source.config(plan.spec.tasks[0], 0, 1e-3)
+    return row_of(plan, name).contender.config(plan.spec.tasks[0], 0, 1e-3)
 
 
 # -- specs ---------------------------------------------------------------------------------------------------
@@ -73,6 +72,9 @@ def recipe(plan: Plan, name: str) -> RunConfig:
         ({"systems": {"m": {"kind": "malt", "options": {"beta": -1}}}}, "malt.beta is -1"),
         ({"systems": {"m": {"kind": "malt", "options": {"depth": 1}}}}, "has no 'depth'; there is: search"),
         ({"systems": {"n": {"topology": "2", "votes": [1]}}}, "a vote takes 2 or more"),
+        ({"systems": {"n": {"variants": [{"checkpoint": "first"}]}}}, "systems.n: variants.0.checkpoint is 'first'"),
+        ({"systems": {"n": {"variants": [{"votes": 3, "decoding": "sampled"}]}}}, "which always samples"),
+        ({"systems": {"m": {"kind": "malt", "variants": [{"delivery": "blanked"}]}}}, "malt has no nodes that send"),
         ({"train": {"stop_after_seconds": 5}}, "must draw equally many samples"),
         ({"train": {"stepz": 5}}, "train.stepz: no such setting"),
         ({"adapter": {"rank": 0}}, "adapter.rank is 0"),
@@ -136,7 +138,7 @@ def test_controls_match_calls_parameters_and_samples_by_default(topology: str) -
     }
     assert set(adapters.values()) == {4 * nodes}, "adapters of a rank are as many times larger"
     assert set(plan.samples.values()) == {16}
-    assert row_of(plan, names[2]).votes == nodes
+    assert row_of(plan, names[2]).variant.votes == nodes
     assert len(Topology.parse(recipe(plan, pad).topology).nodes) == nodes
     assert recipe(plan, pad).adapter.tied
     for row in plan.rows:
@@ -163,7 +165,24 @@ def test_controls_of_a_network_that_grows_match_its_final_size() -> None:
     assert [stage.topology for stage in recipe(plan, "network").stages] == [None, "2-2"]
     assert not recipe(plan, "single-r20").stages
     assert not recipe(plan, "scratchpad-5-r20").stages
-    assert about(row_of(plan, "network")) == "trained network 2 → 2-2, rank 4"
+    assert row_of(plan, "network").about == "trained network 2 → 2-2, rank 4"
+
+
+def test_variants_are_further_rows_of_the_same_system() -> None:
+    variants = [
+        {"decoding": "sampled"}, {"checkpoint": "last"}, {"checkpoint": "untrained", "delivery": "blanked"},
+        {"votes": 5}, {"delivery": "blanked"},
+    ]  # fmt: skip
+    plan = plan_of(systems={"network": {"topology": "2", "votes": [5], "variants": variants, "controls": ["blanked"]}})
+    assert {row.name: (row.prepared, row.about) for row in plan.rows} == {
+        "network": (True, "trained network 2, rank 4"),
+        "network, vote of 5": (True, "trained network 2, rank 4"),
+        "network, sampled": (True, "trained network 2, rank 4"),
+        "network, last checkpoint": (True, "trained network 2, rank 4, last checkpoint"),
+        "network, untrained, blanked": (False, "untrained network 2, rank 4"),
+        "network, blanked": (True, "trained network 2, rank 4"),
+    }
+    assert row_of(plan, "network, blanked").control_for == ["network silenced"]
 
 
 def test_networks_of_one_size_share_controls_and_a_system_of_the_spec_may_be_one() -> None:
@@ -258,6 +277,20 @@ def test_another_comparison_is_refused_but_systems_seeds_and_tasks_may_be_added(
     write_text(tmp_path / "mine" / "diary.txt", "")
     with pytest.raises(ConfigError, match="holds something else"):
         check_same(Spec.make(data()), tmp_path / "mine")
+
+
+def test_a_comparison_of_version_0_1_0_goes_on_though_systems_have_settings_that_it_did_not_know(
+    tmp_path: Path,
+) -> None:
+    spec = Spec.make(data())
+    saved = spec.model_dump(mode="json")
+    del saved["systems"]["network"]["variants"]
+    write_text(tmp_path / "spec.json", json.dumps(saved))
+    check_same(spec, tmp_path)
+    assert json.loads((tmp_path / "spec.json").read_text()) == spec.model_dump(mode="json")
+    write_text(tmp_path / "spec.json", '{"diary": 1}')
+    with pytest.raises(ConfigError, match="is no spec of a comparison"):
+        check_same(spec, tmp_path)
 
 
 def test_two_comparisons_cannot_work_in_one_folder(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_the_documented_warnings_are_these() -> None:
 
 
 def test_warnings_are_printed_at_each_validation_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    from neuromas.cli.show import TrainingView
+    from neuromas.cli.training import TrainingView
 
     seen, *_ = SIGNS["dead weight"]
     with TrainingView(40) as progress:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neuromas.cli.show import TrainingView, print_final
+from neuromas.cli.training import TrainingView, print_final
 from neuromas.results import StepMetrics
 from neuromas.run.final import FinalRecord
 

@@ -1,17 +1,19 @@
-"""The command line: finds the command, lets tyro read its arguments, tells mistakes without a traceback.
+"""The command line: dispatches a command; user errors print without a traceback.
 
-Every command is a module here with a function `main` whose typed parameters are its options; its docstring is its
-help. Modules are imported when their command runs, so that `neuromas --help` needs nothing heavy.
+Every command is a module here with a function `main`, or a function of `lists`, whose typed parameters are its options
+and whose docstring is its help. A module is imported when its command runs, so that `neuromas --help` needs nothing
+heavy.
 """
 
 import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Annotated, get_type_hints
 
 from neuromas.errors import NeuromasError
 
-COMMANDS = {  # name → one line of help; the module has the same name
+COMMANDS = {  # name → one line of help
     "demo": "the main job on the embedded backbone: train, compare with controls, show",
     "train": "train a network from a recipe or from options",
     "grow": "a larger network out of a trained one",
@@ -29,6 +31,7 @@ COMMANDS = {  # name → one line of help; the module has the same name
     "plan": "memory and time of a run before it starts, and what to change if it does not fit",
     "draw": "draw a topology as text, Mermaid, SVG or PNG",
 }
+LISTS = ("tasks", "baselines", "backbones")  # commands that share the module `lists`
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,14 +60,29 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(command: str, args: list[str]) -> None:
     import tyro
 
-    module = importlib.import_module(f"neuromas.cli.{command}")
-    tyro.cli(module.main, prog=f"neuromas {command}", args=args, config=(tyro.conf.AvoidSubcommands,))
+    if command in LISTS:
+        function = getattr(importlib.import_module("neuromas.cli.lists"), command)
+    else:
+        function = importlib.import_module(f"neuromas.cli.{command}").main
+    config = (tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
+    tyro.cli(_without_absent_defaults(function), prog=f"neuromas {command}", args=args, config=config)
+
+
+def _without_absent_defaults(function: Callable[..., None]) -> Callable[..., None]:
+    """The command, so marked that its help says nothing of a default where there is none."""
+    import tyro
+
+    shown = tyro.conf.arg(help_behavior_hint=lambda value: "" if value in ("None", "") else f"(default: {value})")
+    groups = [base for kind in get_type_hints(function).values() for base in getattr(kind, "__mro__", ())]
+    for owner in (function, *(group for group in groups if group.__module__.startswith("neuromas."))):
+        owner.__annotations__ = {name: Annotated[kind, shown] for name, kind in owner.__annotations__.items()}
+    return function
 
 
 def _help() -> str:
     lines = ["usage: neuromas COMMAND [options]", "", "A neural network whose neurons are language-model agents.", ""]
     lines += [f"  {name:<11} {text}" for name, text in COMMANDS.items()]
-    return "\n".join([*lines, "", "neuromas COMMAND --help tells about the options; neuromas --version the version."])
+    return "\n".join([*lines, "", "Run neuromas COMMAND --help for its options, neuromas --version for the version."])
 
 
 def _version() -> str:

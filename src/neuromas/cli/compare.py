@@ -25,10 +25,10 @@ def main(
         spec: A TOML file (one is in recipes/), or with --report the folder of a comparison.
         out: Folder of the comparison; what is done there is not done again.
         report: Only write the report anew from the folder's JSON lines.
-        plan: Only show which rows the table would have, and what would be trained.
+        plan: Only show the rows that the table would have, and the trainings.
         workers: Processes at a time; on a GPU take 1.
         threads: CPU threads of each process; keep them the same from start to end.
-        address: Of a Ray cluster that does the work; by default this machine does, without Ray.
+        address: Address of a Ray cluster that does the work; by default this machine does, without Ray.
         json: Write the rows to this file too (they are always in OUT/summary.json).
     """
     from neuromas.cli.show import console
@@ -50,10 +50,10 @@ def main(
         if folder is None:
             raise ConfigError("--report needs the folder of a comparison: neuromas compare DIR --report")
     elif out is None:
-        raise ConfigError("where to? give a folder with --out DIR; started again with it, a comparison goes on")
+        raise ConfigError("the results need a folder; give a folder with --out DIR (started again with it, it goes on)")
     else:
         folder = out
-        _run(Spec.load(spec), folder.resolve() if address else folder, workers, threads, address)
+        run_with_bar(Spec.load(spec), folder.resolve() if address else folder, workers, threads, address)
     rows = write_report(folder)
     _show(rows)
     console.print(f"\nreport: {folder / 'report.html'}, {folder / 'report.md'}; figures: {folder / 'summary.json'}")
@@ -61,8 +61,8 @@ def main(
         write_json(json, rows)
 
 
-def _run(spec: "Spec", folder: Path, workers: int, threads: int, address: str | None) -> None:
-    """The comparison under a progress bar."""
+def run_with_bar(spec: "Spec", folder: Path, workers: int, threads: int, address: str | None = None) -> None:
+    """Run a comparison under a progress bar."""
     from rich.markup import escape
     from rich.progress import (
         BarColumn,
@@ -72,45 +72,42 @@ def _run(spec: "Spec", folder: Path, workers: int, threads: int, address: str | 
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     from neuromas.cli.show import console
     from neuromas.compare.run import run
     from neuromas.scale.compare import tasks
 
     columns = (
-        BarColumn(),
+        BarColumn(bar_width=24),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
     )
-    with Progress(*columns, console=console, speed_estimate_period=36_000) as progress:
+    with Progress(*columns, console=console, speed_estimate_period=36_000, expand=True) as progress:
         bar = progress.add_task("starting", total=None)
         show = lambda name, done, total: progress.update(bar, completed=done, total=total, description=escape(name))
-        crew = tasks(folder, address, workers, threads) if address else None
-        run(spec, folder, workers=workers, threads=threads, watch=show, crew=crew)
+        cluster = tasks(folder, address, workers, threads) if address else None
+        run(spec, folder, workers=workers, threads=threads, on_job=show, cluster=cluster)
 
 
 def _show_plan(spec: "Spec") -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    from neuromas.cli.show import console
+    from neuromas.cli.show import console, grid
     from neuromas.compare.plan import make_plan
-    from neuromas.compare.run import about
 
     plan = make_plan(spec)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("system", "what it is", "control", "samples"):
-        table.add_column(name, justify="right" if name == "samples" else "left")
+    table = grid("system", "samples", words=("what it is", "control"))
     for row in plan.rows:
-        samples = plan.samples.get(row.source.name)
+        samples = plan.samples.get(row.contender.name)
         name = row.name + (" (reference)" if row.reference else "")
-        cells = (name, about(row), "; ".join(row.control_for), f"{samples:,}" if samples else "")
+        cells = (name, f"{samples:,}" if samples else "", row.about, "; ".join(row.control_for))
         table.add_row(*map(escape, cells))
     console.print(table)
-    trained = sum(source.trained for source in plan.sources)
+    trained = sum(contender.trained for contender in plan.contenders)
     runs = trained * len(spec.tasks) * (len(spec.learning_rates) + len(spec.seeds) - 1)
     console.print(
         f"\n{len(plan.rows)} rows × {len(spec.tasks)} tasks; seeds {', '.join(map(str, spec.seeds))}; {runs} training "
@@ -119,24 +116,24 @@ def _show_plan(spec: "Spec") -> None:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    """Figures, floors and tests, task by task."""
+    """Show results, floors and tests, task by task."""
     from rich.markup import escape
 
-    from neuromas.cli.show import console
+    from neuromas.cli.show import console, grid, percent
     from neuromas.evaluate.report import difference, points, ps
     from neuromas.evaluate.table import floors_line
 
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
         title = f"\n{escape(task)}, n = {of_task[0]['n']}; in brackets: one after the other"
-        figures = _table(title, "accuracy [95 %]", "seeds", "parsed", "calls", "tokens", "trainable")
+        numbers = ("accuracy [95 %]", "seeds", "parsed", "calls", "tokens", "trainable")
+        figures = grid("system", *numbers, title=title)
         reference = next((row["system"] for row in of_task if row["reference"]), "reference")
-        tests = _table(f"\nminus {escape(reference)}, paired", "difference [95 %]", "p", "p Holm")
+        tests = grid("system", "difference [95 %]", "p", "p Holm", title=f"\nminus {escape(reference)}, paired")
         for row in of_task:
-            low, high = row["ci95"]
             figures.add_row(
                 escape(row["system"]),
-                f"{row['accuracy']:.1%} [{low * 100:.1f}, {high * 100:.1f}]",
+                percent(row["accuracy"], row["ci95"]),
                 str(row["seeds"]),
                 f"{row['parse_rate']:.0%}",
                 f"{row['calls']:.3g} ({row['sequential_calls']:.3g})",
@@ -151,13 +148,3 @@ def _show(rows: list[dict[str, Any]]) -> None:
         console.print(floors_line(of_task[0]), markup=False)
         if tests.row_count:
             console.print(tests)
-
-
-def _table(title: str, *numbers: str) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("system", min_width=16)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table

@@ -1,18 +1,49 @@
-"""`neuromas demo`: the main job on the embedded backbone, in minutes."""
+"""`neuromas demo`: a comparison on the embedded backbone, in minutes, shown in its own way.
 
+A small network learns beside the controls that keep it honest: one model with as many trainable parameters, the same
+spending the network's calls on a vote, and one model that writes to itself as often as the network's nodes write (a
+scratchpad: same calls, same tokens, same parameters, no organisation).
+"""
+
+import json
+import os
+import re
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neuromas.compare.spec import Spec
+    from neuromas.compare.work import Trial
     from neuromas.results import StepMetrics
 
-_ROWS = {
+TITLE = "A network of language models learns from its final reward"
+TOPOLOGY, DEPTH, RANK, NODES = "2", 2, 8, 3  # depth of the expressions
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_VOTE = f"control_params, vote of {NODES}"
+_SYSTEMS = {  # key of the summary and of the curves → row of the comparison
+    "untrained": "trained, untrained",
+    "trained": "trained",
+    "control_params": "control_params",
+    "control_vote": _VOTE,
+    "control_scratchpad": "control_scratchpad",
+}
+_VARIANTS = {"sampled": ", sampled", "last": ", last checkpoint", "messages_blanked": ", blanked"}
+_LABELS = {
     "untrained": "untrained network",
     "control_params": "one model",
     "control_vote": "one model, vote",
     "control_scratchpad": "one model, scratchpad",
     "trained": "trained network",
 }
+_WRITTEN = re.compile(  # every file of a demonstration's folder
+    r"""(.+/)?\.[^/]+\.tmp | \.lock | \.workers | (spec|summary)\.json | (cells|answers)\.jsonl | \.?curve\.png
+    | runs/(trained|control_params|control_scratchpad)/compositional/lr[^/]+/ (
+        (config|done|failed-step-\d+)\.json | (metrics|samples)\.jsonl | best | tensorboard/events[^/]+
+        | checkpoints/[^/]+/ ((topology|state)\.json | optimizer\.safetensors | nodes/[^/]+/adapter_[^/]+)
+    )""",
+    re.VERBOSE,
+)
 
 
 def main(out: Path = Path("runs/demo"), seeds: int = 3, steps: int = 40, test: int = 512, workers: int = 2) -> None:
@@ -25,68 +56,148 @@ def main(out: Path = Path("runs/demo"), seeds: int = 3, steps: int = 40, test: i
         test: Held-out questions.
         workers: Processes; each uses one core.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    import time
 
+    from neuromas.cli.compare import run_with_bar
     from neuromas.cli.show import console
-    from neuromas.compare.demo import Plan, curves, run
+    from neuromas.compare.spec import Spec
+    from neuromas.files import write_json
     from neuromas.network.drawing import to_text
     from neuromas.network.topology import Topology
+    from neuromas.run.folder import read_metrics
     from neuromas.run.plots import compare_curves
 
-    plan = Plan(seeds=tuple(range(seeds)), steps=steps, test=test, workers=workers)
-    console.print("[bold]A network of language models learns from its final reward[/]\n")
-    console.print(to_text(Topology.parse(plan.topology)), markup=False, highlight=False)
+    spec = Spec.make(settings(seeds, steps, test))
+    start = time.perf_counter()
+    _replace(out)
+    console.print(f"[bold]{TITLE}[/]\n")
+    console.print(to_text(Topology.parse(TOPOLOGY)), markup=False, highlight=False)
     console.print(
-        f"\nTask: expressions of {2**plan.depth} digits, modulo 10. Every node is the same frozen model with "
+        f"\nTask: expressions of {2**DEPTH} digits, modulo 10. Every node is the same frozen model with "
         "an adapter of its own.\nA node is told where it stands, never what to do. "
         "The only reward: is the final answer right?\n"
     )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("training and measuring", total=None)
-        summary = run(plan, out, lambda done, jobs: progress.update(bar, completed=done, total=jobs))
-    histories = curves(plan, out, summary)
-    picture = compare_curves(histories, _ROWS, out / "curve.png", "Validation accuracy while training (greedy)")
+    run_with_bar(spec, out, workers, threads=1)
+    summary = _summary(out)
+    summary["seconds"] = round(time.perf_counter() - start, 1)
+    write_json(out / "summary.json", summary)
+
+    trials = _trials(spec, out, summary)
+    curves = {name: [read_metrics(trial.folder) for trial in trials[name]] for name in trials}
+    picture = compare_curves(curves, _LABELS, out / "curve.png", "Validation accuracy while training (greedy)")
     console.print(_table(summary))
     console.print(_notes(summary), highlight=False)
-    _show_curves(histories)
-    _show_traces(out, plan, summary)
+    _show_curves(curves)
+    _show_traces(trials["trained"][0])
     console.print(
         f"\n{summary['seconds']:.0f} s. Figures: {out / 'summary.json'}; curves: {picture}; runs: {out / 'runs'}"
     )
 
 
-def _table(summary: dict[str, Any]) -> Any:
-    from rich.table import Table
+def settings(seeds: int, steps: int, test: int) -> dict[str, Any]:
+    """The demonstration as the spec of a comparison.
 
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("test accuracy", no_wrap=True)
-    for name in ("greedy [95 %]", "each seed", "sampled", "silent", "calls", "tokens"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for key, label in _ROWS.items():
+    Every trained system has as many trainable parameters as the others, and draws as many samples.
+    """
+    further = [{"decoding": "sampled"}, {"checkpoint": "last"}]
+    untrained = [{"checkpoint": "untrained", **way} for way in ({}, {"decoding": "sampled"}, {"delivery": "blanked"})]
+    wide = RANK * NODES
+    return {
+        "title": TITLE,
+        "seeds": range(seeds),
+        "learning_rates": [5e-4, 1e-3, 2e-3, 4e-3],
+        # No setting was chosen on questions of seed 1; those of seed 0 had been looked at.
+        "tasks": [{"name": "compositional", "options": {"depth": DEPTH, "seed": 1}, "questions": test}],
+        "adapter": {"rank": RANK, "targets": ALL_LINEAR},
+        "sampling": {"message_tokens": 12},
+        "train": {"steps": steps, "checkpoint_every": 10, "micro_tokens": 32768},
+        "systems": {
+            "trained": {"topology": TOPOLOGY, "variants": [*further, *untrained]},
+            "control_params": {"topology": "single", "adapter": {"rank": wide}, "variants": further},
+            "control_scratchpad": {
+                "topology": "-".join("1" * (NODES - 1)) + "+skip",
+                "adapter": {"rank": wide, "tied": True},
+                "variants": further,
+                "controls": ["blanked"],
+            },
+        },
+    }
+
+
+def _replace(out: Path) -> None:
+    """Delete an earlier demonstration, file by file.
+
+    Raises ConfigError where `out` holds a file that no demonstration writes, or another one is at work there.
+    """
+    from neuromas.compare.store import SPEC, lock
+    from neuromas.errors import ConfigError
+
+    paths = [Path(folder) / name for folder, _, names in os.walk(out) for name in names]
+    paths += [path for path in out.rglob("*") if path.is_symlink() and path not in paths]
+    if not paths:
+        return
+    strange = [path for path in paths if not _WRITTEN.fullmatch(path.relative_to(out).as_posix())]
+    made = (out / SPEC).is_file() and f'"title": {json.dumps(TITLE)}' in (out / SPEC).read_text(encoding="utf-8")
+    if strange or not made:
+        example = strange[0] if strange else paths[0]
+        raise ConfigError(f"{out} holds {example.name!r}, which no demonstration wrote; choose another --out")
+    held = lock(out)
+    for path in sorted(paths, key=lambda path: path.name == SPEC):  # last the proof of whose folder it is
+        path.unlink()
+    for folder in sorted((path for path in out.rglob("*") if path.is_dir()), reverse=True):
+        folder.rmdir()
+    held.close()
+
+
+def _summary(out: Path) -> dict[str, Any]:
+    """The figures of each system over its seeds, with the accuracy of each variant."""
+    from neuromas.evaluate.table import pool, read_cells, results
+
+    by_row: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for result in results(read_cells(out)):
+        by_row[result["system"]].append(result)
+    summary: dict[str, Any] = {}
+    for key, row in _SYSTEMS.items():
+        figures, first = pool(by_row[row]), by_row[row][0]
+        for variant, label in _VARIANTS.items():
+            if runs := by_row.get(row + label):
+                figures[f"accuracy_{variant}"] = pool(runs)["accuracy"]
+        if first["learning_rate"] is not None:
+            figures["learning_rate"] = first["learning_rate"]
+        if key == row:  # a training of its own
+            figures["validation_by_rate"] = first["validation_by_rate"]
+        summary[key] = figures
+    return summary
+
+
+def _trials(spec: "Spec", out: Path, summary: dict[str, Any]) -> dict[str, list["Trial"]]:
+    """System → its training runs at the learning rate chosen, one for each seed."""
+    from neuromas.compare.plan import make_plan
+    from neuromas.compare.work import Trial
+
+    return {
+        contender.name: [
+            Trial(out, contender, spec.tasks[0], seed, summary[contender.name]["learning_rate"]) for seed in spec.seeds
+        ]
+        for contender in make_plan(spec).contenders
+    }
+
+
+def _table(summary: dict[str, Any]) -> Any:
+    from neuromas.cli.show import grid, percent
+
+    table = grid("test accuracy", "greedy [95 %]", "each seed", "sampled", "silent", "calls", "tokens")
+    for key, label in _LABELS.items():
         row = summary[key]
-        low, high = row["ci95"]
-        share = lambda field, row=row: f"{row[field]:.1%}" if field in row else "–"
+        sampled, silent = (
+            f"{row[field]:.1%}" if field in row else "–" for field in ("accuracy_sampled", "accuracy_messages_blanked")
+        )
         table.add_row(
             f"[bold]{label}[/]" if key == "trained" else label,
-            f"{row['accuracy']:.1%} [{low * 100:.0f}, {high * 100:.0f}]",
+            percent(row["accuracy"], row["ci95"], digits=0),
             " ".join(f"{a * 100:.0f}" for a in row["by_seed"]),
-            share("accuracy_sampled"),
-            share("accuracy_messages_blanked"),
+            sampled,
+            silent,
             f"{row['calls']:g}",
             f"{row['generated_tokens']:.0f}",
         )
@@ -95,7 +206,7 @@ def _table(summary: dict[str, Any]) -> Any:
 
 def _notes(summary: dict[str, Any]) -> str:
     row = summary["trained"]
-    floors, worst = row["floors"], min(summary[key]["parse_rate"] for key in _ROWS)
+    floors, worst = row["floors"], min(summary[key]["parse_rate"] for key in _LABELS)
     return (
         f"n = {row['n']} held-out questions for each of {row['seeds']} seeds; the interval is that of n.\n"
         "silent: the same network with every message blanked.\n"
@@ -107,35 +218,32 @@ def _notes(summary: dict[str, Any]) -> str:
     )
 
 
-def _show_curves(histories: "dict[str, list[list[StepMetrics]]]") -> None:
+def _show_curves(curves: "dict[str, list[list[StepMetrics]]]") -> None:
     from neuromas.cli.show import console, sparkline
     from neuromas.run.plots import smooth
 
     console.print("reward while training (sampled, mean of the seeds; the bar's height is 0 to 1)")
-    for name, runs in histories.items():
-        rewards = [[m.reward for m in run if m.reward is not None] for run in runs]
-        mean = smooth([sum(step) / len(step) for step in zip(*rewards, strict=False)], 0.5)
-        console.print(f"  {sparkline(mean, 40)} {mean[-1]:.2f}  {_ROWS[name].strip()}", highlight=False)
+    for name, runs in curves.items():
+        rewards = [[step.reward for step in run if step.reward is not None] for run in runs]
+        mean = smooth([sum(seeds) / len(seeds) for seeds in zip(*rewards, strict=False)], 0.5)
+        console.print(f"  {sparkline(mean, 40)} {mean[-1]:.2f}  {_LABELS[name]}", highlight=False)
 
 
-def _show_traces(out: Path, plan: Any, summary: dict[str, Any]) -> None:
+def _show_traces(trial: "Trial") -> None:
     """The first test question that the untrained network gets wrong: its trace before and after."""
     from neuromas.cli.show import console, print_trace
-    from neuromas.compare.demo import folder
     from neuromas.run.build import build, load_run
 
-    config = plan.config("trained", summary["trained"]["learning_rate"], plan.seeds[0])
-    before, task = build(config)
-    after, _, _ = load_run(
-        folder(out, "trained", summary["trained"]["learning_rate"], plan.seeds[0]), "best", before.backbone
-    )
+    before, task = build(trial.contender.config(trial.task, trial.seed, trial.rate))
+    after, _, _ = load_run(trial.folder, "best", before.backbone)
     questions = task.questions("test")[:64]
     traces = before.answer(questions)
-    wrong = [i for i, (q, t) in enumerate(zip(questions, traces, strict=True)) if task.grade(q, t.answer).reward == 0]
+    grades = task.grade_many(questions, [trace.answer for trace in traces])
+    wrong = [number for number, grade in enumerate(grades) if grade.reward == 0]
     pick = wrong[0] if wrong else 0
-    question, trace = questions[pick], traces[pick]
+    question = questions[pick]
     console.print(f"\n[bold]Before training[/], the first test question{' that it gets wrong' if wrong else ''}")
-    print_trace(question, trace, task.grade(question, trace.answer))
-    trained = after.answer([question])[0]
+    print_trace(question, traces[pick], grades[pick])
+    answered = after.answer([question])[0]
     console.print("\n[bold]After training[/]")
-    print_trace(question, trained, task.grade(question, trained.answer))
+    print_trace(question, answered, task.grade(question, answered.answer))

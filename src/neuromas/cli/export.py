@@ -15,22 +15,22 @@ def main(
     private: bool = True,
     dry_run: bool = False,
 ) -> None:
-    """Write adapters as PEFT and vLLM load them, what the network needs to run, and a model card.
+    """Write adapters as PEFT and vLLM load them, the rest that the network needs, and a model card.
 
     Args:
         run: A run folder.
         out: The new folder; `neuromas ask`, `eval` and `serve` take it like a run.
-        checkpoint: Which state of the run: best on validation, or last.
-        base_model: What the adapters name as their base: a hub id or a folder. By default the backbone's name.
+        checkpoint: State of the run: best on validation, or last.
+        base_model: Base that the adapters name: a hub id or a folder; by default the backbone's name.
         push: Upload to this repository of the hub ("owner/name") as well.
-        private: Whether a repository that is made is private.
+        private: Make a new repository private.
         dry_run: With --push: list what would be uploaded, and upload nothing.
     """
     from neuromas.errors import ConfigError
     from neuromas.run import export
 
     if dry_run and push is None:
-        raise ConfigError("--dry-run tells what --push OWNER/NAME would upload; give that too, or leave it out")
+        raise ConfigError("--dry-run lists what --push OWNER/NAME would upload; give that too, or leave it out")
     folder = export.export(run, out, checkpoint, base_model)
     files = export.contents(folder)
     size = sum(size for _, size in files) / 1e6

@@ -24,24 +24,21 @@ def main(
         run: The run folder of the trained network. It stays as it is.
         topology: The larger topology; it must contain the run's. See `neuromas draw`.
         out: A new run folder, with the history of the old one.
-        init: How new nodes begin: faded in, as a copy of a sibling, as the bare backbone, or with noise.
+        init: Beginning of new nodes: faded in, a copy of a sibling, the bare backbone, or with noise.
         steps: Further steps; by default as many as the run has.
         anneal: Steps over which `fade` opens the new nodes; by default 20.
         freeze: First steps in which old nodes do not learn.
         old_scale: Learning rate of old message nodes, as a multiple.
-        learning_rate: Of AdamW from here on; by default as before.
-        checkpoint: Which state of the run: its last one, or the best on validation.
+        learning_rate: Learning rate of AdamW from here on; by default as before.
+        checkpoint: State of the run: its last one, or the best on validation.
     """
-    from neuromas.cli.show import print_growth
+    from neuromas.cli.training import print_growth
     from neuromas.files import read_json_lines
     from neuromas.run.grow import grow_run
 
     stage = {"topology": topology, "init": init, "freeze": freeze, "old_scale": old_scale}
     stage |= {"learning_rate": learning_rate} | ({} if anneal is None else {"anneal": anneal})
-    further = (
-        steps
-        if steps is not None
-        else max((line["step"] for line in read_json_lines(run / "metrics.jsonl")), default=0)
-    )
+    done = max((line["step"] for line in read_json_lines(run / "metrics.jsonl")), default=0)
+    further = done if steps is None else steps
     progress = grow_run(run, stage, out, steps=further, which=checkpoint)
     print_growth(progress.lineage[-1], f"neuromas train --resume --out {out}", further)

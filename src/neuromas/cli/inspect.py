@@ -1,15 +1,12 @@
 """`neuromas inspect`: the messages of each node of a run, and their worth."""
 
-import json as json_module
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 if TYPE_CHECKING:
-    from neuromas.analysis.study import OnPass
     from neuromas.evaluate.render import Block
 
 
@@ -27,18 +24,18 @@ def main(
     json: Path | None = None,
     threads: int | None = None,
 ) -> None:
-    """What each node of a trained network says and is worth: interventions, values, distinctness, messages.
+    """Study the nodes of a trained network: interventions, values, distinctness, messages.
 
     Args:
         run: A run folder.
-        task: What to ask; by default the run's own task.
-        split: Which questions.
-        limit: The first so many questions.
-        checkpoint: Which state of the run: best on validation, or last.
-        decoding: How nodes write.
+        task: Task whose questions are asked; by default the run's own.
+        split: Split whose questions are asked.
+        limit: Use only the first LIMIT questions.
+        checkpoint: State of the run: best on validation, or last.
+        decoding: Let nodes write greedily, by sampling, or study both.
         exact: Most hidden nodes for which Shapley values are exact (2^n passes).
         orders: Random orders of joining for each question, in larger networks.
-        seed: Of sampling and of everything that is drawn at random.
+        seed: Seed of sampling and of everything that is drawn at random.
         out: Folder of the report, its drawings, figures and raw lines; by default RUN/inspect.
         json: Write the figures to this file too.
         threads: CPU threads; by default all cores.
@@ -47,10 +44,10 @@ def main(
     from neuromas.analysis.study import Sizes, study
     from neuromas.baselines import BASELINES
     from neuromas.cli.options import SystemConfig
-    from neuromas.cli.show import console
+    from neuromas.cli.show import bar, console
     from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
-    from neuromas.files import write_json, write_text
+    from neuromas.files import write_json, write_json_lines
     from neuromas.network.forward import Network
 
     for name, value, least in (("--limit", limit, 1), ("--orders", orders, 1), ("--exact", exact, 0)):
@@ -63,11 +60,11 @@ def main(
         raise ConfigError(f"{run} holds a team with fixed roles, not a network; inspect takes a network's run folder")
     decodings = ("greedy", "sampled") if decoding == "both" else (decoding,)
     sizes = Sizes(limit, exact, orders)
-    with _progress() as on_pass:
+    with bar("passes") as on_pass:
         inspection = study(loaded.system, loaded.task, split, sizes, decodings=decodings, seed=seed, on_pass=on_pass)
     findings, folder = inspection.findings, Path(run) / "inspect" if out is None else out
     write_json(folder / "findings.json", findings.to_dict())
-    write_text(folder / "raw.jsonl", "".join(json_module.dumps(line) + "\n" for line in inspection.raw_lines()))
+    write_json_lines(folder / "raw.jsonl", inspection.raw_lines())
     report = write_report(findings, folder)
     show(content(findings, brief=True))
     console.print(f"\nreport: {report}; figures: findings.json and raw.jsonl beside it", markup=False)
@@ -76,7 +73,7 @@ def main(
 
 
 def show(blocks: "Sequence[Block]") -> None:
-    """A report in the terminal, without its last section, which only explains."""
+    """Show a report in the terminal, without its last section, which only explains."""
     from rich.markup import escape
     from rich.table import Table as Grid
 
@@ -97,15 +94,3 @@ def show(blocks: "Sequence[Block]") -> None:
             for row in block.rows:
                 grid.add_row(*(escape(plain(cell)) for cell in row))
             console.print(grid)
-
-
-@contextmanager
-def _progress() -> "Iterator[OnPass]":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from neuromas.cli.show import console
-
-    columns = (TextColumn("passes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)

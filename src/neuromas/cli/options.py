@@ -10,14 +10,14 @@ from neuromas.config import Section
 
 
 class SystemConfig(Section):
-    """The state of a run that answers, or what a baseline is made of."""
+    """The state of a run that answers, or the parts of a baseline."""
 
     checkpoint: Literal["best", "last"] = Field(
-        default="best", description="Which state of the run: best on validation, or last."
+        default="best", description="State of the run: best on validation, or last."
     )
-    recipe: Path | None = Field(default=None, description="Where a baseline takes task, backbone and sampling from.")
-    backbone: str | None = Field(default=None, description="The model of a baseline.")
-    options: tuple[str, ...] = Field(default=(), description="A baseline's own, as name=value.")
+    recipe: Path | None = Field(default=None, description="Recipe whose task, backbone and sampling a baseline uses.")
+    backbone: str | None = Field(default=None, description="Model that a baseline uses.")
+    options: tuple[str, ...] = Field(default=(), description="Options of a baseline, as name=value.")
     state: Path | None = Field(
         default=None, description="What a fitted baseline learned; `neuromas eval` fits it and writes a missing file."
     )

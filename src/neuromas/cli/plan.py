@@ -73,10 +73,10 @@ def _configs(recipe: Path, changes: dict[str, Any], system: str | None) -> list[
     if changes["topology"]:
         raise ConfigError("--topology belongs to a recipe; of a spec choose a system with --system")
     spec = Spec.load(recipe)
-    sources = [s for s in make_plan(spec).sources if s.trained and s.kind == "network" and system in (None, s.name)]
-    if not sources:
+    networks = [c for c in make_plan(spec).contenders if c.kind == "network" and system in (None, c.name)]
+    if not networks:
         raise ConfigError(f"spec {str(recipe)!r} trains no network{f' called {system!r}' if system else ''}")
-    made = [(f"{s.name}, {task.title}", s.config(task, spec.seeds[0])) for s in sources for task in spec.tasks]
+    made = [(f"{c.name}, {task.title}", c.config(task, spec.seeds[0])) for c in networks for task in spec.tasks]
     return [(name, RunConfig.make(override(config.model_dump(), changes))) for name, config in made]
 
 

@@ -1,4 +1,4 @@
-"""From what a person types to a system and its task; shared by `eval` and `ask`."""
+"""Loading a system and its task from command-line options."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from neuromas.recipe import override
 from neuromas.tasks.base import Task
 from neuromas.types import Question, System
 
-Watch = Callable[[int, int], None]  # called with (questions done, all) while a baseline is fitted
+OnFit = Callable[[int, int], None]  # called with (questions done, all) while a baseline is fitted
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Loaded:
 
 
 def load_system(
-    system: str, config: SystemConfig, task: str | None = None, fit: Watch | None = None, seed: int = 0
+    system: str, config: SystemConfig, task: str | None = None, on_fit: OnFit | None = None, seed: int = 0
 ) -> Loaded:
-    """The network of a run folder, or a baseline; and the task named, or the run's own. Raises ConfigError.
+    """The network of a run folder, or a baseline; and the task named, or the run's own.
 
-    fit: watches the fitting of a baseline, whose state is then written; None where a system is only asked and fitting
-    would surprise. seed: of fitting.
+    on_fit: None where a system is only asked, so that fitting would be a surprise. seed: seed of fitting.
+    Raises ConfigError for what is neither run folder nor baseline, and for options that do not fit.
     """
     import torch
 
@@ -45,8 +45,8 @@ def load_system(
         torch.set_num_threads(config.threads)
     if system in BASELINES:
         changes = {"task.name": task, "backbone.name": config.backbone}
-        made = RunConfig.load(config.recipe, **changes) if config.recipe else RunConfig.make(override({}, changes))
-        return _baseline(system, made, parse_options(config.options), config.state, fit, seed)
+        recipe = RunConfig.load(config.recipe, **changes) if config.recipe else RunConfig.make(override({}, changes))
+        return _baseline(system, recipe, parse_options(config.options), config.state, on_fit, seed)
     if not Path(system).is_dir():
         frozen = ", ".join(names(trained=False))
         raise ConfigError(f"{system!r} is neither a run folder nor a baseline; the baselines are: {frozen}")
@@ -68,51 +68,41 @@ def question_of(loaded: Loaded, system: str, recipe: Path | None, text: str) -> 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
     """["agents=5", "pool=max"] → {"agents": 5, "pool": "max"}. Raises ConfigError for what is no name=value."""
-    found: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
     for option in options:
         name, sign, value = option.partition("=")
         if not (name and sign):
             raise ConfigError(f"option {option!r} has no value; write name=value, e.g. agents=5")
         try:
-            found[name] = json.loads(value)
+            parsed[name] = json.loads(value)
         except json.JSONDecodeError:
-            found[name] = value
-    return found
+            parsed[name] = value
+    return parsed
 
 
 def _baseline(
-    name: str, config: RunConfig, options: dict[str, Any], state: Path | None, fit: Watch | None, seed: int
+    name: str, config: RunConfig, options: dict[str, Any], state: Path | None, on_fit: OnFit | None, seed: int
 ) -> Loaded:
+    """A baseline, fitted if it learns from the training split, or with what it learned before."""
+    from neuromas.baselines.fitted import Fitted
     from neuromas.network.forward import Limits
     from neuromas.network.sampling import Decoding
     from neuromas.tasks import load_task
 
     task, b = load_task(config.task.name, **config.task.options), config.backbone
-    loaded = load_frozen(b.name, device=b.device, dtype=b.dtype, style=b.style)
+    backbone = load_frozen(b.name, device=b.device, dtype=b.dtype, style=b.style)
     limits = Limits.from_config(config.sampling, task.max_answer_tokens)
-    decoding = Decoding.from_config(config.sampling)
-    _, of_fit = options_of(name)
-    how = {key: options.pop(key) for key in list(options) if key in of_fit}
-    system = load_baseline(name, loaded, task, limits, decoding, **options)
-    _make_ready(system, task, how, state, fit, seed)
-    return Loaded(system, task, loaded)
-
-
-def _make_ready(
-    system: System, task: Task, how: dict[str, Any], state: Path | None, fit: Watch | None, seed: int
-) -> None:
-    """Fit a baseline that learns from the training split, or read what it learned before."""
-    from neuromas.baselines.fitted import Fitted
-
+    fit_options = {key: options.pop(key) for key in options_of(name)[1] if key in options}
+    system = load_baseline(name, backbone, task, limits, Decoding.from_config(config.sampling), **options)
     if not isinstance(system, Fitted):
         if state is not None:
             raise ConfigError(f"{system.name} learns nothing before it answers; leave out --state")
-        return
-    if state is not None and state.exists():
+    elif state is not None and state.exists():
         system.load(state)
-    elif fit is None:
+    elif on_fit is None:
         raise ConfigError(f"{system.name} is not fitted; fit it with `neuromas eval … --state FILE`, then give --state")
     else:
-        system.fit(task, **how, seed=seed, progress=fit)
+        system.fit(task, **fit_options, seed=seed, progress=on_fit)
         if state is not None:
             system.save(state)
+    return Loaded(system, task, backbone)

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from neuromas.config import RunConfig
     from neuromas.results import StepMetrics
     from neuromas.run.final import FinalRecord
-    from neuromas.run.folder import OnStep
     from neuromas.scale.train import Crew
 
 
@@ -38,24 +37,25 @@ def main(
     Args:
         recipe: A TOML file; options given here override it. Published ones are in recipes/.
         method: Train a baseline in place of a network; see `neuromas baselines`.
-        task: What to learn; see `neuromas tasks`.
+        task: Task to learn; see `neuromas tasks`.
         topology: Hidden widths such as 2-2, or a file; see `neuromas draw`.
         backbone: The frozen language model; see `neuromas backbones`.
         steps: Updates.
-        learning_rate: Of AdamW.
-        seed: Of everything random.
+        learning_rate: Learning rate of AdamW.
+        seed: Seed of everything random.
         out: The run's folder; by default runs/<recipe or task>_<topology>_s<seed>.
         resume: Continue the run in the folder `out`, to the same numbers as if it had not stopped.
         json: Write the final figures to this file too (they are always in OUT/final.json).
-        test_limit: Measure on the first so many test questions only.
+        test_limit: Measure on the first TEST_LIMIT test questions only.
         threads: CPU threads; by default all cores, or 1 of each worker.
         wandb: Send every line to this project of Weights & Biases too.
         workers: Processes that share the questions of every step, over Ray; on GPUs one each.
-        address: Of the Ray cluster they run on; by default one on this machine alone.
+        address: Address of the Ray cluster they run on; by default one on this machine alone.
         restarts: How often the workers may be started again, from the last checkpoint, after one has died.
     """
-    from neuromas.cli.show import print_final
+    from neuromas.cli.training import print_final
     from neuromas.files import write_json
+    from neuromas.scale.train import Crew
 
     changes: dict[str, Any] = {
         "method": method,
@@ -67,20 +67,13 @@ def main(
         "seed": seed,
     }
     config = _config(recipe, changes, out if resume else None)
-    folder = out or Path("runs") / _name(config, recipe)
+    folder = out or _default_folder(config, recipe)
     print(f"run folder: {folder}")
-    crew = _crew(workers, address, threads, restarts)
+    crew = None if (workers, address) == (1, None) else Crew(workers, address, threads or 1, restarts)
     final = _train(config, folder, resume, threads, test_limit, wandb, crew)
     print_final(final)
     if json is not None:
         write_json(json, final.to_dict())
-
-
-def _crew(workers: int, address: str | None, threads: int | None, restarts: int) -> "Crew | None":
-    """Who trains over Ray; None: this process, without it."""
-    from neuromas.scale.train import Crew
-
-    return Crew(workers, address, threads or 1, restarts) if workers != 1 or address is not None else None
 
 
 def _train(
@@ -96,7 +89,7 @@ def _train(
 
     if threads:
         torch.set_num_threads(threads)
-    from neuromas.cli.show import TrainingView
+    from neuromas.cli.training import TrainingView
     from neuromas.run.final import evaluate_run
     from neuromas.run.loop import train
     from neuromas.run.wandb import WandbBoard
@@ -104,7 +97,12 @@ def _train(
 
     board = None if wandb is None else WandbBoard(wandb, folder, config)
     with TrainingView(config.train.steps) as view:
-        on_step = view if board is None else _both(view, board)
+
+        def on_step(metrics: "StepMetrics") -> None:
+            view(metrics)
+            if board is not None:
+                board(metrics)
+
         if crew is not None:
             final = scaled.train(config, folder, crew, resume=resume, test_limit=test_limit, on_step=on_step)
         else:
@@ -115,16 +113,8 @@ def _train(
     return final
 
 
-def _both(first: "OnStep", second: "OnStep") -> "OnStep":
-    def call(metrics: "StepMetrics") -> None:
-        first(metrics)
-        second(metrics)
-
-    return call
-
-
 def _config(recipe: Path | None, changes: dict[str, Any], resumed: Path | None) -> "RunConfig":
-    """The recipe, else the config of the run to be resumed, else the defaults; with the options given."""
+    """The settings of the recipe, else of the run to be resumed, else the defaults; with the options given."""
     from neuromas.config import RunConfig
     from neuromas.recipe import override
 
@@ -135,9 +125,10 @@ def _config(recipe: Path | None, changes: dict[str, Any], resumed: Path | None) 
     return RunConfig.make(override(data, changes))
 
 
-def _name(config: "RunConfig", recipe: Path | None) -> str:
-    if config.method != "neuromas":
-        return f"{recipe.stem if recipe else f'{config.task.name}_{config.method}'.replace('/', '-')}_s{config.seed}"
-    shape = Path(config.topology).stem if isinstance(config.topology, str) else "custom"
-    stem = recipe.stem if recipe else f"{config.task.name.replace('/', '-')}_{shape or 'single'}"
-    return f"{stem}_s{config.seed}"
+def _default_folder(config: "RunConfig", recipe: Path | None) -> Path:
+    if recipe is not None:
+        return Path("runs") / f"{recipe.stem}_s{config.seed}"
+    trained = config.method
+    if trained == "neuromas":
+        trained = (Path(config.topology).stem if isinstance(config.topology, str) else "custom") or "single"
+    return Path("runs") / f"{config.task.name}_{trained}_s{config.seed}".replace("/", "-")

@@ -11,28 +11,29 @@ Networks that would get the same control share it.
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neuromas.baselines import BASELINES
 from neuromas.baselines.load import options_of
-from neuromas.compare.spec import BaselineEntry, Control, Spec, TaskEntry, TrainedEntry
+from neuromas.compare.spec import BaselineEntry, Control, Spec, SystemEntry, TaskEntry, TrainedEntry, Variant
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
+from neuromas.network.topology import Topology
 from neuromas.run.stages import calls_of
 
 _TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class Source:
-    """What answers: a baseline, or something trained. All of its runs lie in folders of its name."""
+class Contender:
+    """A baseline, or something trained. All of its runs lie in folders of its name."""
 
     name: str
     kind: str  # "network", "baseline", or the name of a trained baseline
     baseline: str  # its name in BASELINES; empty for what is trained
     settings: dict[str, Any]  # a recipe without task, seed and learning rate
-    options: dict[str, Any]  # of the baseline
+    options: dict[str, Any] = field(default_factory=dict[str, Any])  # of the baseline
     fit: dict[str, Any] = field(default_factory=dict[str, Any])  # of a baseline that learns before it answers
 
     @property
@@ -45,12 +46,12 @@ class Source:
 
     @property
     def repeats(self) -> bool:
-        """Whether every seed gives the same answers, so that one is enough."""
+        """True where every seed gives the same answers, so that one is enough."""
         return bool(self.baseline) and BASELINES[self.baseline].repeats
 
     @property
     def listed(self) -> bool:
-        """Whether it can answer only where the possible answers can be listed."""
+        """True where it can answer only questions whose possible answers can be listed."""
         return bool(self.baseline) and BASELINES[self.baseline].listed
 
     def config(self, task: TaskEntry, seed: int, rate: float | None = None) -> RunConfig:
@@ -60,69 +61,105 @@ class Source:
             settings["train"] = {**settings["train"], "learning_rate": rate}
         return RunConfig.make(settings)
 
+    def describe(self) -> str:
+        """The baseline with its options, or the shape, rank and adapters of what is trained."""
+        if self.baseline:
+            options = ", ".join(f"{k}={v}" for k, v in {**self.options, **self.fit}.items())
+            return f"baseline {self.baseline}" + (f" ({options})" if options else "")
+        adapter, stages = self.settings["adapter"], self.settings.get("stages", ())
+        shapes = [part["topology"] for part in (self.settings, *stages) if part.get("topology")]
+        names = [shape if isinstance(shape, str) else Topology.parse(shape).name for shape in shapes]
+        words = [self.kind] + ([" → ".join(names)] if names else [])
+        words[-1] += f", rank {adapter['rank']}" if "rank" in adapter else ""
+        return " ".join(words) + (", one adapter" if adapter.get("tied") else "")
+
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """One line of the table: a contender, asked in one way."""
 
-    name: str
-    source: Source
-    votes: int = 1  # the majority of so many samples
-    blank: bool = False  # every message delivered empty
+    contender: Contender
+    variant: Variant = field(default_factory=Variant)
     control_for: list[str] = field(default_factory=list[str])  # "<control> of <system>"
     reference: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.contender.name + self.variant.label
+
+    @property
+    def untrained(self) -> bool:
+        return self.variant.checkpoint == "untrained"
+
+    @property
+    def prepared(self) -> bool:
+        """True where it answers only after a training or a fitting."""
+        return self.contender.fitted or (self.contender.trained and not self.untrained)
+
+    @property
+    def about(self) -> str:
+        """What answers, in a few words."""
+        if not self.contender.trained:
+            return self.contender.describe()
+        last = ", last checkpoint" if self.variant.checkpoint == "last" else ""
+        return f"{'untrained' if self.untrained else 'trained'} {self.contender.describe()}{last}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison does."""
+    """The rows of a comparison, and what their trainings draw."""
 
     spec: Spec
     rows: list[Row]
-    samples: dict[str, int]  # source → rollouts a training draws
+    samples: dict[str, int]  # contender → rollouts a training draws
 
     @property
-    def sources(self) -> list[Source]:
-        return list({row.source.name: row.source for row in self.rows}.values())
+    def contenders(self) -> list[Contender]:
+        return list({row.contender.name: row.contender for row in self.rows}.values())
+
+    def row(self, name: str) -> Row:
+        """The row called `name`; raises KeyError where there is none."""
+        return {row.name: row for row in self.rows}[name]
 
 
 def make_plan(spec: Spec) -> Plan:
     """The rows of a spec, in its order, each system's controls after it. Raises ConfigError where they cannot be."""
     rows: list[Row] = []
     for name, entry in spec.systems.items():
-        source = _source(spec, name, entry)
-        _add(rows, Row(name, source))
-        for votes in entry.votes if isinstance(entry, TrainedEntry) else ():
-            _add(rows, Row(f"{name}, vote of {votes}", source, votes=votes))
+        contender = _contender(spec, name, entry)
+        _add(rows, Row(contender))
+        if isinstance(entry, TrainedEntry):
+            for variant in (*(Variant(votes=votes) for votes in entry.votes), *entry.variants):
+                _add(rows, Row(contender, variant))
     for name, entry in spec.systems.items():
         if isinstance(entry, TrainedEntry) and entry.kind == "network":
             _add_controls(rows, spec, name, entry)
     _check_names(rows)
     for row in rows:
-        row.source.config(spec.tasks[0], 0)  # names what is wrong in the shared tables
-    trained = [row.source for row in rows if row.source.trained]
-    samples = {s.name: s.config(spec.tasks[0], 0).samples for s in trained}
+        row.contender.config(spec.tasks[0], 0)  # names what is wrong in the shared tables
+    trained = [row.contender for row in rows if row.contender.trained]
+    samples = {c.name: c.config(spec.tasks[0], 0).samples for c in trained}
     if unequal(samples.values()) and not spec.unequal_samples:
         listed = ", ".join(f"{name}: {count:,}" for name, count in samples.items())
         raise ConfigError(
             f"the trained systems draw different numbers of samples (steps × questions × rollouts): {listed}; make "
             f"them equal to {_TOLERANCE:.0%}, or set unequal_samples = true and the report says so"
         )
-    wanted = spec.reference or next((row.name for row in rows if row.source.trained), rows[0].name)
-    reference = next((row for row in rows if row.name == wanted), None)
-    if reference is None:
-        raise ConfigError(f"reference is {wanted!r}, which is no row; the rows are: {', '.join(r.name for r in rows)}")
-    reference.reference = True
+    names = [row.name for row in rows]
+    reference = spec.reference or (trained[0].name if trained else names[0])
+    if reference not in names:
+        raise ConfigError(f"reference is {reference!r}, which is no row; the rows are: {', '.join(names)}")
+    rows[names.index(reference)].reference = True
     return Plan(spec, rows, samples)
 
 
-def _source(spec: Spec, name: str, entry: BaselineEntry | TrainedEntry) -> Source:
+def _contender(spec: Spec, name: str, entry: SystemEntry) -> Contender:
     shared = {"backbone": spec.backbone.model_dump(), "adapter": spec.adapter, "sampling": spec.sampling}
     if isinstance(entry, BaselineEntry):
-        _, of_fit = options_of(entry.baseline)
-        own = {k: v for k, v in entry.options.items() if k not in of_fit}
-        fit = {k: v for k, v in entry.options.items() if k in of_fit}
-        return Source(name, "baseline", entry.baseline, {**shared, "train": {}}, own, fit)
+        _, fitting = options_of(entry.baseline)
+        options = {k: v for k, v in entry.options.items() if k not in fitting}
+        fit = {k: v for k, v in entry.options.items() if k in fitting}
+        return Contender(name, "baseline", entry.baseline, {**shared, "train": {}}, options, fit)
     settings: dict[str, Any] = {
         **shared,
         "adapter": spec.adapter | entry.adapter,
@@ -135,75 +172,75 @@ def _source(spec: Spec, name: str, entry: BaselineEntry | TrainedEntry) -> Sourc
         settings |= {"method": entry.kind, BASELINES[entry.kind].table: entry.options}
     if entry.stages:
         settings["stages"] = [stage.model_dump(exclude_unset=True) for stage in entry.stages]
-    return Source(name, entry.kind, "", settings, {})
+    return Contender(name, entry.kind, "", settings)
 
 
 def _add_controls(rows: list[Row], spec: Spec, name: str, entry: TrainedEntry) -> None:
-    source = next(row.source for row in rows if row.name == name)
-    nodes = calls_of(source.config(spec.tasks[0], 0))
+    network = next(row.contender for row in rows if row.name == name)
+    config = network.config(spec.tasks[0], 0)
+    nodes, adapter = calls_of(config), config.adapter
     if nodes == 1:  # one model is its own control
         return
-    adapter = source.config(spec.tasks[0], 0).adapter
     copies = 1 if adapter.tied else nodes
-    wide = {**source.settings["adapter"], "rank": adapter.rank * copies}
+    wide = {**network.settings["adapter"], "rank": adapter.rank * copies}
     if adapter.alpha is not None:  # the update is scaled by alpha / rank
         wide["alpha"] = adapter.alpha * copies
-    whole = {k: v for k, v in source.settings.items() if k != "stages"}
+    whole = {k: v for k, v in network.settings.items() if k != "stages"}
     single = {**whole, "topology": "single", "adapter": {**wide, "tied": False}}
     chain = "-".join("1" * (nodes - 1)) + "+skip"
     scratchpad = {**whole, "topology": chain, "adapter": {**wide, "tied": True}}
-    one = _shared(rows, Source(f"single-r{wide['rank']}", "network", "", single, {}), spec)
-    pad = _shared(rows, Source(f"scratchpad-{nodes}-r{wide['rank']}", "network", "", scratchpad, {}), spec)
-    made: dict[Control, tuple[str, Row]] = {
-        "parameters": ("same parameters", Row(one.name, one)),
-        "vote": ("same calls", Row(f"{one.name}, vote of {nodes}", one, votes=nodes)),
-        "scratchpad": ("same calls, tokens and parameters in one adapter", Row(pad.name, pad)),
-        "blanked": ("messages blanked", Row(f"{name}, blanked", source, blank=True)),
+    one = _shared(rows, Contender(f"single-r{wide['rank']}", "network", "", single), spec)
+    pad = _shared(rows, Contender(f"scratchpad-{nodes}-r{wide['rank']}", "network", "", scratchpad), spec)
+    controls: dict[Control, tuple[str, Row]] = {
+        "parameters": (f"same parameters as {name}", Row(one)),
+        "vote": (f"same calls as {name}", Row(one, Variant(votes=nodes))),
+        "scratchpad": (f"same calls, tokens and parameters in one adapter as {name}", Row(pad)),
+        "blanked": (f"{name} silenced", Row(network, Variant(delivery="blanked"))),
     }
     for control in entry.controls:
-        what, row = made[control]
-        _add(rows, row).control_for.append(f"{what} as {name}" if control != "blanked" else f"{name} silenced")
+        what, row = controls[control]
+        _add(rows, row).control_for.append(what)
 
 
-def _shared(rows: list[Row], wanted: Source, spec: Spec) -> Source:
-    """A source that trains just the same if there is one, else `wanted` under a name that is free."""
-    known = {row.source.name: row.source for row in rows}
-    recipe = lambda source: source.config(spec.tasks[0], 0)
-    for source in known.values():
-        if source.kind == wanted.kind and recipe(source) == recipe(wanted):
-            return source
+def _shared(rows: list[Row], wanted: Contender, spec: Spec) -> Contender:
+    """A contender that trains just the same if there is one, else `wanted` under a name that is free."""
+    known = {row.contender.name: row.contender for row in rows}
+    recipe = wanted.config(spec.tasks[0], 0)
+    for contender in known.values():
+        if contender.kind == wanted.kind and contender.config(spec.tasks[0], 0) == recipe:
+            return contender
     name, taken = wanted.name, 1
     while name in known:
         taken += 1
         name = f"{wanted.name}-{taken}"
-    return Source(name, wanted.kind, "", wanted.settings, wanted.options)
+    return replace(wanted, name=name)
 
 
 def _add(rows: list[Row], row: Row) -> Row:
-    """The row of the same source and manner if there is one, else `row`, added."""
-    same = lambda r: (r.source.name, r.votes, r.blank) == (row.source.name, row.votes, row.blank)
-    if (known := next(filter(same, rows), None)) is not None:
-        return known
+    """The row of the same contender and variant if there is one, else `row`, added."""
+    for known in rows:
+        if (known.contender.name, known.variant) == (row.contender.name, row.variant):
+            return known
     rows.append(row)
     return row
 
 
 def _check_names(rows: list[Row]) -> None:
     """Raises ConfigError where two rows would share a name or a folder."""
-    counts = Counter(slug(name) for name in {*(r.name for r in rows), *(r.source.name for r in rows)})
-    twice = [name for name, count in counts.items() if count > 1]
-    if twice:
-        raise ConfigError(f"the systems' names {twice} are the same but for signs; give one another name")
+    counts = Counter(slug(name) for name in {*(r.name for r in rows), *(r.contender.name for r in rows)})
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise ConfigError(f"the systems' names {repeated} are the same but for signs; give one another name")
     if len({row.name for row in rows}) < len(rows):
         raise ConfigError("a system has the name of a control; give it another name")
 
 
 def unequal(samples: Iterable[int]) -> bool:
-    """Whether trainings differ in length by more than rounding a tree's calls to rollouts explains."""
+    """True where trainings differ in length by more than rounding a tree's calls to rollouts explains."""
     counts = list(samples)
     return bool(counts) and max(counts) > (1 + _TOLERANCE) * min(counts)
 
 
 def slug(name: str) -> str:
-    """A name as a file's."""
+    """A name that a file may have."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "unnamed"

@@ -15,21 +15,19 @@ from typing import Any
 
 import torch
 
-from neuromas.compare.plan import Plan, Row, Source, make_plan, unequal
+from neuromas.compare.plan import Contender, Plan, Row, make_plan, unequal
 from neuromas.compare.spec import Spec, TaskEntry
 from neuromas.compare.store import CHUNK, Store, check_same, lock
-from neuromas.compare.work import Chunk, Run, answer, prepare, start_worker
+from neuromas.compare.work import Chunk, Trial, answer, prepare, start_worker
 from neuromas.errors import ConfigError, NeuromasError
 from neuromas.evaluate.table import Key
-from neuromas.network.topology import Topology
 from neuromas.run.stages import calls_of
 from neuromas.tasks import load_task
 
-Job = Run | Chunk
-Watch = Callable[[str, float, float], None]  # (what was done last, work done, work in all); work is about calls
-HandOut = Callable[
-    [list[Job]], Iterator[tuple[Job, Any]]
-]  # does jobs; yields each with its result, or error, as it ends
+OnJob = Callable[[str, float, float], None]  # (what was done last, work done, work in all); work is about calls
+HandOut = Callable[  # does jobs; yields each with its result, or error, as it ends
+    [list[Trial | Chunk]], Iterator[tuple[Trial | Chunk, Any]]
+]
 _GUESS = 5  # calls of a baseline's question, for the time left only
 
 
@@ -39,13 +37,13 @@ def run(
     *,
     workers: int = 1,
     threads: int = 1,
-    watch: Watch | None = None,
-    crew: AbstractContextManager[HandOut] | None = None,
+    on_job: OnJob | None = None,
+    cluster: AbstractContextManager[HandOut] | None = None,
 ) -> None:
     """Do all that is still to be done of a comparison in the folder `out`, up to its two files of JSON lines.
 
-    workers: processes; 1 works in this one. threads: of each; the same number in every session, for equal numbers.
-    crew: who does the jobs instead of such processes.
+    workers: number of processes; 1 means this one alone. threads: CPU threads of each; numbers are equal only where
+    they stay the same from session to session. cluster: does the jobs in place of processes of this machine.
     Raises ConfigError for a folder of another comparison, and the first error of a job once its wave is over.
     """
     plan = make_plan(spec)
@@ -53,191 +51,179 @@ def run(
     check_same(spec, out)
     store = Store(out)
     try:
-        with crew or _workers(out, workers, threads) as hand_out:
-            work = _Work(plan, out, store)
-            ended = sum(map(_weight, work.jobs(done=True)))
-            total = ended + sum(map(_weight, work.jobs(done=False)))
-            for wave in (work.first, work.later_seeds, work.rest):
-                jobs = sorted((job for job in wave() if not work.done(job)), key=_weight, reverse=True)
+        with cluster or _workers(out, workers, threads) as hand_out:
+            agenda = _Agenda(plan, out, store)
+            done = sum(map(_weight, agenda.jobs(done=True)))
+            total = done + sum(map(_weight, agenda.jobs(done=False)))
+            for wave in (agenda.first, agenda.later_seeds, agenda.rest):
+                jobs = sorted((job for job in wave() if not agenda.done(job)), key=_weight, reverse=True)
                 errors: list[NeuromasError] = []
-                for job, found in hand_out(jobs):
-                    if isinstance(found, NeuromasError):
-                        errors.append(found)
+                for job, outcome in hand_out(jobs):
+                    if isinstance(outcome, NeuromasError):
+                        errors.append(outcome)
                     elif isinstance(job, Chunk):
-                        store.add(work.facts(job.run, job.row) | found[0], found[1])
-                    ended += _weight(job)
-                    if watch is not None:
-                        watch(_name(job), ended, total)
+                        facts, answers = outcome
+                        store.add(agenda.facts(job.trial, plan.row(job.row)) | facts, answers)
+                    done += _weight(job)
+                    if on_job is not None:
+                        on_job(_name(job), done, total)
                 if errors:
                     raise errors[0]
-        store.finish(work.all_facts())
+        store.finish(agenda.all_facts())
     finally:
         store.close()
         if held is not None:
             held.close()
 
 
-class _Work:
-    """What there is to do, and what of it is done."""
+class _Agenda:
+    """The jobs of a comparison, and which of them are done."""
 
     def __init__(self, plan: Plan, out: Path, store: Store) -> None:
         self.plan, self.spec, self.out, self.store = plan, plan.spec, out, store
-        tasks = {entry.title: load_task(entry.name, **entry.options) for entry in self.spec.tasks}
-        asked = {t.title: tasks[t.title].questions(self.spec.split)[: t.questions] for t in self.spec.tasks}
-        self.n = {title: len(questions) for title, questions in asked.items()}
-        self.listed = {title for title, some in asked.items() if all(tasks[title].choices(q) for q in some)}
-        for source in plan.sources:
-            if source.listed and not self.listed:
-                raise ConfigError(
-                    f"systems.{source.name} scores possible answers, and no task here lists them; leave it out, or add "
-                    "a task with options, such as arc-challenge"
-                )
-        self.of_task = {
-            t.title: {
+        self.listed: set[str] = set()  # titles of tasks whose possible answers can be listed
+        self.task_facts: dict[str, dict[str, Any]] = {}
+        for entry in self.spec.tasks:
+            task = load_task(entry.name, **entry.options)
+            questions = task.questions(self.spec.split)[: entry.questions]
+            if all(task.choices(question) for question in questions):
+                self.listed.add(entry.title)
+            self.task_facts[entry.title] = {
                 "split": self.spec.split,
-                "task_version": tasks[t.title].version,
-                "n": self.n[t.title],
-                "floors": asdict(tasks[t.title].floors(self.spec.split, t.questions)),
+                "task_version": task.version,
+                "n": len(questions),
+                "floors": asdict(task.floors(self.spec.split, entry.questions)),
             }
-            for t in self.spec.tasks
-        }
+        for contender in plan.contenders:
+            if contender.listed and not self.listed:
+                raise ConfigError(
+                    f"systems.{contender.name} scores possible answers, and no task here lists them; leave it out, or "
+                    "add a task with options, such as arc-challenge"
+                )
 
-    def first(self) -> list[Job]:
-        """Nothing comes before these."""
+    def first(self) -> list[Trial | Chunk]:
+        """Jobs that wait for no other."""
         prepared = [
-            Run(self.out, source, task, seed, rate)
-            for source in self.plan.sources
-            if source.trained or source.fitted
+            Trial(self.out, contender, task, seed, rate)
+            for contender in self.plan.contenders
+            if contender.trained or contender.fitted
             for task in self.spec.tasks
-            for seed in (self.spec.seeds if source.fitted else self.spec.seeds[:1])
-            for rate in (self.spec.learning_rates if source.trained else (None,))
+            for seed in (self.spec.seeds if contender.fitted else self.spec.seeds[:1])
+            for rate in (self.spec.learning_rates if contender.trained else (None,))
         ]
-        return [*prepared, *self._chunks(lambda source: not (source.trained or source.fitted))]
+        return [*prepared, *self._chunks(prepared=False)]
 
-    def later_seeds(self) -> list[Job]:
+    def later_seeds(self) -> list[Trial | Chunk]:
         """The trainings at the chosen rate with all seeds but the first."""
         return [
-            Run(self.out, source, task, seed, self.rate(source, task))
-            for source in self.plan.sources
-            if source.trained
+            Trial(self.out, contender, task, seed, self.rate(contender, task))
+            for contender in self.plan.contenders
+            if contender.trained
             for task in self.spec.tasks
             for seed in self.spec.seeds[1:]
         ]
 
-    def rest(self) -> list[Job]:
+    def rest(self) -> list[Trial | Chunk]:
         """The questions to what is trained or fitted."""
-        return self._chunks(lambda source: source.trained or source.fitted)
+        return self._chunks(prepared=True)
 
-    def jobs(self, done: bool) -> list[Job]:
+    def jobs(self, done: bool) -> list[Trial | Chunk]:
         """All jobs that are done, or not; those at a rate not chosen yet as if it were the first of the grid."""
         return [job for wave in (self.first, self.later_seeds, self.rest) for job in wave() if self.done(job) == done]
 
-    def done(self, job: Job) -> bool:
-        if isinstance(job, Run):
+    def done(self, job: Trial | Chunk) -> bool:
+        if isinstance(job, Trial):
             return job.training is not None
-        return self.store.has((job.row, job.run.task.title, job.run.seed), job.number)
+        return self.store.has((job.row, job.trial.task.title, job.trial.seed), job.number)
 
-    def validations(self, source: Source, task: TaskEntry) -> dict[float, float]:
-        """Learning rate → validation accuracy with the first seed, of those trained."""
-        runs = [Run(self.out, source, task, self.spec.seeds[0], rate) for rate in self.spec.learning_rates]
-        return {run.rate: t.validation for run in runs if run.rate is not None and (t := run.training) is not None}
+    def validations(self, contender: Contender, task: TaskEntry) -> dict[float, float]:
+        """Learning rate → validation accuracy with the first seed, of the trainings that have ended."""
+        scores: dict[float, float] = {}
+        for rate in self.spec.learning_rates:
+            training = Trial(self.out, contender, task, self.spec.seeds[0], rate).training
+            if training is not None:
+                scores[rate] = training.validation
+        return scores
 
-    def rate(self, source: Source, task: TaskEntry) -> float | None:
-        """The learning rate of the highest validation, of equals the smaller; None for what is not trained."""
-        if not source.trained:
-            return None
-        found = self.validations(source, task) or {self.spec.learning_rates[0]: 0.0}
-        return max(found, key=lambda rate: (found[rate], -rate))
+    def rate(self, contender: Contender, task: TaskEntry) -> float:
+        """The learning rate of the highest validation, of equals the smaller."""
+        scores = self.validations(contender, task) or {self.spec.learning_rates[0]: 0.0}
+        return max(scores, key=lambda rate: (scores[rate], -rate))
 
-    def facts(self, run: Run, row: str) -> dict[str, Any]:
-        """What is known of a cell without asking it."""
-        of_row = next(r for r in self.plan.rows if r.name == row)
-        training = run.training if run.source.trained else None
-        found = self.validations(run.source, run.task) if run.source.trained else {}
+    def facts(self, trial: Trial, row: Row) -> dict[str, Any]:
+        """Everything of a cell that is known without asking its system."""
+        trained = trial.rate is not None
+        training = trial.training if trained else None
+        scores = self.validations(trial.contender, trial.task) if trained else {}
         return {
             "comparison": self.spec.title,
-            "system": row,
-            "task": run.task.title,
-            "seed": run.seed,
-            **self.of_task[run.task.title],
+            "system": row.name,
+            "task": trial.task.title,
+            "seed": trial.seed,
+            **self.task_facts[trial.task.title],
             "backbone": self.spec.backbone.name,
-            "about": about(of_row),
-            "control_for": of_row.control_for,
-            "reference": of_row.reference,
-            "delivery": "blanked" if of_row.blank else "as sent",
-            "samples": self.plan.samples.get(run.source.name, 0),
+            "about": row.about,
+            "control_for": row.control_for,
+            "reference": row.reference,
+            "delivery": row.variant.delivery,
+            "samples": self.plan.samples[trial.contender.name] if trained else 0,
             "matched_samples": not unequal(self.plan.samples.values()),
-            "learning_rate": run.rate,
-            "validation_by_rate": {f"{rate:g}": value for rate, value in found.items()},
+            "learning_rate": trial.rate,
+            "validation_by_rate": {f"{rate:g}": value for rate, value in scores.items()},
             "note": training.note if training else "",
         }
 
     def all_facts(self) -> dict[Key, dict[str, Any]]:
-        """Of every cell, in the order of the report: task by task, row by row, seed by seed."""
-        cells = [(run, row) for task in self.spec.tasks for row in self._rows(task) for run in self._runs(row, task)]
-        return {(row.name, run.task.title, run.seed): self.facts(run, row.name) for run, row in cells}
+        """The facts of every cell, in the order of the report: task by task, row by row, seed by seed."""
+        cells = [
+            (trial, row) for task in self.spec.tasks for row in self._rows(task) for trial in self._trials(row, task)
+        ]
+        return {(row.name, trial.task.title, trial.seed): self.facts(trial, row) for trial, row in cells}
 
     def _rows(self, task: TaskEntry) -> list[Row]:
         """The rows of one task: all but those that cannot answer it."""
-        return [row for row in self.plan.rows if task.title in self.listed or not row.source.listed]
+        return [row for row in self.plan.rows if task.title in self.listed or not row.contender.listed]
 
-    def _runs(self, row: Row, task: TaskEntry) -> list[Run]:
-        seeds = self.spec.seeds[:1] if row.source.repeats else self.spec.seeds
-        return [Run(self.out, row.source, task, seed, self.rate(row.source, task)) for seed in seeds]
+    def _trials(self, row: Row, task: TaskEntry) -> list[Trial]:
+        """The systems that answer in a row, one for each seed; one alone where seeds make no difference."""
+        seeds = self.spec.seeds[:1] if row.untrained or row.contender.repeats else self.spec.seeds
+        rate = self.rate(row.contender, task) if row.contender.trained and row.prepared else None
+        return [Trial(self.out, row.contender, task, seed, rate) for seed in seeds]
 
-    def _chunks(self, wanted: Callable[[Source], bool]) -> list[Job]:
-        return [
-            Chunk(run, row.name, row.votes, row.blank, self.spec.split, number, self.n[task.title])
-            for task in self.spec.tasks
-            for row in self._rows(task)
-            if wanted(row.source)
-            for run in self._runs(row, task)
-            for number in range(-(-self.n[task.title] // CHUNK))
-        ]
-
-
-def about(row: Row) -> str:
-    """What a row is, in a few words."""
-    source = row.source
-    if source.baseline:
-        options = ", ".join(f"{k}={v}" for k, v in {**source.options, **source.fit}.items())
-        return f"baseline {source.baseline}" + (f" ({options})" if options else "")
-    topology, adapter = source.settings.get("topology", ""), source.settings["adapter"]
-    shape = topology if isinstance(topology, str) else Topology.parse(topology).name
-    grown = [stage["topology"] for stage in source.settings.get("stages", ()) if "topology" in stage]
-    shape = (
-        " " + " → ".join([shape, *(t if isinstance(t, str) else Topology.parse(t).name for t in grown)])
-        if shape
-        else ""
-    )
-    rank = f", rank {adapter['rank']}" if "rank" in adapter else ""
-    return f"trained {source.kind}{shape}{rank}" + (", one adapter" if adapter.get("tied") else "")
+    def _chunks(self, prepared: bool) -> list[Trial | Chunk]:
+        """The questions to the rows that answer only after a training or fitting, or to the others."""
+        chunks: list[Trial | Chunk] = []
+        for task in self.spec.tasks:
+            n = self.task_facts[task.title]["n"]
+            for row in self._rows(task):
+                if row.prepared == prepared:
+                    chunks += [
+                        Chunk(trial, row.name, row.variant, self.spec.split, number, n)
+                        for trial in self._trials(row, task)
+                        for number in range(-(-n // CHUNK))
+                    ]
+        return chunks
 
 
-def _nodes(run: Run) -> int:
-    source = run.source
-    return calls_of(source.config(run.task, run.seed, run.rate)) if source.trained else _GUESS
-
-
-def _weight(job: Job) -> float:
+def _weight(job: Trial | Chunk) -> float:
     """About how many calls a job makes; a trained one counts three times."""
-    run = job.run if isinstance(job, Chunk) else job
+    trial = job.trial if isinstance(job, Chunk) else job
+    if not trial.contender.trained:
+        return _GUESS * (min(CHUNK, job.n) if isinstance(job, Chunk) else 800.0)
+    config = trial.contender.config(trial.task, trial.seed, trial.rate)
     if isinstance(job, Chunk):
-        return min(CHUNK, job.n) * job.votes * _nodes(run)
-    if not run.source.trained:
-        return 800.0 * _nodes(run)
-    config = run.source.config(run.task, run.seed, run.rate)
+        return calls_of(config) * min(CHUNK, job.n) * job.variant.votes
     checks = (config.train.steps // config.train.validate_every + 1) * config.train.validation_questions
-    return _nodes(run) * (3.0 * config.samples + checks)
+    return calls_of(config) * (3.0 * config.samples + checks)
 
 
-def _name(job: Job) -> str:
-    run = job.run if isinstance(job, Chunk) else job
-    what = job.row if isinstance(job, Chunk) else f"{job.source.name}, seed {job.seed}"
-    return f"{'answers of' if isinstance(job, Chunk) else 'prepared'} {what}, {run.task.title}"
+def _name(job: Trial | Chunk) -> str:
+    if isinstance(job, Chunk):
+        return f"answers of {job.row}, {job.trial.task.title}"
+    return f"prepared {job.contender.name}, seed {job.seed}, {job.task.title}"
 
 
-def do(job: Job) -> Any:
+def do(job: Trial | Chunk) -> Any:
     """A job's result, or the error that a person can mend: the other jobs go on."""
     try:
         return answer(job) if isinstance(job, Chunk) else prepare(job)
@@ -247,7 +233,7 @@ def do(job: Job) -> Any:
 
 @contextmanager
 def _workers(out: Path, workers: int, threads: int) -> Iterator[HandOut]:
-    """Processes of this machine."""
+    """Hands jobs to processes of this machine."""
     if workers == 1:
         torch.set_num_threads(threads)
         yield lambda jobs: ((job, do(job)) for job in jobs)
@@ -256,7 +242,7 @@ def _workers(out: Path, workers: int, threads: int) -> Iterator[HandOut]:
         workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(out, threads)
     )
 
-    def hand_out(jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
+    def hand_out(jobs: list[Trial | Chunk]) -> Iterator[tuple[Trial | Chunk, Any]]:
         futures = {pool.submit(do, job): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()

@@ -1,6 +1,5 @@
 """What is compared with what: a TOML file as validated data."""
 
-import difflib
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from neuromas.baselines import BASELINES, names
+from neuromas.baselines import BASELINES, names, nearest
 from neuromas.baselines.load import check_endpoint, options_of
 from neuromas.config import BackboneConfig, Section, StageConfig
 from neuromas.errors import ConfigError, TopologyError
@@ -34,6 +33,29 @@ class TaskEntry(Section):
         return self.label or self.name
 
 
+class Variant(Section):
+    """How a trained system answers in one row of the table; by default as it is meant to be used."""
+
+    checkpoint: Literal["best", "last", "untrained"] = "best"  # best: of those that were validated
+    decoding: Literal["greedy", "sampled"] = "greedy"
+    delivery: Literal["as sent", "blanked"] = "as sent"  # blanked: every message of a network arrives empty
+    votes: int = Field(default=1, ge=1)  # above 1: the majority of that many samples
+
+    @property
+    def label(self) -> str:
+        """The words that follow the system's name in the name of the row; empty for the default."""
+        words: list[str] = []
+        if self.checkpoint != "best":
+            words.append("untrained" if self.checkpoint == "untrained" else "last checkpoint")
+        if self.decoding == "sampled":
+            words.append("sampled")
+        if self.delivery == "blanked":
+            words.append("blanked")
+        if self.votes > 1:
+            words.append(f"vote of {self.votes}")
+        return "".join(f", {word}" for word in words)
+
+
 class BaselineEntry(Section):
     """A baseline. `options` are its own and those of its fitting."""
 
@@ -53,9 +75,10 @@ class TrainedEntry(Section):
     stages: tuple[StageConfig, ...] = ()  # of a network that grows: what it becomes out of `topology`
     controls: tuple[Control, ...] = CONTROLS  # of a network
     votes: tuple[int, ...] = ()  # further rows: the majority of so many of its samples
+    variants: tuple[Variant, ...] = ()  # further rows: the same system, asked in another way
 
 
-Entry = BaselineEntry | TrainedEntry
+SystemEntry = BaselineEntry | TrainedEntry
 
 
 class Spec(Section):
@@ -93,7 +116,7 @@ class Spec(Section):
             raise ConfigError("the spec names no systems; add tables such as [systems.direct] or [systems.network]")
         if not data.get("tasks"):
             raise ConfigError("the spec names no tasks; add a table such as [[tasks]] with name = 'compositional'")
-        systems: dict[str, Entry] = {}
+        systems: dict[str, SystemEntry] = {}
         for name, entry in entries.items():
             try:
                 systems[name] = _entry(name, entry)
@@ -128,10 +151,10 @@ class Spec(Section):
                 _check_trained(name, entry, self.train)
 
 
-def _entry(name: str, entry: Any) -> Entry:
+def _entry(name: str, entry: Any) -> SystemEntry:
     if not isinstance(entry, dict):
         raise ConfigError(f"systems.{name} is {entry!r}; it must be a table, e.g. [systems.{name}]")
-    trained = {"kind", "topology", "train", "adapter", "controls", "votes", "stages"} & entry.keys()
+    trained = {"kind", "topology", "train", "adapter", "controls", "votes", "variants", "stages"} & entry.keys()
     if "baseline" in entry and trained:
         raise ConfigError(
             f"systems.{name} names a baseline and {sorted(trained)}: a baseline takes only options, and what is "
@@ -141,8 +164,8 @@ def _entry(name: str, entry: Any) -> Entry:
         return TrainedEntry.model_validate(entry)
     if "baseline" not in entry and name not in BASELINES:
         raise ConfigError(
-            f"systems.{name} says neither what it is nor is its name a baseline's ({_near(name, BASELINES)}); give it "
-            "baseline = '…', or topology = '…' to train a network"
+            f"systems.{name} says neither what it is nor is its name a baseline's ({nearest(name, BASELINES)}); give "
+            "it baseline = '…', or topology = '…' to train a network"
         )
     return BaselineEntry.model_validate({"baseline": name, **entry})
 
@@ -150,7 +173,7 @@ def _entry(name: str, entry: Any) -> Entry:
 def _check_baseline(name: str, entry: BaselineEntry) -> None:
     if entry.baseline not in BASELINES:
         raise ConfigError(
-            f"systems.{name}.baseline is {entry.baseline!r}, which is no baseline; {_near(entry.baseline, BASELINES)}"
+            f"systems.{name}.baseline is {entry.baseline!r}, which is no baseline; {nearest(entry.baseline, BASELINES)}"
         )
     if BASELINES[entry.baseline].trained:
         raise ConfigError(f"systems.{name} is trained; give it kind = {entry.baseline!r} in place of a baseline")
@@ -162,13 +185,19 @@ def _check_trained(name: str, entry: TrainedEntry, shared: dict[str, Any]) -> No
     network, kinds = entry.kind == "network", ["network", *names(trained=True)]
     if entry.kind not in kinds:
         raise ConfigError(
-            f"systems.{name}.kind is {entry.kind!r}, which is no kind of trained system; {_near(entry.kind, kinds)}"
+            f"systems.{name}.kind is {entry.kind!r}, which is no kind of trained system; {nearest(entry.kind, kinds)}"
         )
     _known(f"systems.{name}.options", entry.options, {} if network else options_of(entry.kind)[0])
     if entry.topology is not None and not network:
         raise ConfigError(f"systems.{name}.topology is {entry.topology!r}, but {entry.kind} has its own; leave it out")
     if any(votes < 2 for votes in entry.votes):
         raise ConfigError(f"systems.{name}.votes are {list(entry.votes)}: a vote takes 2 or more")
+    for number, variant in enumerate(entry.variants):
+        where = f"systems.{name}.variants.{number}"
+        if variant.delivery == "blanked" and not network:
+            raise ConfigError(f"{where} blanks messages, and {entry.kind} has no nodes that send any; leave it out")
+        if variant.votes > 1 and (variant.delivery, variant.decoding) != ("as sent", "greedy"):
+            raise ConfigError(f"{where} is a vote, which always samples, of messages as sent; leave the others out")
     try:
         Topology.parse(entry.topology or "single")
     except TopologyError as error:
@@ -192,8 +221,3 @@ def _known(where: str, given: Iterable[str], valid: dict[str, Any]) -> None:
     for option in given:
         if option not in valid:
             raise ConfigError(f"{where} has no {option!r}; there is: {', '.join(valid) or 'no option'}")
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"

@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from pydantic import ValidationError
+
 from neuromas.compare.spec import Spec
 from neuromas.errors import ConfigError
 from neuromas.evaluate.table import ANSWERS, CELLS, Key, key_of
 from neuromas.files import read_json_lines, write_json, write_text
+from neuromas.recipe import explain
 
 try:
     import fcntl
@@ -131,12 +134,12 @@ def check_same(spec: Spec, out: Path) -> None:
 
     Raises ConfigError naming what differs, or where `out` holds something else.
     """
-    path, mine = out / SPEC, json.loads(spec.model_dump_json())
+    path, mine = out / SPEC, spec.model_dump(mode="json")
     if not path.exists():
         if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
             raise ConfigError(f"{out} holds something else; choose another --out")
     else:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = _with_new_settings(path)
         shown = ("title", "reference")  # these change no answer
         differ = [key for key in mine if key not in shown and not _extends(key, saved[key], mine[key])]
         if differ:
@@ -146,6 +149,17 @@ def check_same(spec: Spec, out: Path) -> None:
                 "may be added, nothing else may change: choose another --out"
             )
     write_json(path, mine)
+
+
+def _with_new_settings(path: Path) -> dict[str, Any]:
+    """The spec of a comparison under way; settings that its version did not have yet get their defaults.
+
+    Raises ConfigError where the file holds something else.
+    """
+    try:
+        return Spec.model_validate_json(path.read_text(encoding="utf-8")).model_dump(mode="json")
+    except ValidationError as error:
+        raise ConfigError(f"{path} is no spec of a comparison ({explain(error)}); choose another --out") from error
 
 
 def _extends(key: str, old: Any, new: Any) -> bool:

@@ -14,8 +14,8 @@ import torch
 from neuromas.baselines.fitted import Fitted
 from neuromas.baselines.load import load_baseline
 from neuromas.baselines.vote import Vote
-from neuromas.compare.plan import Source, slug
-from neuromas.compare.spec import TaskEntry
+from neuromas.compare.plan import Contender, slug
+from neuromas.compare.spec import TaskEntry, Variant
 from neuromas.compare.store import chunk_of, share
 from neuromas.config import BackboneConfig, RunConfig
 from neuromas.errors import DivergenceError
@@ -24,31 +24,32 @@ from neuromas.files import write_json
 from neuromas.network.backbone import Backbone, Frozen, load_frozen
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
-from neuromas.run.build import load_run
+from neuromas.run.build import build, load_run
 from neuromas.run.final import validation_score
 from neuromas.run.loop import train
+from neuromas.run.stages import stages_of
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Split, Task
 from neuromas.types import System
 
-_ready: dict[Path, System] = {}  # the system used last in this process
+_ready: dict[tuple[Path, str], System] = {}  # the system used last in this process, by run folder and checkpoint
 _held: list[Any] = []  # this worker's share of the folder's lock
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a comparison needs to know of a training that has ended."""
+    """The outcome of a training that has ended, or of a fitting."""
 
     validation: float  # accuracy on the validation split, by which the learning rate is chosen
     note: str = ""  # what a reader of the table must know, e.g. that it diverged
 
 
 @dataclass(frozen=True)
-class Run:
-    """One source on one task with one seed, and for what is trained one learning rate."""
+class Trial:
+    """One contender on one task with one seed, and for what is trained one learning rate."""
 
     out: Path  # of the comparison
-    source: Source
+    contender: Contender
     task: TaskEntry
     seed: int
     rate: float | None = None
@@ -56,39 +57,38 @@ class Run:
     @property
     def folder(self) -> Path:
         run = f"s{self.seed}" if self.rate is None else f"lr{self.rate:g}_s{self.seed}"
-        return self.out / "runs" / slug(self.source.name) / slug(self.task.title) / run
+        return self.out / "runs" / slug(self.contender.name) / slug(self.task.title) / run
 
     @property
     def training(self) -> Training | None:
-        """What came of preparing it; None when that has not ended."""
+        """The outcome of its training or fitting; None when that has not ended."""
         done = self.folder / "done.json"
         return Training(**json.loads(done.read_text(encoding="utf-8"))) if done.exists() else None
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some questions for the system of a run."""
+    """Some questions for the system of a trial."""
 
-    run: Run
+    trial: Trial
     row: str
-    votes: int
-    blank: bool
+    variant: Variant
     split: Split
     number: int
     n: int  # questions of the whole cell
 
 
-def prepare(run: Run) -> None:
+def prepare(trial: Trial) -> None:
     """Train, or fit, what must be before it answers; continues what a kill left of a training."""
-    if run.source.trained:
-        config = run.source.config(run.task, run.seed, run.rate)
-        training = _train(config, run.folder)
+    if trial.contender.trained:
+        config = trial.contender.config(trial.task, trial.seed, trial.rate)
+        training = _train(config, trial.folder)
     else:
-        system, training = _baseline(run), Training(0.0)
+        system, training = _baseline(trial), Training(0.0)
         assert isinstance(system, Fitted)
-        system.fit(_task(run.task), **run.source.fit, seed=run.seed)
-        system.save(run.folder / "state.json")
-    write_json(run.folder / "done.json", asdict(training))
+        system.fit(_task(trial.task), **trial.contender.fit, seed=trial.seed)
+        system.save(trial.folder / "state.json")
+    write_json(trial.folder / "done.json", asdict(training))
 
 
 def _train(config: RunConfig, folder: Path) -> Training:
@@ -100,35 +100,36 @@ def _train(config: RunConfig, folder: Path) -> Training:
 
 
 def answer(chunk: Chunk) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What the system turned out to be, and the records of the chunk's questions."""
-    run = chunk.run
-    system, task = _system(run), _task(run.task)
-    subject, how = system, dict[str, Any]()
-    if chunk.votes > 1:
-        subject = Vote(system, chunk.votes, task.parse)
-    if chunk.blank:
+    """Facts of the cell that only the system knows, and the records of the chunk's questions."""
+    trial, variant = chunk.trial, chunk.variant
+    system, task = _system(trial, variant.checkpoint), _task(trial.task)
+    subject, options = system, dict[str, Any]()
+    if variant.votes > 1:
+        subject = Vote(system, variant.votes, task.parse)
+    if variant.delivery == "blanked":
         assert isinstance(system, Network)
-        how["blank"] = system.topology.nodes[:-1]
+        options["blank"] = system.topology.nodes[:-1]
+    greedy = variant.decoding == "greedy"
     places = chunk_of(chunk.number, chunk.n)
-    asked = [task.questions(chunk.split)[i] for i in places]
-    traces = subject.answer(asked, greedy=True, seed=run.seed, **how)
-    grades = task.grade_many(asked, [trace.answer for trace in traces])
+    questions = [task.questions(chunk.split)[i] for i in places]
+    traces = subject.answer(questions, greedy=greedy, seed=trial.seed, **options)
+    grades = task.grade_many(questions, [trace.answer for trace in traces])
     facts: dict[str, Any] = {
-        "decoding": decoding_name(subject, True),
+        "decoding": decoding_name(subject, greedy),
         "trainable_parameters": subject.trainable_parameters,
     }
     if (cost := getattr(system, "fit_cost", None)) is not None:
         facts["fit"] = {k: v for k, v in asdict(cost).items() if k != "seconds"}  # the clock repeats no number
-    cell = {"system": chunk.row, "task": run.task.title, "seed": run.seed}
+    cell = {"system": chunk.row, "task": trial.task.title, "seed": trial.seed}
     lines = [
         {**cell, "index": place, **record(question, trace, grade).to_dict()}
-        for place, question, trace, grade in zip(places, asked, traces, grades, strict=True)
+        for place, question, trace, grade in zip(places, questions, traces, grades, strict=True)
     ]
     return facts, lines
 
 
 def start_worker(out: Path, threads: int) -> None:
-    """Of a worker process: its share of the lock, its threads, and an end as soon as its parent is gone."""
+    """Prepare a worker process: its share of the lock, its threads, and an end as soon as its parent is gone."""
     parent = parent_process()
     assert parent is not None
 
@@ -143,31 +144,39 @@ def start_worker(out: Path, threads: int) -> None:
 
 
 def enlist(out: Path, threads: int) -> None:
-    """Make this process one that works in `out`; again is nothing."""
+    """Make this process one that works in `out`; a second call changes nothing."""
     if not _held:
         _held.append(share(out))
         torch.set_num_threads(threads)
 
 
-def _system(run: Run) -> System:
-    if run.folder not in _ready:
+def _system(trial: Trial, checkpoint: str) -> System:
+    key = trial.folder, checkpoint
+    if key not in _ready:
         _ready.clear()
-        if run.source.trained:
-            config = run.source.config(run.task, run.seed, run.rate)
-            system, _, _ = load_run(run.folder, "best", _trainable(config.backbone))
-        else:
-            system = _baseline(run)
-            if isinstance(system, Fitted):
-                system.load(run.folder / "state.json")
-        _ready[run.folder] = system
-    return _ready[run.folder]
+        _ready[key] = _trained(trial, checkpoint) if trial.contender.trained else _baseline(trial, fitted=True)
+    return _ready[key]
 
 
-def _baseline(run: Run) -> System:
-    config, task = run.source.config(run.task, run.seed), _task(run.task)
+def _trained(trial: Trial, checkpoint: str) -> System:
+    config = trial.contender.config(trial.task, trial.seed, trial.rate)
+    backbone = _trainable(config.backbone)
+    if checkpoint == "untrained":
+        shape = stages_of(config)[-1].topology if trial.contender.kind == "network" else None
+        return build(config, backbone, shape)[0]
+    return load_run(trial.folder, checkpoint, backbone)[0]
+
+
+def _baseline(trial: Trial, fitted: bool = False) -> System:
+    """The baseline of a trial; fitted: with what it has learned, where it learns."""
+    config, task = trial.contender.config(trial.task, trial.seed), _task(trial.task)
     limits = Limits.from_config(config.sampling, task.max_answer_tokens)
     decoding = Decoding.from_config(config.sampling)
-    return load_baseline(run.source.baseline, _backbone(config.backbone), task, limits, decoding, **run.source.options)
+    backbone, options = _backbone(config.backbone), trial.contender.options
+    system = load_baseline(trial.contender.baseline, backbone, task, limits, decoding, **options)
+    if fitted and isinstance(system, Fitted):
+        system.load(trial.folder / "state.json")
+    return system
 
 
 def _trainable(config: BackboneConfig) -> Backbone:

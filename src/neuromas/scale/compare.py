@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from neuromas.compare.run import HandOut, Job, do
-from neuromas.compare.work import enlist
+from neuromas.compare.run import HandOut, do
+from neuromas.compare.work import Chunk, Trial, enlist
 from neuromas.errors import ClusterError
 from neuromas.scale.cluster import check_room, cluster
 
@@ -26,8 +26,8 @@ def tasks(out: Path, address: str, workers: int, threads: int) -> Iterator[HandO
         gpu = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)  # a share, where there are some
         task = ray.remote(num_cpus=threads, num_gpus=gpu, max_retries=_RETRIES)(_task)
 
-        def hand_out(jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
-            left, running = list(jobs), dict[Any, Job]()
+        def hand_out(jobs: list[Trial | Chunk]) -> Iterator[tuple[Trial | Chunk, Any]]:
+            left, running = list(jobs), dict[Any, Trial | Chunk]()
             while left or running:
                 while left and len(running) < workers:
                     job = left.pop(0)
@@ -46,6 +46,6 @@ def _result(ray: Any, reference: Any) -> Any:
         return ClusterError(f"a job's process died {_RETRIES + 1} times ({error}); see Ray's logs, then start again")
 
 
-def _task(job: Job, out: Path, threads: int) -> Any:
+def _task(job: Trial | Chunk, out: Path, threads: int) -> Any:
     enlist(out, threads)
     return do(job)

