@@ -6,7 +6,6 @@ by row; a row without a text gets `MISSING`, which the test refuses.
 """
 
 import ast
-import importlib
 import inspect
 import json
 import re
@@ -20,8 +19,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from neuromas.baselines import BASELINES
-from neuromas.cli import COMMANDS
-from neuromas.compare.spec import BaselineEntry, Spec, TaskEntry, TrainedEntry
+from neuromas.cli import COMMANDS, function_of
+from neuromas.compare.spec import BaselineEntry, Spec, TaskEntry, TrainedEntry, Variant
 from neuromas.config import RunConfig, Section
 from neuromas.serve.config import ServeConfig
 
@@ -133,6 +132,7 @@ def comparison(part: str) -> str:
             _section("`[[tasks]]`", TaskEntry, "", texts),
             _section("`[systems.NAME]`, a baseline", BaselineEntry, "", texts),
             _section("`[systems.NAME]`, trained", TrainedEntry, "", texts),
+            _section("`[[systems.NAME.variants]]`", Variant, "", texts),
         ]
     )
 
@@ -246,7 +246,7 @@ class Argument:
 
 def arguments(command: str) -> list[Argument]:
     """All arguments of a command; a table of settings stands for its fields."""
-    function = importlib.import_module(f"neuromas.cli.{command}").main
+    function = function_of(command)
     hints = get_type_hints(function, include_extras=True)
     found: list[Argument] = []
     for name, parameter in inspect.signature(function).parameters.items():

@@ -60,12 +60,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(command: str, args: list[str]) -> None:
     import tyro
 
-    if command in LISTS:
-        function = getattr(importlib.import_module("neuromas.cli.lists"), command)
-    else:
-        function = importlib.import_module(f"neuromas.cli.{command}").main
     config = (tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
-    tyro.cli(_without_absent_defaults(function), prog=f"neuromas {command}", args=args, config=config)
+    tyro.cli(_without_absent_defaults(function_of(command)), prog=f"neuromas {command}", args=args, config=config)
+
+
+def function_of(command: str) -> Callable[..., None]:
+    """The function behind a command; imports its module."""
+    if command in LISTS:
+        return getattr(importlib.import_module("neuromas.cli.lists"), command)
+    return importlib.import_module(f"neuromas.cli.{command}").main
 
 
 def _without_absent_defaults(function: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""The pieces that commands show things with in the terminal: the console, tables, bars, traces, curves."""
+"""Console, tables, bars, traces and curves, as commands show them in the terminal."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

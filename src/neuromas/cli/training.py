@@ -1,4 +1,4 @@
-"""What the terminal shows of a run while it trains, when it has ended, and when it is grown."""
+"""Views of a training run in the terminal: its progress, its test results, its growth."""
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -74,7 +74,7 @@ def print_final(final: FinalRecord) -> None:
 
 
 def print_growth(record: GrowthRecord, command: str, steps: int) -> None:
-    """Print what a growth did, and the command that goes on."""
+    """Print the record of a growth, and the command that goes on."""
     console.print(escape(f"after step {record.step} of {record.run}: {', '.join(record.operators)}"))
     if record.new:
         copied = "".join(f", {new} copies {old}" for new, old in (record.copied or {}).items())

@@ -98,7 +98,7 @@ class Row:
 
     @property
     def about(self) -> str:
-        """What answers, in a few words."""
+        """The kind of what answers, in a few words."""
         if not self.contender.trained:
             return self.contender.describe()
         last = ", last checkpoint" if self.variant.checkpoint == "last" else ""

@@ -1,4 +1,4 @@
-"""What is compared with what: a TOML file as validated data."""
+"""The specification of a comparison: a TOML file as validated data."""
 
 import tomllib
 from collections.abc import Iterable
@@ -20,13 +20,19 @@ Control = Literal["parameters", "vote", "scratchpad", "blanked"]
 CONTROLS: tuple[Control, ...] = ("parameters", "vote", "scratchpad", "blanked")
 
 
-class TaskEntry(Section):
-    """Which questions. `options` go to the task as they are."""
+_SHARED = "As in a recipe, for all systems."
+_DIFFERENT = "Settings that differ from the shared ones."
 
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    label: str = ""  # what tables call it; empty: the name
-    questions: int | None = Field(default=None, ge=1)  # the first so many of the split; None: all
+
+class TaskEntry(Section):
+    """The questions of a task. `options` go to the task as they are."""
+
+    name: str = Field(description="The task, as in a recipe.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The task's own options.")
+    label: str = Field(default="", description="Its name in tables. Empty: the task's name.")
+    questions: int | None = Field(
+        default=None, ge=1, description="Use only the first N questions of the split. None: all."
+    )
 
     @property
     def title(self) -> str:
@@ -34,12 +40,16 @@ class TaskEntry(Section):
 
 
 class Variant(Section):
-    """How a trained system answers in one row of the table; by default as it is meant to be used."""
+    """A further row of a trained system, asked in another way; a row without variants is asked as the defaults say."""
 
-    checkpoint: Literal["best", "last", "untrained"] = "best"  # best: of those that were validated
-    decoding: Literal["greedy", "sampled"] = "greedy"
-    delivery: Literal["as sent", "blanked"] = "as sent"  # blanked: every message of a network arrives empty
-    votes: int = Field(default=1, ge=1)  # above 1: the majority of that many samples
+    checkpoint: Literal["best", "last", "untrained"] = Field(
+        default="best", description="The best checkpoint on validation, the last one, or the system before training."
+    )
+    decoding: Literal["greedy", "sampled"] = Field(default="greedy", description="Decode greedily, or sample.")
+    delivery: Literal["as sent", "blanked"] = Field(
+        default="as sent", description="Deliver the messages of a network as sent, or empty."
+    )
+    votes: int = Field(default=1, ge=1, description="Above 1: take the majority of that many samples.")
 
     @property
     def label(self) -> str:
@@ -59,23 +69,33 @@ class Variant(Section):
 class BaselineEntry(Section):
     """A baseline. `options` are its own and those of its fitting."""
 
-    baseline: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    baseline: str = Field(description="Which baseline. Left out: NAME is one (`neuromas baselines` lists them).")
+    options: dict[str, Any] = Field(default_factory=dict, description="Its own options, those of its fitting included.")
 
 
 class TrainedEntry(Section):
     """A system that is trained, as in a recipe; what it does not say is taken from the shared tables."""
 
-    kind: str = "network"
-    topology: str | list[int] | dict[str, Any] | None = None  # of a network; None: a single model
-    adapter: dict[str, Any] = Field(default_factory=dict)
-    sampling: dict[str, Any] = Field(default_factory=dict)
-    train: dict[str, Any] = Field(default_factory=dict)
-    options: dict[str, Any] = Field(default_factory=dict)  # the kind's own
-    stages: tuple[StageConfig, ...] = ()  # of a network that grows: what it becomes out of `topology`
-    controls: tuple[Control, ...] = CONTROLS  # of a network
-    votes: tuple[int, ...] = ()  # further rows: the majority of so many of its samples
-    variants: tuple[Variant, ...] = ()  # further rows: the same system, asked in another way
+    kind: str = Field(default="network", description="`network`, or a trained baseline: `malt`, `collm-cc`.")
+    topology: str | list[int] | dict[str, Any] | None = Field(
+        default=None, description="Of a network. None: a single model."
+    )
+    adapter: dict[str, Any] = Field(default_factory=dict, description=_DIFFERENT)
+    sampling: dict[str, Any] = Field(default_factory=dict, description=_DIFFERENT)
+    train: dict[str, Any] = Field(default_factory=dict, description=_DIFFERENT)
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Of a trained baseline: the recipe's table of that method."
+    )
+    stages: tuple[StageConfig, ...] = Field(
+        default=(), description="Of a network that grows: what it becomes out of `topology`, as in a recipe."
+    )
+    controls: tuple[Control, ...] = Field(
+        default=CONTROLS, description="Which [matched controls](#matched-controls) a network gets."
+    )
+    votes: tuple[int, ...] = Field(
+        default=(), description="Further rows, each the majority of that many samples; short for variants with `votes`."
+    )
+    variants: tuple[Variant, ...] = Field(default=(), description="Further rows, each as a table below says.")
 
 
 SystemEntry = BaselineEntry | TrainedEntry
@@ -84,18 +104,35 @@ SystemEntry = BaselineEntry | TrainedEntry
 class Spec(Section):
     """A comparison: every system on every task with every seed."""
 
-    title: str = "Comparison"
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
-    split: Split = "test"
-    reference: str | None = None  # the row that the others are tested against; None: the first trained system
-    learning_rates: tuple[float, ...] = Field(default=(5e-4, 1e-3, 2e-3), min_length=1)
-    unequal_samples: bool = False  # allow trainings of different length
-    tasks: tuple[TaskEntry, ...] = Field(min_length=1)
-    backbone: BackboneConfig = BackboneConfig()
-    adapter: dict[str, Any] = Field(default_factory=dict)  # these three: shared by all systems
-    sampling: dict[str, Any] = Field(default_factory=dict)
-    train: dict[str, Any] = Field(default_factory=dict)
-    systems: dict[str, BaselineEntry | TrainedEntry] = Field(min_length=1)
+    title: str = Field(default="Comparison", description="Title of the report.")
+    seeds: tuple[int, ...] = Field(
+        default=(0, 1, 2),
+        min_length=1,
+        description="Training, fitting and sampling are done with each of them. Learning rates are chosen with the "
+        "first. A baseline that gives the same answers with every seed is asked once.",
+    )
+    split: Split = Field(default="test", description="Which questions are asked.")
+    reference: str | None = Field(
+        default=None,
+        description="The row that the others are tested against. None: the first trained system, else the first row.",
+    )
+    learning_rates: tuple[float, ...] = Field(
+        default=(5e-4, 1e-3, 2e-3),
+        min_length=1,
+        description="The grid from which every trained system gets its rate.",
+    )
+    unequal_samples: bool = Field(
+        default=False,
+        description="Allow trained systems that draw different numbers of samples; the report warns.",
+    )
+    tasks: tuple[TaskEntry, ...] = Field(min_length=1, description="A table for each task.")
+    backbone: BackboneConfig = Field(default=BackboneConfig(), description=_SHARED)
+    adapter: dict[str, Any] = Field(default_factory=dict, description=_SHARED)
+    sampling: dict[str, Any] = Field(default_factory=dict, description=_SHARED)
+    train: dict[str, Any] = Field(
+        default_factory=dict, description=f"{_SHARED} `learning_rate` and `stop_after_seconds` are refused."
+    )
+    systems: dict[str, SystemEntry] = Field(min_length=1, description="A table for each system.")
 
     @classmethod
     def load(cls, path: Path) -> "Spec":

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from neuromas.compare.spec import Spec
 from neuromas.errors import ConfigError
 from neuromas.evaluate.table import ANSWERS, CELLS, Key, key_of
-from neuromas.files import read_json_lines, write_json, write_text
+from neuromas.files import read_json_lines, write_json, write_json_lines
 from neuromas.recipe import explain
 
 try:
@@ -30,24 +31,24 @@ class Store:
     def __init__(self, out: Path) -> None:
         """Takes up what an earlier session left, without lines that a kill cut off and chunks that are not whole."""
         self.out = out
-        for left in out.rglob(".*.tmp"):  # of files that a kill kept from being renamed
-            left.unlink()
+        for temporary in out.rglob(".*.tmp"):  # a kill kept these files from being renamed
+            temporary.unlink()
         self.cells = {key_of(line): line for line in read_json_lines(out / CELLS)}
-        lines = {(key_of(line), line["index"]): line for line in read_json_lines(out / ANSWERS)}
+        lines = self._answers()
         self.done = {(key, index) for key, index in lines if key in self.cells}
-        whole = [line for (key, index), line in lines.items() if self.has(key, index // CHUNK)]
-        self.done = {(key_of(line), line["index"]) for line in whole}
-        self._write(list(self.cells.values()), whole)
-        self._cells_file, self._answers_file = (self._open(name) for name in (CELLS, ANSWERS))
+        whole = {place: line for place, line in lines.items() if self.has(place[0], place[1] // CHUNK)}
+        self.done = set(whole)
+        self._write(self.cells.values(), whole.values())
+        self._cells_file, self._answers_file = ((out / name).open("a", encoding="utf-8") for name in (CELLS, ANSWERS))
 
     def has(self, key: Key, chunk: int) -> bool:
-        """Whether a chunk of a cell is answered."""
+        """True if every question of a chunk of a cell is answered."""
         if key not in self.cells:
             return False
         return all((key, index) in self.done for index in chunk_of(chunk, self.cells[key]["n"]))
 
     def add(self, facts: dict[str, Any], answers: list[dict[str, Any]]) -> None:
-        """Append one chunk of a cell, and before the first one what the cell is."""
+        """Append the answers of one chunk, and before a cell's first one the facts of the cell."""
         key = key_of(facts)
         if key not in self.cells:
             self.cells[key] = facts
@@ -58,47 +59,45 @@ class Store:
     def finish(self, facts: dict[Key, dict[str, Any]]) -> None:
         """Write both files anew in the order of the report, so that they do not depend on who was ready first.
 
-        facts: of every cell of the plan, in that order; what workers found out is added to them.
+        facts: of every cell of the plan, in that order; they are added to what workers reported.
         """
         self.close()
-        order = {key: place for place, key in enumerate(facts)}
-        self.cells = {key: self.cells[key] | told for key, told in facts.items()}
-        lines = {(key_of(line), line["index"]): line for line in read_json_lines(self.out / ANSWERS)}
-        kept = sorted((at for at in lines if at[0] in order), key=lambda at: (order[at[0]], at[1]))
-        self._write(list(self.cells.values()), [lines[at] for at in kept])
+        order = {key: position for position, key in enumerate(facts)}
+        self.cells = {key: self.cells[key] | planned for key, planned in facts.items()}
+        lines = self._answers()
+        places = sorted((place for place in lines if place[0] in order), key=lambda place: (order[place[0]], place[1]))
+        self._write(self.cells.values(), [lines[place] for place in places])
 
     def close(self) -> None:
+        """Close both files."""
         self._cells_file.close()
         self._answers_file.close()
 
-    def _open(self, name: str) -> TextIO:
-        return (self.out / name).open("a", encoding="utf-8")
+    def _answers(self) -> dict[tuple[Key, int], dict[str, Any]]:
+        """The lines of answers.jsonl by cell and number of the question."""
+        return {(key_of(line), line["index"]): line for line in read_json_lines(self.out / ANSWERS)}
 
-    def _write(self, cells: list[dict[str, Any]], answers: list[dict[str, Any]]) -> None:
-        for name, lines in ((CELLS, cells), (ANSWERS, answers)):
-            write_text(self.out / name, _text(lines))
+    def _write(self, cells: Iterable[dict[str, Any]], answers: Iterable[dict[str, Any]]) -> None:
+        write_json_lines(self.out / CELLS, cells)
+        write_json_lines(self.out / ANSWERS, answers)
 
 
 def chunk_of(chunk: int, n: int) -> range:
-    """The places of a chunk's questions, of n in all."""
+    """The numbers of a chunk's questions, of n in all."""
     return range(chunk * CHUNK, min((chunk + 1) * CHUNK, n))
 
 
 def _append(file: TextIO, lines: list[dict[str, Any]]) -> None:
-    file.write(_text(lines))
+    file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     file.flush()
     os.fsync(file.fileno())
 
 
-def _text(lines: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-
-
 def lock(out: Path) -> Any:
-    """Make sure that nobody else works in `out`; keep what is returned for as long as the work lasts.
+    """Lock `out` for this comparison alone, for as long as the returned file is kept open.
 
     Waits for workers that a killed comparison left behind. Raises ConfigError where another one is at work there.
-    Where there is no fcntl, nothing is held.
+    Without fcntl, i.e. on Windows, nothing is locked.
     """
     out.mkdir(parents=True, exist_ok=True)
     held = _take(out / ".lock", 1.0)
@@ -107,7 +106,7 @@ def lock(out: Path) -> Any:
 
 
 def share(out: Path) -> Any:
-    """Tell, as a worker, that one is at work in `out`; keep what is returned."""
+    """Hold, as a worker, a share of the lock on `out` for as long as the returned file is kept."""
     file = (out / ".workers").open("a")
     if fcntl is not None:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -140,13 +139,13 @@ def check_same(spec: Spec, out: Path) -> None:
             raise ConfigError(f"{out} holds something else; choose another --out")
     else:
         saved = _with_new_settings(path)
-        shown = ("title", "reference")  # these change no answer
+        shown = ("title", "reference")  # neither changes an answer
         differ = [key for key in mine if key not in shown and not _extends(key, saved[key], mine[key])]
         if differ:
-            told = "; ".join(f"{key} was {saved[key]!r}, is {mine[key]!r}" for key in differ)
+            differences = "; ".join(f"{key} was {saved[key]!r}, is {mine[key]!r}" for key in differ)
             raise ConfigError(
-                f"the comparison in {out} has other settings: {told}; systems, and after those there tasks and seeds, "
-                "may be added, nothing else may change: choose another --out"
+                f"the comparison in {out} has other settings: {differences}; systems, and further "
+                "tasks and seeds at the end, may be added, nothing else may change: choose another --out"
             )
     write_json(path, mine)
 

@@ -15,15 +15,15 @@ from neuromas.compare.work import Chunk, Trial, enlist
 from neuromas.errors import ClusterError
 from neuromas.scale.cluster import check_room, cluster
 
-_RETRIES = 3  # of a task whose process or machine has died
+_RETRIES = 3  # further tries of a task whose process or machine has died
 
 
 @contextmanager
 def tasks(out: Path, address: str, workers: int, threads: int) -> Iterator[HandOut]:
-    """Does jobs on the cluster at `address`, `workers` at a time, with so many CPU threads each."""
+    """Does jobs on the cluster at `address`, `workers` at a time, each with `threads` CPU threads."""
     with cluster(address, workers * threads) as ray:
         check_room(ray, workers, threads, 0)
-        gpu = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)  # a share, where there are some
+        gpu = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)  # workers share the GPUs
         task = ray.remote(num_cpus=threads, num_gpus=gpu, max_retries=_RETRIES)(_task)
 
         def hand_out(jobs: list[Trial | Chunk]) -> Iterator[tuple[Trial | Chunk, Any]]:
@@ -39,7 +39,7 @@ def tasks(out: Path, address: str, workers: int, threads: int) -> Iterator[HandO
 
 
 def _result(ray: Any, reference: Any) -> Any:
-    """What came of a task; an error to be told once the others are done where its processes kept dying."""
+    """The result of a task; an error, to be raised once the others are done, where its processes kept dying."""
     try:
         return ray.get(reference)
     except ray.exceptions.WorkerCrashedError as error:
