@@ -242,6 +242,7 @@ class RunConfig(Section):
             )
 
     def _check_stages(self) -> None:
+        """Raises `ConfigError` for a stage without end, or one that tells nodes apart that share one adapter."""
         for number, stage in enumerate(self.stages):
             if self.adapter.tied and (stage.freeze or stage.old_scale != 1 or stage.init in ("copy", "noise")):
                 raise ConfigError(

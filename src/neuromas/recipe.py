@@ -18,7 +18,7 @@ REMOVED_ESTIMATOR = "group_mean"
 
 
 def read_toml(path: Path, what: str) -> TomlTable:
-    """The data of a TOML file; `what` it is, for the `ConfigError` where it is missing or malformed."""
+    """The data of a TOML file. Raises `ConfigError`, naming `what` it is, where it is missing or malformed."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -28,7 +28,10 @@ def read_toml(path: Path, what: str) -> TomlTable:
 
 
 def override(data: TomlTable, values: TomlTable) -> TomlTable:
-    """A copy of nested `data` in which each dotted name whose value is not None is set."""
+    """A copy of nested `data` in which each dotted name whose value is not None is set.
+
+    Raises `ConfigError` where a part of a name is no table.
+    """
     out = copy.deepcopy(data)
     for name, value in values.items():
         if value is None:

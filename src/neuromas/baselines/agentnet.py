@@ -39,6 +39,11 @@ class Experience:
     action: Action
     text: str  # the words it wrote; after "forward" the number of the agent it chose
 
+    @property
+    def decision(self) -> str:
+        """The decision as the router writes it."""
+        return f"FORWARD {self.text}" if self.action == "forward" else self.action.upper()
+
 
 @dataclass
 class Agent:
@@ -145,9 +150,9 @@ class AgentNet(Fitted):
         """The agent's memories of such actions that are most like the question, best first, as notes."""
         memories = [memory for memory in self.agents[agent].memories if memory.action in actions]
         ranked = sorted(memories, key=lambda m: -similarity(m.question, question.text))[: self.retrieved]
-        decision = lambda m: f"{m.action.upper()} {m.text}" if m.action == "forward" else m.action.upper()
-        routing = len(actions) > 1
-        return [(label, f"{m.question} -> {decision(m) if routing else m.text}") for m in ranked]
+        if len(actions) == 1:
+            return [(label, f"{m.question} -> {m.text}") for m in ranked]
+        return [(label, f"{m.question} -> {m.decision}") for m in ranked]
 
     def fit(
         self, task: Task, questions: int = 100, batch: int = 10, seed: int = 0, progress: FitProgress | None = None

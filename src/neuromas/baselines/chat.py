@@ -125,7 +125,10 @@ class Chat:
         )
 
     def _render(self, asked: Asked) -> Prompt:
-        """The request as the prompt of a node that reads its notes as messages (all that `compact` can express)."""
+        """The request as the prompt of a node that reads its notes as messages (all that `compact` can express).
+
+        Raises PromptError, naming the stage, where it does not fit.
+        """
         question, _, request = asked
         position = place(request)
         messages = [Message(sender, text) for sender, (_, text) in zip(position.upstream, request.notes, strict=True)]

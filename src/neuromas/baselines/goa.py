@@ -37,6 +37,7 @@ class GraphOfAgents(Baseline):
     def __init__(
         self, chat: Chat, agents: int = 3, pool: Literal["mean", "max"] = "mean", threshold: float = 0.05
     ) -> None:
+        """Raises ConfigError for an unknown `pool` or fewer than two agents."""
         super().__init__(chat)
         at_least(2, agents=agents)
         if pool not in ("mean", "max"):
@@ -62,12 +63,15 @@ class GraphOfAgents(Baseline):
         def others(ids: Sequence[int]) -> list[Note]:
             return [(f"Answer {i + 1}, relevance {scores[i]:.2f}", answers[i]) for i in ids]
 
-        yours = lambda i: ("Your answer", answers[i])
-        below = kept[1:]
-        revised = yield [answer(f"down-{i + 1}", DOWN, yours(i), *others(kept[:n])) for n, i in enumerate(below, 1)]
+        below, above = kept[1:], kept[:-1] if self.pool == "mean" else kept[:1]
+        revised = yield [
+            answer(f"down-{i + 1}", DOWN, ("Your answer", answers[i]), *others(kept[:n]))
+            for n, i in enumerate(below, 1)
+        ]
         answers = _replaced(answers, below, revised)
-        above = kept[:-1] if self.pool == "mean" else kept[:1]
-        revised = yield [answer(f"up-{i + 1}", UP, yours(i), *others(kept[n:])) for n, i in enumerate(above, 1)]
+        revised = yield [
+            answer(f"up-{i + 1}", UP, ("Your answer", answers[i]), *others(kept[n:])) for n, i in enumerate(above, 1)
+        ]
         answers = _replaced(answers, above, revised)
         if self.pool == "max":
             return answers[kept[0]]

@@ -45,6 +45,7 @@ class GPTSwarm(Fitted):
     greedy_name = MIXED
 
     def __init__(self, chat: Chat, parse: Parse, agents: int = 10, decide: Literal["call", "vote"] = "call") -> None:
+        """Raises ConfigError for an unknown `decide` or fewer than two agents."""
         super().__init__(chat)
         at_least(2, agents=agents)
         if decide not in ("call", "vote"):
@@ -75,7 +76,7 @@ class GPTSwarm(Fitted):
             answered |= zip(ready, replies, strict=True)
         answers = [answered[b] for b in range(self.agents)]
         if self.decide == "vote":
-            return answers[elect([self.parse(question, text) for text in answers], [1.0] * self.agents)]
+            return answers[elect([self.parse(question, text) for text in answers])]
         (final,) = yield [answer("decide", DECIDE, *numbered("Answer", answers))]
         return final
 
@@ -137,7 +138,10 @@ class GPTSwarm(Fitted):
     def loss(
         self, logits: torch.Tensor, graphs: Sequence[Sequence[tuple[Edge, bool]]], utility: Sequence[float]
     ) -> torch.Tensor:
-        """-mean(utility · log p(graph)); an edge that could not be drawn has no probability."""
+        """-mean(utility · log p(graph)), a scalar; an edge that could not be drawn has no probability.
+
+        logits: one for each possible edge.
+        """
         place = {edge: i for i, edge in enumerate(self.possible)}
         terms = [
             u * torch.stack([logsigmoid(logits[place[e]] if on else -logits[place[e]]) for e, on in graph]).sum()

@@ -76,6 +76,7 @@ class Logit:
         return dict(zip(self.choices(question) or (), log_probabilities, strict=True))
 
     def _prepare(self, question: Question) -> _Scoring:
+        """Raises ConfigError for a question whose answers cannot be listed."""
         answers = self.choices(question)
         if not answers:
             raise ConfigError(

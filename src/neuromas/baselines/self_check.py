@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from neuromas.baselines.chat import (
     MIXED,
@@ -52,6 +52,19 @@ class SelfCheck(Baseline):
         return final
 
 
+class SolutionStep(NamedTuple):
+    """One step of one solution, to be checked."""
+
+    solution: int
+    name: str
+    so_far: list[Note]  # the solution up to this step
+
+    @property
+    def text(self) -> str:
+        """The words of the step."""
+        return self.so_far[-1][1]
+
+
 class StepwiseSelfCheck(Baseline):
     """The published form: every step of every solution is worked out a second time, and answers vote by confidence.
 
@@ -75,29 +88,29 @@ class StepwiseSelfCheck(Baseline):
         answers = yield [
             answer(f"conclude-{s}", CONCLUDE, ("Solution", text)) for s, text in zip(numbers, solutions, strict=True)
         ]
-        split = [split_steps(text, self.steps) for text in solutions]
         facts = numbered("Fact", sentences(question.text))
-        checked = [(s, i) for s, steps in enumerate(split) for i in range(len(steps))]  # all steps of all solutions
+        split = [split_steps(text, self.steps) for text in solutions]
+        steps = [
+            SolutionStep(s, f"{s + 1}.{i}", numbered("Step", texts[:i]))
+            for s, texts in enumerate(split)
+            for i in range(1, len(texts) + 1)
+        ]
         verdicts: list[list[StepVerdict]] = [[] for _ in split]
-        if checked:
-            name = lambda s, i: f"{s + 1}.{i + 1}"
-            until = lambda s, i: numbered("Step", split[s][: i + 1])
-            targets = yield [message(f"target-{name(s, i)}", TARGET, *until(s, i)) for s, i in checked]
+        if steps:
+            targets = yield [message(f"target-{step.name}", TARGET, *step.so_far) for step in steps]
             references = yield [
-                message(f"collect-{name(s, i)}", COLLECT, *facts, *until(s, i), sees_question=False) for s, i in checked
+                message(f"collect-{step.name}", COLLECT, *facts, *step.so_far, sees_question=False) for step in steps
             ]
             again = yield [
-                _regenerate(f"regenerate-{name(s, i)}", target, select(named, facts, until(s, i)[:-1]))
-                for (s, i), target, named in zip(checked, targets, references, strict=True)
+                _regenerate(f"regenerate-{step.name}", target, select(named, facts, step.so_far[:-1]))
+                for step, target, named in zip(steps, targets, references, strict=True)
             ]
             compared = yield [
-                message(
-                    f"compare-{name(s, i)}", COMPARE, ("First", redone), ("Second", split[s][i]), sees_question=False
-                )
-                for (s, i), redone in zip(checked, again, strict=True)
+                message(f"compare-{step.name}", COMPARE, ("First", redone), ("Second", step.text), sees_question=False)
+                for step, redone in zip(steps, again, strict=True)
             ]
-            for (s, _), text in zip(checked, compared, strict=True):
-                verdicts[s].append(read_verdict(text))
+            for step, text in zip(steps, compared, strict=True):
+                verdicts[step.solution].append(read_verdict(text))
         return answers[elect([self.parse(question, text) for text in answers], [confidence(v) for v in verdicts])]
 
 

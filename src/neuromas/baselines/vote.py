@@ -28,8 +28,7 @@ class Vote:
         for i in range(0, len(samples), self.votes):
             votes = samples[i : i + self.votes]
             question = questions[i // (rollouts * self.votes)]
-            parsed = [self.parse(question, vote.answer) for vote in votes]
-            winner = votes[elect(parsed, [1.0] * len(votes))]
+            winner = votes[elect([self.parse(question, vote.answer) for vote in votes])]
             out.append(
                 Trace(
                     question_id=question.id,
@@ -44,14 +43,14 @@ class Vote:
         return out
 
 
-def elect(parsed: Sequence[str | None], weights: Sequence[float]) -> int:
+def elect(parsed: Sequence[str | None], weights: Sequence[float] | None = None) -> int:
     """Index of the winner: the first of those that gave the answer with the largest summed weight.
 
-    Ties go to the answer that came first. None is an answer that could not be read and has no vote; where no answer
-    has one, the first wins.
+    weights: one for each answer; None: all are equal. Ties go to the answer that came first. None is an answer that
+    could not be read and has no vote; where no answer has one, the first wins.
     """
     total: dict[str, float] = {}
-    for answer, weight in zip(parsed, weights, strict=True):
+    for answer, weight in zip(parsed, weights or [1.0] * len(parsed), strict=True):
         if answer is not None:
             total[answer] = total.get(answer, 0.0) + weight
     return parsed.index(max(total, key=total.__getitem__)) if total else 0

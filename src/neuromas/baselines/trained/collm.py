@@ -76,8 +76,9 @@ class Collm(Team):
         """width: size of the backbone's hidden state, which the critic's head reads. The head starts at V = 0."""
         super().__init__(chat, actor_names(actors))
         self.parse = parse
-        head = lambda *size: nn.Parameter(torch.zeros(*size, device=self.adapters.stacks()[0].device))
-        self.extras = {"critic.weight": head(width), "critic.bias": head(1)}
+        device = self.adapters.stacks()[0].device
+        sizes = {"critic.weight": width, "critic.bias": 1}
+        self.extras = {name: nn.Parameter(torch.zeros(size, device=device)) for name, size in sizes.items()}
 
     @classmethod
     def create(cls, config: CollmRunConfig, backbone: Backbone, task: Task) -> "Collm":
@@ -88,7 +89,7 @@ class Collm(Team):
 
     def dialogue(self, question: Question) -> Dialogue:
         answers = yield [replace(answer(role, ANSWER), role=role) for role in self.roles]
-        return answers[elect([self.parse(question, a) for a in answers], [1.0] * len(answers))]
+        return answers[elect([self.parse(question, text) for text in answers])]
 
     def value(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """V [P] of prompts given as token ids; differentiable in the critic's adapter and head."""
@@ -151,15 +152,18 @@ class CollmTraining:
     def _actors(self, traces: Sequence[Trace], advantages: Sequence[float], step: int) -> float:
         """Gradients of all actors' calls; the largest |replayed - sampled| log-probability."""
         gap = 0.0
-        calls = [(c, a) for trace, a in zip(traces, advantages, strict=True) for c in trace.calls]
-        size = lambda row: Example.of("", row[0]).tokens
-        for part in micro_batches([row for row in calls if row[1] != 0], size, self.config.train.micro_tokens):
-            examples = [Example.of(call.node, call) for call, _ in part]
-            scores = score(self.system, examples, self.system.decoding.temperature)
-            weights = [torch.full_like(s, a) for s, (_, a) in zip(scores, part, strict=True)]
+        rows = [
+            (Example.of(call.node, call), call.logprobs, advantage)
+            for trace, advantage in zip(traces, advantages, strict=True)
+            for call in trace.calls
+            if advantage != 0
+        ]
+        for part in micro_batches(rows, lambda row: row[0].tokens, self.config.train.micro_tokens):
+            scores = score(self.system, [example for example, _, _ in part], self.system.decoding.temperature)
+            weights = [torch.full_like(s, advantage) for s, (_, _, advantage) in zip(scores, part, strict=True)]
             backward(policy_gradient_loss(torch.cat(scores), torch.cat(weights), len(traces)), step)
-            for s, (call, _) in zip(scores, part, strict=True):
-                gap = max(gap, (s.detach().cpu() - torch.tensor(call.logprobs)).abs().max().item())
+            for replayed, (_, sampled, _) in zip(scores, part, strict=True):
+                gap = max(gap, (replayed.detach().cpu() - torch.tensor(sampled)).abs().max().item())
         return gap
 
     def _node_metrics(self, traces: Sequence[Trace], norms: dict[str, float]) -> dict[str, NodeMetrics]:

@@ -77,6 +77,7 @@ class MaltRunConfig(TeamRunConfig):
         return self.malt.search * self.train.questions * (b + b**2 + b**3) // self.calls
 
     def check(self) -> None:
+        """Raises `ConfigError` where no step is left for DPO, and as for any team."""
         super().check()
         if self.malt.search + self.malt.sft > self.train.steps:
             raise ConfigError(
@@ -273,6 +274,7 @@ class MaltTraining:
 
 
 def _read_reference(path: Path) -> dict[str, list[list[float]]]:
+    """The log-probabilities that `_refer` gave. Raises `CheckpointError` for a file that cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

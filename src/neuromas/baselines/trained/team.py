@@ -161,7 +161,7 @@ class Example:
 
 
 def score(team: Team, examples: Sequence[Example], temperature: float = 1.0) -> list[Tensor]:
-    """Log-probability (nats) of every completion token of each example, in order; differentiable in the adapters.
+    """Log-probabilities (nats) of the completion's tokens, [tokens] of each example; differentiable in the adapters.
 
     Prompts that begin alike are read once.
     """
