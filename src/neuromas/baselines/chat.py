@@ -94,7 +94,7 @@ class Chat:
         self.decoding, self._generate, self.bank = decoding or Decoding(), generate, bank
 
     def ask(self, asked: Sequence[Asked], *, greedy: bool, seed: int) -> list[NodeCall]:
-        """One call for each request, in order, in batches of at most `batch_rows` rows.
+        """One call for each request, in order, in batches of at most `batch_rows` rows, of like prompts together.
 
         Equal prefixes are read once. Every draw is a function of (seed, question id, rollout, stage, token position).
         Raises PromptError, naming the stage, where a question does not fit into the context window.
@@ -103,7 +103,13 @@ class Chat:
         sample: Sample = lambda groups, keys, limit, how, go_on=None: self._generate(
             self.backbone, self.bank, groups, keys, limit, how
         )
-        return speak(turns, sample, self.backbone.template, self.limits.batch_rows)
+        calls: dict[int, NodeCall] = {}
+        for decoding in dict.fromkeys(turn.decoding for turn in turns):
+            alike = [i for i, turn in enumerate(turns) if turn.decoding == decoding]
+            alike.sort(key=lambda i: (len(turns[i].prompt.prefix_ids), turns[i].prompt.prefix_ids))
+            made = speak([turns[i] for i in alike], sample, self.backbone.template, self.limits.batch_rows)
+            calls |= zip(alike, made, strict=True)
+        return [calls[i] for i in range(len(turns))]
 
     def heard(self, question: Question, request: Request, call: NodeCall) -> str:
         """The reply as the dialogue gets it: an answer begins with the text that it was prefilled with."""

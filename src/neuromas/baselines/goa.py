@@ -63,12 +63,13 @@ class GraphOfAgents(Baseline):
         def others(ids: Sequence[int]) -> list[Note]:
             return [(f"Answer {i + 1}, relevance {scores[i]:.2f}", answers[i]) for i in ids]
 
-        below, above = kept[1:], kept[:-1] if self.pool == "mean" else kept[:1]
+        below = kept[1:]
         revised = yield [
             answer(f"down-{i + 1}", DOWN, ("Your answer", answers[i]), *others(kept[:n]))
             for n, i in enumerate(below, 1)
         ]
         answers = _replaced(answers, below, revised)
+        above = kept[:-1] if self.pool == "mean" else kept[:1]
         revised = yield [
             answer(f"up-{i + 1}", UP, ("Your answer", answers[i]), *others(kept[n:])) for n, i in enumerate(above, 1)
         ]

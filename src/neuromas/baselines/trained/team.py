@@ -165,7 +165,7 @@ def score(team: Team, examples: Sequence[Example], temperature: float = 1.0) -> 
 
     Prompts that begin alike are read once.
     """
-    numbered = list(enumerate(examples))
+    numbered = sorted(enumerate(examples), key=lambda member: member[1].prefix_ids)
     index = team.adapters.index
     groups = by_prefix(numbered, lambda member: index[member[1].role], lambda member: member[1].prefix_ids)
     order = [i for _, members in groups for i, _ in members]
