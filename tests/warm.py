@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -36,7 +37,8 @@ _IMPORTED = ("cli.show", "cli.systems", "run.final", "run.loop", "run.grow", "an
 def serving(folder: Path, sources: Path) -> Iterator[Path]:
     """A warm process that has the library of `sources`; its address is a file in `folder`."""
     address = folder / "warm"
-    process = subprocess.Popen([sys.executable, __file__, str(address), str(sources)], stdout=subprocess.PIPE)
+    command = [sys.executable, __file__, str(address), str(sources)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -59,7 +61,7 @@ def use(environment: Path, address: Path) -> None:
 
 
 def serve(address: str, sources: str) -> None:
-    """Fork for each request until this process is killed."""
+    """Fork for each request until the process that has started this one is gone, and the pipe from it is closed."""
     sys.path[0] = sources
     for module in _IMPORTED:
         importlib.import_module(f"neuromas.{module}")
@@ -68,11 +70,10 @@ def serve(address: str, sources: str) -> None:
     listening.listen()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that children need not be waited for
     print("ready", flush=True)
-    while True:
+    while select.select([listening, sys.stdin], [], [])[0] == [listening]:
         connection, _ = listening.accept()
         message, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
         if os.fork() == 0:
-            listening.close()
             _run(json.loads(message), streams, connection)
         for opened in streams:
             os.close(opened)
