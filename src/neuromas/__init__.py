@@ -76,7 +76,12 @@ __all__ = [
 ]
 
 
+_ROOMS = {"train", "evaluate", "compare"}  # packages whose name is a verb too
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"neuromas.{name}")
     if name not in _WHERE:
         raise AttributeError(f"module 'neuromas' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(_WHERE[name]), name)
@@ -86,15 +91,21 @@ def __dir__() -> list[str]:
     return __all__
 
 
-class _Package(ModuleType):
-    """This package, in which `train`, `evaluate` and `compare` stay the verbs.
+class _Verb(ModuleType):
+    """A package that can be called: `neuromas.train(…)` beside `neuromas.train.step`."""
 
-    There are packages of these names too (`neuromas.train.step` …). Importing one would set it as an attribute here.
-    """
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """The verb of the package's name in `neuromas.api.verbs`."""
+        return getattr(import_module("neuromas.api.verbs"), self.__name__.rpartition(".")[2])(*args, **options)
+
+
+class _Package(ModuleType):
+    """This package: a room that is set here when it is imported becomes its verb."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _WHERE and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
+        if name in _ROOMS and isinstance(value, ModuleType):
+            value.__class__ = _Verb
+        super().__setattr__(name, value)
 
 
 sys.modules[__name__].__class__ = _Package

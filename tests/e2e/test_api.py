@@ -1,6 +1,7 @@
 """The verbs of the top package: the examples of their docstrings, every form of input, objects in a notebook."""
 
 import doctest
+import pydoc
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,18 @@ def test_the_examples_of_the_docstrings_run(tmp_path: Path) -> None:
     assert ran >= 7
 
 
-def test_the_verbs_stay_verbs_when_packages_of_their_names_are_imported() -> None:
-    import neuromas.compare.spec
-    import neuromas.evaluate.run
-    import neuromas.train.step  # noqa: F401
+def test_packages_whose_name_is_a_verb_are_packages_and_can_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    import neuromas.evaluate.run as evaluating
+    import neuromas.train.step as step
 
+    assert callable(step.train_step)
+    assert callable(evaluating.evaluate)
+    assert pydoc.locate("neuromas.train.step.train_step") is step.train_step
     for name in ("train", "evaluate", "compare"):
-        assert getattr(nm, name) is getattr(verbs, name)
+        heard: list[Any] = []
+        monkeypatch.setattr(verbs, name, lambda *args, heard=heard, **options: heard.append((args, options)))
+        getattr(nm, name)("x", y=1)
+        assert heard == [(("x",), {"y": 1})]
 
 
 def test_rows_are_split_graded_and_asked(tmp_path: Path) -> None:
