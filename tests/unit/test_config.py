@@ -146,7 +146,7 @@ RUNS = [RunConfig, *(settings_class(name) for name in names(trained=True))]
 
 
 @pytest.mark.parametrize(
-    "section", {*(s for run in RUNS for s in sections(run)), StageConfig}, ids=lambda s: s.__name__
+    "section", dict.fromkeys([*(s for run in RUNS for s in sections(run)), StageConfig]), ids=lambda s: s.__name__
 )
 def test_every_setting_is_described_in_sentences(section: type[Section]) -> None:
     """The table of settings in the documentation is made of these."""
