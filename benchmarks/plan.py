@@ -6,10 +6,6 @@ the calibration run that the prediction rests on. Rewards are compared with a fi
 those of the processor (with one thread, what an idle core takes), since other work may disturb the wall's; both are
 in the lines.
 
-With --sweeps instead: peak memory and seconds of every point of the sweeps over rollouts and prompt length, whose lines
-lie in benchmarks/results, by the same arithmetic. Rates come from the first and the fourth point over rollouts; nothing
-runs.
-
 Prints a JSON line a recipe (appended to --out) and a table of predicted against measured.
 """
 
@@ -29,8 +25,7 @@ Line = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__)
-    parser.add_argument("recipes", nargs="*", type=Path)
-    parser.add_argument("--sweeps", action="store_true")
+    parser.add_argument("recipes", nargs="+", type=Path)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the recipe to replace")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -40,8 +35,6 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measured(args.recipes[0], changes(args.set), args.steps, args.threads)))
         return
-    if args.sweeps:
-        print(*sweeps(args.out.parent), sep="\n")
     for recipe in args.recipes:
         own = ["--measure", "--steps", str(args.steps), "--threads", str(args.threads), "--set", *args.set]
         line = launch.run([sys.executable, "-m", "benchmarks.plan", str(recipe.resolve()), *own], args.threads)
@@ -69,10 +62,8 @@ def measured(recipe: Path, settings: Line, steps: int, threads: int) -> Line:
 
     from neuromas.config import RunConfig
     from neuromas.plan.calibrate import base_bytes, calibrate, peak_bytes
-    from neuromas.plan.devices import device_of
     from neuromas.plan.memory import memory
     from neuromas.plan.model import model_of
-    from neuromas.plan.report import expected_work
     from neuromas.plan.seconds import seconds
     from neuromas.run.build import build, optimizer_of
     from neuromas.run.method import Joint
@@ -96,58 +87,21 @@ def measured(recipe: Path, settings: Line, steps: int, threads: int) -> Line:
         laps.append(lap | tokens | {"phases_wall": result.metrics.seconds})
     peak = peak_bytes()
 
-    found = calibrate(config, network, task, model, time.process_time)
-    work = expected_work(config, network.topology, device_of(None), found.writes)
-    predicted, taken = memory(model, work, base), seconds(model, work, found.rates)
+    here = calibrate(config, network, task, model, time.process_time)
+    held, taken = memory(model, here.work, base), seconds(model, here.work, here.rates)
+    median = statistics.median(lap["cpu_seconds"] for lap in laps)
     return {
-        "predicted": {"memory": predicted.to_dict(), "seconds": taken.to_dict(), "rates": found.rates.to_dict()},
-        "writes": found.writes,
-        "measured": {"peak_bytes": peak, "cpu_seconds": statistics.median(lap["cpu_seconds"] for lap in laps)},
+        "predicted": {
+            "memory": held.to_dict() | {"peak": held.peak, "phase": held.phase},
+            "seconds": taken.to_dict() | {"step": taken.step},
+            "rates": here.rates.to_dict(),
+        },
+        "writes": {turn.node: turn.writes for turn in here.work.turns},
+        "measured": {"peak_bytes": peak, "cpu_seconds": median},
         "steps": laps,
-        "memory_ratio": predicted.peak / peak,
-        "seconds_ratio": taken.step / statistics.median(lap["cpu_seconds"] for lap in laps),
+        "memory_ratio": held.peak / peak,
+        "seconds_ratio": taken.step / median,
     }
-
-
-def sweeps(results: Path) -> list[str]:
-    """Predicted against measured, a line for each point. Peaks are those of a few steps in a fresh process."""
-    from neuromas.network.adapters import ATTENTION_TARGETS
-    from neuromas.plan.calibrate import fit
-    from neuromas.plan.devices import RUNTIME_BYTES
-    from neuromas.plan.memory import memory
-    from neuromas.plan.model import model_of
-    from neuromas.plan.seconds import Rates, sample_flops, sample_passes, seconds, update_flops
-    from neuromas.plan.work import Turn, Work
-
-    def work(rollouts: int, floor: Line) -> Work:
-        """The floor's line says how many FLOPs the products are, and so how long the prompts were."""
-        rows, decoder = 3 * 2 * rollouts, 2 * model.layers * model.layer_weights
-        tokens = (floor["rollout_gflop"] * 1e9 - 2 * model.head_weights * rows * 16) / decoder
-        prompt = round((tokens - rows * 15) / 6)
-        turns = tuple(Turn(f"1.{n}", 0, prompt, 0, 16) for n in range(3))
-        return Work(turns, 2, rollouts, 3, 8, ATTENTION_TARGETS, "float32", 8192, False, False, False)
-
-    model = model_of("smollm2-135m")
-    points: dict[tuple[str, int], tuple[Work, Line]] = {}
-    for name in ("rollouts", "prompt"):
-        read = list(map(json.loads, (results / f"sweep_{name}.jsonl").read_text(encoding="utf-8").splitlines()))
-        of = lambda item, read=read: {x["x"]: x for x in read if x["item"] == item}
-        ours, floors = of("neuromas"), of("floor")
-        points |= {(name, x): (work(x if name == "rollouts" else 8, floors[x]), ours[x]) for x in ours}
-    ends = [points["rollouts", 1], points["rollouts", 8]]
-    sample = fit([(sample_passes(w), sample_flops(model, w), x["rollout_cpu_seconds"]) for w, x in ends])
-    update = fit([(1, update_flops(model, w), x["update_cpu_seconds"]) for w, x in ends])
-    lines: list[str] = []
-    for (name, x), (planned, there) in points.items():
-        taken, held = seconds(model, planned, Rates(*sample, *update)), memory(model, planned, RUNTIME_BYTES)
-        pairs = {
-            "GB": (held.peak / 1e9, there["peak_bytes"] / 1e9),
-            "s rollout": (taken.sample, there["rollout_cpu_seconds"]),
-            "s update": (taken.update, there["update_cpu_seconds"]),
-        }
-        told = [f"{p:.2f} for {m:.2f} {unit} ({p / m - 1:+.0%})" for unit, (p, m) in pairs.items()]
-        lines.append(f"{name} {x}: " + ", ".join(told))
-    return lines
 
 
 def table(line: Line) -> str:

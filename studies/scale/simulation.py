@@ -24,9 +24,9 @@ from neuromas.network.adapters import ATTENTION_TARGETS
 from neuromas.plan.calibrate import fit
 from neuromas.plan.devices import DEVICES, RUNTIME_BYTES, Device, stated_rates
 from neuromas.plan.memory import STATE_BYTES
-from neuromas.plan.model import Model
+from neuromas.plan.model import ModelSizes
 from neuromas.plan.seconds import Rates, sample_flops, sample_passes, seconds, update_flops
-from neuromas.plan.work import LABEL_TOKENS, Turn, Work
+from neuromas.plan.work import LABEL_TOKENS, TurnWork, Work
 from studies.shared import arguments
 
 ROOT = Path(__file__).parents[2]
@@ -35,11 +35,11 @@ Line = dict[str, Any]
 
 def _llama(
     name: str, layers: int, width: int, heads: int, kv: int, size: int, inner: int, vocabulary: int, n: int
-) -> Model:
+) -> ModelSizes:
     q, k = heads * size, kv * size
     linear = {"q_proj": (q, width), "k_proj": (k, width), "v_proj": (k, width), "o_proj": (width, q)}
     linear |= {"gate_proj": (inner, width), "up_proj": (inner, width), "down_proj": (width, inner)}
-    return Model(name, layers, width, heads, kv, size, inner, vocabulary, 2 * width, linear, n)
+    return ModelSizes(name, layers, width, heads, q, k, inner, vocabulary, 2 * width, linear, n)
 
 
 SMOLLM2 = _llama("SmolLM2-135M", 30, 576, 9, 3, 64, 1536, 49152, 134_515_008)
@@ -62,7 +62,7 @@ class Machine:
     """A kind of worker."""
 
     name: str
-    model: Model
+    model: ModelSizes
     dtype: str
     rates: Rates
     bandwidth: float
@@ -81,7 +81,7 @@ def fitted(results: Path) -> Rates:
 
 def swept(rollouts: int) -> Work:
     """The workload of the sweep over rollouts: three nodes side by side, two Navigate questions, 16 tokens."""
-    turns = tuple(Turn(f"1.{n}", 0, 79, 0, 16) for n in range(3))
+    turns = tuple(TurnWork(f"1.{n}", 0, 79, 0, 16) for n in range(3))
     return Work(turns, 2, rollouts, 3, 8, ATTENTION_TARGETS, "float32", 8192, False, False, False)
 
 
@@ -93,12 +93,12 @@ def network(nodes: int, dtype: str, *, sparse: bool = True) -> Work:
     hidden = nodes - 1
     layers = max(1, round(math.sqrt(hidden)))
     widths = [hidden // layers + (n < hidden % layers) for n in range(layers)] + [1]
-    turns: list[Turn] = []
+    turns: list[TurnWork] = []
     for n, width in enumerate(widths):
         upstream = widths[n - 1] if n else 0
         reads = min(upstream, ASSUMED["fan_in"]) if sparse else upstream
         own = reads * (ASSUMED["write"] + LABEL_TOKENS)
-        turns += [Turn(f"{n}.{k}", n, ASSUMED["prompt"], own, ASSUMED["write"]) for k in range(width)]
+        turns += [TurnWork(f"{n}.{k}", n, ASSUMED["prompt"], own, ASSUMED["write"]) for k in range(width)]
     P, G = ASSUMED["questions"], ASSUMED["rollouts"]
     return Work(tuple(turns), P, G, nodes, 8, ATTENTION_TARGETS, dtype, 8192, False, False, False)
 

@@ -21,18 +21,20 @@ from neuromas.plan.advice import advise, room
 from neuromas.plan.calibrate import fit
 from neuromas.plan.devices import Device, device_of, parse_bytes, stated_rates
 from neuromas.plan.memory import group_sizes, head, kept, memory, sampling, updating
-from neuromas.plan.model import Model, model_of
+from neuromas.plan.model import ModelSizes, model_of
 from neuromas.plan.report import plan
 from neuromas.plan.seconds import Rates, forward_flops, sample_flops, sample_passes, seconds, update_flops
 from neuromas.plan.verdict import verdict
-from neuromas.plan.work import Pass, Turn, Work
+from neuromas.plan.work import PassWork, TurnWork, Work
 from neuromas.train.step import train_step
 
 LINEAR = {"q_proj": (4, 4), "k_proj": (2, 4), "v_proj": (2, 4), "o_proj": (4, 4)}
 LINEAR |= {"gate_proj": (8, 4), "up_proj": (8, 4), "down_proj": (4, 8)}
-MODEL = Model("m", 2, 4, 2, 1, 2, 8, 10, 8, LINEAR, 400)  # 2 layers, width 4, 2 heads of 2 (1 key/value head), inner 8
+MODEL = ModelSizes(
+    "m", 2, 4, 2, 4, 2, 8, 10, 8, LINEAR, 400
+)  # 2 layers, width 4, 2 heads of 2 (1 key/value head), inner 8
 WORK = Work(
-    turns=(Turn("1.1", 0, 3, 0, 2), Turn("out", 1, 3, 4, 3)),
+    turns=(TurnWork("1.1", 0, 3, 0, 2), TurnWork("out", 1, 3, 4, 3)),
     questions=2,
     rollouts=4,
     adapters=2,
@@ -44,15 +46,15 @@ WORK = Work(
     kl=False,
     entropy=False,
 )
-SMOLLM2 = Model(
-    "smollm2", 30, 576, 9, 3, 64, 1536, 49152, 1152,
+SMOLLM2 = ModelSizes(
+    "smollm2", 30, 576, 9, 576, 192, 1536, 49152, 1152,
     {"q_proj": (576, 576), "k_proj": (192, 576), "v_proj": (192, 576), "o_proj": (576, 576),
      "gate_proj": (1536, 576), "up_proj": (1536, 576), "down_proj": (576, 1536)},
     134_515_008,
 )  # fmt: skip
 NAVIGATE = replace(
     WORK,
-    turns=(Turn("1.1", 0, 80, 0, 24), Turn("2.1", 1, 90, 35, 24), Turn("out", 2, 95, 35, 4)),
+    turns=(TurnWork("1.1", 0, 80, 0, 24), TurnWork("2.1", 1, 90, 35, 24), TurnWork("out", 2, 95, 35, 4)),
     questions=8,
     rollouts=8,
     rank=8,
@@ -62,7 +64,7 @@ NAVIGATE = replace(
 
 
 def test_what_autograd_keeps_of_a_layer_is_as_by_hand() -> None:
-    p = Pass(groups=1, rows=2, prefix=3, own=2, tokens=7, scored=2)
+    p = PassWork(groups=1, rows=2, prefix=3, own=2, tokens=7, scored=2)
     # norms 4·8; product 3·8, inputs of q (4) and o (4), ranks 2·2, 4 bytes each: 176 a token. Queries, keys, values
     # 7·(4+2·2); scores of 2 heads: 3² + 2·2·(3+2) = 29.
     assert kept(MODEL, WORK, p) == 7 * 176 + 4 * (7 * 8 + 2 * 29)
@@ -111,7 +113,7 @@ def test_the_update_is_divided_as_training_divides_it() -> None:
 
 def test_flops_and_passes_are_as_by_hand() -> None:
     weights = 2 * (16 + 8 + 8 + 16 + 3 * 32)
-    assert forward_flops(MODEL, [Pass(1, 2, 3, 2, 7, 2)]) == 2 * weights * 7 + 2 * 2 * 40 + 29 * 4 * 2 * 4
+    assert forward_flops(MODEL, [PassWork(1, 2, 3, 2, 7, 2)]) == 2 * weights * 7 + 2 * 2 * 40 + 29 * 4 * 2 * 4
     assert sample_passes(WORK) == 2 + 3
     assert update_flops(MODEL, WORK) == 2 * forward_flops(MODEL, WORK.replays())
     checkpointed = replace(WORK, checkpointing=True)
@@ -152,7 +154,7 @@ def test_the_arithmetic_is_what_autograd_keeps(name: str, targets: tuple[str, ..
         replay(backbone, network.adapters, groups, [[6] * writes] * (U * G), 1.0)
     work = replace(WORK, rank=4, targets=targets)
     C = own + writes - 1
-    p = Pass(U, G, T, C, U * (T + G * C), U * G * writes)
+    p = PassWork(U, G, T, C, U * (T + G * C), U * G * writes)
     expected = model.layers * kept(model, work, p) + 4 * p.tokens * model.width + head(model, work, 0, gradient=True)
     assert expected == pytest.approx(sum(held.values()), rel=0.12)
 

@@ -1,7 +1,7 @@
-"""`neuromas plan`: what a run needs before it is started, and what to change where that does not fit."""
+"""`neuromas plan`: memory and time of a run before it is started, and what to change where it does not fit."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -58,18 +58,17 @@ def main(
         write_json(json, [report.to_dict() for report in reports])
 
 
-def _configs(recipe: Path, changes: dict[str, Any], system: str | None) -> list[tuple[str, "RunConfig"]]:
+def _configs(recipe: Path, changes: dict[str, str | None], system: str | None) -> list[tuple[str, "RunConfig"]]:
     """Name and settings of every network that a recipe or a spec trains, one for each task."""
-    import tomllib
-
     from neuromas.compare.plan import make_plan
     from neuromas.compare.spec import Spec
     from neuromas.config import RunConfig
     from neuromas.errors import ConfigError
-    from neuromas.recipe import override
+    from neuromas.recipe import override, read_toml
 
-    if not recipe.is_file() or "systems" not in tomllib.loads(recipe.read_text(encoding="utf-8")):
-        return [(recipe.stem, RunConfig.load(recipe, **changes))]
+    data = read_toml(recipe, "recipe")
+    if "systems" not in data:
+        return [(recipe.stem, RunConfig.make(override(data, changes)))]
     if changes["topology"]:
         raise ConfigError("--topology belongs to a recipe; of a spec choose a system with --system")
     spec = Spec.load(recipe)
@@ -81,14 +80,14 @@ def _configs(recipe: Path, changes: dict[str, Any], system: str | None) -> list[
 
 
 def _print(report: "Report") -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from neuromas.cli.show import console
     from neuromas.plan.verdict import change_line, gigabytes, verdict
 
-    table = Table(title=f"{report.name}: memory of a step on {report.device.name}")
-    for column in ("what is held", "expected", "at most"):
-        table.add_column(column, justify="left" if column == "what is held" else "right")
+    expected, most = report.expected_memory, report.longest_memory
+    right = (Column("expected", justify="right"), Column("at most", justify="right"))
+    table = Table("what is held", *right, title=f"{report.name}: memory of a step on {report.device.name}")
     rows = {
         "base": "process, libraries, context",
         "weights": f"backbone, {report.longest.dtype}",
@@ -99,17 +98,14 @@ def _print(report: "Report") -> None:
         "measure": "while measuring KL",
     }
     for name, label in rows.items():
-        expected, most = getattr(report.expected_memory, name), getattr(report.longest_memory, name)
-        if most:
-            mark = " ←" if name == report.longest_memory.phase else ""
-            table.add_row(label + mark, gigabytes(expected), gigabytes(most))
-    table.add_row("peak", gigabytes(report.expected_memory.peak), gigabytes(report.longest_memory.peak), style="bold")
+        if getattr(most, name):
+            mark = " ←" if name == most.phase else ""
+            table.add_row(label + mark, gigabytes(getattr(expected, name)), gigabytes(getattr(most, name)))
+    table.add_row("peak", gigabytes(expected.peak), gigabytes(most.peak), style="bold")
     console.print(table)
     console.print(verdict(report))
-    for change in report.changes:
-        console.print(f"  {change_line(change)}", highlight=False)
-    for note in report.notes:
-        console.print(f"note: {note}", highlight=False)
+    for line in [*(f"  {change_line(change)}" for change in report.changes), *(f"note: {n}" for n in report.notes)]:
+        console.print(line, highlight=False)
 
 
 def _print_all(reports: "list[Report]") -> None:
@@ -120,8 +116,6 @@ def _print_all(reports: "list[Report]") -> None:
 
     table = Table("run", "nodes", "peak at most", "fits", "seconds a step")
     for r in reports:
-        time = "" if r.seconds is None else f"{r.seconds.step:.3g}"
-        table.add_row(
-            r.name, str(len(r.longest.turns)), gigabytes(r.longest_memory.peak), "yes" if r.fits else "no", time
-        )
+        time, fits = "" if r.seconds is None else f"{r.seconds.step:.3g}", "yes" if r.fits else "no"
+        table.add_row(r.name, str(len(r.longest.turns)), gigabytes(r.longest_memory.peak), fits, time)
     console.print(table)

@@ -1,44 +1,40 @@
-"""What to change where a step does not fit, and how far each setting could be raised where it does. Pure functions."""
+"""Changes to make where a step does not fit, and how far each setting could be raised where it does. Pure functions."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from neuromas.plan.memory import memory
-from neuromas.plan.model import Model
+from neuromas.plan.model import ModelSizes
 from neuromas.plan.work import Work
+from neuromas.results.record import JsonRecord
 
-_SMALLEST = {"micro_tokens": 256, "rollouts": 2, "rank": 1, "questions": 1}  # halving ends here
-_WORTH = 0.99  # of the peak: a change must bring it below
-_MOST = 1 << 20  # no setting is tried beyond
+# Of each field of `Work` that may be lowered, in the order of preference: its name in a recipe, what one pays for it,
+# and where halving ends.
+_COSTS = {
+    "micro_tokens": ("train.micro_tokens", "more passes in the update, the same result", 256),
+    "checkpointing": ("train.gradient_checkpointing", "about half as long again in the update, the same result", 0),
+    "dtype": ("backbone.dtype", "rounding; logprob_gap in metrics.jsonl shows how much", 0),
+    "rollouts": ("train.rollouts", "a noisier advantage", 2),
+    "rank": ("adapter.rank", "adapters that can express less", 1),
+    "questions": ("train.questions", "a noisier step", 1),
+}
+_WORTH = 0.99  # A change must bring the peak below this part of it.
+_MOST = 1 << 20  # No setting is tried beyond this value.
 
 
 @dataclass(frozen=True)
-class Change:
+class Change(JsonRecord):
     """One suggestion; they add up in order."""
 
-    setting: str  # as in a recipe
-    before: Any
-    after: Any
-    saves: int  # bytes, after the changes before it
-    peak: int  # bytes, with it
-    cost: str  # what one pays
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    setting: str  # As in a recipe.
+    before: int | bool | str
+    after: int | bool | str
+    saves: int  # Bytes, after the changes before it.
+    peak: int  # Bytes, with it.
+    cost: str  # The price of it, in words.
 
 
-_COSTS = {
-    "micro_tokens": ("train.micro_tokens", "more passes in the update, the same result"),
-    "checkpointing": ("train.gradient_checkpointing", "about half as long again in the update, the same result"),
-    "dtype": ("backbone.dtype", "rounding; logprob_gap in metrics.jsonl shows how much"),
-    "rollouts": ("train.rollouts", "a noisier advantage"),
-    "rank": ("adapter.rank", "adapters that can express less"),
-    "questions": ("train.questions", "a noisier step"),
-}
-
-
-def advise(model: Model, work: Work, base: int, limit: int) -> tuple[list[Change], Work]:
+def advise(model: ModelSizes, work: Work, base: int, limit: int) -> tuple[list[Change], Work]:
     """Changes in their order of preference until the peak is at most `limit`, and the step with all of them.
 
     Where no list of changes suffices, the last peak is above the limit still.
@@ -53,9 +49,9 @@ def advise(model: Model, work: Work, base: int, limit: int) -> tuple[list[Change
             if peak(tried) < _WORTH * peak(best):
                 best = tried
         if best is not work:
-            name, cost = _COSTS[field]
+            setting, cost, _ = _COSTS[field]
             before, after = getattr(work, field), getattr(best, field)
-            changes.append(Change(name, before, after, peak(work) - peak(best), peak(best), cost))
+            changes.append(Change(setting, before, after, peak(work) - peak(best), peak(best), cost))
             work = best
     return changes, work
 
@@ -68,15 +64,15 @@ def _smaller(work: Work, field: str) -> Iterator[Work]:
         yield from (replace(work, dtype="bfloat16"),) if work.dtype == "float32" else ()
     else:
         value: int = getattr(work, field)
-        while value // 2 >= _SMALLEST[field]:
-            value //= 2
+        while (value := value // 2) >= _COSTS[field][2]:
             yield replace(work, **{field: value})
 
 
-def room(model: Model, work: Work, base: int, limit: int) -> dict[str, int]:
-    """How far each setting could be raised alone: the largest value that fits; 0 where the step itself does not.
+def room(model: ModelSizes, work: Work, base: int, limit: int) -> dict[str, int]:
+    """The largest value of each setting that fits when it alone is raised; 0 where the step itself does not fit.
 
-    nodes: in all, the new ones beside the widest layer's and read by nobody; tokens: what every node may write.
+    nodes: in all, the new ones beside the widest layer's and read by nobody; tokens: of the node that may write most,
+    the others in proportion.
     """
 
     def with_nodes(n: int) -> Work:
@@ -86,20 +82,20 @@ def room(model: Model, work: Work, base: int, limit: int) -> dict[str, int]:
         return replace(work, turns=(*more, *work.turns), adapters=adapters)
 
     def with_tokens(n: int) -> Work:
-        longest = max(turn.writes for turn in work.turns)
         share = n / longest
         turns = tuple(replace(t, writes=max(1, round(t.writes * share)), own=round(t.own * share)) for t in work.turns)
         return replace(work, turns=turns)
 
-    settings: dict[str, tuple[int, Callable[[int], Work]]] = {
-        "nodes": (len(work.turns), with_nodes),
-        "rank": (work.rank, lambda n: replace(work, rank=n)),
-        "rollouts": (work.rollouts, lambda n: replace(work, rollouts=n)),
-        "tokens": (max(turn.writes for turn in work.turns), with_tokens),
-        "micro_tokens": (work.micro_tokens, lambda n: replace(work, micro_tokens=n)),
-    }
+    longest = max(turn.writes for turn in work.turns)
     fits = lambda w: memory(model, w, base, most=True).peak <= limit
-    return {name: _largest(now, lambda n, made=made: fits(made(n))) for name, (now, made) in settings.items()}
+    raised = lambda field: _largest(getattr(work, field), lambda n: fits(replace(work, **{field: n})))
+    return {
+        "nodes": _largest(len(work.turns), lambda n: fits(with_nodes(n))),
+        "rank": raised("rank"),
+        "rollouts": raised("rollouts"),
+        "tokens": _largest(longest, lambda n: fits(with_tokens(n))),
+        "micro_tokens": raised("micro_tokens"),
+    }
 
 
 def _largest(now: int, fits: Callable[[int], bool]) -> int:

@@ -1,4 +1,4 @@
-"""What a device has and does: memory stated by a person, this machine's, and published figures of some accelerators."""
+"""Memory and speed of a device: stated by a person, read from this machine, or published for an accelerator."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuromas.errors import ConfigError
-from neuromas.plan.model import Model
+from neuromas.plan.model import ModelSizes
 from neuromas.plan.seconds import Rates
 from neuromas.plan.work import BYTES
 
@@ -30,7 +30,7 @@ _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**
 
 @dataclass(frozen=True)
 class Device:
-    """Where a run is planned for."""
+    """The machine or accelerator that a run is planned for."""
 
     name: str
     kind: str  # "cpu" or "cuda"
@@ -67,7 +67,7 @@ def machine_memory() -> int:
     return min(total, int(text)) if text.isdigit() else total
 
 
-def stated_rates(model: Model, device: Device, dtype: str) -> Rates | None:
+def stated_rates(model: ModelSizes, device: Device, dtype: str) -> Rates | None:
     """Rates from published peaks; None where a device states none. An estimate: nothing was measured."""
     if device.flops is None or device.bandwidth is None:
         return None

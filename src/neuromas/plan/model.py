@@ -1,5 +1,6 @@
-"""The shape of a backbone, read from its config alone: no weights are loaded."""
+"""The sizes of a backbone, read from its config alone: no weights are loaded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +11,21 @@ from neuromas.network.backbone import locate
 
 
 @dataclass(frozen=True)
-class Model:
-    """A frozen decoder as the planner sees it. Widths in numbers of values."""
+class ModelSizes:
+    """A frozen decoder as the planner sees it. Widths count values."""
 
     name: str
     layers: int
-    width: int  # of the residual stream
-    heads: int  # query heads
-    kv_heads: int
-    head_size: int
-    inner: int  # width between up and down projection
+    width: int  # The residual stream's.
+    heads: int  # Query heads.
+    queries: int  # All query heads together.
+    keys: int  # All key heads together; all value heads are as wide.
+    inner: int  # Between up and down projection.
     vocabulary: int
-    normed: int  # values a token that one layer's norms read, summed over its norms
-    linear: dict[str, tuple[int, int]]  # linear layers of one decoder layer: name -> (out, in)
-    parameters: int  # tied ones counted once
-    stored: str = "float32"  # dtype of the weights' file
+    normed: int  # Values a token that the norms of one layer read, added up.
+    linear: Mapping[str, tuple[int, int]]  # Linear layers of one decoder layer: name -> (out, in).
+    parameters: int  # Tied ones count once.
+    stored: str = "float32"  # The dtype of the weights' file.
 
     @property
     def layer_weights(self) -> int:
@@ -45,8 +46,11 @@ class Model:
         return self.layers * rank * sum(sum(self.linear[target]) for target in targets)
 
 
-def model_of(name: str) -> Model:
-    """The shape of a built-in backbone, of a folder with at least a config.json, or of a model in the hub's cache."""
+def model_of(name: str) -> ModelSizes:
+    """The sizes of a built-in backbone, of a folder with at least a config.json, or of a model in the hub's cache.
+
+    Raises `BackboneError` where there is no config, or one of an architecture that cannot be trained here.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
@@ -58,23 +62,28 @@ def model_of(name: str) -> Model:
             f"the config of backbone {name!r} could not be read ({str(error).strip().splitlines()[0]}); name a folder "
             "that holds its config.json (a few kilobytes, no weights are needed) with --backbone"
         ) from error
-    layer = built.get_decoder().layers[0]
+    layer = getattr(built.get_decoder(), "layers", [torch.nn.Module()])[0]
     linear = {
         key.rsplit(".", 1)[-1]: (module.out_features, module.in_features)
         for key, module in layer.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
-    heads, kv_heads = config.num_attention_heads, getattr(config, "num_key_value_heads", config.num_attention_heads)
-    each = {"q_norm": heads, "k_norm": kv_heads}  # norms of every head
+    if missing := [key for key in ("q_proj", "k_proj", "down_proj") if key not in linear]:
+        raise BackboneError(
+            f"backbone {name!r} ({config.model_type}) has no layers {missing}, so it cannot be planned; name a Llama, "
+            "Qwen2, Qwen3 or Gemma-3 model with --backbone"
+        )
+    heads = config.num_attention_heads
+    each = {"q_norm": heads, "k_norm": getattr(config, "num_key_value_heads", heads)}  # These norm every head.
     norms = {key.rsplit(".", 1)[-1]: m for key, m in layer.named_modules() if type(m).__name__.endswith("Norm")}
-    return Model(
+    return ModelSizes(
         name=name,
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         heads=heads,
-        kv_heads=kv_heads,
-        head_size=linear["k_proj"][0] // kv_heads,
-        inner=config.intermediate_size,
+        queries=linear["q_proj"][0],
+        keys=linear["k_proj"][0],
+        inner=linear["down_proj"][1],
         vocabulary=built.get_output_embeddings().weight.shape[0],
         normed=sum(module.weight.numel() * each.get(key, 1) for key, module in norms.items()),
         linear=linear,

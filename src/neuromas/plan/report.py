@@ -1,21 +1,22 @@
 """From a recipe and a device to what is printed: memory, seconds, whether it fits, and what to change."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from neuromas.config import RunConfig
+from neuromas.config import NETWORK, RunConfig
 from neuromas.errors import BackboneError, ConfigError
-from neuromas.network.forward import Network
+from neuromas.network.forward import Limits, Network
 from neuromas.network.prompt import PromptTemplate
 from neuromas.network.topology import Topology
 from neuromas.plan.advice import Change, advise, room
 from neuromas.plan.devices import CONTEXT_BYTES, RUNTIME_BYTES, Device, stated_rates
 from neuromas.plan.memory import Memory, memory
-from neuromas.plan.model import Model, model_of
+from neuromas.plan.model import ModelSizes, model_of
 from neuromas.plan.seconds import Rates, Seconds, seconds
-from neuromas.plan.work import Work, assumed_turns, rendered_turns, work_of
+from neuromas.plan.work import LABEL_TOKENS, Lengths, Work, prompt_lengths, work_of
 from neuromas.run.stages import stages_of
 from neuromas.tasks import load_task
+from neuromas.tasks.base import Task
 from neuromas.train.schedule import Schedule
 
 
@@ -24,26 +25,28 @@ class Report:
     """The plan of one run. `expected` has the lengths that calibration saw; `longest` the longest ones possible."""
 
     name: str
-    model: Model
+    model: ModelSizes
     device: Device
     expected: Work
     longest: Work
     expected_memory: Memory
     longest_memory: Memory
-    seconds: Seconds | None  # of `expected`; None where nothing is known of the device's speed
+    seconds: Seconds | None  # Those of `expected`; None where nothing is known of the device's speed.
     rates: Rates | None
     changes: list[Change]
-    fits_changed: bool  # whether it fits with all changes
+    fits_changed: bool  # Whether it fits with all changes.
     room: dict[str, int]
-    notes: list[str] = field(default_factory=list[str])
+    notes: list[str]
 
     @property
     def fits(self) -> bool:
         return self.longest_memory.peak <= self.device.memory
 
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON. Bytes and seconds."""
-        w = self.longest
+    def to_dict(self) -> dict[str, object]:
+        """The plan as JSON knows it, in bytes and seconds."""
+        w, most = self.longest, self.longest_memory
+        held = {"expected": self.expected_memory, "longest": most}
+        step = self.seconds and self.seconds.to_dict() | {"step": self.seconds.step}
         return {
             "name": self.name,
             "device": vars(self.device),
@@ -55,10 +58,10 @@ class Report:
             "rank": w.rank,
             "micro_tokens": w.micro_tokens,
             "sampled_tokens": {"expected": self.expected.sampled_tokens, "longest": w.sampled_tokens},
-            "memory": {"expected": self.expected_memory.to_dict(), "longest": self.longest_memory.to_dict()},
+            "memory": {name: m.to_dict() | {"peak": m.peak, "phase": m.phase} for name, m in held.items()},
             "fits": self.fits,
-            "seconds": None if self.seconds is None else self.seconds.to_dict(),
-            "rates": None if self.rates is None else self.rates.to_dict(),
+            "seconds": step,
+            "rates": self.rates and self.rates.to_dict(),
             "changes": [change.to_dict() for change in self.changes],
             "fits_changed": self.fits_changed,
             "largest": self.room,
@@ -69,7 +72,7 @@ class Report:
 def plan(
     config: RunConfig, device: Device, *, name: str = "", prompt_tokens: int | None = None, calibrated: bool = True
 ) -> Report:
-    """What one step of a recipe needs on `device`.
+    """The memory and the seconds that one step of a recipe needs on `device`.
 
     prompt_tokens: of every shared prefix, where tokenizer or questions are not at hand. calibrated: measure this
     machine, where the device is this machine. Raises `ConfigError` and `BackboneError` for what cannot be planned.
@@ -77,23 +80,24 @@ def plan(
     from neuromas.plan.calibrate import calibrate
     from neuromas.run.build import build
 
-    if config.method != "neuromas":
+    if config.method != NETWORK:
         raise ConfigError(f"method is {config.method!r}, but only networks can be planned (method 'neuromas')")
-    model, topology, notes = model_of(config.backbone.name), stages_of(config)[-1].topology, [*_notes(config)]
-    limits = _limits(config, topology)
-    longest = _work(config, topology, device, limits, prompt_tokens, worst=True)
-    expected = _work(config, topology, device, limits, prompt_tokens, worst=False)
+    model, topology, notes = model_of(config.backbone.name), stages_of(config)[-1].topology, _notes(config)
+    limits = Limits.from_config(config.sampling, config.sampling.answer_tokens or _task(config).max_answer_tokens)
+    writes = {node: limits.of(node == topology.output) for node in topology.nodes}
+    mean_prompt, longest_prompt = _lengths(config, topology, prompt_tokens)
+    longest = work_of(config, topology, longest_prompt, writes, device.kind)
+    expected = work_of(config, topology, mean_prompt, writes, device.kind)
     base = RUNTIME_BYTES if device.kind == "cpu" else CONTEXT_BYTES
     rates = stated_rates(model, device, longest.dtype)
     if device.kind == "cpu" and calibrated and prompt_tokens is None:
         try:
             network, task = build(config, topology=topology)
             assert isinstance(network, Network)
-            found = calibrate(config, network, task, model)
-            rates, base = found.rates, found.base
-            if found.disturbed:
-                notes.append(f"other work left {found.share:.0%} of a core while calibrating: an idle one is faster")
-            expected = expected_work(config, topology, device, found.writes)
+            here = calibrate(config, network, task, model)
+            rates, base, expected = here.rates, here.base, here.work
+            if here.disturbed:
+                notes.append(f"other work left {here.share:.0%} of a core while calibrating: an idle one is faster")
         except BackboneError as error:
             notes.append(f"not calibrated: {error}")
     elif rates is None:
@@ -116,35 +120,17 @@ def plan(
     )
 
 
-def _limits(config: RunConfig, topology: Topology) -> dict[str, float]:
-    """Tokens that each node may write."""
-    s = config.sampling
-    answer = s.answer_tokens or load_task(config.task.name, **config.task.options).max_answer_tokens
-    return {n: float(answer if n == topology.output else s.message_tokens) for n in topology.nodes}
-
-
-def expected_work(config: RunConfig, topology: Topology, device: Device, writes: dict[str, float]) -> Work:
-    """A step whose nodes write as many tokens as `writes` says, to the mean prompt of its first questions."""
-    return _work(config, topology, device, writes, None, worst=False)
-
-
-def _work(
-    config: RunConfig,
-    topology: Topology,
-    device: Device,
-    writes: dict[str, float],
-    prompt_tokens: int | None,
-    worst: bool,
-) -> Work:
+def _lengths(config: RunConfig, topology: Topology, prompt_tokens: int | None) -> tuple[Lengths, Lengths]:
+    """The mean and the longest prompts of the first step's questions, or assumed ones of `prompt_tokens`."""
     if prompt_tokens is not None:
-        turns = assumed_turns(topology, prompt_tokens, writes)
-    else:
-        task = load_task(config.task.name, **config.task.options)
-        asked = Schedule(task.questions("train"), config).questions(1)
-        turns = rendered_turns(topology, _template(config), asked, writes, worst)
-    dtype = config.backbone.dtype
-    dtype = dtype if dtype != "auto" else "float32" if device.kind == "cpu" else "bfloat16"
-    return work_of(config, topology, turns, dtype, device.kind)
+        assumed = {node: (prompt_tokens, LABEL_TOKENS * len(topology.parents(node))) for node in topology.nodes}
+        return assumed, assumed
+    questions, template = Schedule(_task(config).questions("train"), config).questions(1), _template(config)
+    return prompt_lengths(topology, template, questions), prompt_lengths(topology, template, questions, max)
+
+
+def _task(config: RunConfig) -> Task:
+    return load_task(config.task.name, **config.task.options)
 
 
 def _template(config: RunConfig) -> PromptTemplate:

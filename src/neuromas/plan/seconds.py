@@ -9,44 +9,40 @@ counted.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from neuromas.plan.model import Model
-from neuromas.plan.work import Pass, Work
+from neuromas.plan.model import ModelSizes
+from neuromas.plan.work import PassWork, Work
+from neuromas.results.record import JsonRecord
 
 
 @dataclass(frozen=True)
-class Rates:
+class Rates(JsonRecord):
     """How fast a machine is at one model."""
 
-    sample_pass: float  # seconds of a pass that do not grow with its rows: reading weights, Python
-    sample_flops: float  # FLOP/s
-    update_pass: float  # seconds of a forward and backward pass likewise
-    update_flops: float
-
-    def to_dict(self) -> dict[str, float]:
-        return dict(vars(self))
+    sample_pass: float  # Seconds of a pass that do not grow with its rows: reading weights, Python.
+    sample_flops: float  # FLOP/s of sampling.
+    update_pass: float  # Seconds of a forward and backward pass that do not grow with its tokens.
+    update_flops: float  # FLOP/s of the update.
 
 
 @dataclass(frozen=True)
-class Seconds:
+class Seconds(JsonRecord):
+    """The seconds of a step's parts."""
+
     sample: float
-    update: float  # every group replayed; groups of equal reward are left out, so this is the most
+    update: float  # Every group is replayed; groups of equal reward are left out, so this is the most.
     measure: float
 
     @property
     def step(self) -> float:
         return self.sample + self.update + self.measure
 
-    def to_dict(self) -> dict[str, float]:
-        return {**vars(self), "step": self.step}
 
-
-def seconds(model: Model, work: Work, rates: Rates) -> Seconds:
-    """What one step takes."""
-    replays = list(work.replays())
+def seconds(model: ModelSizes, work: Work, rates: Rates) -> Seconds:
+    """The seconds that one step takes."""
     measure = 0.0 if work.kl else rates.update_pass / 2 + forward_flops(model, [work.measured()]) / rates.update_flops
     return Seconds(
         sample=sample_passes(work) * rates.sample_pass + sample_flops(model, work) / rates.sample_flops,
-        update=len(replays) * rates.update_pass + update_flops(model, work) / rates.update_flops,
+        update=update_passes(work) * rates.update_pass + update_flops(model, work) / rates.update_flops,
         measure=measure,
     )
 
@@ -56,32 +52,35 @@ def sample_passes(work: Work) -> int:
     return sum(max(turn.writes for turn in turns) for turns in work.layers())
 
 
-def sample_flops(model: Model, work: Work) -> float:
+def sample_flops(model: ModelSizes, work: Work) -> float:
     """Prompts once for all rollouts that share them, then one token a row and pass."""
     total = forward_flops(model, work.prefills())
     for turn in work.turns:
-        later = turn.writes - 1
         context = turn.prefix + turn.own + turn.writes / 2
-        total += work.rows * later * (_token_flops(model) + 2 * model.head_weights + _score_flops(model) * context)
+        token = _token_flops(model) + 2 * model.head_weights + _score_flops(model) * context
+        total += work.rows * (turn.writes - 1) * token
     return total
 
 
-def update_flops(model: Model, work: Work) -> float:
-    forward = forward_flops(model, work.replays())
-    return forward * ((3 if work.checkpointing else 2) + work.kl)
+def update_passes(work: Work) -> int:
+    return sum(1 for _ in work.replays())
 
 
-def forward_flops(model: Model, passes: Iterable[Pass]) -> float:
+def update_flops(model: ModelSizes, work: Work) -> float:
+    return forward_flops(model, work.replays()) * ((3 if work.checkpointing else 2) + work.kl)
+
+
+def forward_flops(model: ModelSizes, passes: Iterable[PassWork]) -> float:
     return sum(
         p.tokens * _token_flops(model) + p.scored * 2 * model.head_weights + p.scores * _score_flops(model)
         for p in passes
     )
 
 
-def _token_flops(model: Model) -> float:
+def _token_flops(model: ModelSizes) -> float:
     return 2.0 * model.layers * model.layer_weights
 
 
-def _score_flops(model: Model) -> float:
-    """Of one query and key: the score and its share of the values, in every head and layer."""
-    return 4.0 * model.layers * model.heads * model.head_size
+def _score_flops(model: ModelSizes) -> float:
+    """The FLOPs of one query and key: the score and its share of the values, in every head and layer."""
+    return 4.0 * model.layers * model.queries

@@ -5,7 +5,7 @@ from neuromas.plan.report import Report
 
 
 def verdict(report: Report) -> str:
-    """One paragraph: whether it fits, how long a step takes, what could be raised or must be changed."""
+    """One paragraph: memory, seconds, and the settings that could be raised or must be changed."""
     work, most = report.longest, report.longest_memory
     text = (
         f"{len(work.turns)} nodes of rank {work.rank} on {report.model.name} ({work.dtype}), {work.questions} "
@@ -14,11 +14,9 @@ def verdict(report: Report) -> str:
     text += ", so it fits." if report.fits else ", so it does not fit."
     if report.seconds is not None:
         s = report.seconds
-        how = "calibrated here" if report.device.kind == "cpu" else "estimated from published peaks, not measured"
-        text += (
-            f" A step takes about {s.step:.3g} s ({how}): {s.sample:.3g} sampling, {s.update:.3g} updating if no group "
-            f"has equal rewards, {s.measure:.3g} measuring."
-        )
+        source = "calibrated here" if report.device.kind == "cpu" else "estimated from published peaks, not measured"
+        text += f" A step takes about {s.step:.3g} s ({source}): {s.sample:.3g} sampling, "
+        text += f"{s.update:.3g} updating if no group has equal rewards, {s.measure:.3g} measuring."
     if report.fits:
         text += " Each alone could be raised to: " + ", ".join(f"{k} {v:,}" for k, v in report.room.items()) + "."
     elif report.fits_changed:

@@ -1,10 +1,10 @@
-"""What one training step of a network computes, as numbers of tokens. Plain data.
+"""The tokens of one training step of a network, turn by turn and pass by pass. Plain data.
 
-Legend: P question, G rollout, N node.
+Legend: P question, G rollout.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
@@ -13,19 +13,20 @@ from neuromas.network.topology import Topology
 from neuromas.train.batching import micro_batches
 from neuromas.types import Message, Question
 
-LABEL_TOKENS = 10  # around a message, where no tokenizer is at hand
+LABEL_TOKENS = 10  # Tokens around a message, where no tokenizer is at hand.
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+Lengths = Mapping[str, tuple[int, int]]  # node -> prompt tokens that rollouts share, and own ones without messages
 
 
 @dataclass(frozen=True)
-class Turn:
+class TurnWork:
     """One node's turn in a rollout, in tokens."""
 
     node: str
-    layer: int  # from 0
-    prefix: int  # of the prompt: shared by the rollouts of a question
-    own: int  # of the prompt: messages and what follows them
-    writes: int  # the end token included
+    layer: int  # Counted from 0.
+    prefix: int  # Tokens of the prompt that all rollouts of a question share.
+    own: int  # The rollout's own tokens of the prompt: messages and what follows them.
+    writes: int  # The end token counts.
 
     @property
     def replayed(self) -> int:
@@ -34,15 +35,22 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassWork:
     """The rectangles of one packed pass: U groups of up to G rows, prefixes of T and own tokens of up to C."""
 
     groups: int
     rows: int
     prefix: int
     own: int
-    tokens: int  # real ones, all groups
-    scored: int  # positions at which logits are wanted
+    tokens: int  # Real tokens of all groups, padding left out.
+    scored: int  # Positions at which logits are wanted.
+
+    @classmethod
+    def of(cls, groups: Sequence[tuple[int, int, int, int]]) -> "PassWork":
+        """The pass over groups of (prefix tokens, own tokens of a row, scored tokens of a row, rows)."""
+        prefix, own, _, rows = map(max, zip(*groups, strict=True))
+        tokens = sum(t + c * g for t, c, _, g in groups)
+        return cls(len(groups), rows, prefix, own, tokens, sum(scored * g for _, _, scored, g in groups))
 
     @property
     def slots(self) -> int:
@@ -58,16 +66,16 @@ class Pass:
 class Work:
     """One step: every turn is taken by P × G rows."""
 
-    turns: tuple[Turn, ...]  # in the order of the topology's nodes
+    turns: tuple[TurnWork, ...]  # In the order of the topology's nodes.
     questions: int
     rollouts: int
-    adapters: int  # of the bank
+    adapters: int  # Adapters in the bank.
     rank: int
     targets: tuple[str, ...]
     dtype: str
     micro_tokens: int
     checkpointing: bool
-    kl: bool  # a penalty: the update scores everything under the bare backbone too
+    kl: bool  # With a penalty the update scores everything under the bare backbone too.
     entropy: bool
     device: str = "cpu"
 
@@ -83,48 +91,40 @@ class Work:
     def sampled_tokens(self) -> int:
         return self.rows * sum(turn.writes for turn in self.turns)
 
-    def layers(self) -> list[list[Turn]]:
+    def layers(self) -> list[list[TurnWork]]:
         """Turns that are taken side by side."""
         return [[t for t in self.turns if t.layer == n] for n in range(1 + max(t.layer for t in self.turns))]
 
-    def prefills(self) -> list[Pass]:
+    def prefills(self) -> list[PassWork]:
         """The first pass of each layer: prompts without what is then sampled."""
-        return [
-            self._pass([(t.prefix, t.own, 1) for t in turns for _ in range(self.questions)]) for turns in self.layers()
-        ]
+        of = lambda turns: [(t.prefix, t.own, 1, self.rollouts) for t in turns]
+        return [PassWork.of(of(turns) * self.questions) for turns in self.layers()]
 
-    def replays(self) -> Iterator[Pass]:
+    def replays(self) -> Iterator[PassWork]:
         """The passes of the update, divided as `train.step` divides them, no row left out."""
-        whole = [(t.prefix, t.replayed, t.writes, rows) for t in self.turns for rows in self._divided(t)]
-        for batch in micro_batches(whole, lambda g: g[0] + g[1] * g[3], self.micro_tokens):
-            yield self._pass([g[:3] for g in batch], [g[3] for g in batch])
+        groups = [(t.prefix, t.replayed, t.writes, rows) for t in self.turns for rows in self._divided(t)]
+        for batch in micro_batches(groups, lambda g: g[0] + g[1] * g[3], self.micro_tokens):
+            yield PassWork.of(batch)
 
-    def measured(self) -> Pass:
+    def measured(self) -> PassWork:
         """The pass over the rollouts of one question that measures KL."""
-        return self._pass([(t.prefix, t.replayed, t.writes) for t in self.turns])
+        return PassWork.of([(t.prefix, t.replayed, t.writes, self.rollouts) for t in self.turns])
 
-    def _divided(self, turn: Turn) -> list[int]:
+    def _divided(self, turn: TurnWork) -> list[int]:
         """Rows of each group of one turn, question by question: as many as the budget holds beside the prefix."""
         most = max(1, (self.micro_tokens - turn.prefix) // max(1, turn.replayed))
         full, rest = divmod(self.rollouts, most)
         return ([most] * full + [rest] * (rest > 0)) * self.questions
 
-    def _pass(self, groups: Sequence[tuple[int, int, int]], rows: Sequence[int] | None = None) -> Pass:
-        """groups: (prefix, own, scored) tokens; rows: of each group, G where left out."""
-        rows = rows or [self.rollouts] * len(groups)
-        return Pass(
-            groups=len(groups),
-            rows=max(rows),
-            prefix=max(g[0] for g in groups),
-            own=max(g[1] for g in groups),
-            tokens=sum(g[0] + g[1] * r for g, r in zip(groups, rows, strict=True)),
-            scored=sum(g[2] * r for g, r in zip(groups, rows, strict=True)),
-        )
 
-
-def work_of(config: RunConfig, topology: Topology, turns: Sequence[Turn], dtype: str, device: str = "cpu") -> Work:
-    """A recipe's step. dtype and device: what "auto" comes to."""
-    t, adapter = config.train, config.adapter
+def work_of(config: RunConfig, topology: Topology, lengths: Lengths, writes: Mapping[str, float], device: str) -> Work:
+    """A recipe's step on a "cpu" or "cuda" device, with prompts of `lengths` and as many tokens a node as `writes`."""
+    t, adapter, dtype = config.train, config.adapter, config.backbone.dtype
+    turns: list[TurnWork] = []
+    for node in topology.nodes:
+        heard = sum(writes[sender] for sender in topology.parents(node))
+        prefix, own = lengths[node]
+        turns.append(TurnWork(node, topology.position(node).layer - 1, prefix, own + round(heard), round(writes[node])))
     return Work(
         turns=tuple(turns),
         questions=t.questions,
@@ -132,7 +132,7 @@ def work_of(config: RunConfig, topology: Topology, turns: Sequence[Turn], dtype:
         adapters=1 if adapter.tied else len(topology.nodes),
         rank=adapter.rank,
         targets=adapter.targets,
-        dtype=dtype,
+        dtype=dtype if dtype != "auto" else "float32" if device == "cpu" else "bfloat16",
         micro_tokens=t.micro_tokens,
         checkpointing=t.gradient_checkpointing,
         kl=t.kl > 0,
@@ -141,40 +141,25 @@ def work_of(config: RunConfig, topology: Topology, turns: Sequence[Turn], dtype:
     )
 
 
-def rendered_turns(
+def mean(lengths: Sequence[int]) -> int:
+    return round(sum(lengths) / len(lengths))
+
+
+def prompt_lengths(
     topology: Topology,
     template: PromptTemplate,
     questions: Sequence[Question],
-    writes: Mapping[str, float],
-    worst: bool,
-) -> list[Turn]:
-    """Turns with the prompt lengths of real questions: their mean, or with `worst` the longest.
+    middle: Callable[[Sequence[int]], int] = mean,
+) -> Lengths:
+    """The lengths of each node's prompts to real questions: their mean, or what else `middle` takes of them.
 
-    writes: tokens that each node writes.
+    Raises `ConfigError` where there is no question.
     """
     if not questions:
         raise ConfigError("the task has no training questions to plan with; give it a train size above 0")
-    middle = max if worst else lambda lengths: round(sum(lengths) / len(lengths))
-    turns: list[Turn] = []
+    lengths: dict[str, tuple[int, int]] = {}
     for node in topology.nodes:
-        at = topology.position(node)
-        silent = [Message(u, "") for u in at.upstream]
-        prompts = [template.render(at, question, silent, 1) for question in questions]
-        heard = sum(writes[u] for u in at.upstream)
-        own = middle([len(p.own_ids) for p in prompts]) + round(heard)
-        turns.append(Turn(node, at.layer - 1, middle([len(p.prefix_ids) for p in prompts]), own, round(writes[node])))
-    return turns
-
-
-def assumed_turns(topology: Topology, prompt_tokens: int, writes: Mapping[str, float]) -> list[Turn]:
-    """Turns where no tokenizer is at hand: every prefix has `prompt_tokens` tokens."""
-    turns: list[Turn] = []
-    for node in topology.nodes:
-        at = topology.position(node)
-        own = sum(round(writes[u]) + LABEL_TOKENS for u in at.upstream)
-        turns.append(Turn(node, at.layer - 1, prompt_tokens, own, round(writes[node])))
-    return turns
-
-
-def fewer(work: Work, questions: int, rollouts: int) -> Work:
-    return replace(work, questions=questions, rollouts=rollouts)
+        silent = [Message(sender, "") for sender in topology.parents(node)]
+        prompts = [template.render(topology.position(node), question, silent, 1) for question in questions]
+        lengths[node] = middle([len(p.prefix_ids) for p in prompts]), middle([len(p.own_ids) for p in prompts])
+    return lengths
