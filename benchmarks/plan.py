@@ -61,6 +61,7 @@ def measured(recipe: Path, settings: Line, steps: int, threads: int) -> Line:
     import torch
 
     from neuromas.config import RunConfig
+    from neuromas.network.forward import Network
     from neuromas.plan.calibrate import base_bytes, calibrate, peak_bytes
     from neuromas.plan.memory import memory
     from neuromas.plan.model import model_of
@@ -74,6 +75,7 @@ def measured(recipe: Path, settings: Line, steps: int, threads: int) -> Line:
     config = RunConfig.load(recipe, **settings, **{"train.estimator": "running_mean"})
     model = model_of(config.backbone.name)
     network, task = build(config)
+    assert isinstance(network, Network), "only networks are planned"
     base = base_bytes(network, model)
     network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
     optimizer, method = optimizer_of(config, network), Joint(config, network, task, stages_of(config)[0], 0, ALONE)

@@ -257,6 +257,19 @@ def test_a_backbone_that_is_not_there_is_named_with_the_remedy() -> None:
         model_of("nobody/nothing")
 
 
+def test_a_backbone_of_another_architecture_is_refused_with_those_that_work(tmp_path: Path) -> None:
+    sizes = {"n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 20, "eos_token_id": 0, "bos_token_id": 0}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"} | sizes))
+    with pytest.raises(BackboneError, match=r"gpt2.*q_proj.*Llama"):
+        model_of(str(tmp_path))
+
+
+def test_assumed_prompts_need_neither_questions_nor_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuromas.plan.report.load_task", lambda *_, **__: pytest.fail("no task is needed"))
+    found = plan(RunConfig.make({"sampling": {"answer_tokens": 9}}), device_of("24GB"), prompt_tokens=50)
+    assert [(turn.prefix, turn.writes) for turn in found.longest.turns][-1] == (50, 9)
+
+
 def test_only_networks_are_planned() -> None:
     with pytest.raises(ConfigError, match="malt"):
         plan(RunConfig.make({"method": "malt"}), device_of("24GB"))
@@ -269,9 +282,20 @@ def test_the_command_plans_a_recipe_with_its_own_prompts(tmp_path: Path, capsys:
     assert not found["fits"]
     assert found["seconds"] is None
     assert found["memory"]["longest"]["peak"] >= found["memory"]["expected"]["peak"]
+    phases = ["load", "sample", "update", "measure"]
+    assert [*found["memory"]["longest"]] == ["base", "weights", "adapters", *phases, "peak", "phase"]
     printed = " ".join(capsys.readouterr().out.split())
     assert "does not fit" in printed
     assert found["changes"][0]["setting"] in printed
+
+
+def test_a_recipe_that_is_not_toml_is_told_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.toml").write_text("[train")
+    with pytest.raises(SystemExit):
+        main(["plan", str(tmp_path / "recipe.toml")])
+    assert "not valid TOML" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_command_plans_every_network_of_a_spec(capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,7 +326,7 @@ def test_there_is_a_rate_where_all_laps_take_the_same_time() -> None:
 
 def test_calibration_trains_on_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its steps use the estimator that they name, and none is a warm start's, which drops the rows that were wrong."""
-    seen: list[str] = []
+    seen: list[str | None] = []
 
     def spy(*args: Any, **how: Any) -> Any:
         result = train_step(*args, **how)

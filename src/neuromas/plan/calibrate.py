@@ -20,12 +20,13 @@ from neuromas.run.build import optimizer_of
 from neuromas.tasks.base import Task
 from neuromas.train.schedule import Schedule
 from neuromas.train.step import train_step
+from neuromas.types import Trace
 
 WARM = 40_000_000  # Bytes that libraries take when they are first used, measured here.
 _ENOUGH = 3.0  # Seconds of a measurement after which no larger one follows.
 _WHOLE = 4  # Whole steps at most.
 _BUSY = 0.8  # With less of a core than this, other work had the processor.
-Lap = tuple[float, float, float]  # passes, FLOPs, seconds
+Timing = tuple[float, float, float]  # passes, FLOPs, seconds
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,16 @@ class Calibration:
     @property
     def disturbed(self) -> bool:
         return self.share < _BUSY
+
+
+@dataclass(frozen=True)
+class _Lap:
+    """One small step."""
+
+    work: Work  # The whole step, with messages as long as in this one.
+    sample: Timing
+    update: Timing
+    share: float
 
 
 def calibrate(
@@ -58,27 +69,31 @@ def calibrate(
     optimizer.set_rates(0.0, {})
     settings = {"estimator": "running_mean", "warm_start": 0}  # a warm start's step is no policy gradient
     lengths = prompt_lengths(network.topology, network.backbone.template, questions)
-    sample: list[Lap] = []
-    update: list[Lap] = []
+    laps: list[_Lap] = []
     for P, G in _parts(config):
         part = config.train.model_copy(update=settings | {"rollouts": G})
         start, cpu, wall = clock(), time.process_time(), time.perf_counter()
         result = train_step(network, optimizer, task, questions[:P], part, step=1, seed=config.seed, baseline=0.5)
-        total, cpu, wall = clock() - start, time.process_time() - cpu, time.perf_counter() - wall
+        total, share = clock() - start, (time.process_time() - cpu) / (time.perf_counter() - wall)
         optimizer.zero_grad()
-        calls = [call for trace in result.traces for call in trace.calls]
-        said = lambda node, calls=calls: [len(call.completion_ids) for call in calls if call.node == node]
-        writes = {node: max(1.0, statistics.mean(said(node))) for node in network.topology.nodes}
-        work = work_of(config, network.topology, lengths, writes, "cpu")
-        done = replace(work, questions=P, rollouts=G)
-        phases = result.metrics.seconds
+        work = work_of(config, network.topology, lengths, _written(result.traces), "cpu")
+        done, phases = replace(work, questions=P, rollouts=G), result.metrics.seconds
         unit = total / max(1e-9, sum(phases.values()))  # phases are wall time: each has its share of the clock's
-        sample.append((sample_passes(done), sample_flops(model, done), phases["sample"] * unit))
-        updating = (phases["backward"] + phases["update"]) * unit
-        update.append((update_passes(done), update_flops(model, done), updating))
-        if len(sample) > 1 and total > _ENOUGH:
+        sample = sample_passes(done), sample_flops(model, done), phases["sample"] * unit
+        update = update_passes(done), update_flops(model, done), (phases["backward"] + phases["update"]) * unit
+        laps.append(_Lap(work, sample, update, share))
+        if len(laps) > 1 and total > _ENOUGH:
             break
-    return Calibration(Rates(*fit(sample), *fit(update)), work, base, cpu / wall)
+    rates = Rates(*fit([lap.sample for lap in laps]), *fit([lap.update for lap in laps]))
+    return Calibration(rates, laps[-1].work, base, laps[-1].share)
+
+
+def _written(traces: Sequence[Trace]) -> dict[str, float]:
+    """The mean number of tokens that each node wrote."""
+    tokens: dict[str, list[int]] = {}
+    for call in [call for trace in traces for call in trace.calls]:
+        tokens.setdefault(call.node, []).append(len(call.completion_ids))
+    return {node: statistics.mean(counts) for node, counts in tokens.items()}
 
 
 def base_bytes(network: Network, model: ModelSizes) -> int:
@@ -96,7 +111,7 @@ def _parts(config: RunConfig) -> Iterator[tuple[int, int]]:
     yield from [(P, G)] * _WHOLE
 
 
-def fit(laps: Sequence[Lap]) -> tuple[float, float]:
+def fit(laps: Sequence[Timing]) -> tuple[float, float]:
     """Seconds a pass and FLOP/s from some laps.
 
     Least squares of the relative errors, neither below 0, say what a pass costs: nine tenths of a lap at most, so that
