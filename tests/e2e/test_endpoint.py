@@ -45,7 +45,7 @@ def test_an_untrained_network_runs_on_a_served_network_and_hears_what_that_one_s
 
 def test_a_full_queue_is_waited_out() -> None:
     calls = [Call("Say it.", f"{n}+1?", 6, 0.0, 1.0, n) for n in range(12)]
-    with running(make_app(NETWORK, queue=1, rows=1)) as address:
+    with running(make_app(NETWORK, queue=1, batch_rows=1)) as address:
         replies = Endpoint(f"openai:{address}/v1#net", at_once=12, retries=30).complete(calls)
         with urllib.request.urlopen(f"{address}/metrics") as page:
             lines = dict(line.rsplit(" ", 1) for line in page.read().decode().splitlines() if line[0] != "#")
