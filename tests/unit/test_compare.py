@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from neuromas.evaluate.stats import mcnemar
 from neuromas.evaluate.table import read_cells, rows
 from neuromas.files import read_json_lines, write_text
 from neuromas.network.topology import Topology
+from neuromas.results import CellAnswer, CellRecord
 
 TASK = {"name": "compositional", "options": {"depth": 2, "train_size": 200}, "questions": 70}
 NETWORK = {"topology": "2"}
@@ -251,9 +253,12 @@ def test_a_cut_off_line_and_chunks_that_are_not_whole_are_dropped_and_asked_agai
     key = ("one", "letters", 0)
     assert (store.has(key, 0), store.has(key, 1)) == (True, False)
     assert read_json_lines(tmp_path / "answers.jsonl") == whole
-    store.add(cell("one", 0, n), [line("one", 0, CHUNK + i, 0.0) for i in range(6)])
+    planned = CellRecord.from_dict(cell("one", 0, n))
+    store.add(planned, [CellAnswer.from_dict(line("one", 0, CHUNK + i, 0.0)) for i in range(6)])
     assert store.has(key, 1)
-    store.finish({key: {}})
+    store.finish([replace(planned, decoding=None, note="said later")])
+    (kept,) = read_json_lines(tmp_path / "cells.jsonl")
+    assert (kept["decoding"], kept["note"]) == ("greedy", "said later")
     assert [a["index"] for a in read_json_lines(tmp_path / "answers.jsonl")] == [*range(n)]
 
 
@@ -311,11 +316,12 @@ def test_seeds_are_pooled_question_by_question_and_n_is_not_multiplied(tmp_path:
     two = [line("two", 0, i, r) for i, r in enumerate([0, 0, 0, 1])]
     write(tmp_path, [cell("one", 0, 4), cell("one", 1, 4), cell("two", 0, 4)], ones + two)
     first, second = rows(read_cells(tmp_path))
-    assert (first["accuracy"], first["n"], first["seeds"], first["by_seed"]) == (0.625, 4, 2, [0.75, 0.5])
-    assert (first["sequential_tokens"], first["versus_reference"]) == (4, None)
-    test = second["versus_reference"]
-    assert test["difference"] == pytest.approx(-(1 + 0.5 + 0 + 0) / 4)
-    assert (test["test"], test["p_holm"]) == ("paired bootstrap", test["p"])
+    assert (first.accuracy, first.n, first.seeds, first.by_seed) == (0.625, 4, 2, [0.75, 0.5])
+    assert (first.sequential_tokens, first.versus_reference) == (4, None)
+    test = second.versus_reference
+    assert test is not None
+    assert test.difference == pytest.approx(-(1 + 0.5 + 0 + 0) / 4)
+    assert (test.test, test.p_holm) == ("paired bootstrap", test.p)
 
 
 def test_one_seed_of_rights_and_wrongs_is_tested_by_mcnemar_and_corrected_over_the_rows(tmp_path: Path) -> None:
@@ -323,17 +329,24 @@ def test_one_seed_of_rights_and_wrongs_is_tested_by_mcnemar_and_corrected_over_t
     lines = [line(name, 0, i, r) for name, rewards in names.items() for i, r in enumerate(rewards)]
     write(tmp_path, [cell(name, 0, 10) for name in names], lines)
     _, two, three = rows(read_cells(tmp_path))
-    assert (two["versus_reference"]["test"], two["versus_reference"]["p"]) == ("McNemar", mcnemar(1, 8))
-    assert two["versus_reference"]["p_holm"] == pytest.approx(2 * mcnemar(1, 8))
-    assert (three["versus_reference"]["difference"], three["versus_reference"]["p"]) == (0, 1)
+    assert two.versus_reference is not None and three.versus_reference is not None
+    assert (two.versus_reference.test, two.versus_reference.p) == ("McNemar", mcnemar(1, 8))
+    assert two.versus_reference.p_holm == pytest.approx(2 * mcnemar(1, 8))
+    assert (three.versus_reference.difference, three.versus_reference.p) == (0, 1)
 
 
 def test_cells_that_are_not_complete_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, [cell("one", 0, 2), cell("two", 0, 2)], [line("one", 0, 0, 1.0), line("one", 0, 1, 1.0)])
-    assert [row["system"] for row in rows(read_cells(tmp_path))] == ["one"]
+    assert [row.system for row in rows(read_cells(tmp_path))] == ["one"]
     write(tmp_path, [cell("one", 0, 2)], [])
     with pytest.raises(ConfigError, match="holds no complete cell"):
         read_cells(tmp_path)
+
+
+def test_answers_whose_messages_were_not_published_are_scored(tmp_path: Path) -> None:
+    """A comparison in docs/results on a benchmark keeps neither replies nor messages."""
+    write(tmp_path, [cell("one", 0, 2)], [line("one", 0, i, 1.0, "") | {"messages": None} for i in range(2)])
+    assert [row.accuracy for row in rows(read_cells(tmp_path))] == [1.0]
 
 
 # -- the report ----------------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """`neuromas compare`: several systems on several tasks with several seeds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 if TYPE_CHECKING:
     from neuromas.compare.spec import Spec
+    from neuromas.results import ComparisonRow
 
 
 def main(
@@ -58,7 +59,7 @@ def main(
     _show(rows)
     console.print(f"\nreport: {folder / 'report.html'}, {folder / 'report.md'}; figures: {folder / 'summary.json'}")
     if json is not None:
-        write_json(json, rows)
+        write_json(json, [row.to_dict() for row in rows])
 
 
 def run_with_bar(spec: "Spec", folder: Path, workers: int, threads: int, address: str | None = None) -> None:
@@ -115,35 +116,35 @@ def _show_plan(spec: "Spec") -> None:
     )
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
+def _show(rows: "list[ComparisonRow]") -> None:
     """Show results, floors and tests, task by task."""
     from rich.markup import escape
 
     from neuromas.cli.show import console, grid, percent
     from neuromas.evaluate.report import difference, points, ps
-    from neuromas.evaluate.table import floors_line
+    from neuromas.results import floors_line
 
-    for task in dict.fromkeys(row["task"] for row in rows):
-        of_task = [row for row in rows if row["task"] == task]
-        title = f"\n{escape(task)}, n = {of_task[0]['n']}; in brackets: one after the other"
+    for task in dict.fromkeys(row.task for row in rows):
+        of_task = [row for row in rows if row.task == task]
+        title = f"\n{escape(task)}, n = {of_task[0].n}; in brackets: one after the other"
         numbers = ("accuracy [95 %]", "seeds", "parsed", "calls", "tokens", "trainable")
         figures = grid("system", *numbers, title=title)
-        reference = next((row["system"] for row in of_task if row["reference"]), "reference")
+        reference = next((row.system for row in of_task if row.reference), "reference")
         tests = grid("system", "difference [95 %]", "p", "p Holm", title=f"\nminus {escape(reference)}, paired")
         for row in of_task:
             figures.add_row(
-                escape(row["system"]),
-                percent(row["accuracy"], row["ci95"]),
-                str(row["seeds"]),
-                f"{row['parse_rate']:.0%}",
-                f"{row['calls']:.3g} ({row['sequential_calls']:.3g})",
-                f"{row['generated_tokens']:.3g} ({row['sequential_tokens']:.3g})",
-                f"{row['trainable_parameters']:,}",
-                style="bold" if row["reference"] else None,
+                escape(row.system),
+                percent(row.accuracy, row.ci95),
+                str(row.seeds),
+                f"{row.parse_rate:.0%}",
+                f"{row.calls:.3g} ({row.sequential_calls:.3g})",
+                f"{row.generated_tokens:.3g} ({row.sequential_tokens:.3g})",
+                f"{row.trainable_parameters:,}",
+                style="bold" if row.reference else None,
             )
-            if (test := row["versus_reference"]) is not None:
-                apart = f"{points(test['difference'])} [{difference(test['ci95'])}]"
-                tests.add_row(escape(row["system"]), apart, *ps(test))
+            if (test := row.versus_reference) is not None:
+                apart = f"{points(test.difference)} [{difference(test.ci95)}]"
+                tests.add_row(escape(row.system), apart, *ps(test))
         console.print(figures)
         console.print(floors_line(of_task[0]), markup=False)
         if tests.row_count:

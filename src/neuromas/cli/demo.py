@@ -8,14 +8,17 @@ scratchpad: same calls, same tokens, same parameters, no organisation).
 import json
 import os
 import re
-from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from neuromas.recipe import TomlTable
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from neuromas.compare.spec import Spec
     from neuromas.compare.work import Trial
-    from neuromas.results import StepMetrics
+    from neuromas.results import ComparisonRow, StepMetrics
 
 TITLE = "A network of language models learns from its final reward"
 TOPOLOGY, DEPTH, RANK, NODES = "2", 2, 8, 3  # depth of the expressions
@@ -29,6 +32,10 @@ _SYSTEMS = {  # key of the summary and of the curves → row of the comparison
     "control_scratchpad": "control_scratchpad",
 }
 _VARIANTS = {"sampled": ", sampled", "last": ", last checkpoint", "messages_blanked": ", blanked"}
+_FIGURES = (  # those of summary.json, in its order
+    *("accuracy", "ci95", "n", "seeds", "by_seed", "calls", "sequential_calls", "generated_tokens"),
+    *("sequential_tokens", "prompt_tokens", "trainable_parameters", "parse_rate", "floors"),
+)
 _LABELS = {
     "untrained": "untrained network",
     "control_params": "one model",
@@ -61,6 +68,7 @@ def main(out: Path = Path("runs/demo"), seeds: int = 3, steps: int = 40, test: i
     from neuromas.cli.compare import run_with_bar
     from neuromas.cli.show import console
     from neuromas.compare.spec import Spec
+    from neuromas.evaluate import table
     from neuromas.files import write_json
     from neuromas.network.drawing import to_text
     from neuromas.network.topology import Topology
@@ -78,23 +86,22 @@ def main(out: Path = Path("runs/demo"), seeds: int = 3, steps: int = 40, test: i
         "The only reward: is the final answer right?\n"
     )
     run_with_bar(spec, out, workers, threads=1)
-    summary = _summary(out)
-    summary["seconds"] = round(time.perf_counter() - start, 1)
-    write_json(out / "summary.json", summary)
+    rows = {row.system: row for row in table.rows(table.read_cells(out))}
+    seconds = time.perf_counter() - start
+    summary = {key: _summary(key, row, rows) for key, row in _SYSTEMS.items()}
+    write_json(out / "summary.json", summary | {"seconds": round(seconds, 1)})
 
-    trials = _trials(spec, out, summary)
+    trials = _trials(spec, out, rows)
     curves = {name: [read_metrics(trial.folder) for trial in trials[name]] for name in trials}
     picture = compare_curves(curves, _LABELS, out / "curve.png", "Validation accuracy while training (greedy)")
-    console.print(_table(summary))
-    console.print(_notes(summary), highlight=False)
+    console.print(_table(rows))
+    console.print(_notes(rows), highlight=False)
     _show_curves(curves)
     _show_traces(trials["trained"][0])
-    console.print(
-        f"\n{summary['seconds']:.0f} s. Figures: {out / 'summary.json'}; curves: {picture}; runs: {out / 'runs'}"
-    )
+    console.print(f"\n{seconds:.0f} s. Figures: {out / 'summary.json'}; curves: {picture}; runs: {out / 'runs'}")
 
 
-def settings(seeds: int, steps: int, test: int) -> dict[str, Any]:
+def settings(seeds: int, steps: int, test: int) -> TomlTable:
     """The demonstration as the spec of a comparison.
 
     Every trained system has as many trainable parameters as the others, and draws as many samples.
@@ -149,72 +156,62 @@ def _replace(out: Path) -> None:
     held.close()
 
 
-def _summary(out: Path) -> dict[str, Any]:
-    """The figures of each system over its seeds, with the accuracy of each variant."""
-    from neuromas.evaluate.table import pool, read_cells, results
-
-    by_row: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for result in results(read_cells(out)):
-        by_row[result["system"]].append(result)
-    summary: dict[str, Any] = {}
-    for key, row in _SYSTEMS.items():
-        figures, first = pool(by_row[row]), by_row[row][0]
-        for variant, label in _VARIANTS.items():
-            if runs := by_row.get(row + label):
-                figures[f"accuracy_{variant}"] = pool(runs)["accuracy"]
-        if first["learning_rate"] is not None:
-            figures["learning_rate"] = first["learning_rate"]
-        if key == row:  # a training of its own
-            figures["validation_by_rate"] = first["validation_by_rate"]
-        summary[key] = figures
-    return summary
+def _summary(key: str, name: str, rows: "dict[str, ComparisonRow]") -> TomlTable:
+    """A system's figures over its seeds, with the accuracy of each variant, as summary.json holds them."""
+    row = rows[name].to_dict()
+    figures = {field: row[field] for field in _FIGURES}
+    for variant, label in _VARIANTS.items():
+        if name + label in rows:
+            figures[f"accuracy_{variant}"] = rows[name + label].accuracy
+    if row["learning_rate"] is not None:
+        figures["learning_rate"] = row["learning_rate"]
+    if key == name:  # a training of its own
+        figures["validation_by_rate"] = row["validation_by_rate"]
+    return figures
 
 
-def _trials(spec: "Spec", out: Path, summary: dict[str, Any]) -> dict[str, list["Trial"]]:
+def _trials(spec: "Spec", out: Path, rows: "dict[str, ComparisonRow]") -> dict[str, list["Trial"]]:
     """System → its training runs at the learning rate chosen, one for each seed."""
     from neuromas.compare.plan import make_plan
     from neuromas.compare.work import Trial
 
     return {
         contender.name: [
-            Trial(out, contender, spec.tasks[0], seed, summary[contender.name]["learning_rate"]) for seed in spec.seeds
+            Trial(out, contender, spec.tasks[0], seed, rows[contender.name].learning_rate) for seed in spec.seeds
         ]
         for contender in make_plan(spec).contenders
     }
 
 
-def _table(summary: dict[str, Any]) -> Any:
+def _table(rows: "dict[str, ComparisonRow]") -> "Table":
     from neuromas.cli.show import grid, percent
 
     table = grid("test accuracy", "greedy [95 %]", "each seed", "sampled", "silent", "calls", "tokens")
     for key, label in _LABELS.items():
-        row = summary[key]
-        sampled, silent = (
-            f"{row[field]:.1%}" if field in row else "–" for field in ("accuracy_sampled", "accuracy_messages_blanked")
-        )
+        name = _SYSTEMS[key]
+        row, variants = rows[name], (rows.get(name + _VARIANTS[which]) for which in ("sampled", "messages_blanked"))
         table.add_row(
             f"[bold]{label}[/]" if key == "trained" else label,
-            percent(row["accuracy"], row["ci95"], digits=0),
-            " ".join(f"{a * 100:.0f}" for a in row["by_seed"]),
-            sampled,
-            silent,
-            f"{row['calls']:g}",
-            f"{row['generated_tokens']:.0f}",
+            percent(row.accuracy, row.ci95, digits=0),
+            " ".join(f"{a * 100:.0f}" for a in row.by_seed),
+            *(f"{variant.accuracy:.1%}" if variant else "–" for variant in variants),
+            f"{row.calls:g}",
+            f"{row.generated_tokens:.0f}",
         )
     return table
 
 
-def _notes(summary: dict[str, Any]) -> str:
-    row = summary["trained"]
-    floors, worst = row["floors"], min(summary[key]["parse_rate"] for key in _LABELS)
+def _notes(rows: "dict[str, ComparisonRow]") -> str:
+    row = rows["trained"]
+    floors, worst = row.floors, min(rows[name].parse_rate for name in _SYSTEMS.values())
     return (
-        f"n = {row['n']} held-out questions for each of {row['seeds']} seeds; the interval is that of n.\n"
+        f"n = {row.n} held-out questions for each of {row.seeds} seeds; the interval is that of n.\n"
         "silent: the same network with every message blanked.\n"
         "vote: the calls of the network. scratchpad: one adapter that writes to itself as\noften as the nodes write.\n"
-        f"Every trained system has {row['trainable_parameters']:,} trainable parameters, the same\nnumber of samples, "
+        f"Every trained system has {row.trainable_parameters:,} trainable parameters, the same\nnumber of samples, "
         "and its own learning rate, chosen on validation.\n"
-        f"floors: chance {floors['chance']:.0%}, best constant answer ({floors['constant_answer']}) "
-        f"{floors['best_constant']:.0%}. Parse rate: at least {worst:.0%}.\n"
+        f"floors: chance {floors.chance:.0%}, best constant answer ({floors.constant_answer}) "
+        f"{floors.best_constant:.0%}. Parse rate: at least {worst:.0%}.\n"
     )
 
 

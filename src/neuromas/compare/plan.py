@@ -117,10 +117,6 @@ class Plan:
     def contenders(self) -> list[Contender]:
         return list({row.contender.name: row.contender for row in self.rows}.values())
 
-    def row(self, name: str) -> Row:
-        """The row called `name`; raises KeyError where there is none."""
-        return {row.name: row for row in self.rows}[name]
-
 
 def make_plan(spec: Spec) -> Plan:
     """The rows of a spec, in its order, each system's controls after it. Raises ConfigError where they cannot be."""

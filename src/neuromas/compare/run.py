@@ -8,7 +8,6 @@ A training is resumed from its checkpoint; answers are kept chunk by chunk.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from neuromas.compare.spec import Spec, TaskEntry
 from neuromas.compare.store import CHUNK, Store, check_same, lock
 from neuromas.compare.work import Chunk, Trial, answer, prepare, start_worker
 from neuromas.errors import ConfigError, NeuromasError
-from neuromas.evaluate.table import Key
+from neuromas.results import CellRecord
 from neuromas.run.stages import calls_of
 from neuromas.tasks import load_task
+from neuromas.types import Floors
 
 OnJob = Callable[[str, float, float], None]  # (what was done last, work done, work in all); work is about calls
 HandOut = Callable[  # does jobs; yields each with its result, or error, as it ends
@@ -62,14 +62,13 @@ def run(
                     if isinstance(outcome, NeuromasError):
                         errors.append(outcome)
                     elif isinstance(job, Chunk):
-                        facts, answers = outcome
-                        store.add(agenda.facts(job.trial, plan.row(job.row)) | facts, answers)
+                        store.add(*outcome)
                     done += _weight(job)
                     if on_job is not None:
                         on_job(_name(job), done, total)
                 if errors:
                     raise errors[0]
-        store.finish(agenda.all_facts())
+        store.finish([cell for _, cell, _ in agenda.cells()])
     finally:
         store.close()
         if held is not None:
@@ -82,18 +81,13 @@ class _Agenda:
     def __init__(self, plan: Plan, out: Path, store: Store) -> None:
         self.plan, self.spec, self.out, self.store = plan, plan.spec, out, store
         self.listed: set[str] = set()  # titles of tasks whose possible answers can be listed
-        self.task_facts: dict[str, dict[str, Any]] = {}
+        self.questions: dict[str, tuple[int, int, Floors]] = {}  # By task's title: its version, n, floors.
         for entry in self.spec.tasks:
             task = load_task(entry.name, **entry.options)
             questions = task.questions(self.spec.split)[: entry.questions]
             if all(task.choices(question) for question in questions):
                 self.listed.add(entry.title)
-            self.task_facts[entry.title] = {
-                "split": self.spec.split,
-                "task_version": task.version,
-                "n": len(questions),
-                "floors": asdict(task.floors(self.spec.split, entry.questions)),
-            }
+            self.questions[entry.title] = task.version, len(questions), task.floors(self.spec.split, entry.questions)
         for contender in plan.contenders:
             if contender.listed and not self.listed:
                 raise ConfigError(
@@ -134,7 +128,7 @@ class _Agenda:
     def done(self, job: Trial | Chunk) -> bool:
         if isinstance(job, Trial):
             return job.training is not None
-        return self.store.has((job.row, job.trial.task.title, job.trial.seed), job.number)
+        return self.store.has(job.cell.key, job.number)
 
     def validations(self, contender: Contender, task: TaskEntry) -> dict[float, float]:
         """Learning rate → validation accuracy with the first seed, of the trainings that have ended."""
@@ -150,39 +144,40 @@ class _Agenda:
         scores = self.validations(contender, task) or {self.spec.learning_rates[0]: 0.0}
         return max(scores, key=lambda rate: (scores[rate], -rate))
 
-    def facts(self, trial: Trial, row: Row) -> dict[str, Any]:
-        """Everything of a cell that is known without asking its system."""
+    def cell(self, trial: Trial, row: Row) -> CellRecord:
+        """A cell as far as it is known without asking its system."""
         trained = trial.rate is not None
         training = trial.training if trained else None
         scores = self.validations(trial.contender, trial.task) if trained else {}
-        return {
-            "comparison": self.spec.title,
-            "system": row.name,
-            "task": trial.task.title,
-            "seed": trial.seed,
-            **self.task_facts[trial.task.title],
-            "backbone": self.spec.backbone.name,
-            "about": row.about,
-            "control_for": row.control_for,
-            "reference": row.reference,
-            "delivery": row.variant.delivery,
-            "samples": self.plan.samples[trial.contender.name] if trained else 0,
-            "matched_samples": not unequal(self.plan.samples.values()),
-            "learning_rate": trial.rate,
-            "validation_by_rate": {f"{rate:g}": value for rate, value in scores.items()},
-            "note": training.note if training else "",
-        }
+        version, n, floors = self.questions[trial.task.title]
+        return CellRecord(
+            comparison=self.spec.title,
+            system=row.name,
+            task=trial.task.title,
+            seed=trial.seed,
+            split=self.spec.split,
+            task_version=version,
+            n=n,
+            floors=floors,
+            backbone=self.spec.backbone.name,
+            about=row.about,
+            control_for=row.control_for,
+            reference=row.reference,
+            delivery=row.variant.delivery,
+            samples=self.plan.samples[trial.contender.name] if trained else 0,
+            matched_samples=not unequal(self.plan.samples.values()),
+            learning_rate=trial.rate,
+            validation_by_rate={f"{rate:g}": value for rate, value in scores.items()},
+            note=training.note if training else "",
+        )
 
-    def all_facts(self) -> dict[Key, dict[str, Any]]:
-        """The facts of every cell, in the order of the report: task by task, row by row, seed by seed."""
-        cells = [
-            (trial, row) for task in self.spec.tasks for row in self._rows(task) for trial in self._trials(row, task)
-        ]
-        return {(row.name, trial.task.title, trial.seed): self.facts(trial, row) for trial, row in cells}
-
-    def _rows(self, task: TaskEntry) -> list[Row]:
-        """The rows of one task: all but those that cannot answer it."""
-        return [row for row in self.plan.rows if task.title in self.listed or not row.contender.listed]
+    def cells(self) -> Iterator[tuple[Trial, CellRecord, Row]]:
+        """Every cell in the order of the report: task by task, row by row, seed by seed."""
+        for task in self.spec.tasks:
+            for row in self.plan.rows:
+                if task.title in self.listed or not row.contender.listed:  # else it cannot answer this task
+                    for trial in self._trials(row, task):
+                        yield trial, self.cell(trial, row), row
 
     def _trials(self, row: Row, task: TaskEntry) -> list[Trial]:
         """The systems that answer in a row, one for each seed; one alone where seeds make no difference."""
@@ -192,34 +187,29 @@ class _Agenda:
 
     def _chunks(self, prepared: bool) -> list[Trial | Chunk]:
         """The questions to the rows that answer only after a training or fitting, or to the others."""
-        chunks: list[Trial | Chunk] = []
-        for task in self.spec.tasks:
-            n = self.task_facts[task.title]["n"]
-            for row in self._rows(task):
-                if row.prepared == prepared:
-                    chunks += [
-                        Chunk(trial, row.name, row.variant, self.spec.split, number, n)
-                        for trial in self._trials(row, task)
-                        for number in range(-(-n // CHUNK))
-                    ]
-        return chunks
+        return [
+            Chunk(trial, cell, row.variant, self.spec.split, number)
+            for trial, cell, row in self.cells()
+            if row.prepared == prepared
+            for number in range(-(-cell.n // CHUNK))
+        ]
 
 
 def _weight(job: Trial | Chunk) -> float:
     """About how many calls a job makes; a trained one counts three times."""
     trial = job.trial if isinstance(job, Chunk) else job
     if not trial.contender.trained:
-        return _GUESS * (min(CHUNK, job.n) if isinstance(job, Chunk) else 800.0)
+        return _GUESS * (min(CHUNK, job.cell.n) if isinstance(job, Chunk) else 800.0)
     config = trial.contender.config(trial.task, trial.seed, trial.rate)
     if isinstance(job, Chunk):
-        return calls_of(config) * min(CHUNK, job.n) * job.variant.votes
+        return calls_of(config) * min(CHUNK, job.cell.n) * job.variant.votes
     checks = (config.train.steps // config.train.validate_every + 1) * config.train.validation_questions
     return calls_of(config) * (3.0 * config.samples + checks)
 
 
 def _name(job: Trial | Chunk) -> str:
     if isinstance(job, Chunk):
-        return f"answers of {job.row}, {job.trial.task.title}"
+        return f"answers of {job.cell.system}, {job.trial.task.title}"
     return f"prepared {job.contender.name}, seed {job.seed}, {job.task.title}"
 
 

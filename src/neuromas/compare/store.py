@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from neuromas.compare.spec import Spec
 from neuromas.errors import ConfigError
-from neuromas.evaluate.table import ANSWERS, CELLS, Key, key_of
+from neuromas.evaluate.table import ANSWERS, CELLS
 from neuromas.files import read_json_lines, write_json, write_json_lines
-from neuromas.recipe import explain
+from neuromas.recipe import TomlTable, explain
+from neuromas.results import CellAnswer, CellKey, CellRecord, JsonRecord
 
 try:
     import fcntl
@@ -33,7 +34,7 @@ class Store:
         self.out = out
         for temporary in out.rglob(".*.tmp"):  # a kill kept these files from being renamed
             temporary.unlink()
-        self.cells = {key_of(line): line for line in read_json_lines(out / CELLS)}
+        self.cells = {cell.key: cell for cell in map(CellRecord.from_dict, read_json_lines(out / CELLS))}
         lines = self._answers()
         self.done = {(key, index) for key, index in lines if key in self.cells}
         whole = {place: line for place, line in lines.items() if self.has(place[0], place[1] // CHUNK)}
@@ -41,29 +42,28 @@ class Store:
         self._write(self.cells.values(), whole.values())
         self._cells_file, self._answers_file = ((out / name).open("a", encoding="utf-8") for name in (CELLS, ANSWERS))
 
-    def has(self, key: Key, chunk: int) -> bool:
+    def has(self, key: CellKey, chunk: int) -> bool:
         """True if every question of a chunk of a cell is answered."""
         if key not in self.cells:
             return False
-        return all((key, index) in self.done for index in chunk_of(chunk, self.cells[key]["n"]))
+        return all((key, index) in self.done for index in chunk_of(chunk, self.cells[key].n))
 
-    def add(self, facts: dict[str, Any], answers: list[dict[str, Any]]) -> None:
-        """Append the answers of one chunk, and before a cell's first one the facts of the cell."""
-        key = key_of(facts)
-        if key not in self.cells:
-            self.cells[key] = facts
-            _append(self._cells_file, [facts])
+    def add(self, cell: CellRecord, answers: list[CellAnswer]) -> None:
+        """Append the answers of one chunk, and before a cell's first one the cell."""
+        if cell.key not in self.cells:
+            self.cells[cell.key] = cell
+            _append(self._cells_file, [cell])
         _append(self._answers_file, answers)
-        self.done |= {(key, line["index"]) for line in answers}
+        self.done |= {(cell.key, line.index) for line in answers}
 
-    def finish(self, facts: dict[Key, dict[str, Any]]) -> None:
+    def finish(self, planned: list[CellRecord]) -> None:
         """Write both files anew in the order of the report, so that they do not depend on who was ready first.
 
-        facts: of every cell of the plan, in that order; they are added to what workers reported.
+        planned: every cell of the plan, in that order; what its system said of itself is taken from the first chunk.
         """
         self.close()
-        order = {key: position for position, key in enumerate(facts)}
-        self.cells = {key: self.cells[key] | planned for key, planned in facts.items()}
+        order = {cell.key: position for position, cell in enumerate(planned)}
+        self.cells = {cell.key: cell.of_system(self.cells[cell.key]) for cell in planned}
         lines = self._answers()
         places = sorted((place for place in lines if place[0] in order), key=lambda place: (order[place[0]], place[1]))
         self._write(self.cells.values(), [lines[place] for place in places])
@@ -73,13 +73,14 @@ class Store:
         self._cells_file.close()
         self._answers_file.close()
 
-    def _answers(self) -> dict[tuple[Key, int], dict[str, Any]]:
+    def _answers(self) -> dict[tuple[CellKey, int], CellAnswer]:
         """The lines of answers.jsonl by cell and number of the question."""
-        return {(key_of(line), line["index"]): line for line in read_json_lines(self.out / ANSWERS)}
+        lines = map(CellAnswer.from_dict, read_json_lines(self.out / ANSWERS))
+        return {(line.key, line.index): line for line in lines}
 
-    def _write(self, cells: Iterable[dict[str, Any]], answers: Iterable[dict[str, Any]]) -> None:
-        write_json_lines(self.out / CELLS, cells)
-        write_json_lines(self.out / ANSWERS, answers)
+    def _write(self, cells: Iterable[CellRecord], answers: Iterable[CellAnswer]) -> None:
+        write_json_lines(self.out / CELLS, (cell.to_dict() for cell in cells))
+        write_json_lines(self.out / ANSWERS, (line.to_dict() for line in answers))
 
 
 def chunk_of(chunk: int, n: int) -> range:
@@ -87,8 +88,8 @@ def chunk_of(chunk: int, n: int) -> range:
     return range(chunk * CHUNK, min((chunk + 1) * CHUNK, n))
 
 
-def _append(file: TextIO, lines: list[dict[str, Any]]) -> None:
-    file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+def _append(file: TextIO, lines: Iterable[JsonRecord]) -> None:
+    file.write("".join(json.dumps(line.to_dict(), ensure_ascii=False) + "\n" for line in lines))
     file.flush()
     os.fsync(file.fileno())
 
@@ -150,7 +151,7 @@ def check_same(spec: Spec, out: Path) -> None:
     write_json(path, mine)
 
 
-def _with_new_settings(path: Path) -> dict[str, Any]:
+def _with_new_settings(path: Path) -> TomlTable:
     """The spec of a comparison under way; settings that its version did not have yet get their defaults.
 
     Raises ConfigError where the file holds something else.

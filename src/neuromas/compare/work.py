@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from multiprocessing import parent_process
 from pathlib import Path
@@ -24,6 +24,7 @@ from neuromas.files import write_json
 from neuromas.network.backbone import Backbone, Frozen, load_frozen
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
+from neuromas.results import CellAnswer, CellRecord
 from neuromas.run.build import build, load_run
 from neuromas.run.final import validation_score
 from neuromas.run.loop import train
@@ -71,11 +72,10 @@ class Chunk:
     """Some questions for the system of a trial."""
 
     trial: Trial
-    row: str
+    cell: CellRecord
     variant: Variant
     split: Split
     number: int
-    n: int  # questions of the whole cell
 
 
 def prepare(trial: Trial) -> None:
@@ -99,9 +99,9 @@ def _train(config: RunConfig, folder: Path) -> Training:
     return Training(validation_score(folder))
 
 
-def answer(chunk: Chunk) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Facts of the cell that only the system knows, and the records of the chunk's questions."""
-    trial, variant = chunk.trial, chunk.variant
+def answer(chunk: Chunk) -> tuple[CellRecord, list[CellAnswer]]:
+    """The chunk's cell with what only the system knows, and its answered questions."""
+    trial, variant, cell = chunk.trial, chunk.variant, chunk.cell
     system, task = _system(trial, variant.checkpoint), _task(trial.task)
     subject, options = system, dict[str, Any]()
     if variant.votes > 1:
@@ -110,22 +110,24 @@ def answer(chunk: Chunk) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         assert isinstance(system, Network)
         options["blank"] = system.topology.nodes[:-1]
     greedy = variant.decoding == "greedy"
-    places = chunk_of(chunk.number, chunk.n)
+    places = chunk_of(chunk.number, cell.n)
     questions = [task.questions(chunk.split)[i] for i in places]
     traces = subject.answer(questions, greedy=greedy, seed=trial.seed, **options)
     grades = task.grade_many(questions, [trace.answer for trace in traces])
-    facts: dict[str, Any] = {
-        "decoding": decoding_name(subject, greedy),
-        "trainable_parameters": subject.trainable_parameters,
-    }
-    if (cost := getattr(system, "fit_cost", None)) is not None:
-        facts["fit"] = {k: v for k, v in asdict(cost).items() if k != "seconds"}  # the clock repeats no number
-    cell = {"system": chunk.row, "task": trial.task.title, "seed": trial.seed}
+    cost = getattr(system, "fit_cost", None)
+    answered = replace(
+        cell,
+        decoding=decoding_name(subject, greedy),
+        trainable_parameters=subject.trainable_parameters,
+        fit=cost and replace(cost, seconds=None),  # the clock repeats no number
+    )
     lines = [
-        {**cell, "index": place, **record(question, trace, grade).to_dict()}
+        CellAnswer(
+            **vars(record(question, trace, grade)), system=cell.system, task=cell.task, seed=cell.seed, index=place
+        )
         for place, question, trace, grade in zip(places, questions, traces, grades, strict=True)
     ]
-    return facts, lines
+    return answered, lines
 
 
 def start_worker(out: Path, threads: int) -> None:

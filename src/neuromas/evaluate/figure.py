@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from neuromas.evaluate.render import plain
+from neuromas.results import ComparisonRow
 
 _MARKERS = "os^Dv<>Ph*Xp"
 _LONGEST = 40  # characters of a name
 
 
-def accuracy_and_cost(rows: list[dict[str, Any]], path: Path) -> Path:
+def accuracy_and_cost(rows: list[ComparisonRow], path: Path) -> Path:
     """One panel a task: accuracy with its interval over generated tokens a question, rows numbered as in the table.
 
     The reference is filled, the rest is hollow; dashed lines are the best constant answer and chance. The picture is
@@ -17,17 +18,17 @@ def accuracy_and_cost(rows: list[dict[str, Any]], path: Path) -> Path:
     """
     from matplotlib.figure import Figure
 
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    most = max(sum(row["task"] == task for row in rows) for task in tasks)
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    most = max(sum(row.task == task for row in rows) for task in tasks)
     figure = Figure(figsize=(7.5, (4.2 + 0.07 * most) * len(tasks)), layout="constrained")
     for axes, task in zip(figure.subplots(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True):
-        of_task = [row for row in rows if row["task"] == task]
+        of_task = [row for row in rows if row.task == task]
         for place, row in enumerate(of_task):
             _point(axes, place, row)
-        floors = of_task[0]["floors"]
-        axes.axhline(floors["best_constant"], color="0.45", ls="--", lw=1, label="best constant answer")
-        axes.axhline(floors["chance"], color="0.7", ls=":", lw=1, label="chance")
-        tokens = [row["generated_tokens"] for row in of_task]
+        floors = of_task[0].floors
+        axes.axhline(floors.best_constant, color="0.45", ls="--", lw=1, label="best constant answer")
+        axes.axhline(floors.chance, color="0.7", ls=":", lw=1, label="chance")
+        tokens = [row.generated_tokens for row in of_task]
         least = min((t for t in tokens if t), default=1.0)
         axes.set_xscale("symlog", linthresh=least, linscale=0.3)  # some systems generate nothing
         axes.set(xlim=(-0.2 * least, max(2 * least, max(tokens) * 1.3)), ylim=(0, 1.02), title=_safe(task))
@@ -49,8 +50,8 @@ def _ticks(low: float, high: float) -> list[float]:
     return [tick for power in range(-1, 7) for k in (1, 2, 5) if low <= (tick := k * 10.0**power) <= high]
 
 
-def _point(axes: Any, place: int, row: dict[str, Any]) -> None:
-    x, y, (low, high) = row["generated_tokens"], row["accuracy"], row["ci95"]
+def _point(axes: Any, place: int, row: ComparisonRow) -> None:
+    x, y, (low, high) = row.generated_tokens, row.accuracy, row.ci95
     color = f"C{place % 10}"
     axes.errorbar(
         [x],
@@ -58,11 +59,11 @@ def _point(axes: Any, place: int, row: dict[str, Any]) -> None:
         yerr=[[max(0.0, y - low)], [max(0.0, high - y)]],
         fmt=_MARKERS[(place // 10 + place) % len(_MARKERS)],
         color=color,
-        markerfacecolor=color if row["reference"] else "white",
+        markerfacecolor=color if row.reference else "white",
         capsize=2,
         elinewidth=0.8,
-        markersize=7 if row["reference"] else 5.5,
-        label=_safe(f"{place + 1}  {row['system']}"),
+        markersize=7 if row.reference else 5.5,
+        label=_safe(f"{place + 1}  {row.system}"),
     )
     side = 5 if place % 2 == 0 else -11
     axes.annotate(str(place + 1), (x, y), xytext=(side, 4), textcoords="offset points", fontsize=7, color=color)

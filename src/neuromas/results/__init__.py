@@ -3,7 +3,7 @@
 All of them are written as JSON and read back, files of version 0.1.0 included. Pure data: no torch, no I/O.
 """
 
-from neuromas.results.comparison import CellRecord, ComparisonRow, Versus
+from neuromas.results.comparison import CellAnswer, CellKey, CellRecord, CellResult, ComparisonRow, Versus
 from neuromas.results.evaluation import (
     AnswerRecord,
     FitCost,
@@ -28,7 +28,10 @@ from neuromas.results.steps import (
 
 __all__ = [
     "AnswerRecord",
+    "CellAnswer",
+    "CellKey",
     "CellRecord",
+    "CellResult",
     "ComparisonRow",
     "EngineMetrics",
     "FitCost",

@@ -1,11 +1,13 @@
-"""A cell and a row of a comparison, and the paired test between rows."""
+"""A cell of a comparison with its answers and its score, a row of its table, and the paired test between rows."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
 
-from neuromas.results.evaluation import FitCost, Result
+from neuromas.results.evaluation import AnswerRecord, FitCost, Result, Score
 from neuromas.results.record import Interval, JsonRecord
 from neuromas.types import Floors
+
+CellKey = tuple[str, str, int]  # a cell: system, task, seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,35 @@ class CellRecord(JsonRecord):
     trainable_parameters: int | None = None  # Parameters that training may change; None before the first answer.
     fit: FitCost | None = None  # What fitting took; None for systems that are not fitted.
 
+    @property
+    def key(self) -> CellKey:
+        return self.system, self.task, self.seed
+
+    def of_system(self, other: "CellRecord") -> Self:
+        """This cell with what `other` tells of the system itself: decoding, parameters and cost of fitting."""
+        return replace(self, decoding=other.decoding, trainable_parameters=other.trainable_parameters, fit=other.fit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellAnswer(AnswerRecord):
+    """One answered question of a cell: a line of a comparison's answers.jsonl."""
+
+    ORDER: ClassVar = ("system", "task", "seed", "index")
+
+    system: str  # The name of the cell's row.
+    task: str  # The task's title in the comparison.
+    seed: int  # The seed of training and of sampling.
+    index: int  # The question's number in the split, from 0.
+
+    @property
+    def key(self) -> CellKey:
+        return self.system, self.task, self.seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult(Score, CellRecord):
+    """A cell and the score of its answers: an entry of a comparison's results.json."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonRow(Result):
@@ -62,6 +93,7 @@ class ComparisonRow(Result):
     about: str  # A few words on what the row is.
     control_for: list[str]  # What the row is a matched control for, and in what they are equal; empty for other rows.
     reference: bool  # True for the row that the others are tested against.
+    by_seed: list[float] = field(default_factory=list[float])  # The accuracy of each seed.
     samples: int  # Graded answers that training drew with each seed; 0 for what is not trained.
     matched_samples: bool  # True where all trained systems of the comparison drew equally many.
     learning_rate: float | None  # The chosen learning rate; None for what is not trained.

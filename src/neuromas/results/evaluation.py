@@ -151,4 +151,5 @@ class AnswerRecord(JsonRecord):
     sequential_tokens: int  # Tokens generated one after the other.
     prompt_tokens: int  # Prompt tokens of all calls.
     dropped_tokens: int  # Upstream message tokens left out because a prompt would not fit.
-    messages: list[MessageRecord]  # All messages in the order in which they were made, the answer included.
+    # All messages in the order in which they were made, the answer included; None where they were not published.
+    messages: list[MessageRecord] | None
