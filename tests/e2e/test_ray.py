@@ -22,7 +22,7 @@ from neuromas.network.backbone import Backbone
 from neuromas.run import checkpoint
 from neuromas.run.loop import train
 from neuromas.scale.cluster import check_room
-from neuromas.scale.train import Crew
+from neuromas.scale.train import ClusterConfig
 from neuromas.scale.train import train as train_over_ray
 from parallel import together
 
@@ -181,9 +181,9 @@ def test_a_comparison_by_ray_tasks_gives_the_bytes_of_one_without(tmp_path: Path
 def test_a_run_is_not_written_over_nor_continued_under_other_settings(tmp_path: Path, capsys) -> None:
     train(run_config(train__steps=1), tmp_path / "run", backbone=Backbone.load("tiny"))
     with pytest.raises(CheckpointError, match="already holds a run"):
-        train_over_ray(run_config(train__steps=2), tmp_path / "run", Crew(2))
+        train_over_ray(run_config(train__steps=2), tmp_path / "run", ClusterConfig(2))
     with pytest.raises(CheckpointError, match="seed was 3, is 4"):
-        train_over_ray(run_config(seed=4), tmp_path / "run", Crew(2), resume=True)
+        train_over_ray(run_config(seed=4), tmp_path / "run", ClusterConfig(2), resume=True)
 
 
 def test_more_workers_than_questions_are_refused_in_words(tmp_path: Path, capsys) -> None:

@@ -7,9 +7,7 @@ from typing import Any
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.backbone import Backbone
-from neuromas.recipe import read_toml
 from neuromas.run.build import GIVEN
-from neuromas.run.folder import saved_config
 from neuromas.tasks.base import Task
 from neuromas.tasks.rows import Reward, RowsTask
 
@@ -35,17 +33,6 @@ def given_backbone(backbone: Any, tokenizer: Any) -> Backbone | None:
         raise ConfigError(f"backbone is a loaded {type(backbone).__name__}; give its tokenizer too (tokenizer=…)")
     name = getattr(backbone.config, "_name_or_path", "") or backbone.config.model_type
     return Backbone(name, backbone, tokenizer)
-
-
-def recipe_data(recipe: str | Path | RunConfig | None, resumed: str | Path | None) -> dict[str, Any]:
-    """The data of a recipe, of the run that is resumed, or none."""
-    if isinstance(recipe, RunConfig):
-        return recipe.model_dump(mode="json")
-    if recipe is not None:
-        return read_toml(Path(recipe), "recipe")
-    if resumed is not None and (Path(resumed) / "config.json").is_file():
-        return saved_config(Path(resumed)).model_dump(mode="json")
-    return {}
 
 
 def default_folder_name(recipe: str | Path | RunConfig | None, config: RunConfig) -> str:

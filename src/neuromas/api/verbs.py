@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from neuromas.api.inputs import TaskLike, default_folder_name, given_backbone, given_task, recipe_data
+from neuromas.api.inputs import TaskLike, default_folder_name, given_backbone, given_task
 from neuromas.api.run import Run, opened, trained
 from neuromas.compare.run import run as run_comparison
 from neuromas.compare.spec import Spec
@@ -22,7 +22,7 @@ from neuromas.network.topology import Topology
 from neuromas.recipe import override
 from neuromas.results import Result
 from neuromas.run.build import GIVEN
-from neuromas.run.folder import OnStep
+from neuromas.run.folder import OnStep, recipe_data
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Split
 from neuromas.tasks.rows import Reward
@@ -65,8 +65,11 @@ def train(
     """
     given = given_task(task, reward)
     shared = given_backbone(backbone, tokenizer)
-    data = recipe_data(recipe, out if resume else None)
-    values: dict[str, Any] = dict(settings or {}) | {"train.steps": steps, "seed": seed}
+    if isinstance(recipe, RunConfig):
+        data = recipe.model_dump(mode="json")
+    else:
+        data = recipe_data(None if recipe is None else Path(recipe), Path(out) if out is not None and resume else None)
+    values = {**(settings or {}), "train.steps": steps, "seed": seed}
     values["topology"] = topology.to_dict() if isinstance(topology, Topology) else topology
     if given is not None:
         values |= {"task.name": GIVEN + given.name, "task.options": {}}

@@ -1,8 +1,7 @@
 """`neuromas train`: train a network from a recipe, from options, or both."""
 
-import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -10,7 +9,7 @@ if TYPE_CHECKING:
     from neuromas.config import RunConfig
     from neuromas.results import StepMetrics
     from neuromas.run.final import FinalRecord
-    from neuromas.scale.train import Crew
+    from neuromas.scale.train import ClusterConfig
 
 
 def main(
@@ -54,10 +53,13 @@ def main(
         restarts: How often the workers may be started again, from the last checkpoint, after one has died.
     """
     from neuromas.cli.training import print_final
+    from neuromas.config import RunConfig
     from neuromas.files import write_json
-    from neuromas.scale.train import Crew
+    from neuromas.recipe import override
+    from neuromas.run.folder import recipe_data
+    from neuromas.scale.train import ClusterConfig
 
-    changes: dict[str, Any] = {
+    options = {
         "method": method,
         "task.name": task,
         "topology": topology,
@@ -66,11 +68,11 @@ def main(
         "train.learning_rate": learning_rate,
         "seed": seed,
     }
-    config = _config(recipe, changes, out if resume else None)
+    config = RunConfig.make(override(recipe_data(recipe, out if resume else None), options))
     folder = out or _default_folder(config, recipe)
     print(f"run folder: {folder}")
-    crew = None if (workers, address) == (1, None) else Crew(workers, address, threads or 1, restarts)
-    final = _train(config, folder, resume, threads, test_limit, wandb, crew)
+    cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)
+    final = _train(config, folder, resume, threads, test_limit, wandb, cluster)
     print_final(final)
     if json is not None:
         write_json(json, final.to_dict())
@@ -83,7 +85,7 @@ def _train(
     threads: int | None,
     test_limit: int | None,
     wandb: str | None,
-    crew: "Crew | None",
+    cluster: "ClusterConfig | None",
 ) -> "FinalRecord":
     import torch
 
@@ -103,26 +105,14 @@ def _train(
             if board is not None:
                 board(metrics)
 
-        if crew is not None:
-            final = scaled.train(config, folder, crew, resume=resume, test_limit=test_limit, on_step=on_step)
+        if cluster is not None:
+            final = scaled.train(config, folder, cluster, resume=resume, test_limit=test_limit, on_step=on_step)
         else:
             network, loaded = train(config, folder, resume=resume, on_step=on_step)
             final = evaluate_run(folder, network, loaded, test_limit, on_progress=view.measures)
     if board is not None:
         board.finish(final)
     return final
-
-
-def _config(recipe: Path | None, changes: dict[str, Any], resumed: Path | None) -> "RunConfig":
-    """The settings of the recipe, else of the run to be resumed, else the defaults; with the options given."""
-    from neuromas.config import RunConfig
-    from neuromas.recipe import override
-
-    if recipe is not None:
-        return RunConfig.load(recipe, **changes)
-    saved = resumed / "config.json" if resumed else None
-    data = json_module.loads(saved.read_text(encoding="utf-8")) if saved and saved.exists() else {}
-    return RunConfig.make(override(data, changes))
 
 
 def _default_folder(config: "RunConfig", recipe: Path | None) -> Path:

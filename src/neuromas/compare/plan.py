@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from neuromas.baselines import BASELINES
 from neuromas.baselines.load import options_of
@@ -20,6 +19,7 @@ from neuromas.compare.spec import BaselineEntry, Control, Spec, SystemEntry, Tas
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.topology import Topology
+from neuromas.recipe import TomlTable
 from neuromas.run.stages import calls_of
 
 _TOLERANCE = 0.02
@@ -32,9 +32,9 @@ class Contender:
     name: str
     kind: str  # "network", "baseline", or the name of a trained baseline
     baseline: str  # its name in BASELINES; empty for what is trained
-    settings: dict[str, Any]  # a recipe without task, seed and learning rate
-    options: dict[str, Any] = field(default_factory=dict[str, Any])  # of the baseline
-    fit: dict[str, Any] = field(default_factory=dict[str, Any])  # of a baseline that learns before it answers
+    settings: TomlTable  # a recipe without task, seed and learning rate
+    options: TomlTable = field(default_factory=dict)  # of the baseline
+    fit: TomlTable = field(default_factory=dict)  # of a baseline that learns before it answers
 
     @property
     def trained(self) -> bool:
@@ -56,7 +56,7 @@ class Contender:
 
     def config(self, task: TaskEntry, seed: int, rate: float | None = None) -> RunConfig:
         """The recipe of one of its runs; raises ConfigError for settings that do not exist."""
-        settings: dict[str, Any] = {**self.settings, "seed": seed, "task": {"name": task.name, "options": task.options}}
+        settings: TomlTable = {**self.settings, "seed": seed, "task": {"name": task.name, "options": task.options}}
         if rate is not None:
             settings["train"] = {**settings["train"], "learning_rate": rate}
         return RunConfig.make(settings)
@@ -156,7 +156,7 @@ def _contender(spec: Spec, name: str, entry: SystemEntry) -> Contender:
         options = {k: v for k, v in entry.options.items() if k not in fitting}
         fit = {k: v for k, v in entry.options.items() if k in fitting}
         return Contender(name, "baseline", entry.baseline, {**shared, "train": {}}, options, fit)
-    settings: dict[str, Any] = {
+    settings: TomlTable = {
         **shared,
         "adapter": spec.adapter | entry.adapter,
         "sampling": spec.sampling | entry.sampling,

@@ -1,6 +1,5 @@
 """The specification of a comparison: a TOML file as validated data."""
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from neuromas.config import BackboneConfig, Section, StageConfig
 from neuromas.errors import ConfigError, TopologyError
 from neuromas.network.endpoint import is_endpoint
 from neuromas.network.topology import Topology
-from neuromas.recipe import explain
+from neuromas.recipe import TomlTable, explain, read_toml
 from neuromas.tasks.base import Split
 
 Control = Literal["parameters", "vote", "scratchpad", "blanked"]
@@ -28,7 +27,7 @@ class TaskEntry(Section):
     """The questions of a task. `options` go to the task as they are."""
 
     name: str = Field(description="The task, as in a recipe.")
-    options: dict[str, Any] = Field(default_factory=dict, description="The task's own options.")
+    options: TomlTable = Field(default_factory=dict, description="The task's own options.")
     label: str = Field(default="", description="Its name in tables. Empty: the task's name.")
     questions: int | None = Field(
         default=None, ge=1, description="Use only the first N questions of the split. None: all."
@@ -70,20 +69,20 @@ class BaselineEntry(Section):
     """A baseline. `options` are its own and those of its fitting."""
 
     baseline: str = Field(description="Which baseline. Left out: NAME is one (`neuromas baselines` lists them).")
-    options: dict[str, Any] = Field(default_factory=dict, description="Its own options, those of its fitting included.")
+    options: TomlTable = Field(default_factory=dict, description="Its own options, those of its fitting included.")
 
 
 class TrainedEntry(Section):
     """A system that is trained, as in a recipe; what it does not say is taken from the shared tables."""
 
     kind: str = Field(default="network", description="`network`, or a trained baseline: `malt`, `collm-cc`.")
-    topology: str | list[int] | dict[str, Any] | None = Field(
+    topology: str | list[int] | TomlTable | None = Field(
         default=None, description="Of a network. None: a single model."
     )
-    adapter: dict[str, Any] = Field(default_factory=dict, description=_DIFFERENT)
-    sampling: dict[str, Any] = Field(default_factory=dict, description=_DIFFERENT)
-    train: dict[str, Any] = Field(default_factory=dict, description=_DIFFERENT)
-    options: dict[str, Any] = Field(
+    adapter: TomlTable = Field(default_factory=dict, description=_DIFFERENT)
+    sampling: TomlTable = Field(default_factory=dict, description=_DIFFERENT)
+    train: TomlTable = Field(default_factory=dict, description=_DIFFERENT)
+    options: TomlTable = Field(
         default_factory=dict, description="Of a trained baseline: the recipe's table of that method."
     )
     stages: tuple[StageConfig, ...] = Field(
@@ -127,9 +126,9 @@ class Spec(Section):
     )
     tasks: tuple[TaskEntry, ...] = Field(min_length=1, description="A table for each task.")
     backbone: BackboneConfig = Field(default=BackboneConfig(), description=_SHARED)
-    adapter: dict[str, Any] = Field(default_factory=dict, description=_SHARED)
-    sampling: dict[str, Any] = Field(default_factory=dict, description=_SHARED)
-    train: dict[str, Any] = Field(
+    adapter: TomlTable = Field(default_factory=dict, description=_SHARED)
+    sampling: TomlTable = Field(default_factory=dict, description=_SHARED)
+    train: TomlTable = Field(
         default_factory=dict, description=f"{_SHARED} `learning_rate` and `stop_after_seconds` are refused."
     )
     systems: dict[str, SystemEntry] = Field(min_length=1, description="A table for each system.")
@@ -137,16 +136,10 @@ class Spec(Section):
     @classmethod
     def load(cls, path: Path) -> "Spec":
         """Read a spec; raises ConfigError that names each wrong setting."""
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ConfigError(f"spec {str(path)!r} does not exist; one to start from is in recipes/") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"spec {str(path)!r} is not valid TOML: {error}") from error
-        return cls.make(data)
+        return cls.make(read_toml(path, "spec"))
 
     @classmethod
-    def make(cls, data: dict[str, Any]) -> "Spec":
+    def make(cls, data: TomlTable) -> "Spec":
         """Validate; raises ConfigError that names each wrong setting and says what to do."""
         entries = data.get("systems")
         if not isinstance(entries, dict) or not entries:
@@ -218,7 +211,7 @@ def _check_baseline(name: str, entry: BaselineEntry) -> None:
     _known(f"systems.{name}.options", entry.options, own | of_fit)
 
 
-def _check_trained(name: str, entry: TrainedEntry, shared: dict[str, Any]) -> None:
+def _check_trained(name: str, entry: TrainedEntry, shared: TomlTable) -> None:
     network, kinds = entry.kind == "network", ["network", *names(trained=True)]
     if entry.kind not in kinds:
         raise ConfigError(
@@ -254,7 +247,7 @@ def _check_trained(name: str, entry: TrainedEntry, shared: dict[str, Any]) -> No
         )
 
 
-def _known(where: str, given: Iterable[str], valid: dict[str, Any]) -> None:
+def _known(where: str, given: Iterable[str], valid: TomlTable) -> None:
     for option in given:
         if option not in valid:
             raise ConfigError(f"{where} has no {option!r}; there is: {', '.join(valid) or 'no option'}")

@@ -9,11 +9,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
+from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError
 from neuromas.files import write_json, write_text
 from neuromas.run import checkpoint
+from neuromas.run.final import FinalRecord
+from neuromas.run.folder import saved_config
 
 CARD = "README.md"
 FLOORS = ("chance", "majority", "best_constant")
@@ -33,9 +35,8 @@ def export(run: Path, out: Path, which: str = "best", base_model: str | None = N
         )
     if out.exists():
         raise CheckpointError(f"{out} exists; choose another --out, or remove it")
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    backbone: str = config["backbone"]["name"]
-    base = base_model or HUB.get(backbone, backbone)
+    config = saved_config(run)
+    base = base_model or HUB.get(config.backbone.name, config.backbone.name)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".exporting-", dir=out.parent))
     try:
@@ -44,7 +45,9 @@ def export(run: Path, out: Path, which: str = "best", base_model: str | None = N
         for file in (work / "best" / "nodes").glob("*/adapter_config.json"):
             settings = json.loads(file.read_text(encoding="utf-8"))
             write_json(file, settings | {"base_model_name_or_path": base})
-        final = _optional(run / "final.json")
+        final = None
+        if (run / "final.json").is_file():
+            final = FinalRecord.from_dict(json.loads((run / "final.json").read_text(encoding="utf-8")))
         for name in ("config.json", "final.json"):
             if (run / name).is_file():
                 shutil.copyfile(run / name, work / name)
@@ -124,52 +127,42 @@ model = PeftModel.from_pretrained(model, "{name}/best/nodes/{first}")
 """
 
 
-def card(name: str, config: dict[str, Any], final: dict[str, Any], base_model: str, step: int, folder: Path) -> str:
+def card(name: str, config: RunConfig, final: FinalRecord | None, base_model: str, step: int, folder: Path) -> str:
     """The model card: what it is, how it was measured, how it is used."""
     nodes = sorted(path.name for path in (folder / "best" / "nodes").iterdir())
+    topology = [config.topology, *(stage.topology for stage in config.stages or () if stage.topology)][-1]
     return _CARD.format(
         name=name,
         base=json.dumps(base_model),
         count=len(nodes),
         first=nodes[0],
-        topology=_topology(config),
-        method=config["method"],
-        task=config["task"]["name"],
-        seed=config["seed"],
-        rank=config["adapter"]["rank"],
+        topology=topology if isinstance(topology, str) else json.dumps(topology),
+        method=config.method,
+        task=config.task.name,
+        seed=config.seed,
+        rank=config.adapter.rank,
         step=step,
         results="\n".join(_results(final)),
     )
 
 
-def _topology(config: dict[str, Any]) -> str:
-    stages = [stage["topology"] for stage in config.get("stages", []) if stage.get("topology")]
-    told = stages[-1] if stages else config["topology"]
-    return told if isinstance(told, str) else json.dumps(told)
-
-
-def _results(final: dict[str, Any]) -> list[str]:
+def _results(final: FinalRecord | None) -> list[str]:
     """The test figures of the run as a table, with what they are read against."""
-    rows = final.get("results", [])
-    if not rows:
+    if final is None or not final.results:
         return ["Not measured yet: `neuromas train` writes the test figures when a run ends."]
-    task, floors = rows[0], rows[0]["floors"]
+    first = final.results[0]
     lines = [
-        f"Task `{task['task']}` (version {task['task_version']}), test split, n = {task['n']}.",
-        "Floors: " + ", ".join(f"{key.replace('_', ' ')} {floors[key]:.1%}" for key in FLOORS) + ".",
+        f"Task `{first.task}` (version {first.task_version}), test split, n = {first.n}.",
+        "Floors: " + ", ".join(f"{key.replace('_', ' ')} {getattr(first.floors, key):.1%}" for key in FLOORS) + ".",
         "*blanked*: the same network with every message delivered empty.",
         "",
         "| which | decoding | messages | accuracy | 95 % | parsed | calls | tokens | trainable |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        low, high = row["ci95"]
-        cells = [row["checkpoint"], row["decoding"], row["delivery"], f"{row['accuracy']:.1%}"]
-        cells += [f"{low:.1%} to {high:.1%}", f"{row['parse_rate']:.1%}", f"{row['calls']:g}"]
-        cells += [f"{row['generated_tokens']:.1f}", f"{row['trainable_parameters']:,}"]
+    for row in final.results:
+        low, high = row.ci95
+        cells = [row.checkpoint or "", row.decoding, row.delivery or "", f"{row.accuracy:.1%}"]
+        cells += [f"{low:.1%} to {high:.1%}", f"{row.parse_rate:.1%}", f"{row.calls:g}"]
+        cells += [f"{row.generated_tokens:.1f}", f"{row.trainable_parameters:,}"]
         lines.append(f"| {' | '.join(cells)} |")
-    return lines + [f"\nWarning of the run: {text}" for text in final.get("warnings", [])]
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return lines + [f"\nWarning of the run: {text}" for text in final.warnings]

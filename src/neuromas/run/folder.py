@@ -1,7 +1,7 @@
 """What a run leaves in its folder besides checkpoints: settings, lines of figures, sampled traces, failed batches."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.evaluate.run import Evaluation
 from neuromas.files import append_json_line, keep_json_lines, read_json_lines, write_json
+from neuromas.recipe import TomlTable, read_toml
 from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.progress import Progress
@@ -26,6 +27,15 @@ def saved_config(run: Path) -> RunConfig:
     if not (run / "config.json").is_file():
         raise CheckpointError(f"{run} is not a run folder (no config.json); make one with: neuromas train")
     return RunConfig.make(json.loads((run / "config.json").read_text(encoding="utf-8")))
+
+
+def recipe_data(recipe: Path | None, resumed: Path | None) -> TomlTable:
+    """The data of a recipe, else of the run that is resumed, else none. Raises `ConfigError` for a faulty recipe."""
+    if recipe is not None:
+        return read_toml(recipe, "recipe")
+    if resumed is not None and (resumed / "config.json").is_file():
+        return saved_config(resumed).model_dump(mode="json")
+    return {}
 
 
 def read_metrics(run: Path) -> list[StepMetrics]:
@@ -140,7 +150,7 @@ class Logger:
             self._board.close()
 
 
-def flat(record: dict[str, Any], prefix: str = "") -> dict[str, float]:
+def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The numbers of a nested record by their path, "nodes/1.1/entropy"."""
     out: dict[str, float] = {}
     for key, value in record.items():

@@ -26,10 +26,10 @@ from neuromas.workers import Workers
 
 
 @dataclass(frozen=True)
-class Crew:
-    """Who trains."""
+class ClusterConfig:
+    """The workers of a run over Ray."""
 
-    workers: int
+    number: int  # workers
     address: str | None = None  # of the cluster; None: this machine
     threads: int = 1  # CPU threads of each worker
     restarts: int = 10  # how often they may be started again after one has died
@@ -38,7 +38,7 @@ class Crew:
 def train(
     config: RunConfig,
     out: Path,
-    crew: Crew,
+    workers: ClusterConfig,
     *,
     resume: bool = False,
     test_limit: int | None = None,
@@ -48,23 +48,23 @@ def train(
 
     Raises what `run.loop.train` raises, and `ClusterError` where the cluster is too small or workers keep dying.
     """
-    config.check_workers(crew.workers)
+    config.check_workers(workers.number)
     config, out = without_files(config), out.resolve()
     newest = continued(config, out, resume)
     work = {"config": config.model_dump(mode="json"), "out": str(out), "here": str(Path.cwd())}
-    work |= {"test_limit": test_limit, "threads": crew.threads}
-    found, left = None, crew.restarts
+    work |= {"test_limit": test_limit, "threads": workers.threads}
+    found, left = None, workers.restarts
     with _following(out, newest, on_step):
         while found is None:
-            with cluster(crew.address, crew.workers * crew.threads) as ray:
-                found = _fit(ray, crew, config, work, last=left == 0)
+            with cluster(workers.address, workers.number * workers.threads) as ray:
+                found = _fit(ray, workers, config, work, last=left == 0)
             left -= 1
     if isinstance(found, NeuromasError):
         raise found
     return found
 
 
-def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any], last: bool) -> Any:
+def _fit(ray: Any, workers: ClusterConfig, config: RunConfig, work: dict[str, Any], last: bool) -> Any:
     """What the first worker returns. None, but in the `last` try, where a worker died while it came up.
 
     Ray starts workers again that die at work, and gives up where one dies earlier; it then holds their place in the
@@ -75,15 +75,17 @@ def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any], last: bo
     from ray.train.torch import TorchConfig, TorchTrainer
 
     device = config.backbone.device
-    gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= crew.workers)
-    check_room(ray, crew.workers, crew.threads, crew.workers if gpu else 0)
+    gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= workers.number)
+    check_room(ray, workers.number, workers.threads, workers.number if gpu else 0)
     notes = _notes(Path(work["out"]))
     trainer = TorchTrainer(
         _work,
         train_loop_config=work,
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=crew.workers, use_gpu=gpu, resources_per_worker={"CPU": crew.threads}),
-        run_config=RayRun(storage_path=notes, failure_config=FailureConfig(max_failures=crew.restarts)),
+        scaling_config=ScalingConfig(
+            num_workers=workers.number, use_gpu=gpu, resources_per_worker={"CPU": workers.threads}
+        ),
+        run_config=RayRun(storage_path=notes, failure_config=FailureConfig(max_failures=workers.restarts)),
     )
     try:
         return trainer.fit().return_value
@@ -94,8 +96,8 @@ def _fit(ray: Any, crew: Crew, config: RunConfig, work: dict[str, Any], last: bo
         if early and not last:
             return None
         raise ClusterError(
-            f"workers died more than {crew.restarts} times, the last time of: {_reason(error)}. The last checkpoint is "
-            f"in {work['out']}; go on from it with --resume, here or without --workers"
+            f"workers died more than {workers.restarts} times, the last time of: {_reason(error)}. The last "
+            f"checkpoint is in {work['out']}; go on from it with --resume, here or without --workers"
         ) from error
     finally:
         shutil.rmtree(notes, ignore_errors=True)

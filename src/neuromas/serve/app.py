@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from neuromas.serve import schema
 from neuromas.serve.batcher import Batcher
 from neuromas.serve.config import BODY_BYTES, ListenConfig, ServeConfig
-from neuromas.serve.faults import Fault, of_validation
+from neuromas.serve.faults import Fault, Responses, of_validation
 from neuromas.serve.guard import Guard
 from neuromas.serve.metrics import Metrics
 from neuromas.serve.record import Record
@@ -146,7 +146,7 @@ def _fault(text: str, *headers: str) -> dict[str, Any]:
     return {"description": text, "model": schema.ErrorBody, **named}
 
 
-_FAULTS: dict[int | str, dict[str, Any]] = {
+_FAULTS: Responses = {
     401: _fault("The key is missing or wrong.", "WWW-Authenticate"),
     403: _fault("Asked under a name that is not this machine's."),
     404: _fault("There is no such model."),
@@ -155,7 +155,7 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _asked(answer: type[schema.CompletedResponse]) -> dict[int | str, dict[str, Any]]:
+def _asked(answer: type[schema.CompletedResponse]) -> Responses:
     """The possible responses of a route that asks the network."""
     return _FAULTS | {
         200: {

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from neuromas.serve.faults import Fault
+from neuromas.serve.faults import Fault, Responses
 from neuromas.serve.page_schema import MetricLines, RunView, Samples
 from neuromas.serve.record import Record
 
@@ -24,7 +24,7 @@ _LINE = {"step": True, "reward": True, "accuracy": True, "validation": True, "no
 After = Annotated[int, Query(description="Only what came after this step.")]
 
 
-def page_routes(record: Record, faults: dict[int | str, dict[str, Any]]) -> APIRouter:
+def page_routes(record: Record, faults: Responses) -> APIRouter:
     """faults: the other possible responses of any route, for the schema."""
     site = APIRouter()
     contents = {f.name: f.read_bytes() for f in files("neuromas.serve").joinpath("page").iterdir() if _type(f.name)}

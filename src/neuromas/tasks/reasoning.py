@@ -86,7 +86,7 @@ class ReasoningGym(Task):
         self._integer: dict[str, bool] = {}  # For each data set, True where all its answers are integers.
         self._splits: dict[Split, list[Question]] = {}
 
-    def _tables(self, names: list[str], options: dict[str, Any]) -> dict[str, GymOptions]:
+    def _tables(self, names: list[str], options: GymOptions) -> dict[str, GymOptions]:
         """The options of each of several data sets."""
         for key, value in options.items():
             if key not in names:
@@ -212,14 +212,14 @@ def split_of(question: str) -> Split:
     return "train" if percentile_2 < 35 else "validation" if percentile_2 < 46 else "test"
 
 
-def _option_classes() -> dict[str, Any]:
+def _option_classes() -> dict[str, type[Any]]:
     """For each data set its class of options. Raises TaskError without the package."""
     require("reasoning_gym", "a reasoning-gym task", "pip install reasoning-gym")  # Importing it registers them.
     factory: Any = importlib.import_module("reasoning_gym.factory")
     return {name: options for name, (_, options) in factory.DATASETS.items() if name != "composite"}
 
 
-def _check_config(name: str, config: GymOptions, options: Any) -> None:
+def _check_config(name: str, config: GymOptions, options: type[Any]) -> None:
     """Raises TaskError where a data set's class of options does not take these."""
     valid = [field.name for field in fields(options) if field.name not in ("size", "seed")]
     for option in config:
