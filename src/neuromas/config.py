@@ -55,6 +55,9 @@ class AdapterConfig(Section):
     """The linear layers that get adapters, by the last part of their name."""
     tied: bool = False
     """All nodes share one adapter."""
+    init_from: str | dict[str, str] | None = None
+    """A LoRA that PEFT wrote, with which every node begins: its folder; or a table, node id to folder, for some nodes.
+    Its rank may be lower than `rank`, and it may cover fewer layers."""
 
 
 class SamplingConfig(Section):
@@ -150,6 +153,9 @@ class TrainConfig(Section):
     """Validate on the first so many questions of the validation split."""
     silence_questions: int = Field(default=32, ge=0)
     """Replay the first so many of them with each hidden node silenced. 0: none."""
+    start_questions: int | None = Field(default=None, ge=0)
+    """Before the first update, answer the first so many of them greedily and `rollouts` times, and report what the run
+    starts from. 0: no report. None: 16, and 0 with the embedded backbone."""
     checkpoint_every: int = Field(default=1, ge=1)
     """Steps between checkpoints; a validation always writes one."""
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -163,8 +169,10 @@ class StageConfig(Section):
 
     topology: TopologySpec | None = None
     """The network of the stage; it must contain the one before. None: as before; in the first stage, the run's."""
+    task: str | None = None
+    """Another task, whose training questions the stage asks. None: the run's. Validation and test keep the run's."""
     options: TomlTable = Field(default_factory=dict)
-    """Task options for the training questions of a stage, over `task.options`. Validation and test keep the latter."""
+    """Task options for the training questions of a stage: those of its `task`, else over `task.options`."""
     steps: int | None = Field(default=None, ge=1)
     """The most steps of the stage. None: it lasts until it is promoted, or the run ends."""
     promote: float | None = Field(default=None, gt=0, le=1)

@@ -9,7 +9,8 @@ import pytest
 
 from helpers import FirstCharacter, make_network, questions
 from neuromas.results import Silenced, StepMetrics
-from neuromas.run.health import collapse_warnings
+from neuromas.run.folder import read_metrics
+from neuromas.run.health import collapse_warnings, signs
 from neuromas.train.ablation import silencing
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -96,9 +97,25 @@ def grown(
 
 # the row of docs/metrics.md -> (lines that show the sign, what its warning says, lines that just do not show it)
 SIGNS: dict[str, tuple[Any, tuple[str, ...], list[Any]]] = {
-    "equal rewards": (
-        last(run(), 10, equal_reward_groups=0.82),
-        ("82% of the questions", "train.entropy", "train.kl", "train.balanced"),
+    "groups all wrong": (
+        last(run(), 10, equal_reward_groups=0.9, wrong_groups=0.82, accuracy=0.1),
+        (
+            "82% of the questions every rollout was wrong",
+            "easier questions",
+            "train.rollouts",
+            "train.warm_start",
+            "prompt",
+        ),
+        [
+            last(run(), 10, equal_reward_groups=0.8, wrong_groups=0.79, accuracy=0.1),
+            last(run(), 10, equal_reward_groups=0.8, accuracy=0.1),  # early files tell no more
+            last(run(9), 9, equal_reward_groups=1.0, wrong_groups=1.0),  # no chance yet
+            last(last(run(), 10, equal_reward_groups=1.0, wrong_groups=1.0), 9, stage=1),
+        ],
+    ),
+    "groups all alike": (
+        last(run(), 10, equal_reward_groups=0.82, wrong_groups=0.3),
+        ("82% of the questions", "sure of its answers", "lower the learning rate", "train.entropy", "train.balanced"),
         [last(run(), 10, equal_reward_groups=0.79), last(run(), 10, equal_reward_groups=1.0, accuracy=0.96)],
     ),
     "constant answer": (
@@ -113,7 +130,11 @@ SIGNS: dict[str, tuple[Any, tuple[str, ...], list[Any]]] = {
     "unreadable": (
         last(run(), 10, parse_rate=0.78),
         ("78% of the answers could be read", "sampling.answer_tokens"),
-        [last(run(), 10, parse_rate=0.81), last(run(), 1, parse_rate=0.0)],
+        [
+            last(run(), 10, parse_rate=0.81),
+            last(run(), 1, parse_rate=0.0),
+            last(last(run(), 10, parse_rate=0.5), 5, parse_rate=0.9),  # it is learning to
+        ],
     ),
     "fallen entropy": (
         with_entropy(0.045),
@@ -125,6 +146,11 @@ SIGNS: dict[str, tuple[Any, tuple[str, ...], list[Any]]] = {
             with_entropy(0.01, since=-9),
             with_entropy(0.001)[:1] + with_entropy(0.001)[-19:],
         ],
+    ),
+    "rising entropy": (
+        with_entropy(1.5, reward=0.6),
+        ("node 1.2 rose from 0.96 to 1.50 nats", "0.60, now 0.60", "train.entropy", "train.kl"),
+        [with_entropy(1.43), with_entropy(1.5, reward=0.66), with_entropy(1.5, accuracy=0.96)],
     ),
     "lost by growing": (
         grown(0.29),
@@ -214,3 +240,57 @@ def test_silencing_is_what_an_evaluation_with_blanked_messages_finds() -> None:
 def test_a_network_without_hidden_nodes_has_nobody_to_silence() -> None:
     network, asked = make_network("single"), questions(3)
     assert silencing(network, FirstCharacter("1"), asked, network.answer(asked)) == Silenced()
+
+
+def test_the_nodes_of_a_layer_share_a_warning_which_names_four_of_them() -> None:
+    lines = run()
+    many = {f"1.{k}": {"cost": 0.0, "changed": 0.25} for k in range(1, 7)} | {"2.1": {"cost": 0.0, "changed": 0.25}}
+    for line in (line for line in lines if "validation" in line):
+        line["validation"]["silenced"]["nodes"] = many
+    wide, deep = warnings(lines)
+    assert wide.startswith("6 nodes of layer 1 (1.1, 1.2, 1.3, 1.4, …) are dead weight: without the message of each")
+    assert deep.startswith("node 2.1 is dead weight")
+
+
+def test_a_warning_is_said_once_however_many_validations_show_it(capsys: pytest.CaptureFixture[str]) -> None:
+    from neuromas.cli.training import TrainingView
+
+    lines = last(run(60), 40, top_answer_share=0.95)
+    with TrainingView(60) as view:
+        for line in lines:
+            view(StepMetrics.from_dict(line))
+    assert capsys.readouterr().out.count("warning:") == 1
+
+
+ROOT = METRICS.parents[1]
+PUBLISHED = {  # run -> the warnings that it deserves, each with the step at which it is first seen
+    # nothing is wrong with them
+    "docs/results/smollm2_arithmetic_1-1": {},
+    "docs/results/smollm2_arithmetic_1-1_first": {},
+    # stood at 0.72 sampled from step 11 on, with four of five groups of equal rewards
+    "docs/results/smollm2_arithmetic_single": {"groups all alike": 21},
+    # a third to a half of the answers readable at first, nearly all at the end; after ten steps the first is there
+    "docs/results/smollm2_navigate_1-1": {},
+    "docs/results/smollm2_navigate_2-2": {"unreadable": 10},
+    # 2.1 did no good before it grew and after it, which are two networks and one measurement each
+    "docs/results/smollm2_navigate_grown": {},
+    # "Yes" to 95 % of the questions at steps 11 to 20 and to 98 % at 51 to 60, where four of five groups are alike
+    "docs/results/smollm2_navigate_single": {"constant answer": 16, "groups all alike": 59},
+    # two steps
+    "tests/data/version_0_1_0/run": {},
+    "tests/data/version_0_1_0/grown": {},
+}
+
+
+def test_every_published_run_is_judged_below() -> None:
+    found = [*ROOT.glob("docs/results/**/metrics.jsonl"), *ROOT.glob("tests/data/**/metrics.jsonl")]
+    assert {path.parent.relative_to(ROOT).as_posix() for path in found} == PUBLISHED.keys()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_over_a_published_run_each_warning_comes_where_it_should_and_nowhere_else(name: str) -> None:
+    metrics, first = read_metrics(ROOT / name), dict[str, int]()
+    for count in range(1, len(metrics) + 1):
+        for sign in signs(metrics[:count]):
+            first.setdefault(sign.kind, metrics[count - 1].step)
+    assert first == PUBLISHED[name]

@@ -106,9 +106,11 @@ def _train(
                 board(metrics)
 
         if cluster is not None:
-            final = scaled.train(config, folder, cluster, resume=resume, test_limit=test_limit, on_step=on_step)
+            final = scaled.train(
+                config, folder, cluster, resume=resume, test_limit=test_limit, on_step=on_step, on_start=view.begins
+            )
         else:
-            network, loaded = train(config, folder, resume=resume, on_step=on_step)
+            network, loaded = train(config, folder, resume=resume, on_step=on_step, on_start=view.begins)
             final = evaluate_run(folder, network, loaded, test_limit, on_progress=view.measures)
     if board is not None:
         board.finish(final)

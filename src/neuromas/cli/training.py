@@ -4,9 +4,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from neuromas.cli.show import console, percent, results_table
-from neuromas.results import GrowthRecord, StepMetrics, floors_line
+from neuromas.evaluate.render import plain
+from neuromas.results import GrowthRecord, StartRecord, StepMetrics, floors_line
 from neuromas.run.final import FinalRecord
-from neuromas.run.health import collapse_warnings
+from neuromas.run.health import signs
 
 
 class TrainingView:
@@ -25,6 +26,7 @@ class TrainingView:
         self._bar = self._progress.add_task(label, total=steps, note="")
         self._steps: list[StepMetrics] = []
         self._stage = 0
+        self._said: set[tuple[str, str]] = set()  # kinds and layers of warnings, each of which is said once
 
     def __enter__(self) -> "TrainingView":
         self._progress.start()
@@ -32,6 +34,15 @@ class TrainingView:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def begins(self, start: StartRecord) -> None:
+        """Show what the run starts from; the `on_start` of a training run."""
+        console.print(escape(str(start)))
+        for sample in start.samples:
+            said = [f"{m.node}: {plain(m.text)}" + (" …" if m.truncated else "") for m in sample.record.messages]
+            verdict = "right" if sample.record.reward == 1 else f"the answer is {sample.record.answer}"
+            console.print(escape(f"  {plain(sample.question)} | {' | '.join(said)} ({plain(verdict)})"), style="dim")
+        _print_warnings(start.advice)
 
     def measures(self, what: str, done: int, total: int) -> None:
         """After training: show the measurements on the test split under a bar of their own."""
@@ -57,7 +68,9 @@ class TrainingView:
                 text += f"  equal-reward groups {metrics.equal_reward_groups:.0%}"
                 text += f"  commonest answer {escape(repr(metrics.top_answer))} {metrics.top_answer_share:.0%}"
             console.print(text)
-            _print_warnings(collapse_warnings(self._steps))
+            new = [sign for sign in signs(self._steps) if (sign.kind, sign.layer) not in self._said]
+            self._said |= {(sign.kind, sign.layer) for sign in new}
+            _print_warnings([sign.text for sign in new])
 
 
 def print_final(final: FinalRecord) -> None:

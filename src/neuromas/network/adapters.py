@@ -122,6 +122,10 @@ class AdapterBank(nn.Module):
             out[key] = A.to(dtype), (B * self.scale).to(dtype)
         return out
 
+    def pair(self, key: str) -> tuple[nn.Parameter, nn.Parameter]:
+        """The stacks A [N, rank, in] and B [N, out, rank] of a target module."""
+        return self.A[_attr(key)], self.B[_attr(key)]
+
     def gradient_norms(self) -> Tensor:
         """L2 norm of each adapter's gradient [N]; 0 where none has arrived."""
         squares = [p.grad.flatten(1).square().sum(1) for p in self.stacks() if p.grad is not None]

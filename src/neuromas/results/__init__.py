@@ -15,6 +15,7 @@ from neuromas.results.evaluation import (
     floors_line,
 )
 from neuromas.results.record import Interval, JsonRecord
+from neuromas.results.start import StartRecord, StartSample
 from neuromas.results.steps import (
     EngineMetrics,
     GrowthRecord,
@@ -44,6 +45,8 @@ __all__ = [
     "Result",
     "Score",
     "Silenced",
+    "StartRecord",
+    "StartSample",
     "StepMetrics",
     "TopAnswer",
     "TrainingCost",

@@ -81,6 +81,8 @@ class StepMetrics(JsonRecord):
     accuracy: float | None = None  # Share of rollouts with reward exactly 1.
     parse_rate: float | None = None  # Share of rollouts whose answer the grader could read.
     equal_reward_groups: float | None = None  # Share of questions whose rollouts all got the same reward.
+    wrong_groups: float | None = None  # Share of questions no rollout of which earned anything; None in early files.
+    right_groups: float | None = None  # Share of questions all rollouts of which earned 1; None in early files.
     top_answer: str | None = None  # The commonest answer; None stands for answers that the grader could not read.
     top_answer_share: float | None = None  # Its share of the rollouts, in [0, 1].
     distinct_answers: int | None = None  # The number of different answers; all unreadable ones count as one.
@@ -106,7 +108,7 @@ class StepMetrics(JsonRecord):
         line = super().to_dict()
         if self.reward is None or self.top_answer is not None:
             return line
-        before = list(line).index("equal_reward_groups") + 1
+        before = list(line).index("right_groups" if self.right_groups is not None else "equal_reward_groups") + 1
         return dict([*list(line.items())[:before], ("top_answer", None), *list(line.items())[before:]])
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from neuromas.baselines import NETWORK, trained_entry
 from neuromas.config import RunConfig
-from neuromas.errors import CheckpointError, TaskError
+from neuromas.errors import CheckpointError, ConfigError, TaskError
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
@@ -16,6 +16,7 @@ from neuromas.run.stages import stages_of
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
 from neuromas.train import critic
+from neuromas.train.init import fill
 from neuromas.train.optimizer import NodeAdamW
 
 GIVEN = "python:"  # what the name of a task begins with that was given in Python
@@ -49,6 +50,24 @@ def build(
     if config.train.estimator == "critic":
         critic.attach(network)
     return network, task
+
+
+def fill_adapters(config: RunConfig, network: Trained) -> None:
+    """Let the nodes of a new network begin with the adapters that the settings name.
+
+    Raises `CheckpointError` for a folder that cannot be used, `ConfigError` for a node that does not exist.
+    """
+    start, bank = config.adapter.init_from, network.adapters
+    if start is None:
+        return
+    folders = dict.fromkeys(bank.names, start) if isinstance(start, str) else start
+    if unknown := [node for node in folders if node not in bank.names]:
+        raise ConfigError(
+            f"adapter.init_from names {', '.join(unknown)}, and the adapters are {', '.join(bank.names)}; name one of "
+            "those, or give a single folder for all"
+        )
+    for name, folder in folders.items():
+        fill(bank, name, Path(folder))
 
 
 def task_of(config: RunConfig) -> Task:

@@ -25,6 +25,7 @@ from neuromas.files import write_json
 from neuromas.network.forward import Network
 from neuromas.network.prompt import PROMPT_VERSION
 from neuromas.network.topology import Topology
+from neuromas.results import GrowthRecord
 from neuromas.run.progress import Progress
 from neuromas.train.optimizer import NodeAdamW
 
@@ -97,6 +98,12 @@ def progress_of(folder: Path, stages: int) -> Progress:
             "it is damaged, choose another"
         )
     return progress
+
+
+def lineage_of(run: Path) -> list[GrowthRecord]:
+    """How the network of a run grew so far, oldest first; [] before its first checkpoint."""
+    last = newest(run / "checkpoints")
+    return [] if last is None else Progress.from_dict(_read(last / "state.json")["progress"]).lineage
 
 
 def parameters(network: Trained) -> list[nn.Parameter]:

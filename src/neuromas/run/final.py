@@ -11,13 +11,15 @@ from neuromas.config import RunConfig
 from neuromas.evaluate.run import evaluate
 from neuromas.files import write_json, write_json_lines
 from neuromas.network.forward import Network
-from neuromas.results import JsonRecord, Result, StepMetrics, TrainingCost
+from neuromas.results import JsonRecord, Result, StartRecord, StepMetrics, TrainingCost
 from neuromas.run import checkpoint
-from neuromas.run.build import build, load_run
+from neuromas.run.beginning import began
+from neuromas.run.build import build, fill_adapters, load_run
 from neuromas.run.checkpoint import Trained
 from neuromas.run.folder import read_metrics
 from neuromas.run.health import collapse_warnings
 from neuromas.run.plots import learning_curve
+from neuromas.run.start import read_start
 from neuromas.tasks.base import Task
 from neuromas.types import System
 from neuromas.workers import ALONE, Workers
@@ -33,6 +35,8 @@ class FinalRecord(JsonRecord):
     training: TrainingCost | None = None  # What training took; None only in early files.
     results: list[Result]  # Test results of the untrained network, of the last checkpoint, and of the best one.
     warnings: list[str]  # Warnings of a collapse; empty when nothing points to one.
+    began: str = ""  # How the network began, in words; empty in early files.
+    start: StartRecord | None = None  # What the run started from; None where that was not measured.
 
     def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"config": self.config.model_dump(mode="json")}
@@ -68,7 +72,8 @@ def evaluate_run(
     results: list[Result] = []
     answers: list[dict[str, Any]] = []
     best, _, config = load_run(run, "best", network.backbone)
-    untrained, _ = build(config, network.backbone, network.topology if isinstance(network, Network) else None)
+    untrained, _ = build(config, network.backbone, network.topology if isinstance(network, Network) else None, task)
+    fill_adapters(config, untrained)
     subjects: dict[str, Trained] = {"untrained": untrained, "last": network, "best": best}
     if checkpoint.step_of(run / "best") == metrics[-1].step:
         del subjects["last"]  # the same network
@@ -98,6 +103,8 @@ def evaluate_run(
         training=training_cost(metrics),
         results=results,
         warnings=collapse_warnings(metrics),
+        began=began(config, metrics, workers.from_first(lambda: checkpoint.lineage_of(run))),
+        start=workers.from_first(lambda: read_start(run)),
     )
     if workers.first:
         write_json_lines(run / "answers.jsonl", answers)

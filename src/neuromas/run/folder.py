@@ -19,6 +19,7 @@ from neuromas.types import Question
 OnStep = Callable[[StepMetrics], object]  # called with the metrics of every step, 0 included; False stops the run
 
 LOGS = ("metrics.jsonl", "samples.jsonl", "trees.jsonl")  # one record or more a step
+START = "start.json"  # what the run started from
 _SAMPLES = 2  # traces of the step, and of the validation, kept each time a validation is made
 
 
@@ -86,7 +87,7 @@ def continued(config: RunConfig, out: Path, resume: bool) -> Path | None:
 def prepare(config: RunConfig, out: Path, progress: Progress, newest: Path | None) -> None:
     """Make the folder ready for a run that goes on from its checkpoint `newest`, or for a new one."""
     if newest is None:  # new, or killed before its first step was saved
-        for old in LOGS:
+        for old in (*LOGS, START):
             (out / old).unlink(missing_ok=True)
         write_json(out / "config.json", config.model_dump(mode="json"))
     else:

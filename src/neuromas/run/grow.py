@@ -12,7 +12,7 @@ from neuromas.files import keep_json_lines, write_json
 from neuromas.network.backbone import Backbone
 from neuromas.recipe import override
 from neuromas.run import checkpoint
-from neuromas.run.folder import LOGS, saved_config
+from neuromas.run.folder import LOGS, START, saved_config
 from neuromas.run.progress import Progress
 from neuromas.run.session import Session
 from neuromas.run.stages import check_growth, stages_of, without_files
@@ -47,11 +47,12 @@ def grow_run(
     config = extended(parent, progress, stage, steps)
     work = out.with_name(f".{out.name}.{os.getpid()}.growing")
     try:
-        for file in LOGS:
+        for file in (*LOGS, START):
             if (run / file).exists():
                 work.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(run / file, work / file)
-                keep_json_lines(work / file, progress.step)
+                if file != START:
+                    keep_json_lines(work / file, progress.step)
         for kept in {source.resolve(), *([(run / "best").resolve()] if (run / "best").exists() else [])}:
             shutil.copytree(kept, work / "checkpoints" / kept.name)
             if kept == (run / "best").resolve():

@@ -4,18 +4,22 @@ What a step does is the method's: `train_step` for a network, a file in baseline
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from neuromas.config import RunConfig
 from neuromas.network.backbone import Backbone
-from neuromas.results import StepMetrics
+from neuromas.results import StartRecord, StepMetrics
 from neuromas.run.checkpoint import Trained
 from neuromas.run.engine import engaged
 from neuromas.run.folder import Logger, OnStep, keep_samples, read_metrics
 from neuromas.run.session import Session
+from neuromas.run.start import report
 from neuromas.tasks.base import Task
 from neuromas.workers import ALONE, Workers
+
+OnStart = Callable[[StartRecord], object]  # called before the first update of a new run
 
 
 def train(
@@ -26,27 +30,32 @@ def train(
     backbone: Backbone | None = None,
     task: Task | None = None,
     on_step: OnStep | None = None,
+    on_start: OnStart | None = None,
     workers: Workers = ALONE,
 ) -> tuple[Trained, Task]:
     """Begin or continue a training run in the folder `out`; returns the network, or team, as of the last step.
 
     A run that was killed continues, with resume=True, to the same numbers as an undisturbed one: only the step
     under way is lost. backbone, task: loaded already; None: those of the settings. on_step: called with the metrics of
-    every step; where it returns False the run stops after this step, with everything saved. workers: this process among
+    every step; where it returns False the run stops after this step, with everything saved. on_start: called with what
+    a new run starts from, before its first validation. workers: this process among
     those that train it, all in the same folder; their number may change from one continuation to the next.
 
     Raises `CheckpointError` when `out` holds another run, `DivergenceError` on NaN or infinity.
     """
     session = Session.open(config, out, resume, backbone, workers, task)
     with engaged(session):
-        return _train(session, on_step)
+        return _train(session, on_step, on_start)
 
 
-def _train(session: Session, on_step: OnStep | None) -> tuple[Trained, Task]:
+def _train(session: Session, on_step: OnStep | None, on_start: OnStart | None) -> tuple[Trained, Task]:
     out, progress, t, workers = session.out, session.progress, session.config.train, session.workers
     logger = Logger(out, on_step, silent=not workers.first)
     earlier = workers.from_first(lambda: read_metrics(out))
     if progress.step == 0 and not earlier:
+        found = report(session.config, out, session.network, session.task, workers)
+        if found is not None and on_start is not None:
+            on_start(found)
         logger.log(StepMetrics(step=0, validation=session.validate()))
         session.save()  # the untrained network may stay the best one
 

@@ -6,14 +6,17 @@ from typing import Protocol
 import torch
 
 from neuromas.baselines import NETWORK, trained_entry
-from neuromas.config import RunConfig
+from neuromas.config import RunConfig, TaskConfig
+from neuromas.errors import ConfigError
 from neuromas.network.forward import Network
 from neuromas.run.build import task_of
 from neuromas.run.checkpoint import Trained
 from neuromas.run.stages import Stage, absent, stages_of
 from neuromas.tasks.base import Task
+from neuromas.tasks.loaded import normalise
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult, train_step
+from neuromas.types import Question
 from neuromas.workers import ALONE, Workers
 
 
@@ -42,10 +45,8 @@ class Joint:
         rate = stage.settings.learning_rate or config.train.learning_rate
         self.config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": rate})})
         self.network, self.stage, self.start, self.workers = network, stage, start, workers
-        options = stage.settings.options
-        staged = config.task.model_copy(update={"options": config.task.options | options})
-        self.task = task_of(config.model_copy(update={"task": staged})) if options else task
-        self.schedule = Schedule(self.task.questions("train"), config)
+        self.task = staged_task(config, stage) or task
+        self.schedule = Schedule(training_questions(self.task, task), config)
 
     def rate(self, step: int) -> float:
         return learning_rate(self.config, step, self.start)
@@ -64,6 +65,37 @@ class Joint:
             absent=absent(self.stage, step - self.start, t.node_dropout, seed=seed, step=step),
             workers=self.workers,
         )
+
+
+def staged_task(config: RunConfig, stage: Stage) -> Task | None:
+    """The task whose training questions a stage asks; None where it is the run's own."""
+    name, options = stage.settings.task, stage.settings.options
+    if name is None and not options:
+        return None
+    staged = (
+        TaskConfig(name=name, options=options)
+        if name
+        else TaskConfig(name=config.task.name, options=config.task.options | options)
+    )
+    return task_of(config.model_copy(update={"task": staged}))
+
+
+def training_questions(staged: Task, task: Task) -> list[Question]:
+    """The training questions of a stage, without those that the run's own task validates or tests with.
+
+    Raises `ConfigError` where none are left.
+    """
+    questions = staged.questions("train")
+    if staged is task:
+        return questions
+    held = {normalise(question.text) for split in ("validation", "test") for question in task.questions(split)}
+    kept = [question for question in questions if normalise(question.text) not in held]
+    if not kept:
+        raise ConfigError(
+            f"all {len(questions)} training questions of {staged.name!r} are validation or test questions of "
+            f"{task.name!r}; give the stage others"
+        )
+    return kept
 
 
 def method_of(

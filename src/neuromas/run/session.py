@@ -10,7 +10,7 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Network
 from neuromas.results import ValidationMetrics
 from neuromas.run import checkpoint
-from neuromas.run.build import build, optimizer_of
+from neuromas.run.build import build, fill_adapters, optimizer_of
 from neuromas.run.checkpoint import Trained
 from neuromas.run.folder import continued, keep_validated, prepare, saved
 from neuromas.run.method import Method, method_of
@@ -59,6 +59,8 @@ class Session:
             progress = Progress() if newest is None else checkpoint.progress_of(newest, len(stages))
             network, task = build(config, backbone, stages[progress.stage].topology, task)
             network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
+            if newest is None:
+                fill_adapters(config, network)
             optimizer = optimizer_of(config, network)
             if newest is not None:
                 checkpoint.load(newest, network, optimizer)

@@ -20,7 +20,9 @@ from neuromas.errors import ClusterError, NeuromasError
 from neuromas.run import checkpoint
 from neuromas.run.final import FinalRecord
 from neuromas.run.folder import OnStep, continued, read_metrics
+from neuromas.run.loop import OnStart
 from neuromas.run.stages import without_files
+from neuromas.run.start import read_start
 from neuromas.scale.cluster import check_room, cluster
 from neuromas.workers import Workers
 
@@ -43,6 +45,7 @@ def train(
     resume: bool = False,
     test_limit: int | None = None,
     on_step: OnStep | None = None,
+    on_start: OnStart | None = None,
 ) -> FinalRecord:
     """Run or continue a training run in `out`, and measure it on the test split.
 
@@ -54,7 +57,7 @@ def train(
     work = {"config": config.model_dump(mode="json"), "out": str(out), "here": str(Path.cwd())}
     work |= {"test_limit": test_limit, "threads": workers.threads}
     found, left = None, workers.restarts
-    with _following(out, newest, on_step):
+    with _following(out, newest, on_step, on_start):
         while found is None:
             with cluster(workers.address, workers.number * workers.threads) as ray:
                 found = _fit(ray, workers, config, work, last=left == 0)
@@ -136,12 +139,16 @@ def _notes(out: Path) -> str:
 
 
 @contextmanager
-def _following(out: Path, newest: Path | None, on_step: OnStep | None) -> Iterator[None]:
-    """Call `on_step` with the metrics that the first worker writes, wherever it runs."""
+def _following(out: Path, newest: Path | None, on_step: OnStep | None, on_start: OnStart | None) -> Iterator[None]:
+    """Call `on_step` and `on_start` with what the first worker writes, wherever it runs."""
+    begun = newest is not None or on_start is None
     shown, over = checkpoint.step_of(newest) if newest is not None else -1, threading.Event()
 
     def show() -> None:
-        nonlocal shown
+        nonlocal begun, shown
+        if not begun and on_start is not None and (start := read_start(out)) is not None:
+            on_start(start)
+            begun = True
         for metrics in read_metrics(out):
             if on_step is not None and metrics.step > shown:  # A restart writes some of them again.
                 on_step(metrics)

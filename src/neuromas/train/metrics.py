@@ -127,6 +127,8 @@ def sampling_metrics(tally: Tally, step: int) -> StepMetrics:
         accuracy=tally.right / n,
         parse_rate=(n - tally.answers[None]) / n,
         equal_reward_groups=equal_reward_groups(tally.rewards_PG).double().mean().item(),
+        wrong_groups=(tally.rewards_PG == 0).all(1).double().mean().item(),
+        right_groups=(tally.rewards_PG == 1).all(1).double().mean().item(),
         top_answer=top,
         top_answer_share=count / n,
         distinct_answers=len(tally.answers),

@@ -1,0 +1,125 @@
+"""What a run starts from: measured before the first update, so that who waits for it knows whether it can learn."""
+
+import json
+import time
+from itertools import chain
+from pathlib import Path
+
+from neuromas.config import RunConfig
+from neuromas.evaluate.run import record
+from neuromas.files import write_json
+from neuromas.results import StartRecord, StartSample
+from neuromas.run.beginning import began
+from neuromas.run.checkpoint import Trained
+from neuromas.run.folder import START
+from neuromas.tasks.base import Task
+from neuromas.types import Grade, Question, Trace
+from neuromas.workers import Workers
+
+HOPELESS = 0.05  # share of questions with a right rollout below which the report says what to change
+_QUESTIONS = 16  # asked where the settings leave their number open
+_SECONDS = 30.0  # no further questions are asked after that time
+_AT_ONCE = 4  # questions asked together
+_SAMPLES = 3  # traces kept
+_SOLVED = 0.95
+_CUT = 0.5
+
+Answered = tuple[Question, list[Trace], list[Grade]]  # the greedy answer first, then the sampled ones
+
+
+def questions_of(config: RunConfig) -> int:
+    """How many questions the report asks. Left open: none of the embedded backbone, which the tests train all day."""
+    asked = config.train.start_questions
+    return asked if asked is not None else 0 if config.backbone.name == "tiny" else _QUESTIONS
+
+
+def report(config: RunConfig, out: Path, network: Trained, task: Task, workers: Workers) -> StartRecord | None:
+    """Measure what the run starts from and write it to start.json; None where it is switched off.
+
+    The draws have addresses of their own (step 0, validation questions), so the training is the same with it or
+    without. After half a minute no further questions are asked.
+    """
+    questions, begin = task.questions("validation")[: questions_of(config)], time.perf_counter()
+    answered: list[Answered] = []
+    while len(answered) < len(questions) and not (answered and _late(begin, workers)):
+        mine = list(workers.share(questions[len(answered) : len(answered) + _AT_ONCE]))
+        answered += chain(*workers.each(lambda mine=mine: _ask(config, network, task, mine)))
+    if not answered:
+        return None
+    found = summary(config, answered, time.perf_counter() - begin)
+    if workers.first:
+        write_json(out / START, found.to_dict())
+    return found
+
+
+def _late(begin: float, workers: Workers) -> bool:
+    return workers.from_first(lambda: time.perf_counter() - begin > _SECONDS)
+
+
+def _ask(config: RunConfig, network: Trained, task: Task, questions: list[Question]) -> list[Answered]:
+    G = config.train.rollouts
+    greedy = network.answer(questions, greedy=True, seed=config.seed)
+    sampled = network.answer(questions, greedy=False, seed=config.seed, rollouts=G)
+    out: list[Answered] = []
+    for i, question in enumerate(questions):
+        traces = [greedy[i], *sampled[i * G : (i + 1) * G]]
+        out.append((question, traces, task.grade_many([question] * len(traces), [trace.answer for trace in traces])))
+    return out
+
+
+def summary(config: RunConfig, answered: list[Answered], seconds: float) -> StartRecord:
+    """The record of what was answered."""
+    n = len(answered)
+    traces = [trace for _, all_traces, _ in answered for trace in all_traces]
+    groups = [grades[1:] for _, _, grades in answered]
+    sampled = [grade for group in groups for grade in group]
+    messages = [call for trace in traces for call in trace.calls[:-1]]
+    found = StartRecord(
+        began=began(config, [], []),
+        n=n,
+        rollouts=config.train.rollouts,
+        sampled=sum(grade.reward for grade in sampled) / len(sampled),
+        greedy=sum(grades[0].reward for _, _, grades in answered) / n,
+        all_wrong=sum(all(grade.reward == 0 for grade in group) for group in groups) / n,
+        mixed=sum(any(g.reward > 0 for g in group) and any(g.reward < 1 for g in group) for group in groups) / n,
+        all_right=sum(all(grade.reward == 1 for grade in group) for group in groups) / n,
+        parse_rate=sum(grade.parsed is not None for grade in sampled) / len(sampled),
+        truncated=sum(call.truncated for call in messages) / len(messages) if messages else None,
+        calls=sum(len(trace.calls) for trace in traces),
+        generated_tokens=sum(trace.generated_tokens for trace in traces),
+        seconds=round(seconds, 1),
+        advice=[],
+        samples=[StartSample(question=q.text, record=record(q, ts[1], gs[1])) for q, ts, gs in answered[:_SAMPLES]],
+    )
+    found.advice.extend(advice(found))
+    return found
+
+
+def advice(found: StartRecord) -> list[str]:
+    """What to change before hours are spent; [] where the first steps have something to learn from."""
+    out: list[str] = []
+    if found.solvable < HOPELESS:
+        out.append(
+            f"{found.solvable:.0%} of the questions have a right rollout, so most groups teach nothing: begin "
+            "with easier questions ([[stages]] with promote), or from an adapter that can do the parts "
+            "(adapter.init_from), imitate right rollouts first (train.warm_start), change the instruction or the "
+            "prompt, or raise train.rollouts"
+        )
+    elif found.all_right >= _SOLVED:
+        out.append(
+            f"{found.all_right:.0%} of the groups are all right already: nothing is left to learn; ask harder questions"
+        )
+    if found.parse_rate < 1 - _CUT:
+        out.append(
+            f"only {found.parse_rate:.0%} of the answers can be read: raise sampling.answer_tokens, or say in the "
+            "task's instruction how to answer"
+        )
+    if (found.truncated or 0) > _CUT:
+        out.append(f"{found.truncated:.0%} of the messages are cut off by their limit: raise sampling.message_tokens")
+    return out
+
+
+def read_start(run: Path) -> StartRecord | None:
+    """The report of a run folder; None where there is none."""
+    file = run / START
+    return StartRecord.from_dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None

@@ -1,0 +1,88 @@
+"""A node that begins with a LoRA made elsewhere: by supervised fine-tuning, by earlier reinforcement."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from neuromas.errors import CheckpointError
+from neuromas.network.adapters import AdapterBank
+
+_FILE = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_PLAIN = {  # fields of PEFT's config that change what a LoRA computes -> the values under which it does not
+    "use_dora": (False, None),
+    "fan_in_fan_out": (False, None),
+    "bias": ("none", None),
+    "alpha_pattern": ({}, None),
+    "rank_pattern": ({}, None),
+    "modules_to_save": ([], None),
+    "lora_bias": (False, None),
+    "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),  # others change the backbone too
+}
+
+
+@torch.no_grad()
+def fill(bank: AdapterBank, name: str, folder: Path) -> None:
+    """Let adapter `name` compute what the LoRA in `folder` computes, as `PeftModel.save_pretrained` wrote it.
+
+    The bank may have a higher rank, whose further directions then begin as those of an untrained node, and more target
+    layers, which begin as the bare backbone; another scale is worked into B. Raises `CheckpointError` for what does not
+    fit, and says what would.
+    """
+    config, state = _read(folder)
+    rank = int(config["r"])
+    if rank > bank.rank:
+        raise CheckpointError(
+            f"the adapter in {folder} has rank {rank}, and adapter.rank is {bank.rank}; set it to {rank}"
+        )
+    ratio = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank) / bank.scale
+    n, used = bank.names.index(name), set[str]()
+    for key, (out, inp) in bank.shapes.items():
+        names = [f"{_PREFIX}{key}.lora_{x}.weight" for x in "AB"]
+        if not state.keys() & set(names):
+            continue
+        for each, shape in zip(names, [(rank, inp), (out, rank)], strict=True):
+            if each not in state or state[each].shape != shape:
+                found = tuple(state[each].shape) if each in state else "missing"
+                raise CheckpointError(
+                    f"the adapter in {folder} was made for another backbone: {each} is {found}, and must be {shape}; "
+                    f"name an adapter of this one (that one names {config.get('base_model_name_or_path')!r})"
+                )
+        A, B = bank.pair(key)
+        A[n, :rank] = state[names[0]]
+        B[n].zero_()
+        B[n, :, :rank] = ratio * state[names[1]].float()
+        used |= set(names)
+    if odd := sorted(state.keys() - used):
+        leaves = sorted({part.split(".lora_")[0].rsplit(".", 1)[-1] for part in odd})
+        raise CheckpointError(
+            f"the adapter in {folder} changes layers that the nodes' adapters do not ({odd[0]}, {len(odd)} tensors in "
+            f"all); add {leaves} to adapter.targets"
+        )
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config and the tensors of a PEFT folder."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        state = load_file(folder / _FILE)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"adapter.init_from names {folder}, which cannot be read ({error}); name a folder with adapter_config.json "
+            f"and {_FILE}, as PEFT's save_pretrained writes it (a .bin file is not read: it could run code)"
+        ) from error
+    if config.get("peft_type") != "LORA":
+        raise CheckpointError(f"the adapter in {folder} is a {config.get('peft_type')}; only a LoRA can be a beginning")
+    for field, plain in _PLAIN.items():
+        if (value := config.get(field)) not in plain:
+            raise CheckpointError(
+                f"the adapter in {folder} has {field} = {value!r}, which a node cannot compute; train a plain LoRA "
+                "(rsLoRA is understood too), or merge it into the backbone"
+            )
+    return config, state
