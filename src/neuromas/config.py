@@ -6,19 +6,14 @@ The text under a setting is its description in docs/settings.md.
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from neuromas.baselines import NETWORK
 from neuromas.errors import ConfigError
-from neuromas.recipe import TomlTable, cleaned, explain, override, read_toml, settings_class
+from neuromas.prompt_config import PromptConfig
+from neuromas.recipe import Section, TomlTable, cleaned, explain, override, read_toml, settings_class
 
 TopologySpec = str | list[int] | TomlTable  # the forms that a topology has in a recipe
-
-
-class Section(BaseModel):
-    """A table of settings. Unknown settings are refused, and none can be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class TaskConfig(Section):
@@ -210,6 +205,7 @@ class RunConfig(Section):
     backbone: BackboneConfig = BackboneConfig()
     adapter: AdapterConfig = AdapterConfig()
     sampling: SamplingConfig = SamplingConfig()
+    prompt: PromptConfig = PromptConfig()
     vllm: VllmConfig = VllmConfig()
     train: TrainConfig = TrainConfig()
     stages: tuple[StageConfig, ...] = ()
@@ -277,6 +273,11 @@ class RunConfig(Section):
             raise ConfigError(explain(error)) from error
         config.check()
         return config
+
+    @classmethod
+    def saved(cls, data: TomlTable) -> "RunConfig":
+        """Read a config.json. One from before words were settings holds to those that its run was trained with."""
+        return cls.make({"prompt": {"version": 1}} | data)
 
     @classmethod
     def load(cls, path: Path, **overrides: object) -> "RunConfig":

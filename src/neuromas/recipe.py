@@ -1,11 +1,14 @@
-"""The data of a recipe before it is validated: its file, overrides, other methods' tables, and old settings."""
+"""The data of a recipe before it is validated: its file, overrides, other methods' tables, and old settings.
+
+And `Section`, which every table of settings is.
+"""
 
 import copy
 import tomllib
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neuromas.baselines import BASELINES, trained_entry
 from neuromas.errors import ConfigError
@@ -15,6 +18,12 @@ TomlTable = dict[str, Any]  # a table of a TOML file, or an object of a JSON fil
 # What version 0.1.0 knew besides: settings with the defaults that its config.json files hold, and a value of one.
 REMOVED_SETTINGS: dict[str, object] = {"decay": "constant", "credit_nodes": None}
 REMOVED_ESTIMATOR = "group_mean"
+
+
+class Section(BaseModel):
+    """A table of settings. Unknown settings are refused, and none can be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def read_toml(path: Path, what: str) -> TomlTable:

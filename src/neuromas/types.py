@@ -1,5 +1,6 @@
 """Records that travel through the whole library. Pure data: no torch, no I/O."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -102,6 +103,12 @@ class Trace:
     def prompt_tokens(self) -> int:
         return sum(call.prompt_tokens for call in self.calls)
 
+    @property
+    def messages(self) -> list[NodeCall]:
+        """The calls of a network that other nodes read; what came of baselines' calls is not recorded."""
+        senders = {sender for heard in self.reads.values() for sender in heard}
+        return [call for call in self.calls if call.node in senders]
+
     def message(self, node: str) -> str:
         """The text node `node` produced; raises KeyError when it was not called."""
         for call in self.calls:
@@ -130,6 +137,12 @@ class Trace:
         names = {node: f"{node} ← {senders}" if senders else node for node, senders in readers.items()}
         rows = [(names[call.node], call.text.strip()) for call in self.calls]
         return html_table(f"question {self.question_id}, rollout {self.rollout}", [*rows, ("answer", self.answer)])
+
+
+def messages_cut(traces: Iterable[Trace]) -> float | None:
+    """The share of messages that the token limit ended, in [0, 1]; None where none was sent."""
+    cut = [call.truncated for trace in traces for call in trace.messages]
+    return sum(cut) / len(cut) if cut else None
 
 
 @dataclass(frozen=True)

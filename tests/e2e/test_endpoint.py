@@ -13,8 +13,9 @@ from neuromas.baselines.endpoint import EndpointChat
 from neuromas.cli import main
 from neuromas.network.endpoint import Call, Endpoint
 from neuromas.network.forward import Limits
-from neuromas.network.prompt import structure, words
+from neuromas.network.prompt import words
 from neuromas.network.topology import Topology
+from neuromas.network.wording import Words
 from neuromas.types import Question
 from served import PATTERN, make_app, running, serving_network
 
@@ -33,8 +34,9 @@ def test_an_untrained_network_runs_on_a_served_network_and_hears_what_that_one_s
     heard: dict[str, str] = {}
     for call in trace.calls:
         at = topology.position(call.node)
-        asked = words(at, QUESTION, [(f"Message from node {u}", heard[u]) for u in at.upstream])
-        (offline,) = NETWORK.answer([replace(PATTERN, text=f"{structure(at)}\n{asked}")])
+        wording = Words.of(None, "chat").at(at, 6)
+        asked = words(at, QUESTION, [heard[u] for u in at.upstream], wording)
+        (offline,) = NETWORK.answer([replace(PATTERN, text=f"{wording.ask}\n{asked}")])
         assert call.text == offline.answer
         assert (call.prompt_tokens, call.generated_tokens) == (offline.prompt_tokens, offline.generated_tokens)
         heard[call.node] = call.text

@@ -48,7 +48,7 @@ def test_a_step_reports_every_documented_figure_of_every_node() -> None:
         "step",
         "reward", "accuracy", "parse_rate", "equal_reward_groups", "top_answer", "top_answer_share",
         "distinct_answers", "logprob_gap", "prompt_tokens", "generated_tokens", "nodes", "seconds", "estimator",
-        "rollouts", "calls",
+        "rollouts", "calls", "messages_cut",
     }  # fmt: skip
     assert metrics["nodes"].keys() == {"1.1", "1.2", "out"}
     for figures in metrics["nodes"].values():
@@ -108,6 +108,7 @@ def test_the_figures_of_a_step_are_those_of_its_traces() -> None:
     assert metrics.reward == pytest.approx(sum(rewards) / 16)
     assert metrics.generated_tokens == sum(len(c.completion_ids) for t in traces for c in t.calls)
     assert metrics.prompt_tokens == sum(len(c.prefix_ids) + len(c.own_ids) for t in traces for c in t.calls)
+    assert metrics.messages_cut == sum(c.truncated for t in traces for c in t.calls[:-1]) / 32
     assert metrics.equal_reward_groups == sum(len(set(rewards[i : i + 4])) == 1 for i in range(0, 16, 4)) / 4
     for node, found in metrics.nodes.items():
         calls = [c for t in traces for c in t.calls if c.node == node]

@@ -17,9 +17,10 @@ from neuromas.errors import BackboneError, ConfigError
 from neuromas.network.backbone import Backbone, load_frozen
 from neuromas.network.endpoint import Endpoint
 from neuromas.network.forward import Limits, Network
-from neuromas.network.prompt import PromptTemplate, structure, words
+from neuromas.network.prompt import PromptTemplate, words
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
+from neuromas.network.wording import Words
 from neuromas.tasks import load_task
 from neuromas.types import Message, Question
 
@@ -32,12 +33,11 @@ def test_the_words_of_a_call_are_those_of_a_local_chat_prompt() -> None:
     topology = Topology.parse("2-1@first")
     for node in topology.nodes:
         at = topology.position(node)
-        said = [(f"Message from node {u}", f"I am {u}") for u in at.upstream]
-        prompt = template.render(
-            at, QUESTION, [Message(u, text) for u, (_, text) in zip(at.upstream, said, strict=True)], 8
-        )
+        said, wording = [f"I am {u}" for u in at.upstream], Words.of(None, "chat").at(at, 8)
+        messages = [Message(u, text) for u, text in zip(at.upstream, said, strict=True)]
+        prompt = template.render(at, QUESTION, messages, 8, wording)
         read = tokenizer.decode(prompt.prefix_ids + prompt.own_ids)
-        turns = [f"system\n{structure(at)}", f"user\n{words(at, QUESTION, said)}"]
+        turns = [f"system\n{wording.ask}", f"user\n{words(at, QUESTION, said, wording)}"]
         begun = QUESTION.answer_prefix if at.is_output else ""
         assert read == "".join(f"<|im_start|>{turn}<|im_end|>\n" for turn in turns) + "<|im_start|>assistant\n" + begun
 
@@ -56,14 +56,15 @@ def test_an_untrained_network_as_a_dialogue_is_the_network() -> None:
 def test_messages_go_along_the_edges_and_tokens_are_the_endpoints_own() -> None:
     def script(asked: dict[str, Any], before: int) -> Answer:
         system = asked["messages"][0]["content"]
-        return completion("two" if "final answer" in system else f"heard {system[13:16]}", completion_tokens=before + 1)
+        text = "two" if "final answer" in system else f"heard {system.split('node ')[-1][:3]}"
+        return completion(text, completion_tokens=before + 1)
 
     with faking(script) as (fake, name):
         chat = EndpointChat(Endpoint(name), Limits(7, 9))
         (trace,) = untrained(chat, "2").answer([QUESTION])
     assert [c.node for c in trace.calls] == ["1.1", "1.2", "out"]
     system, user = fake.texts[2]
-    assert system.startswith("You are node out") and user == (
+    assert "final answer" in system and user == (
         "What is 1+1?\nReply with a number.\nMessage from node 1.1: heard 1.1\nMessage from node 1.2: heard 1.2"
     )
     assert all("number" not in user for _, user in fake.texts[:2]), "the instruction is the answering node's alone"

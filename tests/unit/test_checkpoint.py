@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import forward, make_backbone, make_network, questions
+from helpers import CHATML, forward, make_backbone, make_network, questions
 from neuromas import files
 from neuromas.errors import CheckpointError
-from neuromas.network import prompt
+from neuromas.network.wording import Words
+from neuromas.prompt_config import PromptConfig
 from neuromas.run import checkpoint
 from neuromas.run.build import load_run
 from neuromas.run.progress import Progress
@@ -81,14 +82,26 @@ def test_a_checkpoint_of_another_network_is_refused_naming_the_difference(saved:
     assert all(torch.equal(a, b) for a, b in zip(before, network.adapters.stacks(), strict=True))
 
 
-def test_a_checkpoint_of_another_format_or_prompt_version_is_refused(saved: Path, monkeypatch) -> None:
+def test_a_checkpoint_of_another_format_is_refused(saved: Path, monkeypatch) -> None:
     monkeypatch.setattr(checkpoint, "FORMAT", 99)
     with pytest.raises(CheckpointError, match="made with format 2, this network has 99"):
         checkpoint.load(saved, make_network("2"))
-    monkeypatch.undo()
-    monkeypatch.setattr(checkpoint, "PROMPT_VERSION", prompt.PROMPT_VERSION + 1)
-    with pytest.raises(CheckpointError, match="prompt_version"):
-        checkpoint.load(saved, make_network("2"))
+
+
+def test_a_checkpoint_is_loaded_under_the_words_it_was_trained_with_alone(saved: Path) -> None:
+    first = Words.of(PromptConfig(version=1), "chat")
+    chat = lambda words: make_network("2", make_backbone(style="chat", template=CHATML), words=words)
+    network = chat(None)
+    folder = checkpoint.save(saved.parent / "chat", network, optimizer_of(network), Progress(step=1))
+    checkpoint.load(folder, chat(None))
+    with pytest.raises(CheckpointError, match="made with words .*Write one step.* this network has .*short message"):
+        checkpoint.load(folder, chat(first))
+    state = json.loads((folder / "state.json").read_text())
+    del state["words"]  # as version 0.1.0 wrote it
+    (folder / "state.json").write_text(json.dumps(state))
+    checkpoint.load(folder, chat(first))
+    with pytest.raises(CheckpointError, match="words"):
+        checkpoint.load(folder, chat(None))
 
 
 FILES = ["state.json", "optimizer.safetensors", "nodes/1.2/adapter_model.safetensors", "nodes/1.2/adapter_config.json"]

@@ -136,6 +136,11 @@ SIGNS: dict[str, tuple[Any, tuple[str, ...], list[Any]]] = {
             last(last(run(), 10, parse_rate=0.5), 5, parse_rate=0.9),  # it is learning to
         ],
     ),
+    "messages cut": (
+        last(run(), 10, messages_cut=0.52),
+        ("52% of the messages were cut", "sampling.message_tokens", "{words}"),
+        [last(run(), 10, messages_cut=0.5), last(run(), 10, messages_cut=1.0, accuracy=0.96)],
+    ),
     "fallen entropy": (
         with_entropy(0.045),
         ("node 1.2 fell from 0.96 to 0.045 nats", "60%", "train.entropy", "earlier checkpoint"),

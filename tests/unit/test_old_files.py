@@ -63,6 +63,11 @@ def test_an_old_run_is_loaded_and_answers_as_it_did(which: str, backbone: Backbo
         assert getattr(result, name) == getattr(kept, name), name
 
 
+def test_an_old_run_keeps_the_words_it_was_trained_with() -> None:
+    assert saved_config(OLD / "run").prompt.version == 1
+    assert FinalRecord.from_dict(json.loads(read(OLD / "run" / "final.json"))).config.prompt.version == 1
+
+
 def test_an_old_run_is_resumed(old: Path, backbone: Backbone) -> None:
     config = saved_config(old / "run")
     longer = config.model_copy(update={"train": config.train.model_copy(update={"steps": 3})})

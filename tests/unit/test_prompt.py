@@ -19,9 +19,12 @@ from helpers import (
     make_backbone,
     questions,
 )
-from neuromas.errors import BackboneError, PromptError
-from neuromas.network.prompt import PromptTemplate, Style, structure
+from neuromas.config import RunConfig
+from neuromas.errors import BackboneError, ConfigError, PromptError
+from neuromas.network.prompt import PromptTemplate
 from neuromas.network.topology import Topology
+from neuromas.network.wording import WORDS, Style, Words
+from neuromas.prompt_config import PromptConfig
 from neuromas.types import Message, Position, Question
 
 ROLES = re.compile(
@@ -84,17 +87,59 @@ def test_rollouts_share_the_whole_prefix_and_hear_their_own_messages(style: Styl
 
 @pytest.mark.parametrize("at", every_position(), ids=lambda at: f"{at.id}-of-{at.depth}")
 def test_no_prompt_gives_its_node_a_role(at: Position) -> None:
-    assert not ROLES.search(structure(at))
-    for style in ("plain", "compact"):
-        made = template(style)
-        found = made.render(at, QUESTION, [Message(u, "") for u in at.upstream], reserve=1)
-        assert not ROLES.search(made.decode(found.prefix_ids + found.own_ids))
+    for version, style in [*WORDS, (2, "compact")]:
+        made, words = template(style), Words.of(PromptConfig(version=version), style)
+        found = made.render(at, QUESTION, [Message(u, "") for u in at.upstream], 1, words.at(at, 1))
+        text = made.decode(found.prefix_ids + found.own_ids)
+        assert not ROLES.search(text.replace("\nassistant\n", "")), text
 
 
-def test_nodes_of_a_layer_are_told_apart_by_their_place_alone() -> None:
-    t = Topology.parse("3")
-    one, two = structure(t.position("1.1")), structure(t.position("1.2"))
-    assert one.replace("1.1", "1.2").replace("place 1", "place 2") == two
+@pytest.mark.parametrize(("version", "style"), WORDS)
+def test_every_hidden_node_is_told_the_same_but_for_its_place(version: int, style: Style) -> None:
+    words, t = Words.of(PromptConfig(version=version), style), Topology.parse("2-2")
+    asks = [words.at(t.position(node), 16).ask for node in ("1.1", "1.2", "2.1")]
+    assert asks[0].replace("1.1", "1.2").replace("place 1", "place 2") == asks[1]
+    if words.place != "sentence":
+        assert len({ask.partition(" [")[0] for ask in asks}) == 1
+
+
+FIRST = {
+    "1.2": "You are node 1.2, place 2 of 2 in layer 1 of 3. Write a short message for nodes 2.1 and 2.2.",
+    "2.1": "You are node 2.1, place 1 of 2 in layer 2 of 3. You read nodes 1.1 and 1.2. Write a short message for "
+    "node out.",
+    "out": "You are node out, place 1 of 1 in layer 3 of 3. You read nodes 2.1 and 2.2. Give the final answer.",
+}
+SAID = "Message from node 2.1: m\nMessage from node 2.2: m"
+
+
+@pytest.mark.parametrize("node", FIRST)
+def test_the_words_of_the_first_version_stay_what_checkpoints_were_trained_on(node: str) -> None:
+    at, words = Topology.parse("2-2").position(node), Words.of(PromptConfig(version=1), "plain")
+    made = template("plain")
+    found = made.render(at, QUESTION, [Message(u, "m") for u in at.upstream], 10, words.at(at, 10))
+    text = made.tokenizer.decode(found.prefix_ids + found.own_ids)
+    assert text.startswith(f"<|bos|>{FIRST[node]}\n{QUESTION.text}\n")
+    if node == "out":
+        assert text == f"<|bos|>{FIRST[node]}\n{QUESTION.text}\n{QUESTION.instruction}\n{SAID}\nIt is "
+
+
+def test_settings_replace_single_words_and_the_limit_can_be_named() -> None:
+    config = PromptConfig(hidden="At most {words} words ({tokens} tokens) for {readers}.", place="none", begin="Step:")
+    config = config.model_copy(update={"message": "Step", "question": "Question: ", "answer": "Answer:"})
+    words, topology = Words.of(config, "chat"), Topology.parse("1-1")
+    first, last = words.at(topology.position("1.1"), 16), words.at(topology.position("out"), 4)
+    assert (first.ask, first.begin) == ("At most 12 words (16 tokens) for node 2.1.", "Step:")
+    made, at = template("plain"), topology.position("out")
+    found = made.render(at, QUESTION, [Message("2.1", "1 + 1")], 4, last)
+    text = made.tokenizer.decode(found.prefix_ids + found.own_ids)
+    assert text.endswith("\nQuestion: What is 1+1?\nReply with a number.\nStep: 1 + 1\nAnswer: It is ")
+    assert words.at(Topology.parse("single").position("out"), 4).ask == "Answer the question."
+
+
+@pytest.mark.parametrize("text", ["{reader}", "{", "{words.x}", "{0}"])
+def test_unknown_fields_in_the_words_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="prompt.hidden.*may name {words}"):
+        RunConfig.make({"prompt": {"hidden": text}})
 
 
 def test_a_network_of_one_node_is_told_nothing_about_networks() -> None:
@@ -172,7 +217,7 @@ def test_a_completion_is_decoded_without_its_special_tokens() -> None:
 
 def test_chat_markers_are_the_templates_own() -> None:
     found, text = prompt("1.1")
-    assert text.startswith("<|im_start|>system\nYou are node 1.1")
+    assert text.startswith("<|im_start|>system\nWrite one step")
     assert text.endswith("What is 1+1?<|im_end|>\n<|im_start|>assistant\n")
     assert found.prefix_ids.count(IM_START) == 3
 
@@ -180,7 +225,7 @@ def test_chat_markers_are_the_templates_own() -> None:
 @pytest.mark.parametrize("chat", [GEMMA, SILENT], ids=["refuses", "drops"])
 def test_a_template_without_a_system_role_has_it_folded_into_the_users_turn(chat: str) -> None:
     found, text = prompt("1.1", chat=chat)
-    assert text.startswith("<|bos|><|im_start|>user\nYou are node 1.1")
+    assert text.startswith("<|bos|><|im_start|>user\nWrite one step")
     assert text.count("<|im_start|>") == 2
     assert found.prefix_ids[0] == BOS
     assert found.prefix_ids.count(BOS) == 1
@@ -197,7 +242,7 @@ def test_a_base_model_without_a_template_gets_plain_prompts_and_no_chat() -> Non
     assert backbone.template.style == "plain"
     assert make_backbone(style=None, template=CHATML).template.style == "chat"
     found, text = prompt("1.1", style="plain", chat=None)
-    assert text.startswith("<|bos|>You are node 1.1")
+    assert text.startswith("<|bos|>Write one step")
     assert found.prefix_ids.count(BOS) == 1
     with pytest.raises(BackboneError, match="needs a chat template.*'plain'"):
         make_backbone(style="chat")

@@ -157,4 +157,6 @@ def untrained(network: Network) -> Network:
 
 
 def _with(network: Network, bank: AdapterBank) -> Network:
-    return Network(network.topology, network.backbone, bank, network.limits, network.decoding, network.name)
+    return Network(
+        network.topology, network.backbone, bank, network.limits, network.decoding, network.name, network.words
+    )

@@ -24,12 +24,11 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits
 from neuromas.network.generate import Completion
 from neuromas.network.packed import Group
-from neuromas.network.prompt import Prompt, Wording
+from neuromas.network.prompt import Prompt
 from neuromas.network.sampling import Decoding, stream_key
 from neuromas.network.turns import Sample, Turn, asks_of, speak
+from neuromas.network.wording import ANSWER, Wording, Words
 from neuromas.types import Message, NodeCall, Position, Question, Trace
-
-ANSWER = "Answer the question."  # the words of a single call; a first answer is thus the direct baseline's
 
 Note = tuple[str, str]  # (what it is, in the baseline's words; the text, which may come from a model)
 Parse = Callable[[Question, str], str | None]  # a reply's answer as the task's grader understands it, or None
@@ -89,8 +88,10 @@ class Chat:
         decoding: Decoding | None = None,
         generate: Generate = generating.generate,
         bank: AdapterBank | None = None,
+        words: Words | None = None,
     ) -> None:
         self.name, self.backbone, self.limits = backbone.name, backbone, limits or Limits()
+        self.words = words or Words.of(None, backbone.template.style)  # of networks; their layout is everybody's
         self.decoding, self._generate, self.bank = decoding or Decoding(), generate, bank
 
     def ask(self, asked: Sequence[Asked], *, greedy: bool, seed: int) -> list[NodeCall]:
@@ -130,6 +131,11 @@ class Chat:
             stream=stream_key(seed, 0, question.id, rollout, request.stage),
         )
 
+    def wording(self, request: Request) -> Wording:
+        """The request's words, in the layout of a network's prompts."""
+        labels = tuple(label for label, _ in request.notes)
+        return self.words.around(request.ask, labels, answering=request.answering)
+
     def _render(self, asked: Asked) -> Prompt:
         """The request as the prompt of a node that reads its notes as messages (all that `compact` can express).
 
@@ -138,9 +144,10 @@ class Chat:
         question, _, request = asked
         position = place(request)
         messages = [Message(sender, text) for sender, (_, text) in zip(position.upstream, request.notes, strict=True)]
-        wording = Wording(request.ask, tuple(label for label, _ in request.notes))
         try:
-            return self.backbone.template.render(position, question, messages, self.limit(request), wording)
+            return self.backbone.template.render(
+                position, question, messages, self.limit(request), self.wording(request)
+            )
         except PromptError as error:
             raise PromptError(f"stage {request.stage!r}: {error}") from error
 

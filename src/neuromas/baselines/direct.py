@@ -7,9 +7,9 @@ from neuromas.baselines.chat import Baseline, Chat, Dialogue, Request
 from neuromas.baselines.endpoint import EndpointChat
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
-from neuromas.network.prompt import structure
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
+from neuromas.network.wording import Words
 from neuromas.types import Question, System
 
 
@@ -23,10 +23,11 @@ class Direct(Network):
         decoding: Decoding | None = None,
         topology: Topology | None = None,
         title: str = "direct",
+        words: Words | None = None,
     ) -> None:
         shape = topology or Topology.parse("single")
         bank = Network.create(shape, backbone, rank=1).adapters
-        super().__init__(shape, backbone, bank, limits, decoding, f"{title} ({backbone.name})")
+        super().__init__(shape, backbone, bank, limits, decoding, f"{title} ({backbone.name})", words)
 
     @property
     def trainable_parameters(self) -> int:
@@ -55,10 +56,9 @@ class NetworkDialogue(Baseline):
 
     def _request(self, node: str, messages: dict[str, str]) -> Request:
         position = self.topology.position(node)
-        notes = tuple((f"Message from node {u}", messages[u]) for u in position.upstream)
-        return Request(
-            node, structure(position), notes, answering=position.is_output, sees_question=position.sees_question
-        )
+        wording = self.chat.words.at(position, self.chat.limits.of(position.is_output))
+        notes = tuple(zip(wording.labels, (messages[u] for u in position.upstream), strict=True))
+        return Request(node, wording.ask, notes, answering=position.is_output, sees_question=position.sees_question)
 
 
 def direct(chat: Chat) -> System:
@@ -75,4 +75,4 @@ def untrained(chat: Chat, topology: str | int | list[int] = "2") -> System:
 def _bare(chat: Chat, topology: Topology, title: str) -> System:
     if isinstance(chat, EndpointChat):
         return NetworkDialogue(chat, topology, title)
-    return Direct(chat.backbone, chat.limits, chat.decoding, topology, title)
+    return Direct(chat.backbone, chat.limits, chat.decoding, topology, title, chat.words)

@@ -10,6 +10,7 @@ from neuromas.network.endpoint import Call, Endpoint
 from neuromas.network.forward import Limits
 from neuromas.network.prompt import words
 from neuromas.network.sampling import Decoding, stream_key
+from neuromas.network.wording import Words
 from neuromas.types import NodeCall, Question
 
 
@@ -19,6 +20,7 @@ class EndpointChat(Chat):
     def __init__(self, endpoint: Endpoint, limits: Limits | None = None, decoding: Decoding | None = None) -> None:
         self.name, self.endpoint = endpoint.name, endpoint
         self.limits, self.decoding = limits or Limits(), decoding or Decoding()
+        self.words = Words.of(None, "chat")
 
     def ask(self, asked: Sequence[Asked], *, greedy: bool, seed: int) -> list[NodeCall]:
         """One call for each request, in order; its seed is a function of (seed, question id, rollout, stage)."""
@@ -46,7 +48,7 @@ class EndpointChat(Chat):
         question, rollout, request = asked
         return Call(
             system=request.ask,
-            user=words(place(request), question, request.notes),
+            user=words(place(request), question, [text for _, text in request.notes], self.wording(request)),
             tokens=self.limit(request),
             temperature=0.0 if greedy else self.decoding.temperature,
             top_p=self.decoding.top_p,

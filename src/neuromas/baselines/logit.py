@@ -18,6 +18,7 @@ from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
 from neuromas.network.topology import Topology
+from neuromas.network.wording import Words
 from neuromas.types import NodeCall, Question, Trace
 
 Choices = Callable[[Question], tuple[str, ...] | None]
@@ -89,7 +90,8 @@ class Logit:
         options = [space + answer for answer in answers]
         ids = [template.encode(option) for option in options]
         position = self.topology.position(self.topology.output)
-        return _Scoring(question, template.render(position, question, [], reserve=max(map(len, ids))), options, ids)
+        wording, room = Words.of(None, template.style).at(position, 1), max(map(len, ids))
+        return _Scoring(question, template.render(position, question, [], room, wording), options, ids)
 
     def _best(self, batch: list[_Scoring]) -> list[int]:
         return [max(range(len(scores)), key=scores.__getitem__) for scores in self._score(batch)]

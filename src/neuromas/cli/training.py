@@ -67,6 +67,8 @@ class TrainingView:
             if metrics.equal_reward_groups is not None:
                 text += f"  equal-reward groups {metrics.equal_reward_groups:.0%}"
                 text += f"  commonest answer {escape(repr(metrics.top_answer))} {metrics.top_answer_share:.0%}"
+            if metrics.messages_cut:
+                text += f"  messages cut {metrics.messages_cut:.0%}"
             console.print(text)
             new = [sign for sign in signs(self._steps) if (sign.kind, sign.layer) not in self._said]
             self._said |= {(sign.kind, sign.layer) for sign in new}

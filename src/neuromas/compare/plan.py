@@ -151,6 +151,7 @@ def make_plan(spec: Spec) -> Plan:
 
 def _contender(spec: Spec, name: str, entry: SystemEntry) -> Contender:
     shared = {"backbone": spec.backbone.model_dump(), "adapter": spec.adapter, "sampling": spec.sampling}
+    shared |= {"prompt": spec.prompt} if spec.prompt else {}  # left out otherwise: it is part of a cell's key
     if isinstance(entry, BaselineEntry):
         _, fitting = options_of(entry.baseline)
         options = {k: v for k, v in entry.options.items() if k not in fitting}

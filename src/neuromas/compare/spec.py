@@ -128,6 +128,7 @@ class Spec(Section):
     backbone: BackboneConfig = Field(default=BackboneConfig(), description=_SHARED)
     adapter: TomlTable = Field(default_factory=dict, description=_SHARED)
     sampling: TomlTable = Field(default_factory=dict, description=_SHARED)
+    prompt: TomlTable = Field(default_factory=dict, description=_SHARED)
     train: TomlTable = Field(
         default_factory=dict, description=f"{_SHARED} `learning_rate` and `stop_after_seconds` are refused."
     )

@@ -72,7 +72,7 @@ def generate_until(network: Network, requests: Sequence[tuple[str, dict[str, Any
             limits = replace(limits, answer_tokens=tokens)
         if sampled:
             decoding = replace(decoding, temperature=temperature, top_p=top_p)
-        variant = Network(network.topology, network.backbone, network.adapters, limits, decoding)
+        variant = Network(network.topology, network.backbone, network.adapters, limits, decoding, words=network.words)
         questions = [Question(f"harness-{digest(requests[i][0])[:16]}", requests[i][0], "") for i in members]
         for i, trace in zip(members, variant.answer(questions, greedy=not sampled, seed=seed), strict=True):
             answers[i] = cut(trace.answer, requests[i][1].get("until") or [])

@@ -9,7 +9,7 @@ from neuromas.errors import TaskError
 from neuromas.evaluate.stats import wilson
 from neuromas.results import AnswerRecord, MessageRecord, Result, Score, TopAnswer
 from neuromas.tasks.base import Split, Task
-from neuromas.types import Grade, Question, System, Trace
+from neuromas.types import Grade, Question, System, Trace, messages_cut
 from neuromas.workers import ALONE, Workers
 
 COSTS = (
@@ -78,6 +78,7 @@ def evaluate(
         system=system.name,
         trainable_parameters=system.trainable_parameters,
         floors=task.floors(split, limit),
+        messages_cut=messages_cut(traces),
     )
     return Evaluation(result, records, traces)
 

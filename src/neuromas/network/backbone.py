@@ -25,7 +25,8 @@ from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, smollm2_folder
 from neuromas.network.cpu import exact_products, fast_products, flushed, start_threads
 from neuromas.network.endpoint import Endpoint, is_endpoint
 from neuromas.network.head import token_logprobs
-from neuromas.network.prompt import PromptTemplate, Style
+from neuromas.network.prompt import PromptTemplate
+from neuromas.network.wording import Style
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

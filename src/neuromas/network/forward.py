@@ -21,10 +21,12 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.cpu import prepacked
 from neuromas.network.generate import Completion, Engine, GoOn, generate
 from neuromas.network.packed import Group
+from neuromas.network.prompt import Prompt
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology, Unit
 from neuromas.network.turns import Ask, Deliver, Rollout, Turn, asks_of, by_prefix, depth_of, replay_calls, speak
-from neuromas.types import Message, NodeCall, Question, Trace
+from neuromas.network.wording import Words
+from neuromas.types import Message, NodeCall, Position, Question, Trace
 
 # The nodes and edges that do not exist: in every rollout, or as a function of (question id, rollout).
 Absent = Collection[Unit] | Callable[[str, int], Collection[Unit]]
@@ -64,6 +66,7 @@ class Network:
         limits: Limits | None = None,
         decoding: Decoding | None = None,
         name: str = "",
+        words: Words | None = None,
     ) -> None:
         missing = [node for node in topology.nodes if node not in adapters.index]
         if missing:
@@ -71,6 +74,7 @@ class Network:
         self.topology, self.backbone, self.adapters = topology, backbone, adapters
         self.limits, self.decoding = limits or Limits(), decoding or Decoding()
         self.name = name or f"{backbone.name} {topology.name}"
+        self.words = words or Words.of(None, backbone.template.style)
         self.extras: dict[str, Parameter] = {}  # what training keeps beside the adapters, e.g. a critic's memory
         self.engine: Engine | None = None  # who samples; None: this library itself
         self._without = lru_cache(4096)(topology.without)
@@ -89,6 +93,7 @@ class Network:
         limits: Limits | None = None,
         decoding: Decoding | None = None,
         name: str = "",
+        words: Words | None = None,
     ) -> "Network":
         """An untrained network: it speaks as the bare backbone does. alpha is 2 * rank when left out.
 
@@ -103,7 +108,7 @@ class Network:
             seed=seed,
             device=backbone.device,
         )
-        return cls(shape, backbone, bank, limits, decoding, name)
+        return cls(shape, backbone, bank, limits, decoding, name, words)
 
     @property
     def trainable_parameters(self) -> int:
@@ -138,15 +143,19 @@ class Network:
             rollout.seconds = (time.perf_counter() - start) / len(rollouts)
         return rollouts
 
+    def prompt(self, position: Position, question: Question, messages: Sequence[Message]) -> Prompt:
+        """What the node at `position` reads. Raises `PromptError` where it does not fit into the context window."""
+        limit = self.limits.of(position.is_output)
+        return self.backbone.template.render(position, question, messages, limit, self.words.at(position, limit))
+
     def turn(self, rollout: Rollout, node: str, messages: Sequence[Message]) -> Turn:
         """The turn of `node`, which reads the question as far as it sees it, and `messages`."""
         position, ask = rollout.topology.position(node), rollout.ask
-        limit = self.limits.of(position.is_output)
         return Turn(
             speaker=node,
             adapter=self.adapters.index[node],
-            prompt=self.backbone.template.render(position, ask.question, messages, reserve=limit),
-            limit=limit,
+            prompt=self.prompt(position, ask.question, messages),
+            limit=self.limits.of(position.is_output),
             decoding=ask.decoding,
             stream=rollout.stream(node),
             go_on=None if ask.listener is None else partial(ask.listener.wrote, rollout.number, node),

@@ -1,9 +1,9 @@
 """From (where a node stands, question, upstream messages) to token ids: the only place where text becomes tokens.
 
-A prompt says where its node stands and never what to be: no role words. Its order is *structure, question,
-upstream messages*, so everything before the first message is one prefix that all rollouts of a (question, node)
-share. Text from outside (questions, messages) is encoded with special tokens disabled, so that a message which
-spells a chat marker stays text (an edge carries text, not control).
+The order of a prompt is *words, question, upstream messages*, so everything before the first message is one prefix that
+all rollouts of a (question, node) share; the words are data (network/wording.py). Text from outside (questions,
+messages) is encoded with special tokens disabled, so that a message which spells a chat marker stays text (an edge
+carries text, not control).
 
 Styles:
 
@@ -16,13 +16,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from neuromas.errors import BackboneError, PromptError
+from neuromas.network.wording import Style, Wording, Words
 from neuromas.types import Message, Position, Question
-
-Style = Literal["chat", "plain", "compact"]
-PROMPT_VERSION = 1  # raise it when any rendered prompt changes; checkpoints record it
 
 _BLANK = " \n\t\r▁"  # of runs of blanks that some vocabularies add as tokens; ▁ stands for a space there
 _SYSTEM, _USER = "\x02system\x03", "\x02user\x03"  # stand-ins that no chat template contains
@@ -35,14 +33,6 @@ class Prompt:
     prefix_ids: list[int]  # structure and question; shared by all rollouts of this (question, node)
     own_ids: list[int]  # upstream messages and what follows; empty for a node without upstream
     dropped_tokens: int = 0  # message tokens left out so that the prompt fits (see `PromptTemplate`)
-
-
-@dataclass(frozen=True)
-class Wording:
-    """A baseline's own words, where a node's prompt speaks of structure. The `compact` style leaves them out."""
-
-    ask: str  # instead of `structure(position)`
-    labels: tuple[str, ...] = ()  # what stands before each message instead of its sender, in the same order
 
 
 class PromptTemplate:
@@ -79,25 +69,25 @@ class PromptTemplate:
     ) -> Prompt:
         """The prompt of the node at `position`; `reserve` tokens of the context window are kept for its reply.
 
-        wording: a baseline's words; None for a network's node, which is told its place and nothing else.
+        wording: None: the default words of a network.
+        Raises `PromptError` where it does not fit without its messages.
         """
         got, want = [m.sender for m in messages], list(position.upstream)
         assert got == want, f"node {position.id} reads {want}, was given {got}"
-        assert wording is None or len(wording.labels) == len(messages), "one label for each message"
-        ask = structure(position) if wording is None else wording.ask
-        key = (position, ask, question.id, question.text, question.instruction, question.answer_prefix)
+        wording = wording or Words.of(None, self.style).at(position, reserve)
+        assert len(wording.labels) == len(messages), "one label for each message"
+        key = (position, wording, question.id, question.text, question.instruction, question.answer_prefix)
         if key not in self._cache:
             if self._cache_holds > self._cached_tokens:
                 self._cache.clear()
                 self._cache_holds = 0
-            self._cache[key] = self._head(position, question, ask), self._tail(position, question)
+            self._cache[key] = self._head(position, question, wording), self._tail(position, question, wording)
             self._cache_holds += sum(map(len, self._cache[key]))
         head, tail = self._cache[key]
         if not messages:
             self._check_fits(len(head) + len(tail), reserve, position, question)
             return Prompt(head + tail, [])
-        names = [f"Message from node {m.sender}" for m in messages] if wording is None else wording.labels
-        labels = [self._text(self._label(m.sender, name)) for m, name in zip(messages, names, strict=True)]
+        labels = [self._text(self._label(m.sender, name)) for m, name in zip(messages, wording.labels, strict=True)]
         ends = self._text("\n" if self.style == "compact" else "")
         bodies = [self._text(m.text) for m in messages]
         fixed = len(head) + len(tail) + sum(len(label) + len(ends) for label in labels)
@@ -118,22 +108,20 @@ class PromptTemplate:
         """Text of a completion, special tokens left out."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    # -- wording ------------------------------------------------------------------------------------------
+    # -- parts --------------------------------------------------------------------------------------------
 
-    def _head(self, at: Position, question: Question, ask: str) -> list[int]:
+    def _head(self, at: Position, question: Question, wording: Wording) -> list[int]:
         if self.style == "compact":
             text = f"{at.id}<{','.join(at.upstream)}>{','.join(at.downstream)}:"
             return self._text(text + (question.text if at.sees_question else "") + "\n")
-        parts = [question.text] if at.sees_question else []
-        if at.is_output and question.instruction:
-            parts.append(question.instruction)
-        user = self._text("\n".join(parts))
-        return self._before_system + self._text(ask) + self._between + user
+        user = self._text(_asked(at, question, wording))
+        return self._before_system + self._text(wording.ask) + self._between + user
 
-    def _tail(self, at: Position, question: Question) -> list[int]:
+    def _tail(self, at: Position, question: Question, wording: Wording) -> list[int]:
         if self.style == "compact":
             return self._text("A" if at.is_output else ">")
-        return self._after_user + (self._text(question.answer_prefix) if at.is_output else [])
+        begins = (wording.begin, question.answer_prefix if at.is_output else "")
+        return self._after_user + self._text(" ".join(filter(None, begins)))
 
     def _label(self, sender: str, name: str) -> str:
         return f"{sender}:" if self.style == "compact" else f"\n{name}: "
@@ -189,28 +177,20 @@ class PromptTemplate:
             )
 
 
-def words(at: Position, question: Question, notes: Sequence[tuple[str, str]]) -> str:
-    """The user's words of a chat prompt, as text: for models that take no token ids. The answer prefix is left out.
+def words(at: Position, question: Question, notes: Sequence[str], wording: Wording) -> str:
+    """The user's words of a chat prompt, as text: for models that take no token ids. How the reply begins is left out.
 
-    notes: (label, text) of what the node reads besides the question.
+    notes: what the node reads besides the question, one for each label of `wording`.
     """
-    parts = [question.text] if at.sees_question else []
+    read = (f"\n{label}: {text}" for label, text in zip(wording.labels, notes, strict=True))
+    return _asked(at, question, wording) + "".join(read)
+
+
+def _asked(at: Position, question: Question, wording: Wording) -> str:
+    parts = [wording.question + question.text] if at.sees_question else []
     if at.is_output and question.instruction:
         parts.append(question.instruction)
-    return "\n".join(parts) + "".join(f"\n{label}: {text}" for label, text in notes)
-
-
-def structure(at: Position) -> str:
-    """A node's place in words: where it stands, whom it reads, who reads it. No role."""
-    if at.depth == 1:
-        return "Answer the question."
-    reads = f" You read {_nodes(at.upstream)}." if at.upstream else ""
-    reply = "Give the final answer." if at.is_output else f"Write a short message for {_nodes(at.downstream)}."
-    return f"You are node {at.id}, place {at.index} of {at.width} in layer {at.layer} of {at.depth}.{reads} {reply}"
-
-
-def _nodes(ids: Sequence[str]) -> str:
-    return f"node {ids[0]}" if len(ids) == 1 else f"nodes {', '.join(ids[:-1])} and {ids[-1]}"
+    return "\n".join(parts)
 
 
 def _fit(bodies: list[list[int]], room: int) -> tuple[list[list[int]], int]:

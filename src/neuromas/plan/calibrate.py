@@ -68,7 +68,7 @@ def calibrate(
     optimizer = optimizer_of(config, network)  # one for all laps, since its first step costs more
     optimizer.set_rates(0.0, {})
     settings = {"estimator": "running_mean", "warm_start": 0}  # a warm start's step is no policy gradient
-    lengths = prompt_lengths(network.topology, network.backbone.template, questions)
+    lengths = prompt_lengths(network.topology, network.backbone.template, network.words, questions)
     laps: list[_Lap] = []
     for P, G in _parts(config):
         part = config.train.model_copy(update=settings | {"rollouts": G})

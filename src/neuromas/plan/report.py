@@ -8,6 +8,7 @@ from neuromas.errors import BackboneError, ConfigError
 from neuromas.network.forward import Limits, Network
 from neuromas.network.prompt import PromptTemplate
 from neuromas.network.topology import Topology
+from neuromas.network.wording import Words
 from neuromas.plan.advice import Change, advise, room
 from neuromas.plan.devices import CONTEXT_BYTES, RUNTIME_BYTES, Device, stated_rates
 from neuromas.plan.memory import Memory, memory
@@ -126,7 +127,9 @@ def _lengths(config: RunConfig, topology: Topology, prompt_tokens: int | None) -
         assumed = {node: (prompt_tokens, LABEL_TOKENS * len(topology.parents(node))) for node in topology.nodes}
         return assumed, assumed
     questions, template = Schedule(_task(config).questions("train"), config).questions(1), _template(config)
-    return prompt_lengths(topology, template, questions), prompt_lengths(topology, template, questions, max)
+    words = Words.of(config.prompt, template.style)
+    mean, longest = (prompt_lengths(topology, template, words, questions, *how) for how in ((), (max,)))
+    return mean, longest
 
 
 def _task(config: RunConfig) -> Task:

@@ -10,6 +10,7 @@ from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.prompt import PromptTemplate
 from neuromas.network.topology import Topology
+from neuromas.network.wording import Words
 from neuromas.train.batching import micro_batches
 from neuromas.types import Message, Question
 
@@ -148,6 +149,7 @@ def mean(lengths: Sequence[int]) -> int:
 def prompt_lengths(
     topology: Topology,
     template: PromptTemplate,
+    words: Words,
     questions: Sequence[Question],
     middle: Callable[[Sequence[int]], int] = mean,
 ) -> Lengths:
@@ -160,6 +162,7 @@ def prompt_lengths(
     lengths: dict[str, tuple[int, int]] = {}
     for node in topology.nodes:
         silent = [Message(sender, "") for sender in topology.parents(node)]
-        prompts = [template.render(topology.position(node), question, silent, 1) for question in questions]
+        at = topology.position(node)
+        prompts = [template.render(at, question, silent, 1, words.at(at, 1)) for question in questions]
         lengths[node] = middle([len(p.prefix_ids) for p in prompts]), middle([len(p.own_ids) for p in prompts])
     return lengths

@@ -62,6 +62,8 @@ class Result(Score):
     system: str  # The name of what was measured.
     trainable_parameters: int  # Parameters that training may change; 0 for most baselines.
     floors: Floors  # Accuracies that need no understanding, on exactly these questions.
+    # Share of a network's messages that the token limit ended; None where none were sent, and for several seeds pooled.
+    messages_cut: float | None = None
     checkpoint: str | None = None  # "untrained", "last" or "best" state of a run; None outside final.json.
     delivery: str | None = None  # Messages are delivered "as sent", or empty: "blanked". None where not told.
     votes: int | None = None  # Answers of which each counted answer is the majority; None where there was no vote.
@@ -78,7 +80,7 @@ class Result(Score):
             f"parse rate {self.parse_rate:.1%}\n"
             f"per question {self.calls:.4g} calls ({self.sequential_calls:.4g} in sequence) and "
             f"{self.generated_tokens:.1f} generated tokens; {self.trainable_parameters:,} trainable parameters\n"
-            f"{floors_line(self)}" + (f"\n{fit_line(self.fit)}" if self.fit else "")
+            f"{_cut_line(self.messages_cut)}{floors_line(self)}" + (f"\n{fit_line(self.fit)}" if self.fit else "")
         )
 
     def _repr_html_(self) -> str:
@@ -115,6 +117,10 @@ def floors_line(measured: HasFloors) -> str:
         f"floors on these {measured.n} questions: chance {f.chance:.1%}, majority of training answers "
         f"{f.majority:.1%}, best constant ({f.constant_answer!r}) {f.best_constant:.1%}"
     )
+
+
+def _cut_line(share: float | None) -> str:
+    return f"{share:.0%} of the messages were cut by the token limit\n" if share else ""
 
 
 def fit_line(cost: FitCost) -> str:

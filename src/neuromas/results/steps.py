@@ -86,6 +86,7 @@ class StepMetrics(JsonRecord):
     top_answer: str | None = None  # The commonest answer; None stands for answers that the grader could not read.
     top_answer_share: float | None = None  # Its share of the rollouts, in [0, 1].
     distinct_answers: int | None = None  # The number of different answers; all unreadable ones count as one.
+    messages_cut: float | None = None  # Share of messages that the token limit ended; None where none were sent.
     rollouts: int | None = None  # Graded answers.
     calls: int | None = None  # Language-model calls of the rollouts and of their branches.
     prompt_tokens: int | None = None  # Prompt tokens of all these calls; a prefix that calls share counts for each.

@@ -9,6 +9,7 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
+from neuromas.network.wording import Words
 from neuromas.run import checkpoint
 from neuromas.run.checkpoint import Trained
 from neuromas.run.folder import saved_config
@@ -46,6 +47,7 @@ def build(
         seed=config.seed,
         limits=Limits.from_config(config.sampling, task.max_answer_tokens),
         decoding=Decoding.from_config(config.sampling),
+        words=Words.of(config.prompt, backbone.template.style),
     )
     if config.train.estimator == "critic":
         critic.attach(network)

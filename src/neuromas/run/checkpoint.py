@@ -23,8 +23,8 @@ from neuromas.baselines.trained.team import Team
 from neuromas.errors import CheckpointError
 from neuromas.files import write_json
 from neuromas.network.forward import Network
-from neuromas.network.prompt import PROMPT_VERSION
 from neuromas.network.topology import Topology
+from neuromas.network.wording import WORDS
 from neuromas.results import GrowthRecord
 from neuromas.run.progress import Progress
 from neuromas.train.optimizer import NodeAdamW
@@ -68,6 +68,8 @@ def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> 
     """Fill `network` (and `optimizer`) from a checkpoint. Raises `CheckpointError` naming what differs."""
     state = _read(folder / "state.json")
     mine = _identity(network)
+    if "words" not in state:  # from before words were settings
+        state["words"] = mine["words"] and WORDS[1, "chat"].to_dict()
     for name, value in mine.items():
         if state.get(name) != value:
             raise CheckpointError(
@@ -159,7 +161,7 @@ def _identity(network: Trained) -> dict[str, object]:
     bank = network.adapters
     return {
         "format": FORMAT,
-        "prompt_version": PROMPT_VERSION,
+        "words": _words(network),
         "backbone": network.backbone.name,
         "backbone_fingerprint": network.backbone.fingerprint(),
         "topology": _shape(network),
@@ -168,6 +170,13 @@ def _identity(network: Trained) -> dict[str, object]:
         "alpha": bank.alpha,
         "targets": sorted(bank.shapes),
     }
+
+
+def _words(network: Trained) -> dict[str, str] | None:
+    """The words that a network is trained with; None where prompts have none (style `compact`, and teams)."""
+    if not isinstance(network, Network) or network.backbone.template.style == "compact":
+        return None
+    return network.words.to_dict()
 
 
 def _shape(network: Trained) -> Mapping[str, object]:

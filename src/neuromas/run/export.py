@@ -114,7 +114,7 @@ neuromas ask {name} "…"
 neuromas serve {name}
 ```
 
-One node alone is an ordinary PEFT adapter. It was trained on prompts that name its place in the network and hold the
+One node alone is an ordinary PEFT adapter. It was trained on prompts of its place in the network, which hold the
 messages of the nodes before it (`neuromas ask --prompts` shows them), so it is at home in those only.
 
 ```python

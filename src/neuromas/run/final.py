@@ -43,7 +43,7 @@ class FinalRecord(JsonRecord):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return super().from_dict({**data, "config": RunConfig.make(data["config"])})
+        return super().from_dict({**data, "config": RunConfig.saved(data["config"])})
 
 
 def validation_score(run: Path) -> float:

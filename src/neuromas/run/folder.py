@@ -27,7 +27,7 @@ def saved_config(run: Path) -> RunConfig:
     """The settings of a run. Raises `CheckpointError` when `run` is no run folder."""
     if not (run / "config.json").is_file():
         raise CheckpointError(f"{run} is not a run folder (no config.json); make one with: neuromas train")
-    return RunConfig.make(json.loads((run / "config.json").read_text(encoding="utf-8")))
+    return RunConfig.saved(json.loads((run / "config.json").read_text(encoding="utf-8")))
 
 
 def recipe_data(recipe: Path | None, resumed: Path | None) -> TomlTable:

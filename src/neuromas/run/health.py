@@ -8,6 +8,7 @@ from neuromas.results import MessageCost, Silenced, StepMetrics
 Steps = Sequence[StepMetrics]
 
 _WINDOW = 10  # steps that are judged; a stage of fewer has not had its chance
+_CUT = 0.5  # share of messages that end at the token limit, from which it is worth a word
 _SOLVED = 0.95  # accuracy from which sameness is no fault
 _CHECKS = 2  # validations over which silencing is judged
 _NAMED = 4  # nodes of a layer that a warning names
@@ -78,7 +79,17 @@ def _answers(recent: Steps) -> list[Sign]:
     if parsed < 0.8 and _mean(recent[_WINDOW // 2 :], "parse_rate") < 0.8:
         text = f"only {parsed:.0%} of the answers could be read; raise sampling.answer_tokens"
         out.append(Sign("unreadable", "", text))
-    return out
+    return out + _cuts(recent)
+
+
+def _cuts(recent: Steps) -> list[Sign]:
+    """Messages that seldom come to an end within their limit, while the task is not solved."""
+    cut = [m.messages_cut for m in recent if m.messages_cut is not None]
+    if not cut or sum(cut) / len(cut) <= _CUT or _mean(recent, "accuracy") >= _SOLVED:
+        return []
+    share = f"{sum(cut) / len(cut):.0%} of the messages were cut by their token limit, so what comes last is missing"
+    advice = "raise sampling.message_tokens, or ask for less: [prompt] hidden may name {words}"
+    return [Sign("messages cut", "", f"{share}; {advice}")]
 
 
 def _entropies(steps: Steps, recent: Steps) -> list[Sign]:

@@ -76,7 +76,7 @@ class Record:
 
     def _config(self) -> RunConfig | None:
         try:
-            return self.folder and RunConfig.make(_dict(_json(self.folder, "config.json")))
+            return self.folder and RunConfig.saved(_dict(_json(self.folder, "config.json")))
         except NeuromasError:
             return None
 

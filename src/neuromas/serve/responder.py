@@ -113,9 +113,7 @@ class NetworkResponder(Responder):
         try:
             for node in self.network.topology.nodes:
                 position = self.network.topology.position(node)
-                messages = [Message(sender, "") for sender in position.upstream]
-                limit = self.network.limits.of(position.is_output)
-                self.backbone.template.render(position, job.question, messages, reserve=limit)
+                self.network.prompt(position, job.question, [Message(sender, "") for sender in position.upstream])
         except PromptError as error:
             job.fail(Fault(400, str(error), "context_length_exceeded", "messages"))
             return False

@@ -32,7 +32,7 @@ def attach(network: Network) -> None:
 def features(network: Network, questions: Sequence[Question]) -> Tensor:
     """[P, F] of questions, float64 on the CPU; the prompt is that of the first node, which reads no messages."""
     first = network.topology.position(network.topology.nodes[0])
-    prompts = [network.backbone.template.render(first, question, [], reserve=1).prefix_ids for question in questions]
+    prompts = [network.prompt(first, question, []).prefix_ids for question in questions]
     states_PE = mean_states(network.backbone, prompts).double().cpu()
     return torch.cat([states_PE, states_PE.new_ones(len(prompts), 1)], 1)
 

@@ -35,6 +35,7 @@ class Tally:
     answers: Counter[str | None] = field(default_factory=Counter[str | None])  # None: unreadable
     right: int = 0
     costs: Counter[str] = field(default_factory=Counter[str])  # of calls and tokens
+    messages: Counter[bool] = field(default_factory=Counter[bool])  # whether the token limit ended them
     nodes: dict[str, Counts] = field(default_factory=dict[str, Counts])
     mismatch: Mismatch = field(default_factory=Mismatch)  # of sampled with replayed log-probabilities
     learned: bool = False  # whether there is a gradient
@@ -49,6 +50,7 @@ class Tally:
         """Answers, costs and messages. ratio_cap: bound of the importance ratios where another engine sampled."""
         calls = [call for trace in traces for call in trace.calls]
         own = cls(rewards_PG, Counter(g.parsed for g in grades), sum(g.reward == 1 for g in grades), _cost(calls))
+        own.messages.update(call.truncated for trace in traces for call in trace.messages)
         own.mismatch.cap = ratio_cap
         for call in calls:
             _add(own.nodes.setdefault(call.node, {}), _said(call))
@@ -78,6 +80,7 @@ def join(tallies: Sequence[Tally]) -> Tally:
         whole.learned = whole.learned or tally.learned
         whole.mismatch.add(tally.mismatch)
         whole.costs.update(tally.costs)
+        whole.messages.update(tally.messages)
         share = len(tally.rewards_PG) / len(whole.rewards_PG)
         _add(whole.means, tally.means, share)
         for node, counts in tally.nodes.items():
@@ -132,6 +135,7 @@ def sampling_metrics(tally: Tally, step: int) -> StepMetrics:
         top_answer=top,
         top_answer_share=count / n,
         distinct_answers=len(tally.answers),
+        messages_cut=tally.messages[True] / tally.messages.total() if tally.messages else None,
         rollouts=n,
         calls=costs["calls"],
         prompt_tokens=costs["prompt_tokens"],

@@ -21,6 +21,8 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits
 from neuromas.network.sampling import Decoding, stream_key
 from neuromas.network.turns import by_prefix, replay_calls
+from neuromas.network.wording import Words
+from neuromas.prompt_config import PROMPT_VERSION
 from neuromas.tasks.base import Task
 from neuromas.train.update import check_finite
 from neuromas.types import NodeCall, Question, Trace
@@ -54,6 +56,7 @@ class TeamRunConfig(RunConfig):
         ignored: dict[str, tuple[object, object]] = {
             name: (getattr(self, name), getattr(plain, name)) for name in ("topology", "stages")
         }
+        ignored["prompt"] = self.prompt.model_copy(update={"version": PROMPT_VERSION}), plain.prompt
         ignored["adapter.tied"] = self.adapter.tied, False
         ignored["sampling.engine"] = self.sampling.engine, "built-in"
         for name in ("estimator", "alternatives", "warm_start", "kl", "entropy", "node_dropout"):
@@ -137,7 +140,8 @@ def create_adapters(roles: Sequence[str], config: RunConfig, backbone: Backbone,
         device=backbone.device,
     )
     limits = Limits.from_config(config.sampling, task.max_answer_tokens)
-    return Chat(backbone, limits, Decoding.from_config(config.sampling), bank=bank)
+    words = Words.of(config.prompt, backbone.template.style)
+    return Chat(backbone, limits, Decoding.from_config(config.sampling), bank=bank, words=words)
 
 
 @dataclass(frozen=True)
