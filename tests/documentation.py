@@ -182,9 +182,9 @@ class Shell:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def close(self) -> None:
-        """End what still runs in the background, then the shell."""
+        """End what still runs in the background, each job with all its processes, then the shell."""
         if self._bash.poll() is None:
-            self._type("kill $(jobs -p) 2>/dev/null; wait; exit")
+            self._type('for job in $(jobs -p); do kill -- -"$job" 2>/dev/null; done; wait; exit')
         self._bash.communicate(timeout=120)
 
 

@@ -1,7 +1,7 @@
 """The tutorial and the how-tos are followed in a fresh shell, as they stand but for fewer steps and questions.
 
-In `make test` their commands fork from a process that has imported the library (tests/warm.py); `make test-slow` starts
-each of them by itself.
+In `make test` the commands of the shorter pages fork from a process that has imported the library (tests/warm.py);
+`make test-slow` follows every page, and starts each command by itself.
 """
 
 import json
@@ -83,6 +83,8 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
             "--out runs/capitals": "--out runs/capitals --test-limit 4",
             "test_size = 50": "test_size = 50\nvalidation_size = 4",
             "eval runs/capitals": "eval runs/capitals --limit 4",
+            'train(topology="2", task=rows, steps=40': 'train("small.toml", topology="2", task=rows, steps=1',
+            "limit=50": "limit=4",
         },
         "runs/capitals/final.json",
     ),
@@ -91,6 +93,8 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
             "train --task near": "train small.toml --task near",
             "--steps 40": "--steps 1 --test-limit 4",
             "--limit 200": "--limit 4",
+            "train(topology=": 'train("small.toml", topology=',
+            "steps=40": "steps=1",
         },
         "runs/near/final.json",
     ),
@@ -122,10 +126,13 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
     "vllm.md": ({}, ""),
     "paper.md": ({}, ""),
 }
+LONG = ("growing.md", "one_gpu.md", "scale.md")
 AFTER_THE_TUTORIAL = ("growing.md", "ecosystem.md", "serving.md")  # they go on with its run
 
 
-@pytest.mark.parametrize("name", HOW_TOS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in HOW_TOS]
+)
 def test_a_how_to_runs(clone: Path, shell: Shell, name: str) -> None:
     numbers, left = HOW_TOS[name]
     if name in AFTER_THE_TUTORIAL:

@@ -105,6 +105,7 @@ def undisturbed(path: Path, out: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_is_killed_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     path, out = recipe(tmp_path, steps=6), tmp_path / "run"
     process = started(path, out)

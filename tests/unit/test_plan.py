@@ -298,10 +298,16 @@ def test_a_recipe_that_is_not_toml_is_told_without_a_traceback(
     assert "not valid TOML" in " ".join(capsys.readouterr().err.split())
 
 
-def test_the_command_plans_every_network_of_a_spec(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = Path(__file__).parents[2] / "recipes" / "compare_tiny_compositional.toml"
+def test_the_command_plans_every_network_of_a_spec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text(
+        "title = 'Two'\n[[tasks]]\nname = 'compositional'\n[train]\nsteps = 2\n"
+        "[systems.direct]\n[systems.pair]\ntopology = '2'\n[systems.chain]\ntopology = '1'\n"
+    )
     main(["plan", str(spec), "--gpu", "24GB"])
-    assert "peak at most" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert all(f"{name}, compositional" in printed for name in ("pair", "chain", "single-r24", "single-r16"))
+    assert printed.count("Each alone could be raised to") == 1, "the largest one is explained"
     with pytest.raises(SystemExit):
         main(["plan", str(spec), "--system", "nobody"])
 

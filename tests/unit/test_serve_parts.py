@@ -99,7 +99,7 @@ def test_text_is_cut_before_the_first_stop_and_its_beginning_is_held_back() -> N
 def test_what_streams_adds_up_to_the_answer_and_to_every_message(stop: tuple[str, ...], limit: int | None) -> None:
     network = serving_network(tokens=12)
     responder = responder_of(network, network.backbone, PATTERN)
-    for seed in range(8):
+    for seed in range(3):
         events: list[Event] = []
         request = CompletionRequest(
             model="net", prompt="", n=2, max_tokens=limit, stop=list(stop), stream=True,

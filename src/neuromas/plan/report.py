@@ -1,6 +1,7 @@
 """From a recipe and a device to what is printed: memory, seconds, whether it fits, and what to change."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from neuromas.config import NETWORK, RunConfig
@@ -36,12 +37,16 @@ class Report:
     rates: Rates | None
     changes: list[Change]
     fits_changed: bool  # Whether it fits with all changes.
-    room: dict[str, int]
     notes: list[str]
 
     @property
     def fits(self) -> bool:
         return self.longest_memory.peak <= self.device.memory
+
+    @cached_property
+    def room(self) -> dict[str, int]:
+        """How far each setting alone could be raised; takes seconds for wide networks."""
+        return room(self.model, self.longest, self.longest_memory.base, self.device.memory)
 
     def to_dict(self) -> dict[str, object]:
         """The plan as JSON knows it, in bytes and seconds."""
@@ -116,7 +121,6 @@ def plan(
         rates=rates,
         changes=changes,
         fits_changed=memory(model, changed, base, most=True).peak <= device.memory,
-        room=room(model, longest, base, device.memory),
         notes=notes,
     )
 
