@@ -126,7 +126,15 @@ class TrainConfig(Section):
     alternatives: int = Field(default=1, ge=1)
     """Messages that `counterfactual` draws at each node besides the rollout's own (K)."""
     warm_start: int = Field(default=0, ge=0)
-    """First steps that imitate the network's own right rollouts instead of using `estimator`."""
+    """First steps, at most, that imitate the network's own right rollouts, of these steps and of those before, instead
+    of using `estimator`. No KL penalty or entropy bonus in them."""
+    warm_start_until: float | None = Field(default=None, gt=0, le=1)
+    """End the warm start once the mean sampled reward of a step has reached this."""
+    drop_solved: int | None = Field(default=None, ge=1)
+    """Leave out questions all of whose rollouts were right in their last so many visits. None: none."""
+    resample: int = Field(default=0, ge=0)
+    """Where all rollouts of a question were wrong, ask another one in the same step; at most so many times in turn. The
+    rollouts of both count."""
     kl: float = Field(default=0.0, ge=0)
     """Weight of a per-token penalty whose expected gradient is that of KL(node ‖ bare backbone)."""
     entropy: float = Field(default=0.0, ge=0)
@@ -229,6 +237,8 @@ class RunConfig(Section):
                 f"train.alternatives is {t.alternatives}, which estimator {t.estimator!r} does not use; "
                 "leave it out or set train.estimator to 'counterfactual'"
             )
+        if t.warm_start_until is not None and not t.warm_start:
+            raise ConfigError("train.warm_start_until is set, but train.warm_start is 0; set it to its most steps")
         if self.sampling.engine != "vllm" and self.vllm != VllmConfig():
             raise ConfigError(
                 '[vllm] has settings, but sampling.engine is "built-in"; set it to "vllm" or leave them out'
@@ -239,6 +249,10 @@ class RunConfig(Section):
         """Raises `ConfigError` where so many processes cannot share this run."""
         if workers > 1 and self.method != NETWORK:
             raise ConfigError(f"--workers is {workers}, but method {self.method!r} trains in one process; leave it out")
+        if workers > 1 and self.train.resample:
+            raise ConfigError(
+                f"--workers is {workers}, but train.resample asks further questions; leave one of them out"
+            )
         if not 1 <= workers <= self.train.questions:
             raise ConfigError(
                 f"--workers is {workers}, but workers share the questions of a step, and train.questions is "

@@ -47,8 +47,8 @@ def test_a_step_reports_every_documented_figure_of_every_node() -> None:
     assert metrics.keys() == {
         "step",
         "reward", "accuracy", "parse_rate", "equal_reward_groups", "top_answer", "top_answer_share",
-        "distinct_answers", "logprob_gap", "prompt_tokens", "generated_tokens", "nodes", "seconds", "estimator",
-        "rollouts", "calls", "messages_cut",
+        "wrong_groups", "right_groups", "distinct_answers", "logprob_gap", "prompt_tokens", "generated_tokens", "nodes",
+        "seconds", "estimator", "rollouts", "calls", "messages_cut",
     }  # fmt: skip
     assert metrics["nodes"].keys() == {"1.1", "1.2", "out"}
     for figures in metrics["nodes"].values():

@@ -33,7 +33,6 @@ def test_golden_advantages() -> None:
         "leave_one_out": [[2 * third, -2 * third, -2 * third, 2 * third], [third, third, third, -1], [0, 0, 0, 0]],
         "group_normalised": [[1, -1, -1, 1], [3**-0.5, 3**-0.5, 3**-0.5, -(3**0.5)], [0, 0, 0, 0]],
         "running_mean": [[0.75, -0.25, -0.25, 0.75], [0.75, 0.75, 0.75, -0.25], [-0.25] * 4],
-        "self_distillation": [[2, 0, 0, 2], [4 * third, 4 * third, 4 * third, 0], [0, 0, 0, 0]],
     }
     assert expected.keys() == ESTIMATORS.keys()
     for name, table in expected.items():
@@ -47,14 +46,6 @@ def test_leave_one_out_is_each_reward_minus_the_mean_of_the_others() -> None:
     rewards = torch.rand(5, 7, dtype=torch.float64)
     others = torch.stack([rewards[:, [j for j in range(7) if j != i]].mean(1) for i in range(7)], 1)
     torch.testing.assert_close(objectives.leave_one_out(rewards), rewards - others)
-
-
-def test_self_distillation_is_cross_entropy_on_the_right_rollouts() -> None:
-    """Every question that was answered at all counts alike, whether one rollout was right or all were."""
-    logprobs = torch.randn(12, dtype=torch.float64)
-    loss = policy_gradient_loss(logprobs, advantages(REWARDS, 1, "self_distillation", 0.0).flatten(), 12)
-    right = logprobs.view(3, 4)
-    torch.testing.assert_close(loss, -(right[0, [0, 3]].mean() + right[1, :3].mean()) / 3)
 
 
 def test_golden_loss_and_kl() -> None:

@@ -7,16 +7,38 @@ from typing import Any
 import pytest
 import torch
 
-from helpers import binary_backbone, forward, make_backbone, make_network, plain_model, questions, run_config
+from helpers import (
+    FirstCharacter,
+    binary_backbone,
+    forward,
+    make_backbone,
+    make_network,
+    plain_model,
+    questions,
+    run_config,
+)
 from neuromas.cli.training import TrainingView
+from neuromas.config import TrainConfig
 from neuromas.errors import CheckpointError, NeuromasError
+from neuromas.files import write_json_lines
 from neuromas.network.backbone import Backbone
+from neuromas.network.turns import asks_of
+from neuromas.run.beginning import began
 from neuromas.run.build import build, fill_adapters
 from neuromas.run.final import evaluate_run
+from neuromas.run.folder import read_metrics
 from neuromas.run.loop import train
+from neuromas.run.method import staged_task, training_questions
+from neuromas.run.stages import stages_of
 from neuromas.run.start import summary
+from neuromas.tasks import load_task
 from neuromas.train.init import fill
-from neuromas.types import Grade
+from neuromas.train.optimizer import NodeAdamW
+from neuromas.train.schedule import Schedule
+from neuromas.train.selection import Selection
+from neuromas.train.step import train_step
+from neuromas.train.warm import Pool, imitate, right_ones
+from neuromas.types import Grade, Question
 
 peft = pytest.importorskip("peft")
 
@@ -152,3 +174,127 @@ def test_the_terminal_shows_the_report_with_markup_and_control_characters_disarm
     shown = " ".join(capsys.readouterr().out.split())
     assert "[bold]hi\N{REPLACEMENT CHARACTER}[2J" in shown and "\x1b[2J" not in shown
     assert "groups all wrong 100%" in shown and "adapter.init_from" in shown
+
+
+# -- a warm start -------------------------------------------------------------------------------------------
+
+
+def test_a_warm_start_imitates_the_right_rollouts_of_all_its_steps_each_question_alike(tmp_path: Path) -> None:
+    network = make_network("1")
+    rollouts = network.forward(asks_of(questions(2), 3, 0, network.decoding))
+    pool = Pool(tmp_path / "right.jsonl")
+    pool.add(1, right_ones(rollouts[:3], [1, 0, 1]), 0.6)
+    pool.add(2, right_ones(rollouts[3:], [0, 1, 0]), 0.3)
+    rows = pool.batch(9)
+    assert [weight for _, weight in rows] == [0.25] * 4 + [0.5] * 2, "two nodes a rollout; three rollouts"
+    assert Pool(tmp_path / "right.jsonl", write=False).batch(9) == rows and pool.best == 0.6
+    assert {utterance.node for utterance, _ in pool.batch(1)} == {"1.1", "out"} and len(pool.batch(1)) == 2
+
+    imitate(network, rows, 40, 2, [])  # in several passes
+    found = [stack.grad.clone() for stack in network.adapters.stacks() if stack.grad is not None]
+    network.adapters.zero_grad()
+    calls = [r.calls[node] for r in (rollouts[0], rollouts[2], rollouts[4]) for node in ("1.1", "out")]
+    logprobs = network.replay(calls)
+    (-sum(weight * part.sum() for (_, weight), part in zip(rows, logprobs, strict=True))).backward()
+    for mine, stack in zip(found, network.adapters.stacks(), strict=True):
+        torch.testing.assert_close(mine, stack.grad, atol=1e-5, rtol=1e-3)
+
+
+def test_a_warm_start_ends_when_it_is_good_enough_and_goes_on_where_it_was_stopped(backbone, tmp_path: Path) -> None:
+    config = run_config(train__warm_start=4, train__steps=5, train__warm_start_until=0.99)
+    train(config, tmp_path / "whole", backbone=backbone)
+    lines = read_metrics(tmp_path / "whole")
+    assert [m.estimator for m in lines[1:]] == ["self_distillation"] * 4 + ["leave_one_out"]
+    until = max(m.reward or 0 for m in lines[1:3])
+    train(run_config(train__steps=2, train__warm_start=4), tmp_path / "cut", backbone=backbone)
+    train(run_config(train__steps=5, train__warm_start=4), tmp_path / "cut", backbone=backbone, resume=True)
+    assert [m.reward for m in read_metrics(tmp_path / "cut")] == [m.reward for m in lines]
+    early = run_config(train__warm_start=4, train__steps=4, train__warm_start_until=until)
+    train(early, tmp_path / "early", backbone=backbone)
+    last = next(m.step for m in lines if (m.reward or 0) >= until)
+    kinds = [m.estimator for m in read_metrics(tmp_path / "early")][1:]
+    assert kinds == ["self_distillation"] * last + ["leave_one_out"] * (4 - last)
+    tokens = sum(m.generated_tokens or 0 for m in lines[1:5])
+    assert "warm start of 4 steps on" in (said := began(config, lines, [])) and f"({tokens:,} tokens sampled)" in said
+
+
+# -- questions ----------------------------------------------------------------------------------------------
+
+
+def test_solved_questions_are_left_out_until_all_are_and_a_resumed_selection_asks_the_same(tmp_path: Path) -> None:
+    asked, config = questions(6), run_config(train__questions=2)
+    selection = Selection(Schedule(asked, config), 2, tmp_path / "visits.jsonl", start=0)
+    plain = Schedule(asked, config)
+    seen: list[str] = []
+    for step in range(1, 13):
+        chosen = selection.next(2)
+        seen += [q.id for q in chosen]
+        selection.done(step, [(q.id, q.id in ("q0", "q1")) for q in chosen])
+        if step == 3:
+            assert seen == [q.id for s in (1, 2, 3) for q in plain.questions(s)], "nothing is solved yet"
+    assert all(seen.count(id) == 2 for id in ("q0", "q1")), "twice all right, then never again"
+    again = Selection(Schedule(asked, config), 2, tmp_path / "visits.jsonl", start=0, write=False)
+    assert [q.id for q in again.next(4)] == [q.id for q in selection.next(4)]
+    for step in range(13, 40):
+        selection.done(step, [(q.id, True) for q in selection.next(2)])
+    assert len(selection.next(6)) == 6, "all solved: all are asked"
+
+
+def test_questions_without_a_right_rollout_are_joined_by_others_which_all_count(tmp_path: Path) -> None:
+    network, others = make_network("1"), questions(20)[8:]
+    drawn: list[int] = []
+
+    def more(count: int) -> list[Question]:
+        drawn.append(count)
+        return [others.pop(0) for _ in range(count)]
+
+    optimizer = NodeAdamW(network.adapters)
+    config = TrainConfig(rollouts=3, resample=2)
+    task = FirstCharacter("".join(map(chr, range(60))))
+    done = train_step(network, optimizer, task, questions(4), config, step=1, seed=0, more=more)
+    groups = [done.grades[i : i + 3] for i in range(0, len(done.grades), 3)]
+    wrong = [all(g.reward == 0 for g in group) for group in groups]
+    assert drawn == [sum(wrong[:4]), sum(wrong[4 : 4 + drawn[0]])] and 0 < drawn[1] < drawn[0]
+    assert done.metrics.rollouts == 3 * (4 + sum(drawn)) and done.metrics.wrong_groups == sum(wrong) / len(wrong)
+    alone = train_step(network, optimizer, task, questions(4), config, step=1, seed=0)
+    assert alone.metrics.rollouts == 12, "nobody gives more"
+
+
+def test_a_run_with_both_filters_is_resumed_to_the_same_numbers(backbone, tmp_path: Path) -> None:
+    filters = {"train__drop_solved": 1, "train__resample": 1}
+    train(run_config(**filters), tmp_path / "whole", backbone=backbone)
+    train(run_config(train__steps=3, **filters), tmp_path / "cut", backbone=backbone)
+    train(run_config(**filters), tmp_path / "cut", backbone=backbone, resume=True)
+    whole, cut = (read_metrics(tmp_path / run) for run in ("whole", "cut"))
+    assert [(m.reward, m.rollouts) for m in whole] == [(m.reward, m.rollouts) for m in cut]
+    assert max(m.rollouts or 0 for m in whole) > 16
+    with pytest.raises(NeuromasError, match="train.resample asks further questions"):
+        run_config(**filters).check_workers(2)
+
+
+def own_task(folder: Path, name: str, rows: list[dict[str, Any]], **settings: Any) -> str:
+    write_json_lines(folder / f"{name}.jsonl", rows)
+    said = {"data": f"{name}.jsonl", "test_size": 8, "validation_size": 8, "max_answer_tokens": 2} | settings
+    (folder / f"{name}.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items()))
+    return str(folder / f"{name}.toml")
+
+
+def test_a_stage_trains_on_easier_rows_or_another_task_and_never_on_what_is_tested(backbone, tmp_path: Path) -> None:
+    rows = [{"question": f"{a}+{b}", "answer": str((a + b) % 2), "hard": a} for a in range(8) for b in range(8)]
+    whole = own_task(tmp_path, "whole", rows, difficulty="hard")
+    easy = own_task(tmp_path, "easy", rows[:40], seed=1)
+    stages = [{"options": {"hardest": 2}, "steps": 1}, {"task": easy, "promote": 0.01, "window": 1, "steps": 2}, {}]
+    config = run_config(task__name=whole, task__options={}, stages=stages, train__steps=4, train__questions=8)
+    _, task = train(config, tmp_path / "run", backbone=backbone)
+    parts = stages_of(config)
+    first, second = (training_questions(staged_task(config, stage) or task, task) for stage in parts[:2])
+    assert {q.metadata["difficulty"] for q in first} == {0, 1, 2} and len(task.questions("train")) > len(first) > 8
+    held = {q.text for split in ("validation", "test") for q in task.questions(split)}
+    assert {q.text for q in load_task(easy).questions("train")} & held, "else nothing would have to be left out"
+    assert second and not {q.text for q in [*first, *second]} & held
+    assert [m.stage for m in read_metrics(tmp_path / "run")[1:]] == [0, 1, 2, 2]
+    assert began(config, [], []) == "questions of their own in stages 0, 1 of 3"
+    with pytest.raises(NeuromasError, match="hardest is -1, and the easiest row to train on has 0"):
+        load_task(whole, hardest=-1).questions("train")
+    with pytest.raises(NeuromasError, match="name the column with the numbers"):
+        load_task(easy, hardest=1)

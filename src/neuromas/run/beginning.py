@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from neuromas.config import RunConfig
 from neuromas.results import GrowthRecord, StepMetrics
-
-IMITATION = "self_distillation"  # the estimator of a warm start's steps
+from neuromas.train.warm import IMITATION
 
 
 def began(config: RunConfig, metrics: Sequence[StepMetrics], lineage: Sequence[GrowthRecord]) -> str:

@@ -18,7 +18,7 @@ from neuromas.types import Question
 
 OnStep = Callable[[StepMetrics], object]  # called with the metrics of every step, 0 included; False stops the run
 
-LOGS = ("metrics.jsonl", "samples.jsonl", "trees.jsonl")  # one record or more a step
+LOGS = ("metrics.jsonl", "samples.jsonl", "trees.jsonl", "right.jsonl", "visits.jsonl")  # one record or more a step
 START = "start.json"  # what the run started from
 _SAMPLES = 2  # traces of the step, and of the validation, kept each time a validation is made
 

@@ -15,7 +15,9 @@ from neuromas.run.stages import Stage, absent, stages_of
 from neuromas.tasks.base import Task
 from neuromas.tasks.loaded import normalise
 from neuromas.train.schedule import Schedule, learning_rate
+from neuromas.train.selection import Selection
 from neuromas.train.step import StepResult, train_step
+from neuromas.train.warm import Pool
 from neuromas.types import Question
 from neuromas.workers import ALONE, Workers
 
@@ -39,32 +41,48 @@ class Joint:
     """This library's own method: one joint step of all nodes, or of a single model (topology "single")."""
 
     def __init__(
-        self, config: RunConfig, network: Network, task: Task, stage: Stage, start: int, workers: Workers
+        self, config: RunConfig, out: Path, network: Network, task: Task, stage: Stage, start: int, workers: Workers
     ) -> None:
-        """stage: begins after step `start`, on the questions of `task`, or of one with the stage's options."""
+        """out: the run's folder. stage: begins after step `start`, on the questions of `task`, or on its own."""
         rate = stage.settings.learning_rate or config.train.learning_rate
         self.config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": rate})})
         self.network, self.stage, self.start, self.workers = network, stage, start, workers
         self.task = staged_task(config, stage) or task
         self.schedule = Schedule(training_questions(self.task, task), config)
+        t, first = config.train, workers.first
+        self.pool = Pool(out / "right.jsonl", write=first) if t.warm_start else None
+        chooses = t.drop_solved is not None or t.resample > 0
+        visits = out / "visits.jsonl"
+        self.selection = Selection(self.schedule, t.drop_solved, visits, start, write=first) if chooses else None
 
     def rate(self, step: int) -> float:
         return learning_rate(self.config, step, self.start)
 
     def step(self, optimizer: torch.optim.Optimizer, step: int, baseline: float) -> StepResult:
-        t, seed = self.config.train, self.config.seed
-        return train_step(
+        t, seed, chosen = self.config.train, self.config.seed, self.selection
+        pool = self.pool if step <= t.warm_start else None
+        if pool is not None and t.warm_start_until is not None and pool.best >= t.warm_start_until:
+            pool = None
+        result = train_step(
             self.network,
             optimizer,
             self.task,
-            self.schedule.questions(step),
+            self.schedule.questions(step) if chosen is None else chosen.next(t.questions),
             t,
             step=step,
             seed=seed,
             baseline=baseline,
             absent=absent(self.stage, step - self.start, t.node_dropout, seed=seed, step=step),
+            more=None if chosen is None else chosen.next,
+            pool=pool,
             workers=self.workers,
         )
+        if chosen is not None:
+            G, traces, grades = t.rollouts, result.traces, result.grades
+            right = [all(g.reward == 1 for g in grades[i : i + G]) for i in range(0, len(grades), G)]
+            mine = list(zip([trace.question_id for trace in traces[::G]], right, strict=True))
+            chosen.done(step, [group for share in self.workers.gather(mine) for group in share])
+        return result
 
 
 def staged_task(config: RunConfig, stage: Stage) -> Task | None:
@@ -115,4 +133,4 @@ def method_of(
         entry = trained_entry(config.method)
         return entry.load(entry.training)(config, out, system, task)
     assert isinstance(system, Network)
-    return Joint(config, system, task, stage or stages_of(config)[0], start, workers)
+    return Joint(config, out, system, task, stage or stages_of(config)[0], start, workers)

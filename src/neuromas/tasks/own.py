@@ -19,6 +19,7 @@ from neuromas.config import Section
 from neuromas.errors import TaskError
 from neuromas.recipe import explain
 from neuromas.tasks import choice, numerals, parsing
+from neuromas.tasks.base import Split
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
 from neuromas.tasks.tables import RawRow, read_file, read_hub
 from neuromas.types import Grade, Question
@@ -40,6 +41,8 @@ class OwnTaskFile(Section):
     question: str = "question"  # The column of questions.
     answer: str = "answer"  # The column of answers.
     choices: str | None = None  # The column with the list of options, for the grader "choice" only.
+    difficulty: str | None = None  # The column with how hard a row is, a number.
+    hardest: float | None = None  # Train on rows up to this difficulty only.
     grader: Grader = "exact"
     instruction: str = ""
     answer_prefix: str = ""
@@ -82,6 +85,18 @@ class OwnTask(LoadedTask):
         chosen = sorted(distinct, key=lambda stem: digest(f"test {seed}:{stem}"))[:size]
         return pool, [distinct[stem] for stem in chosen]  # `carve` drops them from the pool, and what asks the same.
 
+    def questions(self, split: Split) -> list[Question]:
+        found, hardest = super().questions(split), self.file.hardest
+        if split != "train" or hardest is None:
+            return found
+        kept = [question for question in found if question.metadata["difficulty"] <= hardest]
+        if not kept:
+            least = min(question.metadata["difficulty"] for question in found)
+            raise TaskError(
+                f"task {self.name!r}: hardest is {hardest:g}, and the easiest row to train on has {least:g}"
+            )
+        return kept
+
     def _questions(self, table: str, split: str) -> list[Question]:
         return rendered(f"task {self.name!r}: {table}", enumerate(self._rows(table, split), 1), self.render)
 
@@ -99,13 +114,17 @@ class OwnTask(LoadedTask):
             rows = read_hub(self.file.data, self.file.config, split, remedy)
         if not rows:
             raise TaskError(f"task {self.name!r}: {table} has no rows")
-        columns = [column for column in (self.file.question, self.file.answer, self.file.choices) if column]
+        columns = [
+            column
+            for column in (self.file.question, self.file.answer, self.file.choices, self.file.difficulty)
+            if column
+        ]
         for number, row in enumerate(rows, 1):
             for column in columns:
                 if row.get(column) is None:
                     raise TaskError(
                         f"task {self.name!r}: {table}, row {number} has no {column!r} (it has {', '.join(row)}); name "
-                        "the columns with question, answer and choices, or remove the row"
+                        "the columns with question, answer, choices and difficulty, or remove the row"
                     )
         return rows
 
@@ -113,12 +132,15 @@ class OwnTask(LoadedTask):
         file = self.file
         id = f"row-{digest(str(row[file.question]))[:12]}"
         text, answer = str(row[file.question]).strip(), str(row[file.answer]).strip()
+        known = {} if file.difficulty is None else {"difficulty": float(row[file.difficulty])}
         if file.choices is None:
-            return Question(id, text, _canonical(answer, file.grader), file.instruction, file.answer_prefix)
+            canonical = _canonical(answer, file.grader)
+            return Question(id, text, canonical, file.instruction, file.answer_prefix, metadata=known)
         options = [str(option) for option in row[file.choices]]
         question = choice.lettered(id, text, options, _gold(answer, options))
         instruction = file.instruction or choice.INSTRUCTION
-        return replace(question, instruction=instruction, answer_prefix=file.answer_prefix)
+        metadata = question.metadata | known
+        return replace(question, instruction=instruction, answer_prefix=file.answer_prefix, metadata=metadata)
 
     def choices(self, question: Question) -> tuple[str, ...] | None:
         options = question.metadata.get("options")
@@ -154,6 +176,10 @@ def _read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:
         raise TaskError(f"task file {str(file)!r} cannot be read as TOML: {error}") from error
     except ValidationError as error:
         raise TaskError(f"task file {str(file)!r}: {explain(error)}") from error
+    if parsed.hardest is not None and parsed.difficulty is None:
+        raise TaskError(
+            f"task file {str(file)!r}: hardest is set and difficulty is not; name the column with the numbers"
+        )
     if (parsed.grader == "choice") != (parsed.choices is not None):
         raise TaskError(
             f"task file {str(file)!r}: grader is {parsed.grader!r} and choices is {parsed.choices!r}; grader 'choice' "

@@ -12,5 +12,5 @@ class Clock:
 
     def lap(self, phase: str) -> None:
         now = time.perf_counter()
-        self.laps[phase] = round(now - self._last, 4)
+        self.laps[phase] = round(self.laps.get(phase, 0.0) + now - self._last, 4)
         self._last = now

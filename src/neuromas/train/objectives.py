@@ -50,15 +50,6 @@ def running_mean(rewards_PG: Tensor, baseline: float) -> Tensor:
     return rewards_PG - baseline
 
 
-def self_distillation(rewards_PG: Tensor) -> Tensor:
-    """A = r / sum of the group's rewards [P, G]: with 0/1 rewards, cross-entropy on a network's own right rollouts.
-
-    Dong et al. 2023, "RAFT", arXiv 2304.06767. No policy gradient: nothing is pushed away. For a warm start.
-    """
-    check_rank("rewards_PG", rewards_PG, 2)
-    return rewards_PG * rewards_PG.shape[1] / rewards_PG.sum(1, keepdim=True).clamp(min=1e-12)
-
-
 def critic(rewards_PG: Tensor, values_P: Tensor) -> Tensor:
     """A = r - V(question) [P, G], with a critic fitted to earlier steps. Unbiased: V never saw these rollouts.
 
@@ -117,7 +108,6 @@ ESTIMATORS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "leave_one_out": lambda r, _: leave_one_out(r),
     "group_normalised": lambda r, _: group_normalised(r),
     "running_mean": running_mean,
-    "self_distillation": lambda r, _: self_distillation(r),
 }
 
 

@@ -23,17 +23,18 @@ class Schedule:
             for question in questions:
                 by_answer.setdefault(question.answer, []).append(question)
             self.pools = [by_answer[a] for a in sorted(by_answer)]
+        self.total = len(questions)
         self._orders: dict[tuple[int, int], list[int]] = {}
 
     def questions(self, step: int) -> list[Question]:
         """The questions of `step` (from 1), `size` of them."""
-        out: list[Question] = []
-        for k in range(self.size):
-            pool = (step * self.size + k) % len(self.pools)
-            drawn = ((step - 1) * self.size + k) // len(self.pools)  # how many this pool has given before
-            epoch, place = divmod(drawn, len(self.pools[pool]))
-            out.append(self.pools[pool][self._order(pool, epoch)[place]])
-        return out
+        return [self.question((step - 1) * self.size + k) for k in range(self.size)]
+
+    def question(self, number: int) -> Question:
+        """The `number`-th question (from 0) of the whole run."""
+        pool = (number + self.size) % len(self.pools)
+        epoch, place = divmod(number // len(self.pools), len(self.pools[pool]))
+        return self.pools[pool][self._order(pool, epoch)[place]]
 
     def _order(self, pool: int, epoch: int) -> list[int]:
         if (pool, epoch) not in self._orders:

@@ -14,7 +14,7 @@ Left out on purpose:
 Legend: P question, G rollout, N node, L sampled token (all rows of a micro-batch concatenated).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from neuromas.config import TrainConfig
 from neuromas.network.forward import Absent, Network
-from neuromas.network.turns import Rollout, asks_of, by_prefix, replay_calls
+from neuromas.network.turns import Ask, Rollout, asks_of, by_prefix, replay_calls
 from neuromas.results import StepMetrics
 from neuromas.tasks.base import Task
 from neuromas.train import critic
@@ -33,6 +33,7 @@ from neuromas.train.metrics import Measured, Tally, join, step_metrics
 from neuromas.train.mismatch import Mismatch, usual_bound
 from neuromas.train.objectives import kl_penalty, kl_to_base, policy_gradient_loss
 from neuromas.train.update import backward, check_finite, update
+from neuromas.train.warm import IMITATION, Pool, imitate, right_ones
 from neuromas.types import Grade, NodeCall, Question, Trace
 from neuromas.workers import ALONE, Workers
 
@@ -57,14 +58,18 @@ def train_step(
     seed: int,
     baseline: float = 0.0,
     absent: Absent = (),
+    more: Callable[[int], Sequence[Question]] | None = None,
+    pool: Pool | None = None,
     workers: Workers = ALONE,
 ) -> StepResult:
     """Sample `config.rollouts` answers to each question, update every node once, and report.
 
     baseline: mean reward of earlier steps, read by the `running_mean` estimator only. absent: what does not exist, as
-    in `Network.forward`; a node learns from the rollouts in which it spoke. workers: each takes its share of the
-    questions, of which there must be enough; the update and the metrics are those of all. Raises `DivergenceError`, on
-    every worker and before anything is changed, when a log-probability, the loss or a gradient is not finite.
+    in `Network.forward`; a node learns from the rollouts in which it spoke. more: gives as many further questions,
+    which are asked besides those whose rollouts were all wrong (`config.resample`). pool: what a warm start imitates,
+    in place of learning from advantages. workers: each takes its share of the questions, of which there must be enough;
+    the update and the metrics are those of all. Raises `DivergenceError`, on every worker and before anything is
+    changed, when a log-probability, the loss or a gradient is not finite.
     """
     P, G, nodes = len(questions), config.rollouts, network.topology.nodes
     clock = Clock()
@@ -73,23 +78,24 @@ def train_step(
     with workers.together():
         # 1. Sample G rollouts of every question, on policy: top-p would sample another one than is differentiated.
         asks = asks_of(questions, G, seed, replace(network.decoding, top_p=1.0), step)
-        rollouts = network.forward(workers.share(asks), absent=absent)
+        rollouts, grades = _sample(network, task, workers.share(asks), absent, clock)
+        if more is not None and config.resample:
+            rollouts, grades = _resample(network, task, rollouts, grades, config, more, absent, clock)
         traces = [rollout.trace() for rollout in rollouts]
         check_finite(traces, step)
-        clock.lap("sample")
 
         # 2. One reward per rollout, from the final answer alone, and the advantage that it gives each node.
-        grades = task.grade_many([r.ask.question for r in rollouts], [r.answer for r in rollouts])
         rewards_PG = torch.tensor([grade.reward for grade in grades], dtype=torch.float64).view(-1, G)
-        clock.lap("grade")
-        estimator = "self_distillation" if step <= config.warm_start else config.estimator
-        credit = assign(Graded(network, task, rollouts, rewards_PG), config, estimator, baseline)
-        tally = credit.counted(Tally.of(traces, grades, rewards_PG, _ratio_cap(network, config)))
+        tally = Tally.of(traces, grades, rewards_PG, _ratio_cap(network, config))
+        groups: list[list[_Row]] = []
+        if pool is None:
+            credit = assign(Graded(network, task, rollouts, rewards_PG), config, config.estimator, baseline)
+            tally = credit.counted(tally)
+            silent = config.kl == 0 and config.entropy == 0  # then rows of zero advantage have no gradient at all
+            groups = list(_row_groups(network, rollouts, credit, config.micro_tokens, skip_zero=silent))
         clock.lap("credit")
 
         # 3. Replay the sampled ids: one forward and one backward for all nodes, in as many parts as memory asks for.
-        silent = config.kl == 0 and config.entropy == 0  # then rows of zero advantage have no gradient at all
-        groups = list(_row_groups(network, rollouts, credit, config.micro_tokens, skip_zero=silent))
         for batch in micro_batches(groups, _size, config.micro_tokens):
             loss, measured = _micro_loss(network, batch, config, P * G)
             backward(loss, step, traces)
@@ -100,6 +106,16 @@ def train_step(
         if config.kl == 0 and (drifting := _question_of(rollouts, step, P, G, workers)):
             tally.replayed(_measure_drift(network, drifting, config, again=not groups), learned=False)
             clock.lap("kl")
+
+    # Or imitate what was right, in this step and before: the warm start.
+    if pool is not None:
+        shares = workers.gather(right_ones(rollouts, rewards_PG.flatten().tolist()))
+        pool.add(step, [one for share in shares for one in share], join(workers.gather(tally)).rewards_PG.mean().item())
+        with workers.together():
+            rows = workers.share(pool.batch(P * G))
+            imitate(network, rows, config.micro_tokens, step, traces)
+            tally.learned = bool(rows)
+            clock.lap("backward")
 
     # 5. From here on all workers hold the same: the metrics of all questions, and the sum of the gradients.
     tally = join(workers.gather(tally))
@@ -116,8 +132,47 @@ def train_step(
     clock.lap("update")
 
     norms = {node: norms_N[network.adapters.index[node]].item() for node in nodes}
+    estimator = config.estimator if pool is None else IMITATION
     metrics = step_metrics(tally, step, nodes, norms, estimator, clock.laps)
     return StepResult(metrics, traces, grades)
+
+
+def _sample(
+    network: Network, task: Task, asks: Sequence[Ask], absent: Absent, clock: Clock
+) -> tuple[list[Rollout], list[Grade]]:
+    rollouts = network.forward(asks, absent=absent)
+    clock.lap("sample")
+    grades = task.grade_many([r.ask.question for r in rollouts], [r.answer for r in rollouts])
+    clock.lap("grade")
+    return rollouts, grades
+
+
+def _resample(
+    network: Network,
+    task: Task,
+    rollouts: list[Rollout],
+    grades: list[Grade],
+    config: TrainConfig,
+    more: Callable[[int], Sequence[Question]],
+    absent: Absent,
+    clock: Clock,
+) -> tuple[list[Rollout], list[Grade]]:
+    """The same and the rollouts of other questions, as many as had no right rollout, `config.resample` times at most.
+
+    Yu et al. 2025, "DAPO", arXiv 2503.14476 (dynamic sampling). All of them count in the metrics; groups that are all
+    wrong have no gradient, so the batch that learns grows to its full size and no further.
+    """
+    G, first = config.rollouts, rollouts[0].ask
+    asked, new = [r.ask.question for r in rollouts[::G]], grades
+    for _ in range(config.resample):
+        wrong = sum(all(grade.reward == 0 for grade in new[i : i + G]) for i in range(0, len(new), G))
+        if not wrong:
+            break
+        asked += more(wrong)
+        asks = asks_of(asked, G, first.seed, first.decoding, first.step)[-wrong:]
+        drawn, new = _sample(network, task, asks, absent, clock)
+        rollouts, grades = [*rollouts, *drawn], [*grades, *new]
+    return rollouts, grades
 
 
 @dataclass

@@ -59,7 +59,16 @@ class TeamRunConfig(RunConfig):
         ignored["prompt"] = self.prompt.model_copy(update={"version": PROMPT_VERSION}), plain.prompt
         ignored["adapter.tied"] = self.adapter.tied, False
         ignored["sampling.engine"] = self.sampling.engine, "built-in"
-        for name in ("estimator", "alternatives", "warm_start", "kl", "entropy", "node_dropout"):
+        for name in (
+            "estimator",
+            "alternatives",
+            "warm_start",
+            "drop_solved",
+            "resample",
+            "kl",
+            "entropy",
+            "node_dropout",
+        ):
             ignored[f"train.{name}"] = getattr(self.train, name), getattr(plain.train, name)
         for name, (value, default) in ignored.items():
             if value != default:
