@@ -254,7 +254,7 @@ def test_questions_without_a_right_rollout_are_joined_by_others_which_all_count(
     done = train_step(network, optimizer, task, questions(4), config, step=1, seed=0, more=more)
     groups = [done.grades[i : i + 3] for i in range(0, len(done.grades), 3)]
     wrong = [all(g.reward == 0 for g in group) for group in groups]
-    assert drawn == [sum(wrong[:4]), sum(wrong[4 : 4 + drawn[0]])] and 0 < drawn[1] < drawn[0]
+    assert drawn == [sum(wrong[:4]), sum(wrong[4 : 4 + drawn[0]])] and 0 < drawn[0] < 4
     assert done.metrics.rollouts == 3 * (4 + sum(drawn)) and done.metrics.wrong_groups == sum(wrong) / len(wrong)
     alone = train_step(network, optimizer, task, questions(4), config, step=1, seed=0)
     assert alone.metrics.rollouts == 12, "nobody gives more"

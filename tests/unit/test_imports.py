@@ -15,7 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Lower ranks know nothing of higher ones. Packages of one rank stand side by side, but for the pairs in BESIDE.
 RANKS = {"errors": -1, "markup": -1, "types": 0, "results": 0, "config": 0, "recipe": 0, "files": 0, "workers": 0}
-RANKS |= {"prompt_config": 0, "progress": 1, "api": 7}
+RANKS |= {"prompt_config": 0, "sampling_config": 0, "progress": 1, "api": 7}
 RANKS |= {"network": 1, "tasks": 1, "train": 2, "evaluate": 2, "analysis": 3, "baselines": 3, "run": 4}
 RANKS |= {"compare": 5, "plan": 5, "serve": 5, "scale": 6, "cli": 7}
 # The registry of baselines is plain data, which settings and all above may read; what it names has the package's rank.
@@ -23,6 +23,7 @@ REGISTRY = "baselines/__init__.py"
 RANKS |= {REGISTRY: 0}
 BESIDE = {("config", "recipe"), ("config", REGISTRY), ("recipe", REGISTRY), ("results", "types")}
 BESIDE |= {("config", "prompt_config"), ("prompt_config", "recipe")}
+BESIDE |= {("config", "sampling_config"), ("sampling_config", "recipe")}
 
 MAX_FILE, MAX_FUNCTION, MAX_STORY = 300, 60, 100
 STORIES = {"network/forward.py", "train/step.py"}  # the two files that tell what the library does

@@ -30,7 +30,7 @@ class StartRecord(JsonRecord):
     mixed: float  # Share of groups that are neither all wrong nor all right.
     all_right: float  # Share of groups in which every rollout earned 1.
     parse_rate: float  # Share of sampled answers that the grader could read.
-    truncated: float | None  # Share of the messages that their token limit ended; None where there are no messages.
+    messages_cut: float | None  # Share of the messages that their token limit ended; None where there are none.
     calls: int  # Language-model calls of all this. They are no part of the training's.
     generated_tokens: int  # Tokens sampled in them.
     seconds: float  # Wall time.
@@ -43,7 +43,7 @@ class StartRecord(JsonRecord):
         return 1 - self.all_wrong
 
     def __str__(self) -> str:
-        cut = "" if self.truncated is None else f", {self.truncated:.0%} of the messages cut off by their limit"
+        cut = "" if self.messages_cut is None else f", {self.messages_cut:.0%} of the messages cut off by their limit"
         return (
             f"before the first update ({self.began}; {self.n} validation questions, {self.rollouts} rollouts each)\n"
             f"reward {self.sampled:.2f} sampled, {self.greedy:.2f} greedy; {self.parse_rate:.0%} of the answers "

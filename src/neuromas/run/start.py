@@ -13,7 +13,7 @@ from neuromas.run.beginning import began
 from neuromas.run.checkpoint import Trained
 from neuromas.run.folder import START
 from neuromas.tasks.base import Task
-from neuromas.types import Grade, Question, Trace
+from neuromas.types import Grade, Question, Trace, messages_cut
 from neuromas.workers import Workers
 
 HOPELESS = 0.05  # share of questions with a right rollout below which the report says what to change
@@ -73,7 +73,6 @@ def summary(config: RunConfig, answered: list[Answered], seconds: float) -> Star
     traces = [trace for _, all_traces, _ in answered for trace in all_traces]
     groups = [grades[1:] for _, _, grades in answered]
     sampled = [grade for group in groups for grade in group]
-    messages = [call for trace in traces for call in trace.calls[:-1]]
     found = StartRecord(
         began=began(config, [], []),
         n=n,
@@ -84,7 +83,7 @@ def summary(config: RunConfig, answered: list[Answered], seconds: float) -> Star
         mixed=sum(any(g.reward > 0 for g in group) and any(g.reward < 1 for g in group) for group in groups) / n,
         all_right=sum(all(grade.reward == 1 for grade in group) for group in groups) / n,
         parse_rate=sum(grade.parsed is not None for grade in sampled) / len(sampled),
-        truncated=sum(call.truncated for call in messages) / len(messages) if messages else None,
+        messages_cut=messages_cut(traces),
         calls=sum(len(trace.calls) for trace in traces),
         generated_tokens=sum(trace.generated_tokens for trace in traces),
         seconds=round(seconds, 1),
@@ -114,8 +113,10 @@ def advice(found: StartRecord) -> list[str]:
             f"only {found.parse_rate:.0%} of the answers can be read: raise sampling.answer_tokens, or say in the "
             "task's instruction how to answer"
         )
-    if (found.truncated or 0) > _CUT:
-        out.append(f"{found.truncated:.0%} of the messages are cut off by their limit: raise sampling.message_tokens")
+    if (found.messages_cut or 0) > _CUT:
+        out.append(
+            f"{found.messages_cut:.0%} of the messages are cut off by their limit: raise sampling.message_tokens"
+        )
     return out
 
 

@@ -1,0 +1,43 @@
+"""The settings of decoding, and of the engine that samples."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from neuromas.recipe import Section
+
+
+class SamplingConfig(Section):
+    """The decoding of nodes, and the limits on it."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    """Temperature while training and in sampled evaluation; the replay of the update uses the same."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of sampled evaluation only; training samples the policy that it differentiates."""
+    message_tokens: int = Field(default=48, ge=1)
+    """The most tokens of a hidden node's message."""
+    answer_tokens: int | None = Field(default=None, ge=1)
+    """The most tokens of the answer. None: as many as the task says."""
+    batch_rows: int = Field(default=512, ge=1)
+    """Rows of one pass when questions are answered outside training, and at least one question. A training step samples
+    all its rows of a layer at once. With `vllm`: the most sequences that it computes together."""
+    engine: Literal["built-in", "vllm"] = "built-in"
+    """Who samples during `neuromas train`, validation included: this library, or `vllm`."""
+
+
+class VllmConfig(Section):
+    """Settings of engine `vllm` alone. The environment variable NEUROMAS_VLLM_PYTHON names the Python that has vLLM."""
+
+    context: int | None = Field(default=None, ge=1)
+    """The most tokens of a prompt and its completion. None: the backbone's window; lower it where memory for keys and
+    values is short."""
+    eager: bool | None = None
+    """Run without compilation and CUDA graphs. None: only on a CPU."""
+    gpu_share: float = Field(default=0.4, gt=0, le=1)
+    """Share of a GPU's memory that vLLM takes, base model included; the trainer needs the rest."""
+    cache_gib: int = Field(default=1, ge=1)
+    """Memory for keys and values on a CPU, in GiB."""
+    start_seconds: float = Field(default=600, gt=0)
+    """The run ends with an error if vLLM has not started by then."""
+    call_seconds: float = Field(default=3600, gt=0)
+    """The run ends with an error if vLLM has not sampled a layer by then."""
