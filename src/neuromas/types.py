@@ -21,7 +21,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a node stands in the (effective) topology of a pass: all that its prompt may say about it."""
+    """A node's place in the (effective) topology of a pass: all that its prompt may say about it."""
 
     id: str  # the node's name, e.g. "1.2"
     layer: int  # 1-based depth; the output node stands in the last layer
@@ -39,7 +39,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Message:
-    """What one node says to those downstream."""
+    """A node's text to those downstream."""
 
     sender: str  # node id
     text: str  # decoded without special tokens; may be empty
@@ -155,7 +155,7 @@ class Grade:
 
 @dataclass(frozen=True)
 class Floors:
-    """What can be scored without understanding anything, on one split (accuracies in [0, 1])."""
+    """Accuracies in [0, 1] that need no understanding, on one split."""
 
     chance: float  # uniform guess among the possible answers; 0 when they cannot be listed
     majority: float  # the most frequent answer of the training split, given always

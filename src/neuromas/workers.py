@@ -33,7 +33,7 @@ class Workers:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one worker that writes files."""
+        """True for the one worker that writes files."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
@@ -42,7 +42,7 @@ class Workers:
         return items[n * self.rank // self.size : n * (self.rank + 1) // self.size]
 
     def gather(self, mine: T) -> list[T]:
-        """What each worker gives, by rank."""
+        """Collect the value of each worker, by rank."""
         if self.size == 1:
             return [mine]
         from torch import distributed
@@ -67,14 +67,14 @@ class Workers:
                 raise failed
 
     def each(self, work: Callable[[], T]) -> list[T]:
-        """What `work` comes to on each worker, by rank; its error on one is that of all."""
+        """Run `work` on every worker; return the results by rank. If one fails, all raise its error."""
         made: list[T] = []
         with self.together():
             made.append(work())
         return self.gather(made[0])
 
     def from_first(self, work: Callable[[], T]) -> T:
-        """What `work` comes to on the first worker, which alone does it."""
+        """Run `work` on the first worker alone; return its result to all."""
         found: Any = self.each(work if self.first else lambda: None)
         return found[0]
 

@@ -204,6 +204,20 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> 
     assert json.loads((tmp_path / "deep" / "a.json").read_text(encoding="utf-8")) == {"x": "é"}
 
 
+def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "made"
+    with pytest.raises(RuntimeError, match="half way"), files.whole_folder(target, ".making-") as work:
+        (work / "part").write_text("a")
+        assert work.parent == target.parent and work.name.startswith(".making-")
+        raise RuntimeError("half way")
+    assert [*target.parent.iterdir()] == []
+    for text in ("first", "second"):  # what is there already stays
+        with files.whole_folder(target, ".making-") as work:
+            (work / "part").write_text(text)
+    assert [path.name for path in target.parent.iterdir()] == ["made"]
+    assert (target / "part").read_text() == "first"
+
+
 def test_best_is_where_the_link_points_and_last_is_the_newest(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         (tmp_path / f"checkpoints/step-{step:06}").mkdir(parents=True)

@@ -349,6 +349,18 @@ def test_answers_whose_messages_were_not_published_are_scored(tmp_path: Path) ->
     assert [row.accuracy for row in rows(read_cells(tmp_path))] == [1.0]
 
 
+PUBLISHED = Path(__file__).parents[2] / "docs" / "results"
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in PUBLISHED.glob("*/cells.jsonl")))
+def test_a_published_comparison_is_reported_on_to_the_same_figures(name: str, tmp_path: Path) -> None:
+    for file in ("cells.jsonl", "answers.jsonl.gz"):
+        shutil.copy(PUBLISHED / name / file, tmp_path / file)
+    write_report(tmp_path)
+    for file in ("summary.json", "report.md"):
+        assert (tmp_path / file).read_bytes() == (PUBLISHED / name / file).read_bytes(), file
+
+
 # -- the report ----------------------------------------------------------------------------------------------
 
 HOSTILE = (

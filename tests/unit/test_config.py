@@ -9,10 +9,12 @@ import pytest
 from neuromas.baselines import names
 from neuromas.config import RunConfig, Section, StageConfig
 from neuromas.errors import ConfigError
+from neuromas.files import write_json
 from neuromas.network.backbone import pick_device
 from neuromas.network.forward import Limits
 from neuromas.network.topology import Topology
 from neuromas.recipe import override, settings_class
+from neuromas.run.folder import recipe_data
 from neuromas.tasks import load_task
 
 COMPARISONS = ("compare_", "paper_")  # the beginnings of their names
@@ -112,6 +114,17 @@ def test_overriding_leaves_its_argument_as_it_was() -> None:
     before = copy.deepcopy(data)
     assert override(data, {"task.options.depth": 3, "train.steps": 2})["task"]["options"]["depth"] == 3
     assert data == before
+
+
+def test_the_settings_are_those_of_the_recipe_else_of_the_run_that_goes_on_else_none(tmp_path: Path) -> None:
+    recipe, run = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe.write_text('topology = "3"\n[train]\nsteps = 7\n', encoding="utf-8")
+    write_json(run / "config.json", RunConfig.make({"topology": "2-2", "seed": 5}).model_dump(mode="json"))
+    assert recipe_data(recipe, run) == {"topology": "3", "train": {"steps": 7}}
+    saved = recipe_data(None, run)
+    assert (saved["topology"], saved["seed"]) == ("2-2", 5)
+    assert RunConfig.make(override(saved, {"train.steps": 9})).train.steps == 9
+    assert recipe_data(None, None) == recipe_data(None, tmp_path / "nowhere") == {}
 
 
 def test_a_recipe_that_is_missing_or_is_no_toml_is_refused_by_name(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuromas.errors import ConfigError
-from neuromas.network.drawing import save, to_figure, to_mermaid, to_text
+from neuromas.network.drawing import save, to_mermaid, to_text
+from neuromas.network.figure import to_figure
 from neuromas.network.topology import Topology
 
 TWO_TWO = """

@@ -40,7 +40,7 @@ def test_an_operator_on_a_layered_network_gives_the_layered_network_that_is_larg
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_layer_inserted_in_the_middle_leaves_ids_as_they_are_and_reads_and_is_read_as_a_layer(after: int) -> None:
     grown = insert(parse("2-2"), after, 1)
-    assert grown.hidden_widths == [[1, 2, 2], [2, 1, 2]][after]
+    assert [*map(len, grown.layers[:-1])] == [[1, 2, 2], [2, 1, 2]][after]
     assert grown.layers[after] == ("3.1",)
     assert grown.without(["3.1"]) == parse("2-2")
 

@@ -8,13 +8,15 @@ import pytest
 
 from neuromas.files import read_json_lines
 from neuromas.results import (
-    AnswerRecord,
+    CellAnswer,
     CellRecord,
+    CellResult,
     ComparisonRow,
     FitCost,
     MessageCost,
     NodeMetrics,
     Result,
+    Score,
     Silenced,
     StepMetrics,
     TopAnswer,
@@ -57,12 +59,70 @@ def test_a_record_writes_what_it_reads() -> None:
     rows = json.loads((KEPT / "compare_tiny_compositional" / "summary.json").read_text())
     cells = [json.loads(text) for text in (KEPT / "compare_tiny_compositional" / "cells.jsonl").open()]
     answers = read_json_lines(KEPT / "compare_tiny_compositional" / "answers.jsonl.gz")[:100]
-    answers = [{k: v for k, v in line.items() if k not in ("system", "task", "seed", "index")} for line in answers]
-    kinds = {StepMetrics: lines, Result: finals, ComparisonRow: rows, CellRecord: cells, AnswerRecord: answers}
+    kinds = {StepMetrics: lines, Result: finals, ComparisonRow: rows, CellRecord: cells, CellAnswer: answers}
     for kind, records in kinds.items():
         assert len(records) > 1
         for record in records:  # as text: the keys keep their order too
             assert json.dumps(kind.from_dict(record).to_dict()) == json.dumps(record)
+
+
+def a_cell(**changes: Any) -> dict[str, Any]:
+    """A line of cells.jsonl as it stands before the system has said anything of itself."""
+    return {
+        "comparison": "Sums",
+        "system": "network",
+        "task": "sums",
+        "seed": 1,
+        "split": "test",
+        "task_version": 1,
+        "n": 8,
+        "floors": vars(Floors(0.1, 0.2, 0.25, "3")),
+        "backbone": "tiny",
+        "about": "trained network 2",
+        "control_for": [],
+        "reference": True,
+        "delivery": "as sent",
+        "samples": 640,
+        "matched_samples": True,
+        "learning_rate": 0.001,
+        "validation_by_rate": {"0.001": 0.5},
+        "note": "",
+        **changes,
+    }
+
+
+def test_a_cell_and_its_answers_have_one_key() -> None:
+    cell = CellRecord.from_dict(a_cell())
+    of_answer = {"system": "network", "task": "sums", "seed": 1, "index": 3, "id": "q", "answer": "3", "parsed": None}
+    counts = dict.fromkeys(("calls", "sequential_calls", "generated_tokens", "sequential_tokens", "prompt_tokens"), 1)
+    line = of_answer | {"reward": 0.0, "reply": "", **counts, "dropped_tokens": 0, "messages": None}
+    assert CellAnswer.from_dict(line).key == cell.key == ("network", "sums", 1)
+    assert list(CellAnswer.from_dict(line).to_dict())[:5] == ["system", "task", "seed", "index", "id"]
+
+
+def test_a_planned_cell_takes_from_another_what_only_the_system_knows() -> None:
+    cost = FitCost(questions=2, calls=4, prompt_tokens=9, generated_tokens=5, reward=1.0)
+    answered = CellRecord.from_dict(a_cell()).of_system(
+        CellRecord.from_dict(a_cell(note="an old one", decoding="sampled", trainable_parameters=7, fit=cost.to_dict()))
+    )
+    assert answered.to_dict() == a_cell(decoding="sampled", trainable_parameters=7, fit=cost.to_dict())
+    assert CellRecord.from_dict(a_cell()).to_dict() == a_cell(), "what is not known yet is not written"
+
+
+def test_the_result_of_a_cell_is_the_cell_and_then_its_score() -> None:
+    score = {name: value for name, value in vars(a_result()).items() if name in Score.__dataclass_fields__}
+    record = CellRecord.from_dict(a_cell(decoding="greedy", trainable_parameters=7))
+    written = CellResult(**vars(record) | score).to_dict()
+    assert list(written)[: len(record.to_dict())] == list(record.to_dict())
+    assert (written["accuracy"], written["top_answer"]) == (0.5, {"answer": "3", "share": 0.5})
+
+
+@pytest.mark.parametrize(
+    "changes, named", [({"n": "many"}, "n"), ({"control_for": "x"}, "control_for"), ({"floors": {}}, "floors.chance")]
+)
+def test_a_damaged_record_is_refused_by_the_field(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        CellRecord.from_dict(a_cell(**changes))
 
 
 def test_early_files_are_read_without_the_counts_that_they_lack() -> None:

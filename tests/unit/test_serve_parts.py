@@ -1,6 +1,7 @@
 """Parts of the server: asks that differ in one pass, the rule for conversations, cutting and streaming text."""
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from helpers import forward, make_network, questions
 from neuromas.network.forward import Network
 from neuromas.network.sampling import Decoding, draw
 from neuromas.network.turns import Ask
+from neuromas.serve.faults import of_validation
 from neuromas.serve.job import Delta, Done, Event, Job, NodeDone, cut, held_back
 from neuromas.serve.responder import responder_of
 from neuromas.serve.schema import ChatMessage, ChatRequest, CompletionRequest, Extension
@@ -162,3 +164,25 @@ def test_a_bug_is_told_to_the_job_it_belongs_to_and_to_no_other(monkeypatch: pyt
     responder.run(jobs)
     assert [(t, type(e).__name__) for t, e in events] == [("a", "Done"), ("poison", "Fault"), ("b", "Done")]
     assert events[1][1].status == 500  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "error, status_code, param",
+    [
+        ({"type": "extra_forbidden", "loc": ("body", "tools"), "msg": ""}, "unsupported_parameter", "tools"),
+        ({"type": "missing", "loc": ("body", "messages"), "msg": ""}, "missing_required_parameter", "messages"),
+        ({"type": "json_invalid", "loc": ("body", 3), "msg": "", "ctx": {"error": "x"}}, "invalid_json", "3"),
+        ({"type": "int_type", "loc": ("body", "n"), "msg": "Value error, no"}, "invalid_value", "n"),
+    ],
+)
+def test_a_wrong_field_is_told_in_the_form_of_the_api(error: dict[str, Any], status_code: str, param: str) -> None:
+    fault = of_validation([error])
+    body = fault.body()["error"]
+    assert (fault.status, body["code"], body["type"]) == (400, status_code, "invalid_request_error")
+    assert param in body["message"] or status_code == "invalid_json"
+
+
+def test_a_field_that_does_not_exist_is_told_before_what_follows_from_it() -> None:
+    wrong = {"type": "missing", "loc": ("body", "messages"), "msg": ""}
+    fault = of_validation([wrong, {"type": "extra_forbidden", "loc": ("body", "mesages"), "msg": ""}])
+    assert (fault.code, fault.param) == ("unsupported_parameter", "mesages")

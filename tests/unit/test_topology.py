@@ -61,7 +61,6 @@ def test_layered_specs_give_these_layers(spec: Any, layers: list[list[str]]) -> 
     topology = Topology.parse(spec)
     assert [list(row) for row in topology.layers] == layers
     assert topology.calls == sum(map(len, layers))
-    assert topology.hidden_widths == [len(row) for row in layers[:-1]]
 
 
 def test_only_adjacent_layers_connect_by_default() -> None:
@@ -79,7 +78,6 @@ def test_nodes_of_a_group_read_that_group_alone_and_the_output_reads_all(spec: A
     read = {node: list(topology.parents(node)) for node in topology.nodes if topology.parents(node)}
     assert read == {"2.1": ["1.1", "1.2"], "2.2": ["1.3", "1.4"], "out": ["2.1", "2.2"]}
     assert topology.name == "4-2/2"
-    assert topology.hidden_widths is None
     assert topology.question == topology.nodes
 
 
@@ -95,7 +93,6 @@ def test_skip_lets_every_node_read_all_layers_before() -> None:
     topology = Topology.parse("1-2+skip")
     assert topology.parents("out") == ("1.1", "2.1", "2.2")
     assert topology.parents("2.2") == ("1.1",)
-    assert topology.hidden_widths is None
 
 
 @pytest.mark.parametrize(

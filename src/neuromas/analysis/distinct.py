@@ -72,7 +72,7 @@ def tokens(text: str) -> list[str]:
 
 
 def count_tokens(texts: Sequence[str]) -> tuple[Floats, list[str]]:
-    """How often each text holds each of the commonest tokens [R, V], and the tokens."""
+    """Counts of the commonest tokens in each text [R, V], and these tokens."""
     tokens_R = [tokens(text) for text in texts]
     common = Counter(token for row in tokens_R for token in row).most_common(VOCABULARY)
     place = {token: v for v, (token, _) in enumerate(common)}

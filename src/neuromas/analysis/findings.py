@@ -56,7 +56,7 @@ class NodeValues(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Distinctness(JsonRecord):
-    """How far the messages of a layer's siblings tell their writers apart."""
+    """A test of whether the messages of a layer's siblings tell their writers apart."""
 
     layer: int  # The layer's number, from 1.
     nodes: list[str]  # The siblings' ids.
@@ -97,7 +97,7 @@ class MessageStatistics(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class PartShare(JsonRecord):
-    """How often a node reports one named part of the question."""
+    """The share of a node's messages that report one named part of the question."""
 
     share: float  # The share of the node's messages that report the part.
     right: float  # The share of these that are right.
@@ -194,7 +194,7 @@ class PassRewards(JsonRecord):
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `study` returns."""
+    """The findings of `study` with the passes behind them."""
 
     findings: Findings
     questions: list[str]  # The questions' ids, in the order in which they were asked.

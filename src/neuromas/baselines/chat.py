@@ -101,7 +101,7 @@ class Chat:
         Raises PromptError, naming the stage, where a question does not fit into the context window.
         """
         turns = [self._turn(one, greedy, seed) for one in asked]
-        sample: Sample = lambda groups, keys, limit, how, go_on=None: self._generate(
+        sample: Sample = lambda groups, keys, limit, how, _: self._generate(
             self.backbone, self.bank, groups, keys, limit, how
         )
         calls: dict[int, NodeCall] = {}

@@ -7,17 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
-from neuromas.baselines.chat import (
-    ANSWER,
-    MIXED,
-    Chat,
-    Dialogue,
-    Parse,
-    answer,
-    at_least,
-    converse,
-    numbered,
-)
+from neuromas.baselines.chat import ANSWER, MIXED, Chat, Dialogue, Parse, answer, at_least, converse, numbered
 from neuromas.baselines.fitted import FitProgress, Fitted, FittedState, training_order
 from neuromas.baselines.vote import elect
 from neuromas.errors import ConfigError

@@ -45,7 +45,7 @@ def write_report(folder: Path) -> list[ComparisonRow]:
 
 
 def content(title: str, cells: list[Cell], table: list[ComparisonRow], picture: Path) -> list[Block]:
-    """What the report says, task by task."""
+    """The blocks of the report, task by task."""
     tasks = list(dict.fromkeys(row.task for row in table))
     blocks: list[Block] = [Heading(title, 1), Text(f"Backbone: {cells[0].record.backbone}. {HOW_TO_READ}")]
     blocks += [Picture(picture, "Accuracy against generated tokens a question; the tables below hold the same numbers")]

@@ -12,14 +12,8 @@ from neuromas.tasks.base import Split, Task
 from neuromas.types import Grade, Question, System, Trace, messages_cut
 from neuromas.workers import ALONE, Workers
 
-COSTS = (
-    "calls",
-    "sequential_calls",
-    "generated_tokens",
-    "sequential_tokens",
-    "prompt_tokens",
-    "dropped_tokens",
-)  # of one question; results hold their means
+# Costs of one question; results hold their means.
+COSTS = ("calls", "sequential_calls", "generated_tokens", "sequential_tokens", "prompt_tokens", "dropped_tokens")
 
 
 @dataclass
@@ -84,7 +78,7 @@ def evaluate(
 
 
 def decoding_name(system: System, greedy: bool) -> str:
-    """How answers were decoded, in words; systems that always sample, or sample in part, say so themselves."""
+    """The way of decoding, in words; systems that always sample, or sample in part, say so themselves."""
     return getattr(system, "decoding_name", None) or (getattr(system, "greedy_name", "greedy") if greedy else "sampled")
 
 

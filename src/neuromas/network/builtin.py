@@ -5,12 +5,11 @@
 
 import copy
 import os
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from neuromas.errors import BackboneError
+from neuromas.files import whole_folder
 
 TINY_FOLDER = Path(__file__).parent.parent / "backbones" / "tiny"
 BUILT_IN = {
@@ -44,9 +43,7 @@ def convert(gguf: Path, target: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with whole_folder(target, f".{target.name}.") as work:
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         config = copy.deepcopy(read.config)
         del config.quantization_config  # pyright: ignore[reportAttributeAccessIssue]  # the weights are plain now; marked as quantised they could not be saved
@@ -55,8 +52,4 @@ def convert(gguf: Path, target: Path) -> Path:
         model.generation_config = read.generation_config
         model.save_pretrained(work)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(work)
-        if not target.exists():
-            os.replace(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return target

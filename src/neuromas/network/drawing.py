@@ -7,14 +7,11 @@ to the first layer; nodes behind it that read the question too are marked, or a 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neuromas.errors import ConfigError
 from neuromas.network.textgrid import Grid
 from neuromas.network.topology import Topology
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SOURCE = "question"
 MARK = "?"  # on nodes behind the first layer that read the question too, where not all do
@@ -157,26 +154,8 @@ def to_mermaid(topology: Topology, labels: Mapping[str, str] | None = None) -> s
 # -- SVG and PNG ----------------------------------------------------------------------------------------------
 
 
-def to_figure(
-    topology: Topology,
-    *,
-    labels: Mapping[str, str] | None = None,
-    values: Mapping[str, float] | None = None,
-    edge_widths: Mapping[tuple[str, str], float] | None = None,
-    title: str | None = None,
-) -> "Figure":
-    """A matplotlib figure, messages flowing from left to right.
-
-    `labels` adds a line below a node's id, `values` shades nodes from 0 to the largest, `edge_widths`
-    (in points) draws single edges thinner or thicker than the default of 1.2.
-    """
-    from neuromas.network.figure import draw
-
-    return draw(topology, labels or {}, values or {}, edge_widths or {}, title)
-
-
 def save(topology: Topology, path: str | Path, **options: Any) -> Path:
-    """Writes .svg, .png or .pdf (by `to_figure`, which takes `options`), .mmd (Mermaid) or .txt; returns the path."""
+    """Writes .svg, .png, .pdf (`options`: those of `to_figure`), .mmd (Mermaid) or .txt; returns the path."""
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in {".svg", ".png", ".pdf", ".mmd", ".txt"}:
@@ -187,5 +166,7 @@ def save(topology: Topology, path: str | Path, **options: Any) -> Path:
     if kind in {".mmd", ".txt"}:
         path.write_text((to_mermaid if kind == ".mmd" else to_text)(topology, options.get("labels")) + "\n", "utf-8")
     else:
+        from neuromas.network.figure import to_figure  # matplotlib is imported late
+
         to_figure(topology, **options).savefig(path, dpi=200)
     return path

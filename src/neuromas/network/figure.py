@@ -1,4 +1,4 @@
-"""A topology as a matplotlib figure. Loaded by `drawing.to_figure` only, so that matplotlib is imported late."""
+"""A topology as a matplotlib figure. It is imported late, since matplotlib is."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +19,20 @@ SCALE = 0.9  # inches a unit
 At = tuple[float, float]
 
 
-def draw(
+def to_figure(
     topology: Topology,
-    labels: Mapping[str, str],
-    values: Mapping[str, float],
-    edge_widths: Mapping[tuple[str, str], float],
-    title: str | None,
+    *,
+    labels: Mapping[str, str] | None = None,
+    values: Mapping[str, float] | None = None,
+    edge_widths: Mapping[tuple[str, str], float] | None = None,
+    title: str | None = None,
 ) -> Figure:
-    """See `drawing.to_figure`."""
+    """The topology with messages flowing from left to right.
+
+    `labels` adds a line below a node's id, `values` shades nodes from 0 to the largest, `edge_widths` (in points) draws
+    single edges thinner or thicker than the default of 1.2.
+    """
+    labels, edge_widths = labels or {}, edge_widths or {}
     places = _places(topology)
     badges = [n for n in topology.question if topology.parents(n)]
     high = max(y for _, y in places.values()) + TALL / 2 + 0.2
@@ -46,7 +52,7 @@ def draw(
         bend = _bend(topology, places, sender, reader)
         _arrow(axes, places[sender], places[reader], bend, edge_widths.get((sender, reader), 1.2))
     _box(axes, (0.0, 0.0), "question", "", QUESTION, rounding=0.28)
-    shades = _shades(values)
+    shades = _shades(values or {})
     for node in topology.nodes:
         colour = shades.get(node, OUTPUT if node == topology.output else NODE)
         _box(axes, places[node], node, labels.get(node, ""), colour, rounding=0.1)

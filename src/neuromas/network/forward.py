@@ -24,7 +24,7 @@ from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology, Unit
-from neuromas.network.turns import Ask, Deliver, Rollout, Turn, asks_of, by_prefix, depth_of, replay_calls, speak
+from neuromas.network.turns import Ask, Deliver, Rollout, Turn, asks_of, depth_of, replay_each, speak
 from neuromas.network.wording import Words
 from neuromas.types import Message, NodeCall, Position, Question, Trace
 
@@ -144,7 +144,7 @@ class Network:
         return rollouts
 
     def prompt(self, position: Position, question: Question, messages: Sequence[Message]) -> Prompt:
-        """What the node at `position` reads. Raises `PromptError` where it does not fit into the context window."""
+        """The prompt of the node at `position`. Raises `PromptError` where it does not fit into the context window."""
         limit = self.limits.of(position.is_output)
         return self.backbone.template.render(position, question, messages, limit, self.words.at(position, limit))
 
@@ -208,13 +208,9 @@ class Network:
 
         They are those under the adapters as they are now, at the temperature of `decoding`, in one pass for all calls.
         """
-        index = self.adapters.index
-        numbered = by_prefix(list(enumerate(calls)), lambda pair: index[pair[1].node], lambda pair: pair[1].prefix_ids)
-        groups = [(adapter, [call for _, call in members]) for adapter, members in numbered]
-        logprobs_L, _ = replay_calls(self.backbone, self.adapters, groups, self.decoding.temperature)
-        order = [i for _, members in numbered for i, _ in members]
-        parts = logprobs_L.split([len(calls[i].completion_ids) for i in order])
-        return [part for _, part in sorted(zip(order, parts, strict=True), key=lambda pair: pair[0])]
+        index, numbered = self.adapters.index, list(enumerate(calls))
+        adapter = lambda call: index[call.node]
+        return replay_each(self.backbone, self.adapters, numbered, adapter, self.decoding.temperature)
 
     def _begin(self, asks: Sequence[Ask], absent: Absent) -> list[Rollout]:
         """A rollout for each number of each ask, in its effective topology, before anybody has spoken."""

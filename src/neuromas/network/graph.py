@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from neuromas.errors import TopologyError
 
@@ -89,26 +90,13 @@ def check_connected(graph: Mapping[str, Sequence[str]], output: str, readers: Co
 
 def depths(graph: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """1-based longest-path depth of every node; raises a TopologyError that names the nodes of a cycle."""
-    children = reversed_edges(graph)
-    waiting = {n: len(parents) for n, parents in graph.items()}
-    depth = {n: 1 for n in graph if not waiting[n]}
-    order = list(depth)
-    for node in order:  # `order` grows while it is walked
-        for child in children[node]:
-            waiting[child] -= 1
-            depth[child] = max(depth.get(child, 0), depth[node] + 1)
-            if not waiting[child]:
-                order.append(child)
-    if len(order) < len(graph):
-        done = set(order)
-        walk: dict[str, None] = {}
-        node = next(n for n in graph if n not in done)
-        while node not in walk:  # a blocked node has a blocked parent, so going upstream closes a circle
-            walk[node] = None
-            node = next(p for p in graph[node] if p not in done)
-        path = list(walk)
-        circle = [node, *path[path.index(node) :][::-1]]
-        raise TopologyError(f"cycle: {' → '.join(circle)}; messages flow one way, so remove one of these edges")
+    depth: dict[str, int] = {}
+    try:
+        for node in TopologicalSorter(graph).static_order():
+            depth[node] = 1 + max((depth[parent] for parent in graph[node]), default=0)
+    except CycleError as error:
+        circle = " → ".join(error.args[1])
+        raise TopologyError(f"cycle: {circle}; messages flow one way, so remove one of these edges") from None
     return depth
 
 

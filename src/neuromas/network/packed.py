@@ -202,7 +202,7 @@ class PackedPass:
         return torch.baddbmm(flat(out.view(U, K, G, R * C, D)), flat(on_own.flatten(3, 4)), flat(ov)).view(q.shape)
 
     def _mask(self, C: int, S: int, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What own tokens see of the prefix and of their own keys, to be added: [U, 1, G, 1, C, T + S]."""
+        """The mask of own tokens over the prefix and their own keys, to be added: [U, 1, G, 1, C, T + S]."""
         key = (C, S, window, dtype)
         if key not in self._own_masks:
             col = torch.zeros(self.U * self.G * C, dtype=torch.long, device=self.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Slots:
-    """Where the tokens of one pass lie: prefix_UT and own_UGC hold token numbers, `tokens` where a slot is empty."""
+    """The layout of one pass: prefix_UT and own_UGC hold token numbers, `tokens` where a slot is empty."""
 
     def __init__(self, prefix_UT: Tensor, own_UGC: Tensor, tokens: int) -> None:
         self.prefix_UT, self.own_UGC, self.tokens = prefix_UT, own_UGC, tokens

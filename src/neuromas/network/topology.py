@@ -174,11 +174,6 @@ class Topology:
     # -- names and records --------------------------------------------------------------------------------
 
     @cached_property
-    def hidden_widths(self) -> list[int] | None:
-        """Widths of the hidden layers where each node reads exactly the layer before it; None for any other graph."""
-        return [len(row) for row in self.layers[:-1]] if self._is_layered() else None
-
-    @cached_property
     def name(self) -> str:
         """Short canonical name: "2-2", "4-2/2", "2-2@first", "1-1+skip", "single"; "dag-<nodes>-<digest>" for others.
 
@@ -212,7 +207,7 @@ class Topology:
         return self.name
 
     def _repr_html_(self) -> str:
-        from neuromas.network.drawing import to_figure  # drawing knows topologies, so it is imported late
+        from neuromas.network.figure import to_figure  # it knows topologies, so it is imported late
 
         return svg(to_figure(self))
 

@@ -117,17 +117,9 @@ class Turn:
     go_on: Callable[[list[int]], bool] | None = None  # asked with the tokens so far; False ends the turn
 
 
-class Sample(Protocol):
-    """Samples one completion for each row of groups that are sorted by adapter."""
-
-    def __call__(
-        self,
-        groups: Sequence[Group],
-        keys: Sequence[int],
-        limit: int,
-        how: Decoding | Sequence[Decoding],
-        go_on: GoOn | None = None,
-    ) -> list[Completion]: ...
+# Samples one completion for each row of groups that are sorted by adapter: groups, keys, limit, decoding, go_on.
+How = Decoding | Sequence[Decoding]
+Sample = Callable[[Sequence[Group], Sequence[int], int, How, GoOn | None], list[Completion]]
 
 
 def speak(
@@ -210,6 +202,9 @@ class Completed(Protocol):
     def completion_ids(self) -> list[int]: ...
 
 
+C = TypeVar("C", bound=Completed)
+
+
 def replay_calls(
     backbone: Backbone,
     bank: AdapterBank | None,
@@ -225,6 +220,25 @@ def replay_calls(
     packed = [Group(adapter, calls[0].prefix_ids, [call.own_ids for call in calls]) for adapter, calls in groups]
     completions = [call.completion_ids for _, calls in groups for call in calls]
     return replay(backbone, bank, packed, completions, temperature, entropy_gradient)
+
+
+def replay_each(
+    backbone: Backbone,
+    bank: AdapterBank,
+    numbered: Sequence[tuple[int, C]],
+    adapter: Callable[[C], int],
+    temperature: float,
+) -> list[Tensor]:
+    """Log-probabilities (nats) [tokens] of each completion by its number, differentiable in the bank, in one pass.
+
+    Calls that begin alike are read once.
+    """
+    groups = by_prefix(numbered, lambda pair: adapter(pair[1]), lambda pair: pair[1].prefix_ids)
+    packed = [(index, [call for _, call in members]) for index, members in groups]
+    logprobs_L, _ = replay_calls(backbone, bank, packed, temperature)
+    order = [pair for _, members in groups for pair in members]
+    parts = logprobs_L.split([len(call.completion_ids) for _, call in order])
+    return [part for _, part in sorted(zip((i for i, _ in order), parts, strict=True), key=lambda pair: pair[0])]
 
 
 def asks_of(questions: Sequence[Question], rollouts: int, seed: int, decoding: Decoding, step: int = 0) -> list[Ask]:

@@ -43,7 +43,7 @@ class Words:
         return replace(WORDS[config.version, "chat" if style == "compact" else style], **given)
 
     def at(self, position: Position, tokens: int) -> Wording:
-        """What the node at `position`, which may write that many tokens, is told and reads.
+        """The wording for the node at `position`, which may write that many tokens.
 
         A network of one node is told nothing about networks.
         """

@@ -1,4 +1,4 @@
-"""How fast this machine is at a recipe, and how long its messages are: a few small steps that change nothing."""
+"""Measures a recipe's speed on this machine, and the length of its messages, by a few steps that change nothing."""
 
 import resource
 import statistics

@@ -162,7 +162,7 @@ def _template(config: RunConfig) -> PromptTemplate:
 
 
 def _notes(config: RunConfig) -> list[str]:
-    """What the arithmetic leaves out of this recipe."""
+    """The parts of this recipe that the arithmetic leaves out."""
     notes: list[str] = []
     if config.train.estimator in ("counterfactual", "difference"):
         notes.append(f"branches of estimator {config.train.estimator!r} are not counted: expect more time and memory")

@@ -16,7 +16,7 @@ from neuromas.results.record import JsonRecord
 
 @dataclass(frozen=True)
 class Rates(JsonRecord):
-    """How fast a machine is at one model."""
+    """A machine's speed at one model."""
 
     sample_pass: float  # Seconds of a pass that do not grow with its rows: reading weights, Python.
     sample_flops: float  # FLOP/s of sampling.

@@ -18,7 +18,7 @@ class TopAnswer(JsonRecord):
 
 @dataclass(kw_only=True)
 class FitCost(JsonRecord):
-    """What a baseline spent on the training split before it answered. It is part of no other count."""
+    """The cost of fitting a baseline on the training split before it answers. It is part of no other count."""
 
     questions: int  # Training questions that were asked.
     calls: int  # Language-model calls.
@@ -30,7 +30,7 @@ class FitCost(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Score(JsonRecord):
-    """What answered questions add up to. Calls and tokens are means per question; shares are in [0, 1]."""
+    """The score of answered questions. Calls and tokens are means per question; shares are in [0, 1]."""
 
     n: int  # Distinct questions asked.
     seeds: int  # Training runs behind the numbers, all asked the same questions.
@@ -124,7 +124,7 @@ def _cut_line(share: float | None) -> str:
 
 
 def fit_line(cost: FitCost) -> str:
-    """What fitting a baseline took, in words."""
+    """The cost of fitting a baseline, in words."""
     if not cost.questions:
         return "not fitted"
     return (
@@ -135,7 +135,7 @@ def fit_line(cost: FitCost) -> str:
 
 @dataclass(frozen=True)
 class MessageRecord(JsonRecord):
-    """What one node said on the way to an answer."""
+    """One node's message on the way to an answer."""
 
     node: str  # The node's id.
     text: str  # Its message, or for the output node its answer.

@@ -1,4 +1,4 @@
-"""What a run starts from, before its first update."""
+"""The state of a network before its first update."""
 
 from dataclasses import dataclass
 

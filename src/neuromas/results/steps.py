@@ -28,7 +28,7 @@ class NodeMetrics(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineMetrics(JsonRecord):
-    """How far an external sampling engine's probabilities are from the trainer's."""
+    """The mismatch between an external sampling engine's probabilities and the trainer's."""
 
     tokens: int  # Replayed tokens that the other numbers are over.
     kl: float  # KL divergence of the engine from the trainer, in nats per token.
@@ -39,7 +39,7 @@ class EngineMetrics(JsonRecord):
 
 @dataclass(frozen=True)
 class MessageCost(JsonRecord):
-    """What withholding messages costs."""
+    """The cost of withholding messages."""
 
     cost: float  # Accuracy lost, in [-1, 1].
     changed: float  # Share of answers that become another one, in [0, 1].
@@ -47,7 +47,7 @@ class MessageCost(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Silenced(JsonRecord):
-    """What a network loses when messages are withheld, over the first validation questions."""
+    """The loss of a network whose messages are withheld, over the first validation questions."""
 
     n: int = 0  # Answers that were replayed; 0 for a network of one node, which sends no messages.
     all: MessageCost | None = None  # The cost of withholding every message at once; None for a network of one node.
@@ -115,7 +115,7 @@ class StepMetrics(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCost(JsonRecord):
-    """What a run's training sampled and did, summed over its steps. Validation and testing count nowhere."""
+    """The sampling and the updates of a run's training, summed over its steps. Validation and testing count nowhere."""
 
     rollouts: int  # Graded answers.
     calls: int  # Language-model calls of sampling.
@@ -127,7 +127,7 @@ class TrainingCost(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class GrowthRecord(JsonRecord):
-    """How a network grew: an entry of a checkpoint's lineage."""
+    """One growth of a network: an entry of a checkpoint's lineage."""
 
     step: int  # The step after which it grew.
     operators: list[str]  # What was done to the topology, in words.

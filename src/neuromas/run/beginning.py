@@ -1,4 +1,4 @@
-"""How a run began, in words."""
+"""The beginning of a run, in words."""
 
 from collections.abc import Sequence
 

@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from neuromas.baselines.trained.team import Team
 from neuromas.errors import CheckpointError
-from neuromas.files import write_json
+from neuromas.files import whole_folder, write_json
 from neuromas.network.forward import Network
 from neuromas.network.topology import Topology
 from neuromas.network.wording import WORDS
@@ -36,11 +35,9 @@ Trained = Network | Team  # what a run trains
 
 def save(folder: Path, network: Trained, optimizer: NodeAdamW, progress: Progress) -> Path:
     """Write `folder/step-N`, or `step-N-stage-K` where stage K (above 0) begins; atomic."""
-    folder.mkdir(parents=True, exist_ok=True)
     suffix = f"-stage-{progress.stage}" if progress.begins_stage else ""
     target = folder / f"step-{progress.step:06d}{suffix}"
-    work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-    try:
+    with whole_folder(target, ".saving-") as work:
         write_json(work / "topology.json", _shape(network))
         for name in network.adapters.names:
             state, config = network.adapters.export_peft(name, network.backbone.name)
@@ -58,9 +55,6 @@ def save(folder: Path, network: Trained, optimizer: NodeAdamW, progress: Progres
                     os.fsync(handle.fileno())
         if target.exists():  # the same step of the same run: the content is the same
             shutil.rmtree(target)
-        os.replace(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return target
 
 
@@ -103,7 +97,7 @@ def progress_of(folder: Path, stages: int) -> Progress:
 
 
 def lineage_of(run: Path) -> list[GrowthRecord]:
-    """How the network of a run grew so far, oldest first; [] before its first checkpoint."""
+    """The growths of a run's network so far, oldest first; [] before its first checkpoint."""
     last = newest(run / "checkpoints")
     return [] if last is None else Progress.from_dict(_read(last / "state.json")["progress"]).lineage
 

@@ -35,7 +35,7 @@ def engaged(run: Running) -> Iterator[None]:
 
 
 def open_engine(config: RunConfig, network: Network) -> Engine:
-    """What `sampling.engine` asks for, with room for every stage of the run."""
+    """Open the engine that `sampling.engine` names, with room for every stage of the run."""
     shapes = [stage.topology for stage in stages_of(config)]
     settings = VllmSettings(
         adapters=1 if config.adapter.tied else max(len(shape.nodes) for shape in shapes),

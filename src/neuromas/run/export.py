@@ -5,14 +5,12 @@ behind.
 """
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError
-from neuromas.files import write_json, write_text
+from neuromas.files import whole_folder, write_json, write_text
 from neuromas.run import checkpoint
 from neuromas.run.final import FinalRecord
 from neuromas.run.folder import saved_config
@@ -37,9 +35,7 @@ def export(run: Path, out: Path, which: str = "best", base_model: str | None = N
         raise CheckpointError(f"{out} exists; choose another --out, or remove it")
     config = saved_config(run)
     base = base_model or HUB.get(config.backbone.name, config.backbone.name)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".exporting-", dir=out.parent))
-    try:
+    with whole_folder(out, ".exporting-") as work:
         work.chmod(0o755)
         shutil.copytree(source, work / "best", ignore=shutil.ignore_patterns("optimizer.safetensors"))
         for file in (work / "best" / "nodes").glob("*/adapter_config.json"):
@@ -52,9 +48,6 @@ def export(run: Path, out: Path, which: str = "best", base_model: str | None = N
             if (run / name).is_file():
                 shutil.copyfile(run / name, work / name)
         write_text(work / CARD, card(out.name, config, final, base, checkpoint.step_of(work / "best"), work))
-        os.replace(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return out
 
 

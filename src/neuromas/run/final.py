@@ -126,7 +126,7 @@ def _measurements(which: str, subject: Trained, task: Task) -> list[tuple[System
 
 
 def training_cost(metrics: Sequence[StepMetrics]) -> TrainingCost:
-    """What training sampled and did, summed over its steps: for matching systems by their samples."""
+    """The cost of training, summed over its steps: for matching systems by their samples."""
     return TrainingCost(
         rollouts=sum(m.rollouts or 0 for m in metrics),
         calls=sum(m.calls or 0 for m in metrics),

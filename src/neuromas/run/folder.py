@@ -1,4 +1,4 @@
-"""What a run leaves in its folder besides checkpoints: settings, lines of figures, sampled traces, failed batches."""
+"""The files of a run besides its checkpoints: settings, lines of metrics, sampled traces, failed batches."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -29,7 +29,7 @@ def collapse_warnings(metrics: Steps) -> list[str]:
 
 
 def signs(metrics: Steps) -> list[Sign]:
-    """What points to a collapse at the end of a run's metrics, the nodes of a layer together.
+    """The signs of a collapse at the end of a run's metrics, the nodes of a layer together.
 
     Judged by the present stage alone, and only once it has lasted for as many steps as are judged.
     """

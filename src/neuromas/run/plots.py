@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from neuromas.evaluate.figure import save_figure
 from neuromas.results import StepMetrics
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def learning_curve(metrics: Sequence[StepMetrics], path: Path, title: str) -> Path:
     """Write `curve_figure` to `path`."""
-    return _save(curve_figure(metrics, title), path)
+    return save_figure(curve_figure(metrics, title), path)
 
 
 def curve_figure(metrics: Sequence[StepMetrics], title: str) -> "Figure":
@@ -80,15 +81,4 @@ def compare_curves(
         axes.plot(steps, mean, "o-", color=f"C{color}", lw=2.5, label=labels[name].strip())
     axes.set(ylim=(0, 1.02), xlabel="step", ylabel="accuracy", title=title)
     axes.legend(loc="lower right", fontsize=9)
-    return _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> Path:
-    """Give every axis the same look, and write the picture whole or not at all."""
-    for axes in figure.axes:
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=120, format="png")
-    temporary.replace(path)
-    return path
+    return save_figure(figure, path)

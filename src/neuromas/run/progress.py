@@ -1,4 +1,4 @@
-"""Where a run stands, apart from its tensors."""
+"""The state of a run, apart from its tensors."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -8,7 +8,7 @@ from neuromas.results import GrowthRecord
 
 @dataclass
 class Progress:
-    """How far a run has come. With the seed it is the whole random state and the whole data position."""
+    """The state of a run. With the seed it is the whole random state and the whole data position."""
 
     step: int = 0  # Updates done.
     baseline: float = 0.0  # Running mean of the reward, for the `running_mean` estimator.

@@ -32,7 +32,7 @@ class Stage:
         return min(1.0, k / self.settings.anneal) if fading else 1.0
 
     def scales(self, k: int) -> dict[str, float]:
-        """What the learning rate of old nodes is multiplied with, at the stage's k-th step."""
+        """The factors of old nodes' learning rates, by node, at the stage's k-th step."""
         if self.growth is None:
             return {}
         old = [n for n in self.topology.nodes if n not in self.growth.units]
@@ -40,7 +40,7 @@ class Stage:
         return dict.fromkeys(old, message) | {self.topology.output: float(k > self.settings.freeze)}
 
     def over(self, rewards: list[float], k: int) -> bool:
-        """Whether the stage ends after its k-th step; rewards: the mean of each step, the last `window` at least.
+        """True if the stage ends after its k-th step; rewards: the mean of each step, the last `window` at least.
 
         Only steps in which everything was present count for a promotion.
         """
@@ -107,7 +107,7 @@ def without_files(config: RunConfig) -> RunConfig:
 
 
 def absent(stage: Stage, k: int, dropout: float, *, seed: int, step: int) -> Absent:
-    """What does not exist in each rollout of a step, the stage's k-th: a function of (seed, step, question, rollout).
+    """The units absent from each rollout of a step, the stage's k-th: a function of (seed, step, question, rollout).
 
     What grew is there with probability alpha, all of it or nothing. Each hidden node is missing with probability
     `dropout` besides; all stay where what would remain is no network.

@@ -1,4 +1,4 @@
-"""What a run starts from: measured before the first update, so that who waits for it knows whether it can learn."""
+"""A measurement before the first update, so that who waits for a run knows if it can learn."""
 
 import json
 import time
@@ -28,7 +28,7 @@ Answered = tuple[Question, list[Trace], list[Grade]]  # the greedy answer first,
 
 
 def questions_of(config: RunConfig) -> int:
-    """How many questions the report asks. Left open: none of the embedded backbone, which the tests train all day."""
+    """The number of questions that the report asks. Left open: none of the embedded backbone, for the tests' sake."""
     asked = config.train.start_questions
     return asked if asked is not None else 0 if config.backbone.name == "tiny" else _QUESTIONS
 
@@ -95,7 +95,7 @@ def summary(config: RunConfig, answered: list[Answered], seconds: float) -> Star
 
 
 def advice(found: StartRecord) -> list[str]:
-    """What to change before hours are spent; [] where the first steps have something to learn from."""
+    """Changes to make before hours are spent; [] where the first steps have something to learn from."""
     out: list[str] = []
     if found.solvable < HOPELESS:
         out.append(

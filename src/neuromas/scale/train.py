@@ -68,7 +68,7 @@ def train(
 
 
 def _fit(ray: Any, workers: ClusterConfig, config: RunConfig, work: dict[str, Any], last: bool) -> Any:
-    """What the first worker returns. None, but in the `last` try, where a worker died while it came up.
+    """Run the workers and return the first one's result; None, but in the `last` try, where one died while it came up.
 
     Ray starts workers again that die at work, and gives up where one dies earlier; it then holds their place in the
     cluster until this process has left that.
@@ -125,7 +125,7 @@ def _work(work: dict[str, Any]) -> Any:
 
 
 def _reason(error: Any) -> str:
-    """What a failure says at its end, where the exception is told after its traceback."""
+    """The last line of a failure, which names the exception after its traceback."""
     failures = getattr(error, "worker_failures", None) or {0: getattr(error, "controller_failure", error)}
     return str(next(iter(failures.values()))).strip().splitlines()[-1][:300]
 

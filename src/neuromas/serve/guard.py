@@ -14,15 +14,8 @@ from neuromas.serve.faults import Fault
 from neuromas.serve.metrics import Metrics
 
 OPEN = ("/", "/healthz", "/openapi.json")  # these paths and /page/ need no key: they tell nothing of the run
-COUNTED = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/models",
-    "/healthz",
-    "/metrics",
-    "/",
-    "/run",
-)  # others count as "other"
+# These paths are counted by name, the rest as "other".
+COUNTED = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/healthz", "/metrics", "/", "/run")
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

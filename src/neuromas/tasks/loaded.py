@@ -46,7 +46,7 @@ class LoadedTask(Task):
         return rendered(table, enumerate(read(table), 1), self.render)
 
     def stem(self, question: Question) -> str:
-        """What is asked, without the options. Two questions with one stem never stand in different splits."""
+        """The question without its options. Two questions with one stem never stand in different splits."""
         return question.metadata.get("stem", question.text)
 
     def questions(self, split: Split) -> list[Question]:

@@ -1,4 +1,4 @@
-"""What a network loses when a node's message is withheld: for noticing nodes that are ignored, or do no good."""
+"""Measures the loss when a node's message is withheld, to notice nodes that are ignored or do no good."""
 
 from collections.abc import Sequence
 from dataclasses import replace

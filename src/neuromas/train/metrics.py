@@ -1,4 +1,4 @@
-"""What a step reports. Each worker counts over its share of the questions; the counts are joined, then divided.
+"""The metrics of a step. Each worker counts over its share of the questions; the counts are joined, then divided.
 
 Legend: P question, G rollout, N node.
 """
@@ -29,7 +29,7 @@ class Measured:
 
 @dataclass
 class Tally:
-    """What the rollouts of one worker's questions add up to."""
+    """Sums over the rollouts of one worker's questions."""
 
     rewards_PG: Tensor
     answers: Counter[str | None] = field(default_factory=Counter[str | None])  # None: unreadable

@@ -1,4 +1,4 @@
-"""How far an engine's probabilities are from the trainer's, and what is done about it.
+"""Measures the mismatch between an engine's probabilities and the trainer's, and corrects for it.
 
 An engine such as vLLM samples from μ, and the trainer differentiates π: the same weights, rounded otherwise, or not the
 same weights, where an adapter went astray. Of each token that is replayed, both log-probabilities are known. The

@@ -157,6 +157,6 @@ def kl_penalty(logprobs_L: Tensor, base_logprobs_L: Tensor) -> Tensor:
 
 
 def equal_reward_groups(rewards_PG: Tensor) -> Tensor:
-    """Whether all rollouts of a question got the same reward [P]; such a group carries no policy gradient."""
+    """True for each question whose rollouts all got the same reward [P]; such a group carries no policy gradient."""
     check_rank("rewards_PG", rewards_PG, 2)
     return rewards_PG.amax(1) == rewards_PG.amin(1)

@@ -23,7 +23,7 @@ def sft_loss(logprobs_L: Tensor, tokens: int) -> Tensor:
 def dpo_margins(
     chosen_B: Tensor, rejected_B: Tensor, reference_chosen_B: Tensor, reference_rejected_B: Tensor
 ) -> Tensor:
-    """How much more than the reference the policy prefers the chosen completion [B], in nats.
+    """The margins by which the policy prefers the chosen completion more than the reference does [B], in nats.
 
     All four are log-probabilities of whole completions, summed over their tokens.
     """

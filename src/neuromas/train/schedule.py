@@ -1,4 +1,4 @@
-"""Which questions each step asks, and how fast it learns: pure functions of (seed, step)."""
+"""The questions and the learning rate of each step: pure functions of (seed, step)."""
 
 import random
 
@@ -8,7 +8,7 @@ from neuromas.types import Question
 
 
 class Schedule:
-    """Which questions each step asks: a pure function of (seed, step), so that a resumed run asks the same.
+    """The questions of each step: a pure function of (seed, step), so that a resumed run asks the same.
 
     Every epoch is a new permutation of the training split. Balanced: the answers take turns, so each
     step holds equally many questions of every answer where its size is a multiple of their number; questions of rarer

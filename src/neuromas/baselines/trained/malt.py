@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -129,8 +130,6 @@ class MaltTraining:
     def __init__(self, config: MaltRunConfig, out: Path, system: Malt, task: Task) -> None:
         self.config, self.out, self.system, self.task = config, out, system, task
         self.schedule = Schedule(task.questions("train"), config)
-        self._examples: dict[str, list[Example]] | None = None
-        self._pairs: dict[str, list[Pair]] = {}
         self._reference: dict[str, list[list[float]]] | None = None
 
     def _phase(self, step: int) -> tuple[str, int]:
@@ -176,27 +175,27 @@ class MaltTraining:
         worth = [Grade(reward, None) for reward in rewards_PG.mean(1).tolist()]
         return StepResult(sampling_metrics(Tally.of(traces, grades, rewards_PG), step), traces, worth)
 
-    def _learn_from(self) -> None:
-        """Read the trees of the whole search, once. Raises `CheckpointError` when some are missing."""
+    @cached_property
+    def _learned(self) -> tuple[dict[str, list[Example]], dict[str, list[Pair]]]:
+        """The examples and the pairs of all trees, by role. Raises `CheckpointError` when some trees are missing."""
         trees, want = read_json_lines(self.out / "trees.jsonl"), self.config.malt.search * self.schedule.size
         if len(trees) != want:
             raise CheckpointError(f"{self.out / 'trees.jsonl'} holds {len(trees)} trees, not {want}; start a new run")
-        self._examples = {role: [] for role in ROLES}
-        self._pairs = {role: [] for role in (VERIFIER, REFINER)}
+        imitated: dict[str, list[Example]] = {role: [] for role in ROLES}
+        compared: dict[str, list[Pair]] = {role: [] for role in (VERIFIER, REFINER)}
         for tree in trees:
             examples = [Example(node.split()[0], *ids) for node, *ids in tree["calls"]]
             for role, nodes in zip(ROLES, levels(examples, tree["rewards"], self.config.malt.branching), strict=True):
-                self._examples[role] += good_examples(nodes)
-                if role in self._pairs:
-                    self._pairs[role] += preference_pairs(nodes)
+                imitated[role] += good_examples(nodes)
+                if role in compared:
+                    compared[role] += preference_pairs(nodes)
+        return imitated, compared
 
     def _imitate(self, optimizer: torch.optim.Optimizer, step: int, k: int) -> StepResult:
         """Cross-entropy on a batch of each role's good outputs; every role has a mean of its own."""
-        if self._examples is None:
-            self._learn_from()
-        assert self._examples is not None
+        pools, _ = self._learned
         size, seed = self.config.malt.batch, self.config.seed
-        batch = {r: drawn(items, size, k, seed, "sft", r) for r, items in self._examples.items() if items}
+        batch = {r: drawn(items, size, k, seed, "sft", r) for r, items in pools.items() if items}
         tokens = {role: sum(len(e.completion_ids) for e in examples) for role, examples in batch.items()}
         losses = dict.fromkeys(batch, 0.0)
         optimizer.zero_grad(set_to_none=True)
@@ -205,15 +204,12 @@ class MaltTraining:
                 loss = sft_loss(torch.cat(score(self.system, part)), tokens[role])
                 losses[role] += backward(loss, step)
         nodes = {
-            role: NodeMetrics(loss=losses[role], examples=len(batch[role]), pool=len(self._examples[role]))
-            for role in batch
+            role: NodeMetrics(loss=losses[role], examples=len(batch[role]), pool=len(pools[role])) for role in batch
         }
         return self._update(optimizer, step, nodes)
 
     def _prefer(self, optimizer: torch.optim.Optimizer, step: int, k: int) -> StepResult:
         """DPO on a batch of the verifier's and of the refiner's pairs."""
-        if self._examples is None:
-            self._learn_from()
         if k == 1:  # the state after SFT: the reference, and no momentum of the other objective
             optimizer.state.clear()
             self._reference = self._refer()
@@ -222,7 +218,7 @@ class MaltTraining:
             self._reference = _read_reference(self.out / "reference.json")
         nodes: dict[str, NodeMetrics] = {}
         optimizer.zero_grad(set_to_none=True)
-        for role, pairs in self._pairs.items():
+        for role, pairs in self._learned[1].items():
             if pairs:
                 pool = list(zip(pairs, self._reference[role], strict=True))
                 batch = drawn(pool, self.config.malt.batch, k, self.config.seed, "dpo", role)
@@ -258,7 +254,7 @@ class MaltTraining:
                 for part in micro_batches(pairs, lambda p: p[0].tokens + p[1].tokens, budget)
                 for pair in torch.stack(self._totals(part), 1).tolist()
             ]
-            for role, pairs in self._pairs.items()
+            for role, pairs in self._learned[1].items()
         }
 
     def _update(self, optimizer: torch.optim.Optimizer, step: int, nodes: dict[str, NodeMetrics]) -> StepResult:

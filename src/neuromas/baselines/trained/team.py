@@ -20,7 +20,7 @@ from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits
 from neuromas.network.sampling import Decoding, stream_key
-from neuromas.network.turns import by_prefix, replay_calls
+from neuromas.network.turns import replay_each
 from neuromas.network.wording import Words
 from neuromas.prompt_config import PROMPT_VERSION
 from neuromas.tasks.base import Task
@@ -179,14 +179,8 @@ def score(team: Team, examples: Sequence[Example], temperature: float = 1.0) -> 
     Prompts that begin alike are read once.
     """
     numbered = sorted(enumerate(examples), key=lambda member: member[1].prefix_ids)
-    index = team.adapters.index
-    groups = by_prefix(numbered, lambda member: index[member[1].role], lambda member: member[1].prefix_ids)
-    order = [i for _, members in groups for i, _ in members]
-    prompts = [(adapter, [example for _, example in members]) for adapter, members in groups]
-    logprobs_L, _ = replay_calls(team.backbone, team.adapters, prompts, temperature)
-    lengths = [len(examples[i].completion_ids) for i in order]
-    parts = dict(zip(order, logprobs_L.split(lengths), strict=True))
-    return [parts[i] for i in range(len(examples))]
+    adapter = lambda example: team.adapters.index[example.role]
+    return replay_each(team.backbone, team.adapters, numbered, adapter, temperature)
 
 
 def drawn(items: Sequence[T], size: int, k: int, *address: object) -> list[T]:
