@@ -1,0 +1,161 @@
+"""Measures what words are worth in the prompts of untrained networks, on real backbones and validation questions.
+
+usage: python -m studies.prompts.study OUT --backbone NAME=WHERE ... [--wordings NAME ...] [--topologies SPEC ...]
+
+A study that is started again goes on where it stopped. WHERE is a folder with a Hugging Face model, a hub id, or a
+built-in backbone. A line of OUT/prompts.jsonl for each wording of wordings.toml, backbone, task and topology: greedy
+accuracy, the same with every message blanked, and the share of messages that hold something new and true.
+"""
+
+import ast
+import itertools
+import operator
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuromas.evaluate.run import evaluate
+from neuromas.files import append_json_line, write_json_lines, write_text
+from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Limits, Network
+from neuromas.network.wording import Words
+from neuromas.prompt_config import PromptConfig
+from neuromas.recipe import read_toml
+from neuromas.tasks import load_task
+from neuromas.tasks.base import Task
+from neuromas.types import Question, Trace
+from studies.shared import arguments, is_done
+
+N, MESSAGE_TOKENS, ANSWER_TOKENS = 48, 16, 8
+WORDINGS = read_toml(Path(__file__).with_name("wordings.toml"), "wordings")
+TOPOLOGIES = ("1", "1-1")
+DIGITS = {"min_digits": 1, "max_digits": 1}
+GYM = {
+    "chain_sum": ("reasoning-gym/chain_sum", {"min_terms": 4, "max_terms": 4, **DIGITS}),
+    "basic_arithmetic": ("reasoning-gym/basic_arithmetic", {"min_terms": 3, "max_terms": 3, **DIGITS}),
+}
+TASKS = ("steps", *GYM)
+_OPERATORS: dict[type, Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+_EXPRESSION = re.compile(r"[-(\d][-+*/()\d ]*[\d)]")
+_NUMBER = re.compile(r"(?<![\d.)])-?\d+(?:\.\d+)?|\d+(?:\.\d+)?")
+
+
+def task_of(name: str, out: Path) -> Task:
+    """One of the three tasks; the rows of `steps` are written beside the results."""
+    if name != "steps":
+        gym, options = GYM[name]
+        return load_task(gym, train_size=500, validation_size=N, test_size=200, **options)
+    digits = range(1, 10)
+    rows = [
+        {"question": f"What is ({a} {sign} {b}) * {c}?", "answer": str((a + b if sign == "+" else a - b) * c)}
+        for a, sign, b, c in itertools.product(digits, "+-", digits, digits)
+    ]
+    write_json_lines(out / "steps.jsonl", rows)
+    settings = 'data = "steps.jsonl"\ngrader = "number"\ninstruction = "Answer with only the number."\n'
+    write_text(out / "steps.toml", settings + "max_answer_tokens = 8\n")
+    return load_task(str(out / "steps.toml"))
+
+
+def values(question: str) -> set[float]:
+    """The values of all sub-expressions of a question's expression, the whole one included; numbers are none."""
+    found = max(_EXPRESSION.findall(question), key=len)
+    out: set[float] = set()
+
+    def value(node: ast.expr) -> float:
+        if isinstance(node, ast.Constant):
+            return float(str(node.value))
+        if isinstance(node, ast.UnaryOp):
+            return -value(node.operand)
+        assert isinstance(node, ast.BinOp), question
+        result = _OPERATORS[type(node.op)](value(node.left), value(node.right))
+        out.add(result)
+        return result
+
+    value(ast.parse(found.strip(), mode="eval").body)
+    return out
+
+
+def numbers(text: str) -> set[float]:
+    return set(map(float, _NUMBER.findall(text)))
+
+
+def is_new_and_true(question: str, message: str) -> bool:
+    """True if a message holds the value of a sub-expression that does not stand in the question."""
+    return bool((numbers(message) & values(question)) - numbers(question))
+
+
+def measure(
+    backbone: Backbone, task: Task, questions: Sequence[Question], topology: str, words: PromptConfig
+) -> dict[str, Any]:
+    """The measures of one untrained network."""
+
+    def network(message_tokens: int) -> Network:
+        limits = Limits(message_tokens, ANSWER_TOKENS, batch_rows=N)
+        style = Words.of(words, backbone.template.style)
+        return Network.create(topology, backbone, rank=1, limits=limits, words=style)
+
+    start, made = time.process_time(), network(MESSAGE_TOKENS)
+    sent = evaluate(made, task, "validation", N)
+    # Where nobody hears a message it may as well be short: the output node's prompt is the same.
+    blanked = evaluate(network(1), task, "validation", N, blank=made.topology.nodes[:-1])
+    said = list(_said(questions, sent.traces))
+    result = sent.result
+    return {
+        "n": result.n,
+        "accuracy": result.accuracy,
+        "blanked": blanked.result.accuracy,
+        "new_and_true": sum(is_new_and_true(q.text, text) for q, text in said) / len(said),
+        "messages_cut": result.messages_cut,
+        "parse_rate": result.parse_rate,
+        "best_constant": result.floors.best_constant,
+        "prompt_tokens": result.prompt_tokens,
+        "generated_tokens": result.generated_tokens,
+        "examples": [
+            [question.text, [call.text for call in trace.calls], question.answer]
+            for question, trace in list(zip(questions, sent.traces, strict=True))[:3]
+        ],
+        "cpu_seconds": round(time.process_time() - start, 1),
+    }
+
+
+def _said(questions: Sequence[Question], traces: Sequence[Trace]) -> Iterator[tuple[Question, str]]:
+    for question, trace in zip(questions, traces, strict=True):
+        yield from ((question, call.text) for call in trace.messages)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--backbone", nargs="+", required=True, metavar="NAME=WHERE")
+    parser.add_argument("--wordings", nargs="+", choices=WORDINGS, default=list(WORDINGS))
+    parser.add_argument("--topologies", nargs="+", default=TOPOLOGIES)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / "prompts.jsonl"
+    where = dict(entry.split("=", 1) for entry in args.backbone)
+    backbones: dict[str, Backbone] = {}
+    tasks = {name: task_of(name, args.out) for name in args.tasks}
+    for wording, name, task, topology in itertools.product(args.wordings, where, tasks, args.topologies):
+        cell = {"wording": wording, "backbone": name, "task": task, "topology": topology}
+        if is_done(file, cell):
+            continue
+        if name not in backbones:
+            backbones[name] = Backbone.load(where[name], device="cpu", dtype="bfloat16")
+        questions = tasks[task].questions("validation")[:N]
+        words = PromptConfig(**WORDINGS[wording])
+        append_json_line(file, cell | measure(backbones[name], tasks[task], questions, topology, words))
+
+
+if __name__ == "__main__":
+    main()
