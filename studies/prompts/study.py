@@ -4,7 +4,7 @@ usage: python -m studies.prompts.study OUT --backbone NAME=WHERE ... [--wordings
 
 A study that is started again goes on where it stopped. WHERE is a folder with a Hugging Face model, a hub id, or a
 built-in backbone. A line of OUT/prompts.jsonl for each wording of wordings.toml, backbone, task and topology: greedy
-accuracy, the same with every message blanked, and the share of messages that hold something new and true.
+accuracy, the same with the message blanked (where there is one alone), and the share of messages that hold something new and true.
 """
 
 import ast
@@ -20,8 +20,12 @@ import torch
 
 from neuromas.evaluate.run import evaluate
 from neuromas.files import append_json_line, write_json_lines, write_text
+from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
+from neuromas.network.generate import Completion, generate
+from neuromas.network.packed import Group
+from neuromas.network.sampling import Decoding
 from neuromas.network.wording import Words
 from neuromas.prompt_config import PromptConfig
 from neuromas.recipe import read_toml
@@ -30,7 +34,8 @@ from neuromas.tasks.base import Task
 from neuromas.types import Question, Trace
 from studies.shared import arguments, is_done
 
-N, MESSAGE_TOKENS, ANSWER_TOKENS = 48, 16, 8
+N = 48
+LIMITS = Limits(message_tokens=16, answer_tokens=8, batch_rows=2 * N)
 WORDINGS = read_toml(Path(__file__).with_name("wordings.toml"), "wordings")
 TOPOLOGIES = ("1", "1-1")
 DIGITS = {"min_digits": 1, "max_digits": 1}
@@ -47,6 +52,35 @@ _OPERATORS: dict[type, Callable[[float, float], float]] = {
 }
 _EXPRESSION = re.compile(r"[-(\d][-+*/()\d ]*[\d)]")
 _NUMBER = re.compile(r"(?<![\d.)])-?\d+(?:\.\d+)?|\d+(?:\.\d+)?")
+
+
+class Bare:
+    """Samples greedily from the bare backbone, as an untrained network does. What all prompts begin with is read once,
+    and a prompt that was answered before is not asked again."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self._known: dict[tuple[tuple[int, ...], int], Completion] = {}
+
+    def generate(
+        self,
+        bank: AdapterBank,
+        groups: Sequence[Group],
+        keys: Sequence[int],
+        max_tokens: int,
+        how: Decoding | Sequence[Decoding],
+    ) -> list[Completion]:
+        """The completions of all rows, in order; the `Engine` protocol."""
+        prompts = [(*group.prefix_ids, *own) for group in groups for own in group.own_ids]
+        new = [prompt for prompt in dict.fromkeys(prompts) if (prompt, max_tokens) not in self._known]
+        if new:
+            alike = len(list(itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*new, strict=False))))
+            group = Group(0, list(new[0][:alike]), [list(prompt[alike:]) for prompt in new])
+            made = generate(self.backbone, None, [group], [0] * len(new), max_tokens, Decoding(greedy=True))
+            self._known |= zip([(prompt, max_tokens) for prompt in new], made, strict=True)
+        return [self._known[prompt, max_tokens] for prompt in prompts]
+
+    def close(self) -> None: ...
 
 
 def task_of(name: str, out: Path) -> Task:
@@ -94,25 +128,22 @@ def is_new_and_true(question: str, message: str) -> bool:
 
 
 def measure(
-    backbone: Backbone, task: Task, questions: Sequence[Question], topology: str, words: PromptConfig
+    engine: Bare, task: Task, questions: Sequence[Question], topology: str, words: PromptConfig
 ) -> dict[str, Any]:
     """The measures of one untrained network."""
 
-    def network(message_tokens: int) -> Network:
-        limits = Limits(message_tokens, ANSWER_TOKENS, batch_rows=N)
-        style = Words.of(words, backbone.template.style)
-        return Network.create(topology, backbone, rank=1, limits=limits, words=style)
-
-    start, made = time.process_time(), network(MESSAGE_TOKENS)
+    start, style = time.process_time(), engine.backbone.template.style
+    made = Network.create(topology, engine.backbone, rank=1, limits=LIMITS, words=Words.of(words, style))
+    made.engine = engine
     sent = evaluate(made, task, "validation", N)
-    # Where nobody hears a message it may as well be short: the output node's prompt is the same.
-    blanked = evaluate(network(1), task, "validation", N, blank=made.topology.nodes[:-1])
+    hidden = made.topology.nodes[:-1]
+    blanked = evaluate(made, task, "validation", N, blank=hidden).result.accuracy if len(hidden) == 1 else None
     said = list(_said(questions, sent.traces))
     result = sent.result
     return {
         "n": result.n,
         "accuracy": result.accuracy,
-        "blanked": blanked.result.accuracy,
+        "blanked": blanked,
         "new_and_true": sum(is_new_and_true(q.text, text) for q, text in said) / len(said),
         "messages_cut": result.messages_cut,
         "parse_rate": result.parse_rate,
@@ -144,17 +175,17 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "prompts.jsonl"
     where = dict(entry.split("=", 1) for entry in args.backbone)
-    backbones: dict[str, Backbone] = {}
+    engines: dict[str, Bare] = {}
     tasks = {name: task_of(name, args.out) for name in args.tasks}
     for wording, name, task, topology in itertools.product(args.wordings, where, tasks, args.topologies):
         cell = {"wording": wording, "backbone": name, "task": task, "topology": topology}
         if is_done(file, cell):
             continue
-        if name not in backbones:
-            backbones[name] = Backbone.load(where[name], device="cpu", dtype="bfloat16")
+        if name not in engines:
+            engines[name] = Bare(Backbone.load(where[name], device="cpu", dtype="bfloat16"))
         questions = tasks[task].questions("validation")[:N]
         words = PromptConfig(**WORDINGS[wording])
-        append_json_line(file, cell | measure(backbones[name], tasks[task], questions, topology, words))
+        append_json_line(file, cell | measure(engines[name], tasks[task], questions, topology, words))
 
 
 if __name__ == "__main__":
