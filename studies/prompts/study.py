@@ -4,7 +4,8 @@ usage: python -m studies.prompts.study OUT --backbone NAME=WHERE ... [--wordings
 
 A study that is started again goes on where it stopped. WHERE is a folder with a Hugging Face model, a hub id, or a
 built-in backbone. A line of OUT/prompts.jsonl for each wording of wordings.toml, backbone, task and topology: greedy
-accuracy, the same with the message blanked (where there is one alone), and the share of messages that hold something new and true.
+accuracy, the same with the message blanked (where there is one alone), and the share of messages that hold something
+new and true.
 """
 
 import ast

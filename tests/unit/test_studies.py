@@ -17,6 +17,7 @@ from studies.credit import report as credit_report
 from studies.credit import study as credit
 from studies.dropout import study as dropout
 from studies.growth import report as growth_report
+from studies.prompts import study as prompts
 from studies.scale import simulation
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +114,21 @@ def test_the_published_simulation_is_what_the_planner_computes_today() -> None:
         assert {key: line[key] for key in step} == {
             key: value if isinstance(value, str) else pytest.approx(value, rel=1e-4) for key, value in step.items()
         }
+
+
+@pytest.mark.parametrize(
+    ("question", "message", "true"),
+    [
+        ("What is (9 - 5) * 5?", "(4) * 5", True),
+        ("What is (9 - 5) * 5?", "so it is 20.", True),
+        ("What is (9 - 5) * 5?", "10 * 5", False),
+        ("What is (9 - 5) * 5?", "(9 - 5) * 5", False),
+        ("What is (2 - 5) * 3?", "2-5=-3", True),
+        ("Problem: 3 - 4 + 4 - 9 =", "3 - 4 = -1, and -1 + 4 = 3", True),
+        ("Calculate -( 1 * 9 ) * -1.", "9", False),
+    ],
+)
+def test_a_message_is_worth_something_if_it_holds_a_true_value_that_the_question_does_not(
+    question: str, message: str, true: bool
+) -> None:
+    assert prompts.is_new_and_true(question, message) is true
