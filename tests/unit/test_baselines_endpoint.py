@@ -21,6 +21,7 @@ from neuromas.network.prompt import PromptTemplate, words
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.network.wording import Words
+from neuromas.prompt_config import PromptConfig
 from neuromas.tasks import load_task
 from neuromas.types import Message, Question
 
@@ -51,6 +52,17 @@ def test_an_untrained_network_as_a_dialogue_is_the_network() -> None:
         (theirs,) = network.answer([QUESTION], greedy=greedy, seed=3)
         assert mine.answer == theirs.answer and mine.sequential_calls == theirs.sequential_calls == 3
         assert [(c.node, c.text) for c in mine.calls] == [(c.node, c.text) for c in theirs.calls]
+
+
+def test_an_untrained_network_is_asked_in_the_words_of_the_recipe() -> None:
+    prompt, task = PromptConfig(hidden="Think.", place="none", message="Note"), load_task("compositional", depth=2)
+    with faking(lambda asked, before: completion("7")) as (fake, name):
+        system = load_baseline("untrained", load_frozen(name), task, Limits(7, 9), None, prompt, topology="1")
+        system.answer([QUESTION])
+    assert fake.texts[0] == ("Think.", "What is 1+1?")
+    assert fake.texts[1][1].endswith("\nNote: 7")
+    local = load_baseline("untrained", make_backbone(style="plain"), task, Limits(7, 9), None, prompt, topology="1")
+    assert isinstance(local, Network) and local.words.hidden == "Think."
 
 
 def test_messages_go_along_the_edges_and_tokens_are_the_endpoints_own() -> None:

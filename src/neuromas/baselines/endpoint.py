@@ -17,10 +17,16 @@ from neuromas.types import NodeCall, Question
 class EndpointChat(Chat):
     """An endpoint, as baselines call it. It has no `backbone`: what needs token ids or logits cannot be built on it."""
 
-    def __init__(self, endpoint: Endpoint, limits: Limits | None = None, decoding: Decoding | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        limits: Limits | None = None,
+        decoding: Decoding | None = None,
+        words: Words | None = None,
+    ) -> None:
         self.name, self.endpoint = endpoint.name, endpoint
         self.limits, self.decoding = limits or Limits(), decoding or Decoding()
-        self.words = Words.of(None, "chat")
+        self.words = words or Words.of(None, "chat")
 
     def ask(self, asked: Sequence[Asked], *, greedy: bool, seed: int) -> list[NodeCall]:
         """One call for each request, in order; its seed is a function of (seed, question id, rollout, stage)."""

@@ -12,6 +12,8 @@ from neuromas.network.backbone import Frozen
 from neuromas.network.endpoint import Endpoint
 from neuromas.network.forward import Limits
 from neuromas.network.sampling import Decoding
+from neuromas.network.wording import Words
+from neuromas.prompt_config import PromptConfig
 from neuromas.tasks.base import Task
 from neuromas.types import System
 
@@ -32,10 +34,12 @@ def load_baseline(
     task: Task,
     limits: Limits,
     decoding: Decoding | None = None,
+    prompt: PromptConfig | None = None,
     **options: Any,
 ) -> System:
     """The frozen baseline called `name` on `backbone`, unfitted. A baseline that votes reads answers as `task` does.
 
+    prompt: the words of a network, for an untrained one; None: the default words.
     Raises ConfigError for an unknown name or option, for a trained baseline, and for `logit` on an endpoint.
     """
     if name not in BASELINES:
@@ -54,9 +58,10 @@ def load_baseline(
     if "choices" in inspect.signature(make).parameters:
         options["choices"] = task.choices
     if not isinstance(backbone, Endpoint):
-        return make(Chat(backbone, limits, decoding), **options)
+        words = Words.of(prompt, backbone.template.style)
+        return make(Chat(backbone, limits, decoding, words=words), **options)
     check_endpoint(name, backbone.name)
-    return make(EndpointChat(backbone, limits, decoding), **options)
+    return make(EndpointChat(backbone, limits, decoding, Words.of(prompt, "chat")), **options)
 
 
 def check_endpoint(name: str, backbone: str) -> None:

@@ -93,7 +93,8 @@ def _baseline(
     backbone = load_frozen(b.name, device=b.device, dtype=b.dtype, style=b.style)
     limits = Limits.from_config(config.sampling, task.max_answer_tokens)
     fit_options = {key: options.pop(key) for key in options_of(name)[1] if key in options}
-    system = load_baseline(name, backbone, task, limits, Decoding.from_config(config.sampling), **options)
+    decoding = Decoding.from_config(config.sampling)
+    system = load_baseline(name, backbone, task, limits, decoding, config.prompt, **options)
     if not isinstance(system, Fitted):
         if state is not None:
             raise ConfigError(f"{system.name} learns nothing before it answers; leave out --state")

@@ -175,7 +175,7 @@ def _baseline(trial: Trial, fitted: bool = False) -> System:
     limits = Limits.from_config(config.sampling, task.max_answer_tokens)
     decoding = Decoding.from_config(config.sampling)
     backbone, options = _backbone(config.backbone), trial.contender.options
-    system = load_baseline(trial.contender.baseline, backbone, task, limits, decoding, **options)
+    system = load_baseline(trial.contender.baseline, backbone, task, limits, decoding, config.prompt, **options)
     if fitted and isinstance(system, Fitted):
         system.load(trial.folder / "state.json")
     return system
