@@ -81,6 +81,7 @@ def same(one: Path, two: Path) -> None:
     assert not [*one.rglob(".saving-*"), *one.rglob("*.tmp")], "a half-written file was left behind"
 
 
+@pytest.mark.slow
 def test_a_comparison_killed_three_times_ends_as_one_that_was_not(toy: Backbone, tmp_path: Path) -> None:
     seconds = Run(lambda: compared(tmp_path / "calm")).seconds()
     chance = random.Random(1)

@@ -63,6 +63,7 @@ def test_a_run_by_another_process_is_the_run_by_the_library_itself(tmp_path, mon
     assert load_run(tmp_path / "other", "last")[0].engine is None
 
 
+@pytest.mark.slow
 def test_growth_takes_the_engine_along(tmp_path, monkeypatch) -> None:
     by_fake(monkeypatch, "own", tmp_path / "log")
     stages = [{"steps": 1}, {"topology": "2", "steps": 1, "init": "zero"}]

@@ -4,13 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from helpers import binary_backbone, run_config
 from neuromas.run.loop import train
 from neuromas.serve.record import Record
 from served import make_app, running, serving_network
 
 
-def test_schemathesis_finds_no_failure_and_no_undocumented_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("phases", ["coverage", pytest.param("coverage,fuzzing", marks=pytest.mark.slow)])
+def test_schemathesis_finds_no_failure_and_no_undocumented_answer(phases: str, tmp_path: Path) -> None:
     """As a program of its own: its pytest plugin does not go with this pytest."""
     train(run_config(train__steps=2), tmp_path / "run", backbone=binary_backbone())
     network = serving_network(tokens=3, max_position_embeddings=8192)
@@ -19,7 +22,7 @@ def test_schemathesis_finds_no_failure_and_no_undocumented_answer(tmp_path: Path
         done = subprocess.run(
             [
                 sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json",
-                "--phases", "coverage,fuzzing", "--max-examples", "3", "--seed", "1", "--no-color",
+                "--phases", phases, "--max-examples", "3", "--seed", "1", "--no-color",
             ],
             capture_output=True, text=True, timeout=240, cwd=tmp_path,
         )  # fmt: skip

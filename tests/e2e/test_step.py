@@ -19,8 +19,17 @@ DOCUMENTED = Path(__file__).parents[2] / "docs" / "metrics.md"
 HALF = "".join(map(chr, range(64)))
 
 
-@pytest.mark.parametrize("estimator", ["leave_one_out", "group_normalised", "running_mean"])
-@pytest.mark.parametrize("topology", ["single", "2"])
+@pytest.mark.parametrize(
+    "topology, estimator",
+    [
+        ("single", "leave_one_out"),
+        ("2", "group_normalised"),
+        ("2", "running_mean"),
+        pytest.param("single", "group_normalised", marks=pytest.mark.slow),
+        pytest.param("single", "running_mean", marks=pytest.mark.slow),
+        pytest.param("2", "leave_one_out", marks=pytest.mark.slow),
+    ],
+)
 def test_training_raises_the_reward_of_a_learnable_task(topology: str, estimator: str) -> None:
     network, task = make_network(topology, make_backbone(seed=3), noise=0.0, tokens=2), FirstCharacter(HALF)
     optimizer = torch.optim.AdamW(network.adapters.stacks(), lr=5e-2, betas=(0.9, 0.95), weight_decay=0.0)

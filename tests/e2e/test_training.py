@@ -118,7 +118,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(undisturbed, back
     same_run(tmp_path / "run", undisturbed)
 
 
-@pytest.mark.parametrize("estimator", ["running_mean", "leave_one_out"])
+@pytest.mark.parametrize("estimator", [pytest.param("running_mean", marks=pytest.mark.slow), "leave_one_out"])
 def test_a_resumed_run_equals_an_uninterrupted_one_with_every_option_on(backbone, tmp_path, estimator: str) -> None:
     config = run_config(
         topology="1-1+skip", train__estimator=estimator, train__balanced=True, train__kl=0.05,

@@ -87,7 +87,13 @@ RUNS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name, size", [*((name, 2) for name in RUNS), ("plain", 3)])
+@pytest.mark.parametrize(
+    "name, size",
+    [
+        *(pytest.param(name, 2, marks=[] if name in ("every option", "growth") else pytest.mark.slow) for name in RUNS),
+        ("plain", 3),
+    ],
+)
 def test_a_run_by_workers_is_that_of_one_process(name: str, size: int, backbone: Backbone, tmp_path: Path) -> None:
     config = run_config(train__steps=4, **RUNS[name])
     train(config, tmp_path / "one", backbone=backbone)
