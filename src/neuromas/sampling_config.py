@@ -18,6 +18,9 @@ class SamplingConfig(Section):
     """The most tokens of a hidden node's message."""
     answer_tokens: int | None = Field(default=None, ge=1)
     """The most tokens of the answer. None: as many as the task says."""
+    thinking_tokens: int = Field(default=0, ge=0)
+    """Tokens that the answering node may write beyond these, to think aloud before it answers. `neuromas tasks NAME`
+    says whether the grader finds an answer behind thoughts."""
     batch_rows: int = Field(default=512, ge=1)
     """Rows of one pass when questions are answered outside training, and at least one question. A training step samples
     all its rows of a layer at once. With `vllm`: the most sequences that it computes together."""

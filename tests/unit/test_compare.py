@@ -21,6 +21,7 @@ from neuromas.evaluate.report import write_report
 from neuromas.evaluate.stats import mcnemar
 from neuromas.evaluate.table import read_cells, rows
 from neuromas.files import read_json_lines, write_text
+from neuromas.network.forward import Limits
 from neuromas.network.topology import Topology
 from neuromas.results import CellAnswer, CellRecord
 
@@ -78,6 +79,7 @@ def recipe(plan: Plan, name: str) -> RunConfig:
         ({"systems": {"n": {"variants": [{"votes": 3, "decoding": "sampled"}]}}}, "which always samples"),
         ({"systems": {"m": {"kind": "malt", "variants": [{"delivery": "blanked"}]}}}, "malt has no nodes that send"),
         ({"train": {"stop_after_seconds": 5}}, "must draw equally many samples"),
+        ({"train": {"resample": 1}}, "nobody knows how many it asks for"),
         ({"train": {"stepz": 5}}, "train.stepz: no such setting"),
         ({"adapter": {"rank": 0}}, "adapter.rank is 0"),
         ({"systems": {"n": {"topology": "2-0"}}}, "systems.n.topology: layer width 0"),
@@ -99,7 +101,7 @@ def test_a_mistake_in_a_spec_is_told_with_a_remedy(changes: dict[str, Any], mess
 
 
 def test_a_spec_file_that_is_missing_or_no_toml_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="does not exist; one to start from is in recipes/"):
+    with pytest.raises(ConfigError, match="does not exist; published ones are in recipes/"):
         Spec.load(tmp_path / "none.toml")
     write_text(tmp_path / "bad.toml", "seeds = [")
     with pytest.raises(ConfigError, match="is not valid TOML"):
@@ -156,6 +158,42 @@ def test_controls_can_be_switched_off_and_one_model_has_none() -> None:
     assert names(topology="2", controls=[]) == ["network"]
     assert names(topology="2", controls=["blanked", "vote"]) == ["network", "network, blanked", "single-r12, vote of 3"]
     assert names(topology="single") == ["network"]
+
+
+def test_one_word_sets_up_every_fair_control() -> None:
+    entry = {"topology": "1-1", "controls": "all", "sampling": {"message_tokens": 16}}
+    plan = plan_of(systems={"network": entry})
+    assert {row.name: row.control_for for row in plan.rows} == {
+        "network": [],
+        "single-r12": ["same parameters as network"],
+        "single-r12-thinks": ["same parameters as network, its tokens in one reply"],
+        "single-r12, vote of 3": ["same calls as network"],
+        "scratchpad-3-r12": ["same calls, tokens and parameters in one adapter as network"],
+        "network, untrained": ["network before training"],
+        "network, blanked": ["network silenced"],
+    }
+    written = {
+        row.name: Limits.from_config(c.sampling, 4).answer_tokens + 16 * (len(Topology.parse(c.topology).nodes) - 1)
+        for row in plan.rows if (c := recipe(plan, row.name)) and row.name != "single-r12" and row.variant.votes == 1
+    }  # fmt: skip
+    assert set(written.values()) == {36}, "all may write as many tokens"
+    assert row_of(plan, "single-r12-thinks").about == "trained network single, rank 12, 32 tokens to think"
+    assert not row_of(plan, "network, untrained").prepared
+    assert set(plan.samples.values()) == {16}
+
+
+def test_controls_begin_as_the_network_does_and_learn_from_the_same_questions() -> None:
+    stages = [{"options": {"depth": 1}, "promote": 0.5}, {"topology": "2", "init": "zero", "steps": 2}]
+    network = {"topology": "1", "stages": stages, "adapter": {"init_from": "lora"}}
+    plan = plan_of(systems={"network": network})
+    for name in ("single-r12", "scratchpad-3-r12"):
+        config = recipe(plan, name)
+        assert config.adapter.init_from == "lora" and row_of(plan, name).about.endswith("from lora")
+        assert [(s.options, s.promote, s.topology, s.init) for s in config.stages] == [
+            ({"depth": 1}, 0.5, None, "fade"), ({}, None, None, "fade"),
+        ]  # fmt: skip
+    named = {"topology": "1", "adapter": {"init_from": {"1.1": "lora"}}}
+    assert recipe(plan_of(systems={"network": named}), "single-r8").adapter.init_from is None, "it has no node 1.1"
 
 
 def test_controls_of_a_network_that_grows_match_its_final_size() -> None:

@@ -130,3 +130,16 @@ def test_the_example_of_the_documentation_is_a_task(tmp_path) -> None:
     (tmp_path / "capitals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     own = load_task(str(tmp_path / "capitals.toml"))
     assert [len(own.questions(split)) for split in SPLITS] == [50, 100, 50]
+
+
+@pytest.mark.parametrize(
+    ("grader", "counts"), [("number", True), ("contains", True), ("exact", False), ("yes-no", False), ("choice", True)]
+)
+def test_a_task_says_whether_its_grader_reads_an_answer_behind_thoughts(grader: str, counts: bool, tmp_path) -> None:
+    rows: list[dict[str, Any]] = [{"land": f"Land {n}", "city": ("yes", "no")[n % 2]} for n in range(60)]
+    if grader == "number":
+        rows = [{"land": f"Land {n}", "city": str(n)} for n in range(60)]
+    if grader == "choice":
+        rows = [{"land": f"Land {n}", "city": "AB"[n % 2], "options": ["x", "y"]} for n in range(60)]
+    own = task(tmp_path, rows, grader=grader, **({"choices": "options"} if grader == "choice" else {}))
+    assert own.counts_thinking() is counts and own.describe()["counts_thinking"] is counts

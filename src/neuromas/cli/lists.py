@@ -53,7 +53,8 @@ def _describe_task(task: "Task") -> dict[str, Any]:
             shown = (f"{floors['chance']:.3f}", f"{floors['majority']:.3f}", best)
         rows.append((split, str(size), *shown))
     _print(("split", "questions", "chance", "majority", "best constant"), rows)
-    _print_lines("")
+    thinking = {True: "an answer behind thoughts is read", False: "an answer behind thoughts is not read"}
+    _print_lines(*([thinking[found]] if (found := record["counts_thinking"]) is not None else []), "")
     return record
 
 

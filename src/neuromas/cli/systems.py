@@ -55,7 +55,9 @@ def load_system(
     network, loaded, recipe = load_run(Path(system), config.checkpoint)
     if task is not None and task != recipe.task.name:
         loaded = load_task(task)
-        network.limits = replace(network.limits, answer_tokens=loaded.max_answer_tokens)
+        network.limits = replace(
+            network.limits, answer_tokens=loaded.max_answer_tokens + recipe.sampling.thinking_tokens
+        )
     return Loaded(network, loaded, network.backbone)
 
 

@@ -1,9 +1,11 @@
 """From a spec to the rows of its table: every system named, and the matched controls of each trained network.
 
-A network of N nodes and rank r gets, unless switched off:
+A network of N nodes and rank r gets those that its entry asks for (not `tokens` and `untrained` unless it does):
 - `parameters`: one model of rank N·r, i.e. with as many trainable parameters, trained on as many samples;
+- `tokens`: that model, allowed as many tokens in its one reply as the network writes in all;
 - `vote`: the same model, the majority of N samples, i.e. with as many calls;
 - `scratchpad`: one adapter of rank N·r that writes to itself N times, i.e. as many calls, tokens and parameters;
+- `untrained`: the network before training;
 - `blanked`: the network itself with every message delivered empty.
 Networks that would get the same control share it.
 """
@@ -54,6 +56,11 @@ class Contender:
         """True where it can answer only questions whose possible answers can be listed."""
         return bool(self.baseline) and BASELINES[self.baseline].listed
 
+    @property
+    def thinks(self) -> bool:
+        """True where it may write more than an answer before it answers."""
+        return bool(self.settings["sampling"].get("thinking_tokens"))
+
     def config(self, task: TaskEntry, seed: int, rate: float | None = None) -> RunConfig:
         """The recipe of one of its runs; raises ConfigError for settings that do not exist."""
         settings: TomlTable = {**self.settings, "seed": seed, "task": {"name": task.name, "options": task.options}}
@@ -71,7 +78,12 @@ class Contender:
         names = [shape if isinstance(shape, str) else Topology.parse(shape).name for shape in shapes]
         words = [self.kind] + ([" → ".join(names)] if names else [])
         words[-1] += f", rank {adapter['rank']}" if "rank" in adapter else ""
-        return " ".join(words) + (", one adapter" if adapter.get("tied") else "")
+        words[-1] += ", one adapter" if adapter.get("tied") else ""
+        if start := adapter.get("init_from"):
+            words[-1] += f", from {start if isinstance(start, str) else ', '.join(start.values())}"
+        if tokens := self.settings["sampling"].get("thinking_tokens"):
+            words[-1] += f", {tokens} tokens to think"
+        return " ".join(words)
 
 
 @dataclass
@@ -182,21 +194,38 @@ def _add_controls(rows: list[Row], spec: Spec, name: str, entry: TrainedEntry) -
     wide = {**network.settings["adapter"], "rank": adapter.rank * copies}
     if adapter.alpha is not None:  # the update is scaled by alpha / rank
         wide["alpha"] = adapter.alpha * copies
-    whole = {k: v for k, v in network.settings.items() if k != "stages"}
+    if isinstance(wide.get("init_from"), dict):  # of nodes that the control does not have
+        del wide["init_from"]
+    whole = {k: v for k, v in network.settings.items() if k != "stages"} | _lessons(network.settings)
     single = {**whole, "topology": "single", "adapter": {**wide, "tied": False}}
     chain = "-".join("1" * (nodes - 1)) + "+skip"
     scratchpad = {**whole, "topology": chain, "adapter": {**wide, "tied": True}}
+    sampling = config.sampling
+    budget = sampling.message_tokens * (nodes - 1) + sampling.thinking_tokens
+    thinks = {**single, "sampling": {**network.settings["sampling"], "thinking_tokens": budget}}
     one = _shared(rows, Contender(f"single-r{wide['rank']}", "network", "", single), spec)
     pad = _shared(rows, Contender(f"scratchpad-{nodes}-r{wide['rank']}", "network", "", scratchpad), spec)
+    long = _shared(rows, Contender(f"single-r{wide['rank']}-thinks", "network", "", thinks), spec)
     controls: dict[Control, tuple[str, Row]] = {
         "parameters": (f"same parameters as {name}", Row(one)),
+        "tokens": (f"same parameters as {name}, its tokens in one reply", Row(long)),
         "vote": (f"same calls as {name}", Row(one, Variant(votes=nodes))),
         "scratchpad": (f"same calls, tokens and parameters in one adapter as {name}", Row(pad)),
+        "untrained": (f"{name} before training", Row(network, Variant(checkpoint="untrained"))),
         "blanked": (f"{name} silenced", Row(network, Variant(delivery="blanked"))),
     }
     for control in entry.controls:
         what, row = controls[control]
         _add(rows, row).control_for.append(what)
+
+
+def _lessons(settings: TomlTable) -> TomlTable:
+    """The stages of a network that have questions of their own, without its growth: controls learn from them too."""
+    stages: list[TomlTable] = settings.get("stages", [])
+    if not any(stage.get("task") or stage.get("options") for stage in stages):
+        return {}
+    kept = ("task", "options", "steps", "promote", "window", "learning_rate")
+    return {"stages": [{k: v for k, v in stage.items() if k in kept} for stage in stages]}
 
 
 def _shared(rows: list[Row], wanted: Contender, spec: Spec) -> Contender:

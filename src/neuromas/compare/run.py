@@ -82,11 +82,14 @@ class _Agenda:
         self.plan, self.spec, self.out, self.store = plan, plan.spec, out, store
         self.listed: set[str] = set()  # titles of tasks whose possible answers can be listed
         self.questions: dict[str, tuple[int, int, Floors]] = {}  # By task's title: its version, n, floors.
+        self.thinking: dict[str, bool | None] = {}  # By task's title: does the grader read answers behind thoughts?
         for entry in self.spec.tasks:
             task = load_task(entry.name, **entry.options)
             questions = task.questions(self.spec.split)[: entry.questions]
             if all(task.choices(question) for question in questions):
                 self.listed.add(entry.title)
+            if any(contender.thinks for contender in plan.contenders):
+                self.thinking[entry.title] = task.counts_thinking()
             self.questions[entry.title] = task.version, len(questions), task.floors(self.spec.split, entry.questions)
         for contender in plan.contenders:
             if contender.listed and not self.listed:
@@ -168,8 +171,14 @@ class _Agenda:
             matched_samples=not unequal(self.plan.samples.values()),
             learning_rate=trial.rate,
             validation_by_rate={f"{rate:g}": value for rate, value in scores.items()},
-            note=training.note if training else "",
+            note="; ".join(filter(None, [training.note if training else "", self._thinking(trial)])),
         )
+
+    def _thinking(self, trial: Trial) -> str:
+        """What a reader must know of a system that may think aloud."""
+        counts = self.thinking.get(trial.task.title) if trial.contender.thinks else None
+        told = {True: "the grader reads an answer behind thoughts", False: "the grader reads none behind thoughts"}
+        return "" if counts is None else told[counts]
 
     def cells(self) -> Iterator[tuple[Trial, CellRecord, Row]]:
         """Every cell in the order of the report: task by task, row by row, seed by seed."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from neuromas.baselines import BASELINES, names, nearest
 from neuromas.baselines.load import check_endpoint, options_of
@@ -15,7 +15,7 @@ from neuromas.network.topology import Topology
 from neuromas.recipe import TomlTable, explain, read_toml
 from neuromas.tasks.base import Split
 
-Control = Literal["parameters", "vote", "scratchpad", "blanked"]
+Control = Literal["parameters", "tokens", "vote", "scratchpad", "untrained", "blanked"]
 CONTROLS: tuple[Control, ...] = ("parameters", "vote", "scratchpad", "blanked")
 
 
@@ -72,6 +72,10 @@ class BaselineEntry(Section):
     options: TomlTable = Field(default_factory=dict, description="Its own options, those of its fitting included.")
 
 
+def _all_controls(given: object) -> object:
+    return get_args(Control) if given == "all" else given
+
+
 class TrainedEntry(Section):
     """A system that is trained, as in a recipe; what it does not say is taken from the shared tables."""
 
@@ -88,8 +92,8 @@ class TrainedEntry(Section):
     stages: tuple[StageConfig, ...] = Field(
         default=(), description="Of a network that grows: what it becomes out of `topology`, as in a recipe."
     )
-    controls: tuple[Control, ...] = Field(
-        default=CONTROLS, description="Which [matched controls](#matched-controls) a network gets."
+    controls: Annotated[tuple[Control, ...], BeforeValidator(_all_controls)] = Field(
+        default=CONTROLS, description='Which [matched controls](#matched-controls) a network gets; `"all"` of them.'
     )
     votes: tuple[int, ...] = Field(
         default=(), description="Further rows, each the majority of that many samples; short for variants with `votes`."
@@ -240,6 +244,11 @@ def _check_trained(name: str, entry: TrainedEntry, shared: TomlTable) -> None:
         raise ConfigError(
             f"a learning_rate is set for {name!r}, but every trained system gets its own from one grid, by "
             "validation with the first seed; set learning_rates = [ … ] at the top instead"
+        )
+    if settings.get("resample"):
+        raise ConfigError(
+            f"train.resample is set for {name!r}, but all trained systems must draw equally many samples, and nobody "
+            "knows how many it asks for; leave it out"
         )
     if "stop_after_seconds" in settings:
         raise ConfigError(

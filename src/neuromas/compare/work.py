@@ -25,7 +25,7 @@ from neuromas.network.backbone import Backbone, Frozen, load_frozen
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
 from neuromas.results import CellAnswer, CellRecord
-from neuromas.run.build import build, load_run
+from neuromas.run.build import build, fill_adapters, load_run
 from neuromas.run.final import validation_score
 from neuromas.run.loop import train
 from neuromas.run.stages import stages_of
@@ -165,7 +165,9 @@ def _trained(trial: Trial, checkpoint: str) -> System:
     backbone = _trainable(config.backbone)
     if checkpoint == "untrained":
         shape = stages_of(config)[-1].topology if trial.contender.kind == "network" else None
-        return build(config, backbone, shape)[0]
+        system = build(config, backbone, shape)[0]
+        fill_adapters(config, system)
+        return system
     return load_run(trial.folder, checkpoint, backbone)[0]
 
 

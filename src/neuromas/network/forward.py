@@ -48,7 +48,8 @@ class Limits:
     @classmethod
     def from_config(cls, sampling: SamplingConfig, task_answer_tokens: int) -> "Limits":
         """The limits of a recipe; a task's own limit on the answer holds where the recipe gives none."""
-        return cls(sampling.message_tokens, sampling.answer_tokens or task_answer_tokens, sampling.batch_rows)
+        answer = (sampling.answer_tokens or task_answer_tokens) + sampling.thinking_tokens
+        return cls(sampling.message_tokens, answer, sampling.batch_rows)
 
     def of(self, answers: bool) -> int:
         """Tokens that a node may write: one that answers, or one whose message others read."""

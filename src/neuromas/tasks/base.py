@@ -47,6 +47,19 @@ class Task(ABC):
         """The possible answers of one question; None when they cannot be listed."""
         return self.answer_choices
 
+    def counts_thinking(self) -> bool | None:
+        """Whether the grader finds an answer behind thoughts, as `sampling.thinking_tokens` allows; else they cost it.
+
+        Tried on the first validation question, with its answer behind a sentence that names another one. None where it
+        cannot be tried, as where an answer is a program.
+        """
+        questions = self.questions("validation")
+        if not questions or self.grade(first := questions[0], first.answer).reward < 1:
+            return None
+        other = next((question.answer for question in questions if question.answer != first.answer), "something else")
+        thoughts, endings = f"Let me think: {other} is wrong.", ("\n{}", " So the answer is {}.")
+        return any(self.grade(first, thoughts + end.format(first.answer)).reward == 1 for end in endings)
+
     def floors(self, split: Split, limit: int | None = None) -> Floors:
         """The accuracies on the first `limit` questions of `split` (all by default) that need no understanding.
 
@@ -71,11 +84,12 @@ class Task(ABC):
         )
 
     def describe(self) -> dict[str, Any]:
-        """Name, version, change notes, source, and size and floors of every split with questions; ready for JSON."""
+        """Name, version, change notes, source, size and floors of every split with questions, and what the grader does
+        with thoughts; ready for JSON."""
         sizes = {split: len(self.questions(split)) for split in SPLITS}
         floors = {split: asdict(self.floors(split)) for split in SPLITS if sizes[split]}
         about = {"name": self.name, "version": self.version, "changes": dict(self.changes), "source": self.source}
-        return about | {"sizes": sizes, "floors": floors}
+        return about | {"sizes": sizes, "floors": floors, "counts_thinking": self.counts_thinking()}
 
 
 def most_frequent(counts: Counter[str]) -> str:
