@@ -42,6 +42,11 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises OSError where it cannot be read, ValueError where it is no JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_json_lines(path: Path, records: Iterable[Any]) -> None:
     write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 

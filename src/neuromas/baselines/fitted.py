@@ -1,6 +1,5 @@
 """Baselines that read the training split before they answer: the cost of it, and their state as a file."""
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 
 from neuromas.baselines.chat import Baseline, Chat
 from neuromas.errors import CheckpointError, TaskError
-from neuromas.files import write_json
+from neuromas.files import read_json, write_json
 from neuromas.results import FitCost
 from neuromas.tasks.base import Task
 from neuromas.types import Question, Trace
@@ -68,7 +67,7 @@ class Fitted(Baseline):
         """Take over a saved state. Raises CheckpointError, naming what differs, when it is not this baseline's."""
         damaged = f"state {str(path)!r} cannot be read; delete it and fit again"
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
+            saved = read_json(path)
             content = {key: saved[key] for key in ("format", "baseline", "backbone", "task", "cost", "state")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{damaged} ({error!r})") from error

@@ -20,7 +20,7 @@ from neuromas.compare.store import chunk_of, share
 from neuromas.config import BackboneConfig, RunConfig
 from neuromas.errors import DivergenceError
 from neuromas.evaluate.run import decoding_name, record
-from neuromas.files import write_json
+from neuromas.files import read_json, write_json
 from neuromas.network.backbone import Backbone, Frozen, load_frozen
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
@@ -64,7 +64,7 @@ class Trial:
     def training(self) -> Training | None:
         """The outcome of its training or fitting; None when that has not ended."""
         done = self.folder / "done.json"
-        return Training(**json.loads(done.read_text(encoding="utf-8"))) if done.exists() else None
+        return Training(**read_json(done)) if done.exists() else None
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Report:
 
     @cached_property
     def room(self) -> dict[str, int]:
-        """How far each setting alone could be raised; takes seconds for wide networks."""
+        """The values to which each setting alone could be raised; takes seconds for wide networks."""
         return room(self.model, self.longest, self.longest_memory.base, self.device.memory)
 
     def to_dict(self) -> dict[str, object]:

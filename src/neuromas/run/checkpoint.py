@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from neuromas.baselines.trained.team import Team
 from neuromas.errors import CheckpointError
-from neuromas.files import whole_folder, write_json
+from neuromas.files import read_json, whole_folder, write_json
 from neuromas.network.forward import Network
 from neuromas.network.topology import Topology
 from neuromas.network.wording import WORDS
@@ -193,7 +193,7 @@ def _versions() -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing; the checkpoint is incomplete, choose another") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError
-from neuromas.files import whole_folder, write_json, write_text
+from neuromas.files import read_json, whole_folder, write_json, write_text
 from neuromas.run import checkpoint
 from neuromas.run.final import FinalRecord
 from neuromas.run.folder import saved_config
@@ -39,11 +39,11 @@ def export(run: Path, out: Path, which: str = "best", base_model: str | None = N
         work.chmod(0o755)
         shutil.copytree(source, work / "best", ignore=shutil.ignore_patterns("optimizer.safetensors"))
         for file in (work / "best" / "nodes").glob("*/adapter_config.json"):
-            settings = json.loads(file.read_text(encoding="utf-8"))
+            settings = read_json(file)
             write_json(file, settings | {"base_model_name_or_path": base})
         final = None
         if (run / "final.json").is_file():
-            final = FinalRecord.from_dict(json.loads((run / "final.json").read_text(encoding="utf-8")))
+            final = FinalRecord.from_dict(read_json(run / "final.json"))
         for name in ("config.json", "final.json"):
             if (run / name).is_file():
                 shutil.copyfile(run / name, work / name)

@@ -1,6 +1,5 @@
 """The files of a run besides its checkpoints: settings, lines of metrics, sampled traces, failed batches."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.evaluate.run import Evaluation
-from neuromas.files import append_json_line, keep_json_lines, read_json_lines, write_json
+from neuromas.files import append_json_line, keep_json_lines, read_json, read_json_lines, write_json
 from neuromas.recipe import TomlTable, read_toml
 from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
@@ -27,7 +26,7 @@ def saved_config(run: Path) -> RunConfig:
     """The settings of a run. Raises `CheckpointError` when `run` is no run folder."""
     if not (run / "config.json").is_file():
         raise CheckpointError(f"{run} is not a run folder (no config.json); make one with: neuromas train")
-    return RunConfig.saved(json.loads((run / "config.json").read_text(encoding="utf-8")))
+    return RunConfig.saved(read_json(run / "config.json"))
 
 
 def recipe_data(recipe: Path | None, resumed: Path | None) -> TomlTable:

@@ -1,13 +1,12 @@
 """A measurement before the first update, so that who waits for a run knows if it can learn."""
 
-import json
 import time
 from itertools import chain
 from pathlib import Path
 
 from neuromas.config import RunConfig
 from neuromas.evaluate.run import record
-from neuromas.files import write_json
+from neuromas.files import read_json, write_json
 from neuromas.results import StartRecord, StartSample
 from neuromas.run.beginning import began
 from neuromas.run.checkpoint import Trained
@@ -123,4 +122,4 @@ def advice(found: StartRecord) -> list[str]:
 def read_start(run: Path) -> StartRecord | None:
     """The report of a run folder; None where there is none."""
     file = run / START
-    return StartRecord.from_dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+    return StartRecord.from_dict(read_json(file)) if file.exists() else None

@@ -1,6 +1,5 @@
 """A node that begins with a LoRA made elsewhere: by supervised fine-tuning, by earlier reinforcement."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from neuromas.errors import CheckpointError
+from neuromas.files import read_json
 from neuromas.network.adapters import AdapterBank
 
 _FILE = "adapter_model.safetensors"
@@ -70,7 +70,7 @@ def fill(bank: AdapterBank, name: str, folder: Path) -> None:
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the tensors of a PEFT folder."""
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "adapter_config.json")
         state = load_file(folder / _FILE)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(

@@ -24,7 +24,7 @@ IMITATION = "self_distillation"  # what the metrics call the estimator of such a
 
 @dataclass(frozen=True)
 class Utterance:
-    """What one node read and said in a right rollout."""
+    """One node's prompt and message in a right rollout."""
 
     node: str
     prefix_ids: list[int]
@@ -77,7 +77,7 @@ class Pool:
         self.best = max(self.best, reward)
 
     def batch(self, limit: int) -> list[tuple[Utterance, float]]:
-        """What is said in the newest `limit` rollouts, with weights: questions weigh alike, altogether 1."""
+        """The utterances of the newest `limit` rollouts, with weights: questions weigh alike, altogether 1."""
         chosen = self._rollouts[-limit:]
         earned: dict[str, float] = {}
         for one in chosen:

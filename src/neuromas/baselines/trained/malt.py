@@ -11,7 +11,6 @@ At test time one greedy chain, 3 calls; or the vote of three sampled ones, 9 cal
 The prompts are ours. The tree is sampled once, from the untrained adapters, as in the paper.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, create
 from neuromas.baselines.trained.tree import Pair, good_examples, levels, preference_pairs
 from neuromas.config import Section
 from neuromas.errors import CheckpointError, ConfigError
-from neuromas.files import append_json_line, read_json_lines, write_json
+from neuromas.files import append_json_line, read_json, read_json_lines, write_json
 from neuromas.network.backbone import Backbone
 from neuromas.network.sampling import stream_key
 from neuromas.results import NodeMetrics, StepMetrics
@@ -272,6 +271,6 @@ class MaltTraining:
 def _read_reference(path: Path) -> dict[str, list[list[float]]]:
     """The log-probabilities that `_refer` gave. Raises `CheckpointError` for a file that cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); resume from before DPO, or start again") from error
