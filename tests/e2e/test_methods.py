@@ -127,7 +127,8 @@ def test_a_role_without_examples_stays_as_it_is_while_the_others_learn(tmp_path:
     for step in (1, 2, 3):
         method.step(optimizer, step, 0.0)
     before = snapshot(system)
-    method._examples["verifier"] = []  # type: ignore[attr-defined]
+    examples, _ = method._learned  # type: ignore[attr-defined]
+    examples["verifier"] = []
     result = method.step(optimizer, 4, 0.0)
     assert changed(before, snapshot(system)) == {"generator", "refiner"}
     assert result.metrics.nodes.keys() == {"generator", "refiner"}
