@@ -181,8 +181,8 @@ def test_a_comparison_trains_it_at_each_learning_rate(
     monkeypatch.setattr(work, "_ready", {})
     run(spec(mine={"kind": "echo", "options": {"weight": 2}}, direct={}), tmp_path / "out")
     row, _ = write_report(tmp_path / "out")
-    assert (row["system"], row["calls"], row["samples"], row["reference"]) == ("mine", 1, 12 * 4 * 4, True)
-    assert row["learning_rate"] == 3e-2, "chosen by validation"
+    assert (row.system, row.calls, row.samples, row.reference) == ("mine", 1, 12 * 4 * 4, True)
+    assert row.learning_rate == 3e-2, "chosen by validation"
     runs = sorted(path.name for path in (tmp_path / "out" / "runs" / "mine" / "compositional").iterdir())
     assert runs == ["lr0.0001_s3", "lr0.03_s3", "lr0.03_s4"]
 
