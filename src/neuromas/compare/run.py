@@ -175,7 +175,7 @@ class _Agenda:
         )
 
     def _thinking(self, trial: Trial) -> str:
-        """What a reader must know of a system that may think aloud."""
+        """The note for readers on a system that may think aloud."""
         counts = self.thinking.get(trial.task.title) if trial.contender.thinks else None
         told = {True: "the grader reads an answer behind thoughts", False: "the grader reads none behind thoughts"}
         return "" if counts is None else told[counts]
