@@ -153,7 +153,9 @@ def merged(network: Network, adapter: int, model: Any) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for key in bank.shapes:
         low_rank = bank.B[key.replace(".", "|")][adapter] @ bank.A[key.replace(".", "|")][adapter]
-        weights[f"{key}.weight"] = model.get_submodule(key).weight + bank.alpha / bank.rank * low_rank
+        weight: Any = model.get_submodule(key).weight
+        low_rank = low_rank if isinstance(model.get_submodule(key), torch.nn.Linear) else low_rank.T  # Conv1D
+        weights[f"{key}.weight"] = weight + bank.alpha / bank.rank * low_rank
     return weights
 
 

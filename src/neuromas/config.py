@@ -84,7 +84,7 @@ class TrainConfig(Section):
     ratio_cap: float = Field(default=2.0, ge=1)
     """Importance ratios π / μ are cut off here, where another engine samples (from μ)."""
     max_mismatch: float | None = Field(default=None, gt=0)
-    """KL(μ ‖ π) of such an engine, in nats a token, above which a step is refused and the run ends. None: 1e-6 in
+    """KL(μ ‖ π) of what samples, in nats a token, above which a step is refused and the run ends. None: 1e-6 in
     float32, 0.02 in 16 bits."""
     estimator: Estimator = "leave_one_out"
     """Advantage: `leave_one_out`, `group_normalised`, `running_mean`, `critic`, `counterfactual` or `difference`."""

@@ -10,8 +10,8 @@ from neuromas.baselines import names
 from neuromas.config import RunConfig, Section, StageConfig
 from neuromas.errors import ConfigError
 from neuromas.files import write_json
-from neuromas.network.backbone import pick_device
 from neuromas.network.forward import Limits
+from neuromas.network.loading import pick_device
 from neuromas.network.topology import Topology
 from neuromas.recipe import override, settings_class
 from neuromas.run.folder import recipe_data

@@ -32,35 +32,48 @@ class Route:
     slots: tuple[int, ...]  # the row of `weights` for each block
 
     def apply(self, key: str, x: Tensor, y: Tensor) -> Tensor:
-        """`y` plus the contribution of the adapters, for x [1, M, in] and y [1, M, out]."""
+        """`y` plus the contribution of the adapters, for x [1, M, in] or [M, in], and y alike; of any shape where one
+        adapter serves all."""
         A, B = self.weights[key]
         if len(self.counts) == 1:
             return y + F.linear(F.linear(x, A[self.slots[0]]), B[self.slots[0]])
+        if x.shape[:-1].numel() != sum(self.counts):
+            raise ConfigError(f"{key} does not see every token of a pass once, in order")
         if len(self.counts) == len(A) and len(set(self.counts)) == 1:  # equal blocks: one batched product
             x_NMI = x.view(len(A), self.counts[0], -1)
             low = torch.bmm(x_NMI, A.transpose(1, 2))
             add = torch.baddbmm if torch.is_grad_enabled() else torch.Tensor.baddbmm_  # in place: no copy of y
             return add(y.view(len(A), self.counts[0], -1), low, B.transpose(1, 2)).view(y.shape)
-        blocks = zip(self.slots, x[0].split(self.counts), strict=True)
-        return y + torch.cat([F.linear(F.linear(x_M, A[n]), B[n]) for n, x_M in blocks])[None]
+        blocks = zip(self.slots, x.flatten(0, -2).split(self.counts), strict=True)
+        return y + torch.cat([F.linear(F.linear(x_M, A[n]), B[n]) for n, x_M in blocks]).view(y.shape)
 
 
 class Router:
     """Holds the route of the pass under way; `RoutedLinear` reads it. None: the bare backbone."""
 
     active: Route | None = None
+    called: set[str] | None = None  # where one looks which modules are called: their keys
 
 
 class RoutedLinear(nn.Module):
     """A frozen linear layer that adds the contribution of the routed adapters."""
 
-    def __init__(self, base: nn.Linear, key: str, router: Router) -> None:
+    def __init__(self, base: nn.Module, key: str, router: Router) -> None:
         super().__init__()
         self.base, self.key, self._router = base, key, router
+
+    def __getattr__(self, name: str) -> Any:
+        """Anything that a model reads off the layer itself, such as its weight."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base"), name)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.base(x)
         route = self._router.active
+        if self._router.called is not None:
+            self._router.called.add(self.key)
         return y if route is None or self.key not in route.weights else route.apply(self.key, x, y)
 
 
@@ -176,32 +189,6 @@ class AdapterBank(nn.Module):
                         f"adapter of node {name}: {key}.lora_{x} is {tuple(new.shape)}, expected {tuple(mine.shape)}"
                     )
                 mine.copy_(new)
-
-
-def install(model: nn.Module, targets: Sequence[str], router: Router) -> dict[str, tuple[int, int]]:
-    """Wrap every linear layer of `model` named in `targets`; returns key -> (out_features, in_features).
-
-    Idempotent: layers wrapped before keep their wrapper. Raises `ConfigError` for a target that matches nothing.
-    """
-    shapes: dict[str, tuple[int, int]] = {}
-    for key, module in list(model.named_modules()):
-        leaf = key.rsplit(".", 1)[-1]
-        if leaf not in targets:
-            continue
-        if isinstance(module, nn.Linear):
-            parent = model.get_submodule(key.rsplit(".", 1)[0])
-            setattr(parent, leaf, RoutedLinear(module, key, router))
-            shapes[key] = module.out_features, module.in_features
-        elif isinstance(module, RoutedLinear):
-            shapes[key] = module.base.out_features, module.base.in_features
-    missing = set(targets) - {key.rsplit(".", 1)[-1] for key in shapes}
-    if missing:
-        linear = {k.rsplit(".", 1)[-1] for k, m in model.named_modules() if isinstance(m, nn.Linear)}
-        raise ConfigError(
-            f"adapter targets {sorted(missing)} match no linear layer of this backbone; "
-            f"it has {sorted(linear - {'base'})}"
-        )
-    return shapes
 
 
 def _attr(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Running packed batches: sampling completions (no gradient) and replaying them (with gradient).
+"""Running batches of rows: sampling completions (no gradient) and replaying them (with gradient).
 
 Legend: B row, M token of the stream, L token of any row's completion, rows concatenated in order.
 """
@@ -10,10 +10,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from neuromas.network.adapters import AdapterBank, Route
+from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.cpu import prepacked
-from neuromas.network.packed import Group, PackedPass
+from neuromas.network.packed import Group
+from neuromas.network.passes import begin
 from neuromas.network.sampling import Decoding, draw, uniforms
 
 GoOn = Callable[[int, list[int]], bool]  # (row, its tokens so far) → whether it may write more
@@ -63,17 +64,14 @@ def generate(
     """
     block = block or (1 if backbone.device.type == "cpu" else 8)
     with torch.no_grad(), prepacked(backbone.model, len(keys), max_tokens):
-        batch = PackedPass(list(groups), room=max_tokens, device=backbone.device)
-        router = _Routes(backbone, bank, groups)
+        run = begin(backbone, bank, groups, room=max_tokens)
         if not isinstance(how, Decoding) and len(set(how)) == 1:
             how = how[0]
         uniform_BT = torch.from_numpy(uniforms(keys, max_tokens)).to(backbone.device)
-        hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, router.route(batch))
-        last = hidden[batch.last_at_B]
-        rows = list(range(len(batch.row_of)))
+        last = run.first()[run.last_at_B]
+        rows = list(range(len(run.last_at_B)))
         done = [Completion([], [], [], truncated=True) for _ in rows]
         drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # since the last look
-        route: Route | None = None
         for step in range(max_tokens):
             ways = how if isinstance(how, Decoding) else [how[r] for r in rows]
             drawn.append(draw(backbone.logits(last), uniform_BT[:, step], ways))
@@ -85,12 +83,7 @@ def generate(
                     break
                 keep = torch.tensor(still, device=backbone.device)
                 token, uniform_BT = token[keep], uniform_BT[keep]
-            if look or step == 0:
-                position = batch.advance(rows, step)
-                route = router.route(batch)
-            else:
-                position = batch.repeat()
-            last = backbone.hidden(token, position, batch, route)
+            last = run.next(token, rows if look or step == 0 else None, step)
         return done
 
 
@@ -137,11 +130,11 @@ def replay(
         own = [o + list(completions[at + g][:-1]) for g, o in enumerate(group.own_ids)]
         longer.append(Group(group.adapter, group.prefix_ids, own))
         at += len(own)
-    batch = PackedPass(longer, room=0, device=backbone.device)
-    hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, _Routes(backbone, bank, longer).route(batch))
+    run = begin(backbone, bank, longer)
+    hidden = run.first()
     where: list[int] = []  # stream index of the token before each completion token
     has_own = [bool(own) for group in groups for own in group.own_ids]
-    rows = zip(completions, has_own, _prefix_ends(longer), batch.last_at_B.tolist(), strict=True)
+    rows = zip(completions, has_own, _prefix_ends(longer), run.last_at_B.tolist(), strict=True)
     for ids, own, prefix_end, last in rows:
         where.append(last - len(ids) + 1 if own else prefix_end)
         where += range(last - len(ids) + 2, last + 1)  # before the second, third … token
@@ -152,17 +145,15 @@ def replay(
 
 def last_states(backbone: Backbone, bank: AdapterBank | None, groups: Sequence[Group]) -> Tensor:
     """Hidden state [B, width] of each row's last prompt token, in order; differentiable in the bank."""
-    batch = PackedPass(list(groups), room=0, device=backbone.device)
-    hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, _Routes(backbone, bank, groups).route(batch))
-    return hidden[batch.last_at_B]
+    run = begin(backbone, bank, groups)
+    return run.first()[run.last_at_B]
 
 
 @torch.no_grad()
 def mean_states(backbone: Backbone, prompts: Sequence[list[int]]) -> Tensor:
     """Mean hidden state [B, width] of each prompt under the bare backbone; no gradient."""
-    batch = PackedPass([Group(0, ids, [[]]) for ids in prompts], room=0, device=backbone.device)
-    hidden = backbone.hidden(batch.ids_M, batch.position_M, batch, None)
-    return torch.stack([part.mean(0) for part in hidden.split([len(ids) for ids in prompts])])
+    run = begin(backbone, None, [Group(0, ids, [[]]) for ids in prompts])
+    return torch.stack([part.mean(0) for part in run.first().split([len(ids) for ids in prompts])])
 
 
 def _prefix_ends(groups: Sequence[Group]) -> list[int]:
@@ -173,17 +164,3 @@ def _prefix_ends(groups: Sequence[Group]) -> list[int]:
         ends += [at + len(group.prefix_ids) - 1] * len(group.own_ids)
         at += len(group.prefix_ids) + sum(map(len, group.own_ids))
     return ends
-
-
-class _Routes:
-    """Routes for the passes over one list of groups; the stacks are gathered and cast once."""
-
-    def __init__(self, backbone: Backbone, bank: AdapterBank | None, groups: Sequence[Group]) -> None:
-        self._slot = {a: i for i, a in enumerate(dict.fromkeys(g.adapter for g in groups))}
-        self._weights = None if bank is None else bank.weights(list(self._slot), backbone.dtype)
-
-    def route(self, batch: PackedPass) -> Route | None:
-        if self._weights is None:
-            return None
-        counts = batch.counts
-        return Route(self._weights, tuple(counts.values()), tuple(self._slot[a] for a in counts))

@@ -5,8 +5,8 @@ continue it. All tokens of a pass lie in one stream without padding, so embeddin
 run on real tokens only; just the attention sees rectangles. A row attends to its group's prefix and to its own
 earlier tokens under one softmax; the prefix's keys and values are never copied per row.
 
-The function is registered with transformers, so any architecture whose attention goes through
-`ALL_ATTENTION_FUNCTIONS` runs unchanged.
+The function is registered with transformers, so an architecture whose tokens meet nowhere but in the functions of
+`ALL_ATTENTION_FUNCTIONS` runs unchanged; `probe.py` finds out whether it is one.
 
 Legend: U group, G row within a group, T prefix token, S own token, M token of the stream,
 H query head, K key/value head, R = H / K, D head size, C column of own queries. `slots.py` lays the rectangles out.
@@ -123,7 +123,7 @@ class PackedPass:
         return self.prefix_len_U[self._own_row // self.G] + self._own_col
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
-        """q [1, H, M, D], k and v [1, K, M, D] of the current pass -> [1, M, H, D].
+        """q and k [1, H or K, M, D], v [1, K, M, Dv] of the current pass -> [1, M, H, Dv].
 
         On a CPU the first pass computes in float32 whatever the model's dtype: no slower there, and scores are not
         rounded to bfloat16. Later passes are bound by reading the cache, which is kept in the model's dtype.
@@ -142,13 +142,16 @@ class PackedPass:
                 self._cache[layer] = keys, values, self._grown(own_k).to(dtype), self._grown(own_v).to(dtype)
             prefix_out = self._attend_prefix(prefix_q, prefix_k, prefix_v, window)
         else:
-            prefix_out, (prefix_k, prefix_v, own_k, own_v) = prefix_q, self._cache[layer]
+            prefix_k, prefix_v, own_k, own_v = self._cache[layer]
+            prefix_out = prefix_q.new_empty(0, v.shape[-1])
             own_k, own_v = self._grown(own_k), self._grown(own_v)
             self._cache[layer] = prefix_k, prefix_v, own_k, own_v
             u, g = self._own_row // self.G, self._own_row % self.G
             own_k[u, :, g, self._own_col] = as_computed(k_MKD) * scale
             own_v[u, :, g, self._own_col] = as_computed(v_MKD)
-        own_out = self._attend_own(own_q, prefix_k, prefix_v, own_k, own_v, window) if self.C else own_q
+        shape = (*own_q.shape[:-1], v.shape[-1])
+        attended = lambda: self._attend_own(own_q, prefix_k, prefix_v, own_k, own_v, window)
+        own_out = attended() if self.C else own_q.new_empty(shape)
         return self._slots.collect(prefix_out, own_out)[None].to(dtype)
 
     def _grown(self, own: Tensor) -> Tensor:
@@ -161,9 +164,9 @@ class PackedPass:
     def _attend_prefix(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         """Causal attention of every prefix to itself; right padding is never seen by a real token.
 
-        q [U, K, R, T, D], k (scaled) [U, K, D, T], v [U, K, T, D] -> [U, K, R, T, D].
+        q [U, K, R, T, D], k (scaled) [U, K, D, T], v [U, K, T, Dv] -> [U, K, R, T, Dv].
         """
-        U, K, R, T, D = q.shape
+        U, K, R, T, _ = q.shape
         windowed = window is not None and T > window
         if T > SHORT:
             mask = self._causal(window, torch.bool) if windowed else None
@@ -171,11 +174,11 @@ class PackedPass:
             out = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=not windowed, scale=1.0, enable_gqa=R > 1
             )
-            return out.view(U, K, R, T, D)
+            return out.view(U, K, R, T, -1)
         # several times as fast on a CPU as the fused kernel
         scores = (q.flatten(2, 3) @ k).view(U, K, R, T, T).add_(self._causal(window, q.dtype))
         weight = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
-        return (weight.flatten(2, 3) @ v).view(U, K, R, T, D)
+        return (weight.flatten(2, 3) @ v).view(U, K, R, T, -1)
 
     def _causal(self, window: int | None, dtype: torch.dtype) -> Tensor:
         """The mask [T, T] of prefix tokens that see each other: boolean, or one to add."""
@@ -187,11 +190,12 @@ class PackedPass:
         return self._masks[key]
 
     def _attend_own(self, q: Tensor, pk: Tensor, pv: Tensor, ok: Tensor, ov: Tensor, window: int | None) -> Tensor:
-        """Own tokens to prefix and own keys under one softmax: [U, K, G, R, C, D].
+        """Own tokens to prefix and own keys under one softmax: [U, K, G, R, C, Dv].
 
-        q [U, K, G, R, C, D], pk (scaled) [U, K, D, T], pv [U, K, T, D], ok (scaled) and ov [U, K, G, S, D].
+        q [U, K, G, R, C, D], pk (scaled) [U, K, D, T], pv [U, K, T, Dv], ok (scaled) [U, K, G, S, D],
+        ov [U, K, G, S, Dv].
         """
-        (U, K, G, R, C, D), S = q.shape, ov.shape[3]
+        (U, K, G, R, C, _), (S, D) = q.shape, ov.shape[3:]
         by_prefix, by_row = q.flatten(2, 4), q.flatten(3, 4)  # rows that share their keys
         to_own = (by_row @ ok.transpose(-1, -2)).view(U, K, G, R, C, S)
         scores = torch.cat([(by_prefix @ pk).view(U, K, G, R, C, self.T), to_own], -1)
@@ -199,7 +203,8 @@ class PackedPass:
         on_prefix, on_own = weight.split([self.T, S], -1)
         out = on_prefix.flatten(2, 4) @ pv
         flat = lambda x: x.reshape(U * K * G, -1, x.shape[-1])
-        return torch.baddbmm(flat(out.view(U, K, G, R * C, D)), flat(on_own.flatten(3, 4)), flat(ov)).view(q.shape)
+        whole = torch.baddbmm(flat(out.view(U, K, G, R * C, D)), flat(on_own.flatten(3, 4)), flat(ov))
+        return whole.view(U, K, G, R, C, D)
 
     def _mask(self, C: int, S: int, window: int | None, dtype: torch.dtype) -> Tensor:
         """The mask of own tokens over the prefix and their own keys, to be added: [U, 1, G, 1, C, T + S]."""
@@ -233,12 +238,10 @@ def _attention(
     packed: PackedPass | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls in every attention layer."""
+    """The function that transformers calls in every attention layer; the probe has seen what else they are given."""
     assert packed is not None, "this attention runs only inside Backbone.hidden, which passes the packed batch"
-    assert softcap is None, "refused when the backbone was loaded"
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return packed.attend(module.layer_idx, query, key, value, scale, sliding_window), None
 

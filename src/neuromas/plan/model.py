@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from neuromas.errors import BackboneError, ConfigError
-from neuromas.network.backbone import locate
+from neuromas.network.loading import locate
 
 
 @dataclass(frozen=True)

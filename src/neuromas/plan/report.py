@@ -144,7 +144,7 @@ def _template(config: RunConfig) -> PromptTemplate:
     """The recipe's prompts; needs the backbone's tokenizer and config, not its weights."""
     from transformers import AutoConfig, AutoTokenizer
 
-    from neuromas.network.backbone import declared_style, locate
+    from neuromas.network.loading import declared_style, locate
 
     name, source = config.backbone.name, locate(config.backbone.name)
     try:

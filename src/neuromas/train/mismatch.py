@@ -1,8 +1,9 @@
-"""Measures the mismatch between an engine's probabilities and the trainer's, and corrects for it.
+"""Measures the mismatch between the sampler's probabilities and the trainer's, and corrects for it.
 
 An engine such as vLLM samples from μ, and the trainer differentiates π: the same weights, rounded otherwise, or not the
 same weights, where an adapter went astray. Of each token that is replayed, both log-probabilities are known. The
-difference is reported, corrected by truncated importance sampling, and refused above a bound.
+difference is reported, corrected by truncated importance sampling, and refused above a bound. The library's own sampler
+is held to the same bound; nothing is corrected there.
 
 Legend: L replayed token.
 """
@@ -39,10 +40,10 @@ class Mismatch:
         """Note log π and log μ of some tokens (no gradient); what their advantages are to be multiplied with."""
         self.tokens += len(own_L)
         self.gap = max(self.gap, (own_L - sampled_L).abs().max().item())
+        self.kl += kl_to_base(sampled_L, own_L).sum().item()
         if self.cap is None:
             return 1.0
         ratios_L = (own_L - sampled_L).exp()
-        self.kl += kl_to_base(sampled_L, own_L).sum().item()
         self.ratios += ratios_L.sum().item()
         self.largest = max(self.largest, ratios_L.max().item())
         self.capped += int((ratios_L > self.cap).sum())
@@ -56,14 +57,17 @@ class Mismatch:
         self.kl, self.ratios = self.kl + other.kl, self.ratios + other.ratios
 
     def check(self, bound: float, step: int) -> None:
-        """Raise `EngineError` where KL(μ ‖ π) is above `bound` nats a token or no number. Without an engine it is 0."""
+        """Raise `EngineError` where KL(μ ‖ π) is above `bound` nats a token or no number."""
         if self.kl <= bound * self.tokens:
             return
+        who, else_ = ("the engine", 'use sampling.engine = "built-in"')
+        if self.cap is None:
+            who, else_ = "the sampler", "see what `neuromas backbones FOLDER --check` says of this model"
         raise EngineError(
-            f"step {step}: the engine sampled from another policy than the trainer's: KL {self.kl / self.tokens:.3g} "
-            f"nats a token over {self.tokens} tokens (largest importance ratio {self.largest:.3g}), allowed are "
-            f"{bound:g} (train.max_mismatch). Nothing was changed. If both use the same weights and the precision "
-            'explains it, raise the bound or use backbone.dtype = "float32"; else use sampling.engine = "built-in"'
+            f"step {step}: {who} sampled from another policy than the trainer's: KL {self.kl / self.tokens:.3g} "
+            f"nats a token over {self.tokens} tokens (largest difference {self.gap:.3g}), allowed are {bound:g} "
+            "(train.max_mismatch). Nothing was changed. If both use the same weights and the precision explains it, "
+            f'raise the bound or use backbone.dtype = "float32"; else {else_}'
         )
 
     def metrics(self) -> EngineMetrics | None:

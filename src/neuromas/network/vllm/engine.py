@@ -18,8 +18,9 @@ import torch
 
 from neuromas.errors import ConfigError, EngineError
 from neuromas.network.adapters import AdapterBank
-from neuromas.network.backbone import Backbone, locate
+from neuromas.network.backbone import Backbone
 from neuromas.network.generate import Completion
+from neuromas.network.loading import locate
 from neuromas.network.packed import Group
 from neuromas.network.sampling import Decoding
 from neuromas.network.vllm import child

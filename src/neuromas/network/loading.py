@@ -1,0 +1,147 @@
+"""From a backbone's name to a model and its tokenizer, or to one clear error, in which libraries are quoted whole."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from neuromas.errors import BackboneError, ConfigError, NeuromasError
+from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, smollm2_folder
+from neuromas.network.wording import Style
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_OTHER_PARTS = re.compile(r"vision|visual|audio|image|mtp")
+_UNLIMITED = 1 << 20  # tokens, where neither the model nor its tokenizer tells a limit
+
+
+@contextmanager
+def quoting(name: str, source: str) -> Iterator[None]:
+    """Turn any error of a library, while a backbone is loaded and tried, into a `BackboneError` with its whole text."""
+    try:
+        yield
+    except (NeuromasError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise BackboneError(
+            f"backbone {name!r}{_kind_of(source)} could not be loaded ({type(error).__name__}: {said}); give one of "
+            f"{', '.join(BUILT_IN)}, a folder with a Hugging Face model, or a hub id that this machine can reach"
+        ) from error
+
+
+def _kind_of(source: str) -> str:
+    """The model type that a folder's config tells, in brackets; empty where it tells none."""
+    try:
+        return f" ({json.loads((Path(source) / 'config.json').read_text())['model_type']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def read(name: str, source: str, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder or hub id. Raises `BackboneError` where weights are missing or left over."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    if (Path(source) / "adapter_config.json").is_file():
+        raise BackboneError(f"backbone {name!r} is a PEFT adapter, not a model; name the model that it was made for")
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
+        )
+        model, report = loaded
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    _check_weights(name, model, report)
+    return model, tokenizer
+
+
+def _check_weights(name: str, model: Any, report: dict[str, Any]) -> None:
+    """Refuse weights that are missing, which would be drawn at random, and weights of layers beyond the config's."""
+    if missing := sorted(report["missing_keys"]):
+        raise BackboneError(
+            f"backbone {name!r}: its files lack {len(missing)} of the model's weights, for instance {missing[0]}, "
+            "which would be drawn at random; complete the folder"
+        )
+    layers = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", 0)
+    numbered = ((key, re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.", key)) for key in report["unexpected_keys"])
+    beyond = [key for key, at in numbered if at and int(at[1]) >= layers and not _OTHER_PARTS.search(key)]
+    if beyond:
+        raise BackboneError(
+            f"backbone {name!r}: its files hold weights of more layers than the {layers} of its config.json, for "
+            f"instance {sorted(beyond)[0]}; the config is that of another model"
+        )
+
+
+def context_of(config: Any, tokenizer: Any) -> int:
+    """Tokens of the longest row: as the config tells, else the tokenizer, else as good as unlimited."""
+    told = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len", "n_positions"))
+    limits = [n for n in (*told, getattr(tokenizer, "model_max_length", None)) if isinstance(n, int)]
+    return next((n for n in limits if 0 < n < 1 << 30), _UNLIMITED)
+
+
+def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end a completion: the tokenizer's and those of the model's generation config."""
+    ends: set[Any] = set()
+    for source in (tokenizer.eos_token_id, getattr(model.generation_config, "eos_token_id", None)):
+        ends |= set(source) if isinstance(source, list) else set() if source is None else {source}
+    if not ends:
+        raise BackboneError("the backbone names no end-of-sequence token, so no message could ever end")
+    if wrong := [end for end in ends if not isinstance(end, int)]:
+        raise BackboneError(f"generation_config.json names {wrong[0]!r} as eos_token_id; it must be a number")
+    return frozenset(ends)
+
+
+def pick_device(device: str) -> torch.device:
+    """The device named, or the best there is for "auto"."""
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ConfigError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:1") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype {dtype!r} is unknown; use auto or one of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def locate(name: str) -> str:
+    """The folder, or the hub id, that a backbone's name stands for."""
+    if name == "tiny":
+        return str(TINY_FOLDER)
+    if name == "smollm2-135m":
+        return str(smollm2_folder())
+    if Path(name).is_dir():
+        return name
+    if name.startswith((".", os.sep)) or name.endswith(".gguf"):
+        raise BackboneError(f"backbone {name!r} is not a folder with a Hugging Face model; check the path")
+    return name
+
+
+def declared_style(source: str) -> Style | None:
+    """A folder may say which prompt style its model was trained on."""
+    file = Path(source) / "neuromas.json"
+    if not file.is_file():
+        return None
+    try:
+        style = json.loads(file.read_text(encoding="utf-8"))["prompt_style"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackboneError(f'{file} is damaged ({error}); write {{"prompt_style": "chat"}}, or remove it') from error
+    if style not in get_args(Style):
+        raise BackboneError(f"{file}: prompt_style {style!r} is unknown; use one of {', '.join(get_args(Style))}")
+    return style

@@ -1,0 +1,101 @@
+"""Every causal language model of transformers, tiny and random: is the library right on it, and on which path?
+
+`python tests/sweep.py OUT.jsonl [NAME …]` runs each in a process of its own and appends a line for each; what OUT
+holds already is not run again. A verdict is `packed` or `plain` (exact on that path), `refused` (a NeuromasError),
+`wrong`, or `traceback`.
+"""
+
+import copy
+import json
+import multiprocessing
+import sys
+import time
+import traceback
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from architectures import VARIANTS, make
+from exactness import compare, groups_of
+from helpers import byte_tokenizer, make_network
+from neuromas.errors import NeuromasError
+from neuromas.network.backbone import Backbone
+
+SECONDS = 240
+FORK = multiprocessing.get_context("fork")  # the libraries are imported once
+warnings.simplefilter("ignore")
+PREFIXES, OWNS = (70, 5, 70), ((3, 0, 30), (1, 60), (0, 7))  # windows are 48
+NAMES = [*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *VARIANTS]
+
+
+def build(name: str) -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(make(name), attn_implementation="eager").eval()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if key.endswith("bias"):
+                torch.nn.init.normal_(parameter, std=0.2)
+    return model.requires_grad_(False)
+
+
+def verdict(name: str, dtype: str = "float32") -> dict[str, Any]:
+    """Differences from the plain model: nats of log-probabilities, greedy tokens, and relative norm of gradients."""
+    plain = build(name)
+    model = copy.deepcopy(plain).to(getattr(torch, dtype))
+    try:
+        backbone = Backbone(name, model, byte_tokenizer(), "compact")
+        network = make_network("2", backbone)
+    except NeuromasError as error:
+        return {"verdict": "refused", "why": str(error)}
+    plain.set_attn_implementation("eager")
+    try:
+        found = compare(network, plain, groups_of(PREFIXES, OWNS))
+    except NeuromasError as error:
+        return {"verdict": "refused", "why": str(error)}
+    right = found.within(1e-3, 2e-3) if dtype == "float32" else max(found.sampled, found.replayed) < 1.0
+    proof = backbone.proof
+    return {
+        "verdict": proof.path if right else "wrong", **asdict(found), "caches": proof.caches, "shares": proof.shares,
+        "why": proof.why, "targets": sorted({key.rpartition(".")[2] for key in network.adapters.shapes}),
+    }  # fmt: skip
+
+
+def record_of(name: str, dtype: str) -> dict[str, Any]:
+    """The verdict, from a process of its own."""
+    here, there = FORK.Pipe(duplex=False)
+
+    def work() -> None:
+        try:
+            there.send(verdict(name, dtype))
+        except BaseException as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+            there.send({"verdict": "traceback", "why": " ".join(text.split())[:600]})
+
+    process = FORK.Process(target=work)
+    process.start()
+    found = here.recv() if here.poll(SECONDS) else {"verdict": "traceback", "why": f"over {SECONDS} s"}
+    process.kill()
+    process.join()
+    return found
+
+
+def main() -> None:
+    out, names = Path(sys.argv[1]), sys.argv[2:] or NAMES
+    dtype = "bfloat16" if "bf16" in out.name else "float32"
+    done = {json.loads(line)["name"] for line in out.read_text().splitlines()} if out.exists() else set[str]()
+    for name in names:
+        if name not in done:
+            start = time.time()
+            record = {"name": name, **record_of(name, dtype), "seconds": round(time.time() - start, 1)}
+            with out.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()
