@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
+from neuromas.network import merged
 from neuromas.network.slots import Slots
 
 NAME = "neuromas_shared_prefix"
@@ -93,6 +94,7 @@ class PackedPass:
         ] = {}  # layer -> prefix K (transposed), V, own K, V
         self._masks: dict[tuple[Any, ...], Tensor] = {}
         self._own_masks: dict[tuple[Any, ...], Tensor] = {}
+        self._part: dict[tuple[Any, ...], tuple[Tensor | None, Tensor | None]] = {}
         self._first = True
 
     def _laid(self, prefix: Tensor, own: Tensor, tokens: int) -> Slots:
@@ -196,6 +198,8 @@ class PackedPass:
         ov [U, K, G, S, Dv].
         """
         (U, K, G, R, C, _), (S, D) = q.shape, ov.shape[3:]
+        if self._first and self.T + C > SHORT and merged.is_supported(q, ov):
+            return merged.attend(q, pk.transpose(-1, -2), pv, ok, ov, *self._part_masks(R, window, q.dtype))
         by_prefix, by_row = q.flatten(2, 4), q.flatten(3, 4)  # rows that share their keys
         to_own = (by_row @ ok.transpose(-1, -2)).view(U, K, G, R, C, S)
         scores = torch.cat([(by_prefix @ pk).view(U, K, G, R, C, self.T), to_own], -1)
@@ -222,6 +226,20 @@ class PackedPass:
             see = torch.cat([see_prefix.expand(*see_own.shape[:-1], self.T), see_own], -1)
             self._own_masks[key] = _additive(see, dtype)
         return self._own_masks[key]
+
+    def _part_masks(self, R: int, window: int | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+        """What `merged.attend` adds to the scores of prefix and own keys in the first pass; None where it is known."""
+        key = ("parts", R, window, dtype)
+        if key not in self._part:
+            t, c = torch.arange(self.T, device=self.device), torch.arange(self.C, device=self.device)
+            length = self.prefix_len_U.view(-1, 1, 1, 1)
+            prefix, own = t < length, None
+            if window is not None and self.T + self.C > window:
+                near = (t > length + c[:, None] - window)[:, :, None, None]
+                prefix = (prefix[:, :, None, None] & near).expand(-1, -1, self.G, R, -1, -1).flatten(2, 4)
+                own = _additive((c <= c[:, None]) & (c > c[:, None] - window), dtype)
+            self._part[key] = None if bool(prefix.all()) else _additive(prefix, dtype), own
+        return self._part[key]
 
 
 def _additive(see: Tensor, dtype: torch.dtype) -> Tensor:
