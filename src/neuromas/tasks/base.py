@@ -48,7 +48,7 @@ class Task(ABC):
         return self.answer_choices
 
     def counts_thinking(self) -> bool | None:
-        """True where the grader finds an answer behind thoughts, as `sampling.thinking_tokens` allows; else they cost it.
+        """True where the grader finds an answer behind thoughts (`sampling.thinking_tokens`); False where they cost it.
 
         Tried on the first validation question, with its answer behind a sentence that names another one. None where it
         cannot be tried, as where an answer is a program.
