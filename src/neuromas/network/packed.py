@@ -228,7 +228,7 @@ class PackedPass:
         return self._own_masks[key]
 
     def _part_masks(self, R: int, window: int | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-        """What `merged.attend` adds to the scores of prefix and own keys in the first pass; None where it is known."""
+        """The masks that `merged.attend` adds to the scores of prefix and own keys first; None where it is known."""
         key = ("parts", R, window, dtype)
         if key not in self._part:
             t, c = torch.arange(self.T, device=self.device), torch.arange(self.C, device=self.device)
