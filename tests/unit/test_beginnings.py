@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+import neuromas
 from helpers import (
     FirstCharacter,
     binary_backbone,
@@ -24,9 +25,10 @@ from neuromas.files import write_json_lines
 from neuromas.network.backbone import Backbone
 from neuromas.network.turns import asks_of
 from neuromas.run.beginning import began
-from neuromas.run.build import build, fill_adapters
+from neuromas.run.build import build, fill_adapters, load_run
 from neuromas.run.final import evaluate_run
-from neuromas.run.folder import read_metrics
+from neuromas.run.folder import read_metrics, saved_config
+from neuromas.run.grow import grow_run
 from neuromas.run.loop import train
 from neuromas.run.method import staged_task, training_questions
 from neuromas.run.stages import stages_of
@@ -174,6 +176,31 @@ def test_the_terminal_shows_the_report_with_markup_and_control_characters_disarm
     shown = " ".join(capsys.readouterr().out.split())
     assert "[bold]hi\N{REPLACEMENT CHARACTER}[2J" in shown and "\x1b[2J" not in shown
     assert "groups all wrong 100%" in shown and "adapter.init_from" in shown
+
+
+def test_a_program_is_told_too_where_its_bar_is_shown(backbone, tmp_path: Path, capsys) -> None:
+    config = run_config(train__start_questions=3, train__steps=1)
+    run = neuromas.train(config, backbone=backbone, out=tmp_path / "run", progress=True)
+    shown = capsys.readouterr().err
+    assert run.start is not None and str(run.start) in shown and f"warning: {run.start.advice[0]}" in shown
+
+
+# -- from a smaller network ---------------------------------------------------------------------------------
+
+
+def test_a_single_model_grows_into_a_network_that_begins_with_what_it_learned(backbone, tmp_path: Path) -> None:
+    train(run_config(topology="single", train__steps=2), tmp_path / "single", backbone=backbone)
+    grow_run(tmp_path / "single", {"topology": "1", "anneal": 1}, tmp_path / "two", steps=2, backbone=backbone)
+    small, *_ = load_run(tmp_path / "single", "last", backbone)
+    begun, *_ = load_run(tmp_path / "two", "last", backbone)
+    at = [network.adapters.index["out"] for network in (small, begun)]
+    for key in small.adapters.shapes:
+        assert torch.equal(small.adapters.pair(key)[1][at[0]], begun.adapters.pair(key)[1][at[1]])
+    config = saved_config(tmp_path / "two")
+    network, task = train(config, tmp_path / "two", resume=True, backbone=backbone)
+    assert network.topology.name == "1"
+    final = evaluate_run(tmp_path / "two", network, task, limit=4)
+    assert final.began == "grown from the run single after step 2"
 
 
 # -- a warm start -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +13,8 @@ from neuromas.markup import html_grid, svg
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Network
 from neuromas.network.topology import Topology
-from neuromas.progress import progress_bar
-from neuromas.results import Result, StepMetrics
+from neuromas.progress import progress_bar, show_start
+from neuromas.results import Result, StartRecord, StepMetrics
 from neuromas.run.build import GIVEN, load_run
 from neuromas.run.checkpoint import Trained
 from neuromas.run.export import export
@@ -21,6 +22,7 @@ from neuromas.run.folder import OnStep, read_metrics, saved_config
 from neuromas.run.grow import grow_run
 from neuromas.run.loop import train as train_loop
 from neuromas.run.plots import curve_figure
+from neuromas.run.start import read_start
 from neuromas.tasks.base import Split, Task
 from neuromas.types import Question, Trace
 
@@ -58,6 +60,15 @@ class Run:
     def metrics(self) -> StepTable:
         """The lines of metrics.jsonl."""
         return StepTable(read_metrics(self.folder))
+
+    @property
+    def start(self) -> StartRecord | None:
+        """What the run started from; None where it was not measured.
+
+        >>> run.start is None  # the embedded backbone
+        True
+        """
+        return read_start(self.folder)
 
     def evaluate(
         self, split: Split = "test", limit: int | None = None, *, greedy: bool = True, seed: int = 0
@@ -136,7 +147,9 @@ def trained(
 ) -> Run:
     """Train in `folder`, or continue there; returns the run as of a checkpoint."""
     with progress_bar(config.train.steps, progress) as bar:
-        train_loop(config, folder, resume=resume, backbone=backbone, task=task, on_step=_both(bar, on_step))
+        begins = partial(show_start, show=progress)
+        listen = _both(bar, on_step)
+        train_loop(config, folder, resume=resume, backbone=backbone, task=task, on_step=listen, on_start=begins)
     return opened(folder, checkpoint, backbone, task)
 
 

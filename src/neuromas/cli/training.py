@@ -80,6 +80,8 @@ def print_final(final: FinalRecord) -> None:
     rows = final.results
     console.print(results_table(rows, f"{rows[0].task} ({rows[0].split}), {final.steps} steps"))
     console.print(escape(floors_line(rows[0])))
+    if final.began:
+        console.print(escape(f"how it began: {final.began}"))
     if any(row.delivery == "blanked" for row in rows):
         console.print("silent: the same network, every message blanked.")
     size = {row.checkpoint: row.trainable_parameters for row in rows}

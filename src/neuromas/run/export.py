@@ -158,4 +158,5 @@ def _results(final: FinalRecord | None) -> list[str]:
         cells += [f"{low:.1%} to {high:.1%}", f"{row.parse_rate:.1%}", f"{row.calls:g}"]
         cells += [f"{row.generated_tokens:.1f}", f"{row.trainable_parameters:,}"]
         lines.append(f"| {' | '.join(cells)} |")
-    return lines + [f"\nWarning of the run: {text}" for text in final.warnings]
+    began = [f"\nHow it began: {final.began}."] if final.began else []
+    return lines + began + [f"\nWarning of the run: {text}" for text in final.warnings]
