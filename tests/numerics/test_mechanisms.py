@@ -94,3 +94,47 @@ def test_a_wrapper_around_several_media_is_run_as_the_text_model_that_it_holds()
     assert not any("vision" in key for key in network.adapters.shapes)
     found = compare(network, plain, groups_of((19, 5), ((3, 0), (1, 22))), tokens=4)
     assert found.within(nats=2e-4, gradient=5e-4), found
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "targets", "path"),
+    [
+        ("opt", MECHANISMS["learned positions"][2], ("q_proj", "fc1", "fc2"), "packed"),  # sees tokens as [M, in]
+        (
+            "qwen2_moe",
+            {**_MOE, "shared_expert_intermediate_size": 16},
+            ("q_proj", "up_proj", "shared_expert_gate"),
+            "packed",
+        ),
+        ("bloom", MECHANISMS["ALiBi"][2], ("query_key_value", "dense_h_to_4h"), "plain"),
+    ],
+)
+def test_adapters_outside_of_attention_are_exact_too(
+    kind: str, changes: dict[str, Any], targets: tuple[str, ...], path: str
+) -> None:
+    plain = model_of(kind, changes)
+    network = make_network("1", Backbone(kind, copy.deepcopy(plain), byte_tokenizer(), "compact"), targets=targets)
+    assert network.backbone.proof.path == path, network.backbone.proof.line
+    found = compare(network, plain, groups_of((19, 5), ((3, 0), (1, 22))), tokens=4)
+    assert found.within(nats=2e-4, gradient=5e-4), found
+
+
+@pytest.mark.parametrize("mechanism", ["learned positions", "state space", "softcap"])
+def test_checkpointed_gradients_are_the_same_and_switch_no_dropout_on(mechanism: str) -> None:
+    _, kind, changes = MECHANISMS[mechanism]
+    plain = model_of(kind, changes | ({"dropout": 0.5} if kind == "opt" else {}))
+    network = make_network("1", Backbone(kind, copy.deepcopy(plain), byte_tokenizer(), "compact"))
+    network.backbone.checkpoint_gradients(True)
+    found = compare(network, plain, groups_of((19, 5), ((3, 0), (1, 22))), tokens=4)
+    assert found.within(nats=2e-4, gradient=5e-4), found
+
+
+@pytest.mark.parametrize(
+    "mechanism", ["convolution", "linear attention", "state space", "softcap", "two calls a layer"]
+)
+def test_in_16_bits_too_the_structure_decides(mechanism: str) -> None:
+    """Weights so small that rounding to bfloat16 hides what packed passes would leave out."""
+    _, kind, changes = MECHANISMS[mechanism]
+    model = model_of(kind, changes | {"initializer_range": 0.02}).to(torch.bfloat16)
+    proof = Backbone(kind, model, byte_tokenizer(), "compact").proof
+    assert proof.path == "plain" and proof.largest <= proof.bound, proof

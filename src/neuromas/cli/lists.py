@@ -104,12 +104,21 @@ def _describe_baseline(name: str) -> dict[str, Any]:
     return {"name": name, "about": BASELINES[name].about, "options": options, "fit": fitting}
 
 
-def backbones(json: Path | None = None) -> None:
-    """List the built-in backbones and whether they are ready on this machine.
+def backbones(
+    names: Names = (), check: bool = False, device: str = "auto", dtype: str = "auto", json: Path | None = None
+) -> None:
+    """List the built-in backbones and whether they are ready on this machine, or say which path some models take.
 
     Args:
-        json: Write the list to this file too.
+        names: Models to load: built-in names, folders or hub ids; without a name, the built-in ones are listed.
+        check: Sample, replay and differentiate with each; compare with plain transformers; measure speed and memory.
+        device: auto, cpu, cuda or cuda:1.
+        dtype: auto, float32, bfloat16 or float16.
+        json: Write the same to this file, for programs.
     """
+    if names:
+        _write(json, [_describe_backbone(name, check, device, dtype) for name in names])
+        return
     from importlib.util import find_spec
 
     from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, cache_folder
@@ -127,6 +136,21 @@ def backbones(json: Path | None = None) -> None:
     ]
     _print(("backbone", "what it is", "state"), [*((n, text, states[n]) for n, text in BUILT_IN.items()), *others])
     _write(json, [{"name": n, "description": text, "state": states[n]} for n, text in BUILT_IN.items()])
+
+
+def _describe_backbone(name: str, check: bool, device: str, dtype: str) -> dict[str, Any]:
+    """Print a backbone's path, and what a check finds; returns the same as a record."""
+    from neuromas.network.backbone import Backbone
+
+    backbone = Backbone.load(name, device=device, dtype=dtype)
+    if not check:
+        _print_lines(f"{name}: {backbone.proof.line}")
+        return {"name": name, "path": backbone.proof.path, "line": backbone.proof.line}
+    from neuromas.network.check import check as run_check
+
+    found = run_check(backbone)
+    _print_lines(str(found))
+    return vars(found)
 
 
 def _print(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -58,9 +58,9 @@ class Router:
 class RoutedLinear(nn.Module):
     """A frozen linear layer that adds the contribution of the routed adapters."""
 
-    def __init__(self, base: nn.Module, key: str, router: Router) -> None:
+    def __init__(self, base: nn.Module, key: str, out: int, router: Router) -> None:
         super().__init__()
-        self.base, self.key, self._router = base, key, router
+        self.base, self.key, self._out, self._router = base, key, out, router
 
     def __getattr__(self, name: str) -> Any:
         """Anything that a model reads off the layer itself, such as its weight."""
@@ -72,7 +72,7 @@ class RoutedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.base(x)
         route = self._router.active
-        if self._router.called is not None:
+        if self._router.called is not None and y.shape == (*x.shape[:-1], self._out):  # else it is no plain product
             self._router.called.add(self.key)
         return y if route is None or self.key not in route.weights else route.apply(self.key, x, y)
 

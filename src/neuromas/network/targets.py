@@ -40,14 +40,14 @@ def install(
         )
     wanted = {key: module for key, module in found.items() if _leaf(key) in targets}
     for key, module in wanted.items():
-        if not isinstance(module, RoutedLinear):
+        if not isinstance(module, RoutedLinear) and (size := _sizes(module)):
             parent, _, leaf = key.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, RoutedLinear(module, key, router))
+            setattr(model.get_submodule(parent), leaf, RoutedLinear(module, key, size[0], router))
     called = _called(router, run)
     shapes = {key: size for key, m in wanted.items() if _pattern(key) in called and (size := _sizes(m))}
     idle = sorted(set(targets) - {_leaf(key) for key in shapes})
     if idle and not (chosen and shapes):
-        raise ConfigError(f"adapter targets {idle} would do nothing: no pass of this backbone calls these layers")
+        raise ConfigError(f"adapter targets {idle} would do nothing: no pass calls them as layers of their own")
     return shapes
 
 

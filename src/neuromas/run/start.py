@@ -1,6 +1,7 @@
 """A measurement before the first update, so that who waits for a run knows if it can learn."""
 
 import time
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def report(config: RunConfig, out: Path, network: Trained, task: Task, workers: 
         answered += chain(*workers.each(lambda mine=mine: _ask(config, network, task, mine)))
     if not answered:
         return None
-    found = summary(config, answered, time.perf_counter() - begin)
+    layers = sorted({key.rpartition(".")[2] for key in network.adapters.shapes})
+    told = f"{network.backbone.proof.line}; adapters on {', '.join(layers)}"
+    found = replace(summary(config, answered, time.perf_counter() - begin), backbone=told)
     if workers.first:
         write_json(out / START, found.to_dict())
     return found

@@ -24,7 +24,7 @@ _RIDGE = 4.0  # weight of the prior, as a multiple of E: every standardised coef
 
 def attach(network: Network) -> None:
     """Give the network a critic that has seen nothing."""
-    F = network.backbone.model.config.hidden_size + 1
+    F = network.backbone.config.hidden_size + 1
     empty = lambda *shape: Parameter(torch.zeros(*shape, dtype=torch.float64), requires_grad=False)
     network.extras |= {_MOMENTS: empty(F, F), _TARGETS: empty(F)}
 

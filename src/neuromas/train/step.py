@@ -16,6 +16,7 @@ Legend: P question, G rollout, N node, L sampled token (all rows of a micro-batc
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -182,9 +183,10 @@ class _Row:
     call: NodeCall
     advantage: float
     extra: bool = False  # drawn beside the rollouts: it has a policy gradient, but KL and entropy count rollouts alone
+    alone: bool = False  # on the plain path a row reads its prefix by itself
 
     def own_tokens(self) -> int:
-        return len(self.call.own_ids) + len(self.call.completion_ids)
+        return self.alone * len(self.call.prefix_ids) + len(self.call.own_ids) + len(self.call.completion_ids)
 
 
 def _row_groups(
@@ -196,16 +198,17 @@ def _row_groups(
     so no gradient passes from node to node, and any grouping gives the same sum.
     """
     P, G, _ = credit.advantages_PGN.shape
+    row = partial(_Row, alone=network.backbone.proof.path == "plain")
     for n, node in enumerate(network.topology.nodes):
         for p in range(P):
             rows = [
-                _Row(rollout.calls[node], float(credit.advantages_PGN[p, g, n]))
+                row(rollout.calls[node], float(credit.advantages_PGN[p, g, n]))
                 for g, rollout in enumerate(rollouts[p * G : (p + 1) * G])
                 if node in rollout.calls
             ]
-            rows = [row for row in rows if row.advantage != 0 or not skip_zero]
-            rows += [_Row(call, a, extra=True) for call, a in credit.drawn.get((p, n), []) if a != 0]
-            for _, alike in by_prefix(rows, lambda row: 0, lambda row: row.call.prefix_ids):
+            rows = [r for r in rows if r.advantage != 0 or not skip_zero]
+            rows += [row(call, a, extra=True) for call, a in credit.drawn.get((p, n), []) if a != 0]
+            for _, alike in by_prefix(rows, lambda r: 0, lambda r: r.call.prefix_ids):
                 yield from micro_batches(alike, _Row.own_tokens, budget - len(alike[0].call.prefix_ids))
 
 

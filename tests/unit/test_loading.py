@@ -1,0 +1,102 @@
+"""Folders that are not what they seem end in one clear error, never in a traceback or in a model of random weights."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from helpers import byte_tokenizer, plain_model
+from neuromas.errors import BackboneError, ConfigError
+from neuromas.network.backbone import Backbone
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    plain_model().save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def edit(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def without_a_layer(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if ".1.mlp." not in k}, folder / "model.safetensors", {"format": "pt"})
+
+
+def truncated(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def a_pointer(folder: Path) -> None:
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def quantised(folder: Path) -> None:
+    edit(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 32})
+
+
+FAULTS: list[tuple[Callable[[Path], Any], str]] = [
+    (without_a_layer, r"lack 3 of the model's weights, for instance model\.layers\.1\.mlp"),
+    (lambda f: edit(f / "config.json", num_hidden_layers=1), "weights of more layers than the 1 of its config.json"),
+    (lambda f: edit(f / "config.json", hidden_size=64), r"\(llama\) could not be loaded \(\w+: .*size"),
+    (lambda f: edit(f / "config.json", model_type="no-such-model"), "no-such-model"),
+    (truncated, r"\(llama\) could not be loaded \(SafetensorError: "),
+    (a_pointer, r"\(llama\) could not be loaded \(SafetensorError: "),
+    (quantised, r"\(llama\) could not be loaded \(ImportError: "),
+    (lambda f: (f / "model.safetensors").unlink(), "could not be loaded"),
+    (lambda f: (f / "neuromas.json").write_text("{"), "neuromas.json is damaged"),
+    (lambda f: (f / "neuromas.json").write_text("{}"), "neuromas.json is damaged"),
+    (lambda f: (f / "neuromas.json").write_text('{"prompt_style": "Chat"}'), "prompt_style 'Chat' is unknown"),
+    (lambda f: (f / "adapter_config.json").write_text("{}"), "is a PEFT adapter, not a model"),
+    (lambda f: edit(f / "generation_config.json", eos_token_id="</s>"), "eos_token_id"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), FAULTS, ids=[said for _, said in FAULTS])
+def test_a_folder_that_is_spoiled_is_refused_with_the_reason(
+    folder: Path, spoil: Callable[[Path], Any], said: str
+) -> None:
+    spoil(folder)
+    with pytest.raises(BackboneError, match=said):
+        Backbone.load(str(folder), device="cpu")
+
+
+def test_whatever_a_model_raises_while_it_is_tried_is_quoted_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("first line\nsecond line")
+
+    monkeypatch.setattr("neuromas.network.backbone.prove", fail)
+    with pytest.raises(BackboneError, match=r"\(llama\).*ZeroDivisionError: first line second line"):
+        Backbone.load(str(folder), device="cpu")
+
+
+def test_the_same_model_in_its_two_dtypes_is_taken_and_says_its_path(folder: Path) -> None:
+    for dtype in ("float32", "bfloat16"):
+        proof = Backbone.load(str(folder), device="cpu", dtype=dtype).proof
+        assert proof.path == "packed" and "fast path" in proof.line
+        assert max(proof.first, proof.decode, proof.replay) <= proof.bound
+
+
+@pytest.mark.parametrize("targets", [("lm_head",), ("q_proj", "lm_head"), ("nothing",)])
+def test_targets_outside_the_decoder_are_refused(targets: tuple[str, ...]) -> None:
+    backbone = Backbone("fake", plain_model(), byte_tokenizer(), "compact")
+    with pytest.raises(ConfigError, match=r"match no linear layer of this backbone's decoder; it has \['down_proj'"):
+        backbone.adapter_shapes(targets)
+
+
+def test_targets_that_no_pass_calls_are_refused() -> None:
+    model = plain_model()
+    model.model.spare = torch.nn.Linear(32, 32)
+    backbone = Backbone("fake", model, byte_tokenizer(), "compact")
+    with pytest.raises(ConfigError, match=r"\['spare'\] would do nothing"):
+        backbone.adapter_shapes(("q_proj", "spare"))
