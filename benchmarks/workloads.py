@@ -24,8 +24,8 @@ from benchmarks.problems import ALL_LINEAR
 from benchmarks.work import NodeWork, Work
 from neuromas.network.adapters import ATTENTION_TARGETS
 from neuromas.network.backbone import Backbone
-from neuromas.network.builtin import TINY_FOLDER, smollm2_folder
 from neuromas.network.forward import Limits, Network
+from neuromas.network.loading import locate
 from neuromas.network.turns import asks_of
 from neuromas.tasks import load_task
 from neuromas.types import Question, Trace
@@ -108,10 +108,9 @@ def write(spec: Spec, dtype: str) -> Work:
     """A workload with its prompts."""
     net = network(spec, dtype)
     batch = questions(spec)
-    folder = TINY_FOLDER if spec.backbone == "tiny" else smollm2_folder()
     work = Work(
         name=spec.name,
-        model=str(folder),
+        model=locate(spec.backbone),
         backbone=spec.backbone,
         dtype=dtype,
         topology="layer" if spec.layer_only else spec.topology,

@@ -66,6 +66,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--matmul", default="highest", help="torch's float32 matmul precision, for peers on CPU")
     parser.add_argument("--variant", default="", help="for items that come in several")
     parser.add_argument("--micro-tokens", type=int, default=8192, help="tokens of one forward and backward (ours)")
+    parser.add_argument("--rows", type=int, default=0, help="rows of one forward and backward (peft); 0: a node's")
     args = parser.parse_args()
     import torch
 

@@ -6,6 +6,7 @@ updated. Its memory is `engine_peak_bytes`.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -54,20 +55,29 @@ class Layer:
         G, net = self.work.rollouts, self.net
         self.optimizer.zero_grad(set_to_none=True)
         for picked in self._micro_batches():
-            ids = [done[g * G + row].ids for g in picked for row in range(G)]
-            groups = [self.groups[g] for g in picked]
+            ids = [done[g * G + row].ids for g, rows in picked for row in rows]
+            groups = [
+                replace(self.groups[g], own_ids=[self.groups[g].own_ids[row] for row in rows]) for g, rows in picked
+            ]
             logprobs, _ = replay(net.backbone, net.adapters, groups, ids, net.decoding.temperature)
             spread = measure.advantages(len(ids)).repeat_interleave(self.tokens)
             backward(policy_gradient_loss(logprobs, spread, self.work.questions * G), step=1)
         update(net.adapters, self.optimizer, clip=1.0, step=1)
 
-    def _micro_batches(self) -> Iterable[list[int]]:
-        """Groups (by number) to replay at once."""
+    def _micro_batches(self) -> Iterable[list[tuple[int, list[int]]]]:
+        """Groups and their rows, by number, to replay at once; divided as `train.step` divides them."""
         P, N = self.work.questions, len(self.work.nodes)
+        whole = list(range(self.work.rollouts))
         if self.apart:
-            return [list(range(n * P, (n + 1) * P)) for n in range(N)]
-        size = lambda g: len(self.groups[g].prefix_ids) + sum(len(o) + self.tokens for o in self.groups[g].own_ids)
-        return micro_batches(range(len(self.groups)), size, self.budget)
+            return [[(g, whole) for g in range(n * P, (n + 1) * P)] for n in range(N)]
+        own = lambda g, row: len(self.groups[g].own_ids[row]) + self.tokens
+        prefix = lambda g: len(self.groups[g].prefix_ids)
+        parts = [
+            (g, rows)
+            for g in range(len(self.groups))
+            for rows in micro_batches(whole, lambda row, g=g: own(g, row), self.budget - prefix(g))
+        ]
+        return micro_batches(parts, lambda part: prefix(part[0]) + sum(own(part[0], r) for r in part[1]), self.budget)
 
 
 class Alternating(Task):

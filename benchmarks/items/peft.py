@@ -101,7 +101,8 @@ def main() -> None:
         model.train(not mixed)
         optimizer.zero_grad(set_to_none=True)
         for nodes, rows, completions in zip(calls, prompts, done, strict=True):
-            advantages, parts = measure.advantages(len(rows)), len(nodes)  # as many rows at once as one node has
+            at_once = args.rows or per_node
+            advantages, parts = measure.advantages(len(rows)), -(-len(rows) // at_once)
             for part in (slice(n, None, parts) for n in range(parts)):
                 share = loss(model, rows[part], completions[part], advantages[part], trim, **routing(nodes, part))
                 (share / parts).backward()
