@@ -63,7 +63,7 @@ class Run:
 
     @property
     def start(self) -> StartRecord | None:
-        """What the run started from; None where it was not measured.
+        """The state before the first update; None where it was not measured.
 
         >>> run.start is None  # the embedded backbone
         True
