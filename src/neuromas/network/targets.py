@@ -46,7 +46,7 @@ def install(
     called = _called(router, run)
     shapes = {key: size for key, m in wanted.items() if _pattern(key) in called and (size := _sizes(m))}
     idle = sorted(set(targets) - {_leaf(key) for key in shapes})
-    if idle and not (chosen and shapes):
+    if not shapes or (idle and not chosen):
         raise ConfigError(f"adapter targets {idle} would do nothing: no pass calls them as layers of their own")
     return shapes
 

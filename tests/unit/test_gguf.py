@@ -1,0 +1,108 @@
+"""A GGUF file is a backbone: the same model, the same words, the same chat template."""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from helpers import CHATML, byte_tokenizer, plain_model
+from neuromas.errors import BackboneError
+from neuromas.network.backbone import Backbone
+
+_OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+_INNER = {
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+}  # fmt: skip
+
+
+def tokens() -> list[str]:
+    """The bytes, one token of two letters that a merge makes, and three markers."""
+    listed = byte_tokenizer().convert_ids_to_tokens(list(range(260)))
+    return [*listed[:257], "ab", *listed[258:]]
+
+
+def rotated(name: str, weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Rows of query and key projections in the order that the format keeps them in."""
+    heads = {"q_proj": 4, "k_proj": 2}.get(name.rpartition(".")[2])
+    if heads is None:
+        return weight
+    return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def write(file: Path, model: Any, template: str = CHATML) -> None:
+    out, config = gguf.GGUFWriter(file, "llama"), model.config
+    out.add_context_length(config.max_position_embeddings)
+    out.add_embedding_length(config.hidden_size)
+    out.add_block_count(config.num_hidden_layers)
+    out.add_feed_forward_length(config.intermediate_size)
+    out.add_head_count(config.num_attention_heads)
+    out.add_head_count_kv(config.num_key_value_heads)
+    out.add_layer_norm_rms_eps(config.rms_norm_eps)
+    out.add_rope_freq_base(10000.0)
+    out.add_rope_dimension_count(8)
+    out.add_vocab_size(260)
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("default")
+    out.add_token_list(tokens())
+    out.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL, gguf.TokenType.NORMAL, *[3, 3]])
+    out.add_token_merges(["a b"])
+    out.add_bos_token_id(259)
+    out.add_eos_token_id(258)
+    out.add_pad_token_id(256)
+    out.add_chat_template(template)
+    for key, value in model.state_dict().items():
+        name = key.removesuffix(".weight")
+        inner = name.split(".", 3)
+        kept = _OUTER.get(name) or f"blk.{inner[2]}.{_INNER[inner[3]]}"
+        out.add_tensor(f"{kept}.weight", np.ascontiguousarray(rotated(name, value.numpy())))
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NEUROMAS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_file_and_its_folder_are_the_same_backbone_and_converted_once(tmp_path: Path, cache: Path) -> None:
+    plain = plain_model()
+    write(tmp_path / "small.gguf", plain)
+    backbone = Backbone.load(str(tmp_path / "small.gguf"), device="cpu")
+    ids = torch.arange(3, 40)[None]
+    with backbone.attending("eager"):
+        torch.testing.assert_close(backbone.model(ids).logits, plain(ids).logits, atol=1e-5, rtol=1e-5)
+    assert backbone.template.style == "chat" and backbone.tokenizer.chat_template == CHATML
+    assert backbone.end_ids == {258} and backbone.tokenizer.bos_token_id == 259
+    assert backbone.template.encode("cab") == [ord("c"), 257]
+    assert backbone.tokenizer.decode(backbone.template.encode("Übung 7\n")) == "Übung 7\n"
+    made = [file.stat().st_mtime_ns for file in cache.rglob("*")]
+    assert Backbone.load(str(tmp_path), device="cpu").fingerprint() == backbone.fingerprint()
+    assert [file.stat().st_mtime_ns for file in cache.rglob("*")] == made
+
+
+def test_what_is_no_gguf_file_is_refused_and_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(BackboneError, match="is no file"):
+        Backbone.load(str(tmp_path / "none.gguf"))
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF and nothing more")
+    with pytest.raises(BackboneError, match=r"bad\.gguf.* could not be loaded \(\w+: "):
+        Backbone.load(str(tmp_path / "bad.gguf"))
+    assert not any(cache.glob("*")) if cache.exists() else True
+    (tmp_path / "other.gguf").touch()
+    with pytest.raises(BackboneError, match=r"holds 2 \.gguf files"):
+        Backbone.load(str(tmp_path))
+
+
+def test_a_tokenizer_that_reads_other_tokens_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "small.gguf", plain_model())
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: byte_tokenizer())
+    with pytest.raises(BackboneError, match=r"1 of its 260 tokens are read otherwise, such as token 257, 'ab'"):
+        Backbone.load(str(tmp_path / "small.gguf"))
