@@ -7,6 +7,7 @@ heavy.
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, get_type_hints
@@ -31,12 +32,28 @@ COMMANDS = {  # name → one line of help
     "plan": "memory and time of a run before it starts, and what to change if it does not fit",
     "draw": "draw a topology as text, Mermaid, SVG or PNG",
 }
+GOES_ON = {  # command → how to go on with it after it was interrupted
+    "train": "; to go on from its last checkpoint: neuromas train --resume --out FOLDER",
+    "grow": "; to go on from its last checkpoint: neuromas train --resume --out FOLDER",
+    "compare": "; the same command goes on where it stopped",
+}
 LISTS = ("tasks", "baselines", "backbones")  # commands that share the module `lists`
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of `neuromas`. Exits 0 when all went well, 2 after a mistake one can mend, 130 after Ctrl-C."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    """Entry point of `neuromas`. Exits 0 when all went well, 2 after a mistake one can mend, 130 after Ctrl-C.
+
+    Who reads the output may stop reading it (`| head`), which ends the command with 1.
+    """
+    try:
+        _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit finds a place
+        sys.exit(1)
+
+
+def _dispatch(args: list[str]) -> None:
     if not args or args[0] in {"-h", "--help", "help"}:
         print(_help())
         return
@@ -53,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except NeuromasError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        print(f"\ninterrupted{GOES_ON.get(command, '')}", file=sys.stderr)
         sys.exit(130)
 
 

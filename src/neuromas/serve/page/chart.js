@@ -18,7 +18,7 @@ export class Cursor extends EventTarget {
 }
 
 export class Chart {
-  /** range: [low, high] of y, or null for that of the data. log: a logarithmic y; what is far below the most lies on its ground. */
+  /** range: [low, high] of y, or null for that of the data. log: a logarithmic y; what is far below the most lies on its ground, and zeros are left out. */
   constructor(title, unit, cursor, { range = null, log = false } = {}) {
     Object.assign(this, { title, unit, cursor, range, log, series: [], marks: [] });
     this.legend = el("ul", { class: "legend" });
@@ -72,10 +72,12 @@ export class Chart {
   }
 
   #curve(one) {
-    const path = one.points.map(([step, value]) => `${this.x(step).toFixed(1)} ${this.y(value).toFixed(1)}`).join("L");
+    const shown = one.points.map(([step, value]) => [step, value, !this.positive || value > 0]); // a logarithm has no zero
+    const path = shown.map(([step, value, seen], i) =>
+      seen ? `${shown[i - 1]?.[2] ? "L" : "M"}${this.x(step).toFixed(1)} ${this.y(value).toFixed(1)}` : "").join("");
     const dots = one.kind === "dots" || one.points.length === 1
-      ? one.points.map(([step, value]) => svg("circle", { cx: this.x(step), cy: this.y(value), r: 2.5 })) : [];
-    return svg("g", { class: look(one) }, svg("path", { d: `M${path}` }), dots);
+      ? shown.filter(([, , seen]) => seen).map(([step, value]) => svg("circle", { cx: this.x(step), cy: this.y(value), r: 2.5 })) : [];
+    return svg("g", { class: look(one) }, svg("path", { d: path }), dots);
   }
 
   /** Sets `y`; the values at which lines are drawn. */
@@ -83,7 +85,8 @@ export class Chart {
     const values = this.series.flatMap((one) => one.points.map(([, value]) => value));
     let [low, high] = this.range ?? bounds(values);
     const down = HEIGHT - BOTTOM, tall = down - TOP;
-    if (this.log && high > 0) {
+    this.positive = this.log && high > 0;
+    if (this.positive) {
       low = Math.floor(Math.log10(bounds(values.filter((value) => value >= high * DEPTH))[0]));
       high = Math.max(Math.ceil(Math.log10(high)), low + 1);
       this.y = (value) => down - (tall * Math.max(0, Math.log10(value) - low)) / (high - low);
@@ -91,7 +94,7 @@ export class Chart {
     }
     if (!this.range) low = Math.min(0, low);
     const gap = nice((high - low || 1) / 4);
-    [low, high] = [gap * Math.floor(low / gap), gap * Math.ceil((high || low + gap) / gap - 1e-9)];
+    [low, high] = [gap * Math.floor(low / gap), gap * Math.ceil((high > low ? high : low + gap) / gap - 1e-9)];
     this.y = (value) => down - (tall * (value - low)) / (high - low || 1);
     return Array.from({ length: Math.round((high - low) / gap) + 1 }, (_, k) => Number((low + k * gap).toPrecision(12)));
   }
@@ -109,7 +112,7 @@ export class Chart {
     for (const end of ["x1", "x2"]) this.line.setAttribute(end, this.x(step));
     this.line.classList.toggle("on", this.cursor.step !== null);
     this.dots.replaceChildren(...(this.cursor.step === null ? [] : items.flatMap((item, i) =>
-      item && this.series[i].kind !== "floor"
+      item && this.series[i].kind !== "floor" && (!this.positive || item[1] > 0)
         ? [svg("circle", { class: look(this.series[i]), cx: this.x(item[0]), cy: this.y(item[1]), r: 3.5 })] : [])));
   }
 
