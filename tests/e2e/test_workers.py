@@ -73,6 +73,7 @@ def same_up_to_rounding(one: Path, other: Path) -> None:
 
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {},
+    "warm start": {"train__warm_start": 3, "train__drop_solved": 1, "train__start_questions": 3},
     "every option": {
         "topology": "1-1+skip", "train__estimator": "running_mean", "train__kl": 0.05, "train__entropy": 0.01,
         "train__weight_decay": 0.1, "train__node_dropout": 0.3, "train__balanced": True,
