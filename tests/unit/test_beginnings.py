@@ -152,7 +152,7 @@ def test_a_run_reports_what_it_starts_from_and_trains_as_without_the_report(back
 @pytest.mark.parametrize(
     ("groups", "shares", "advice"),
     [
-        ([[0, 0], [0, 0]], (1.0, 0.0, 0.0), "0% of the questions have a right rollout"),
+        ([[0, 0], [0, 0]], (1.0, 0.0, 0.0), "0% of 2 questions have a right rollout"),
         ([[1, 1], [1, 1]], (0.0, 0.0, 1.0), "are all right already"),
         ([[0, 1], [0, 0]], (0.5, 0.5, 0.0), None),
         ([[0.5, 0.5], [1, 1]], (0.0, 0.5, 0.5), None),

@@ -101,7 +101,7 @@ def advice(found: StartRecord) -> list[str]:
     out: list[str] = []
     if found.solvable < HOPELESS:
         out.append(
-            f"{found.solvable:.0%} of the questions have a right rollout, so most groups teach nothing: begin "
+            f"{found.solvable:.0%} of {found.n} questions have a right rollout, so most groups teach nothing: begin "
             "with easier questions ([[stages]] with promote), or from an adapter that can do the parts "
             "(adapter.init_from), imitate right rollouts first (train.warm_start), change the instruction or the "
             "prompt, or raise train.rollouts"
