@@ -2,8 +2,10 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,15 @@ def test_tasks_lists_and_describes(tmp_path: Path, capsys: pytest.CaptureFixture
     cli.main(["tasks", "compositional", "--json", str(tmp_path / "one.json")])
     assert "best constant" in capsys.readouterr().out
     assert json.loads((tmp_path / "one.json").read_text())[0]["sizes"].keys() == {"train", "validation", "test"}
+
+
+def test_env_tells_what_is_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["env", "--json", str(tmp_path / "env.json")])
+    found = json.loads((tmp_path / "env.json").read_text())
+    assert found["python"] == platform.python_version()
+    assert found["torch"] == version("torch")
+    assert "pytest" not in found, "packages of the development tell nothing about a fault"
+    assert found["torch"] in capsys.readouterr().out
 
 
 def test_errors_of_the_library_are_what_the_command_line_catches() -> None:

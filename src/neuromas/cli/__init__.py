@@ -31,6 +31,7 @@ COMMANDS = {  # name → one line of help
     "backbones": "which language models can be used",
     "plan": "memory and time of a run before it starts, and what to change if it does not fit",
     "draw": "draw a topology as text, Mermaid, SVG or PNG",
+    "env": "versions, devices and folders, for a report of a fault",
 }
 GOES_ON = {  # command → how to go on with it after it was interrupted
     "train": "; to go on from its last checkpoint: neuromas train --resume --out FOLDER",
