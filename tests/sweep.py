@@ -3,6 +3,7 @@
 `python tests/sweep.py OUT.jsonl [NAME …]` runs each in a process of its own and appends a line for each; what OUT
 holds already is not run again. A verdict is `packed` or `plain` (exact on that path), `refused` (a NeuromasError),
 `wrong`, `traceback`, or `not tiny`, where nobody has written a small config yet.
+`python tests/sweep.py --table OUT.jsonl` prints what docs/results/architectures.md holds.
 """
 
 import copy
@@ -12,6 +13,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from neuromas.errors import NeuromasError
 from neuromas.network.backbone import Backbone
 from neuromas.network.loading import quoting
 
-SECONDS, MOST = 120, 30_000_000
+SECONDS, MOST = 300, 30_000_000
 FORK = multiprocessing.get_context("fork")  # the libraries are imported once
 warnings.simplefilter("ignore")
 PREFIXES = (70, 5, 70)
@@ -105,7 +107,26 @@ def record_of(name: str, dtype: str) -> dict[str, Any]:
     return found
 
 
+def table(records: list[dict[str, Any]]) -> str:
+    """The records as a page of the docs."""
+    count = Counter(record["verdict"] for record in records)
+    rows = [
+        "| model type or variant | verdict | sampled | replayed | gradient | adapters; reason |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in sorted(records, key=lambda r: r["name"]):
+        figures = [f"{r[key]:.0e}" if key in r else "" for key in ("sampled", "replayed", "gradient")]
+        why = " ".join(r.get("why", "").replace("|", "/").split())[:160]
+        told = "; ".join(filter(None, [", ".join(r.get("targets", [])), why]))
+        rows.append(f"| {r['name']} | {r['verdict']} | {' | '.join(figures)} | {told} |")
+    total = ", ".join(f"{verdict} {n}" for verdict, n in count.most_common())
+    return f"{len(records)} configurations: {total}.\n\n" + "\n".join(rows) + "\n"
+
+
 def main() -> None:
+    if sys.argv[1] == "--table":
+        print(table([json.loads(line) for line in Path(sys.argv[2]).read_text().splitlines()]))
+        return
     out, names = Path(sys.argv[1]), sys.argv[2:] or NAMES
     dtype = "bfloat16" if "bf16" in out.name else "float32"
     done = {json.loads(line)["name"] for line in out.read_text().splitlines()} if out.exists() else set[str]()

@@ -33,7 +33,8 @@ def install(
     names = {_leaf(key) for key in found}
     chosen = tuple(targets) == ATTENTION_TARGETS and not names.issuperset(targets)
     if chosen:
-        targets = sorted({_leaf(key) for key in found if _MIXING.search(key.rpartition(".")[0])} or names)
+        mixing = {_leaf(key) for key in found if _MIXING.search(key.rpartition(".")[0]) and not _fused(model, key)}
+        targets = sorted(mixing or names)
     if missing := sorted(set(targets) - names):
         raise ConfigError(
             f"adapter targets {missing} match no linear layer of this backbone's decoder; it has {sorted(names)}"
@@ -70,6 +71,12 @@ def _sizes(module: nn.Module) -> tuple[int, int] | None:
     out, inp = getattr(module, "out_features", None), getattr(module, "in_features", None)
     linear = isinstance(module, nn.Linear) or "linear" in type(module).__name__.lower()
     return (out, inp) if linear and isinstance(out, int) and isinstance(inp, int) else None
+
+
+def _fused(model: nn.Module, key: str) -> bool:
+    """True for the last layer of a Mamba block, whose weight fused kernels read past any adapter; PEFT refuses it."""
+    parent, _, leaf = key.rpartition(".")
+    return leaf == "out_proj" and "mamba" in type(model.get_submodule(parent)).__name__.lower()
 
 
 def _leaf(key: str) -> str:
