@@ -18,6 +18,7 @@ from neuromas.config import RunConfig
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
 from neuromas.run import checkpoint, folder, loop, method
+from neuromas.run.owner import is_run
 
 _FORK = multiprocessing.get_context("fork")  # the child has everything imported, so it trains at once
 
@@ -55,7 +56,7 @@ class Run:
 
 
 def started(config: RunConfig, out: Path, backbone: Backbone) -> Run:
-    return Run(lambda: loop.train(config, out, backbone=backbone, resume=True))
+    return Run(lambda: loop.train(config, out, backbone=backbone, resume=is_run(out)))
 
 
 def _counted(die_at: int, only_links: bool, done: Any) -> None:
@@ -114,7 +115,7 @@ def same_run(one: Path, two: Path) -> None:
         mine, other = load_file(a / file), load_file(b / file)
         assert mine.keys() == other.keys()
         assert all(torch.equal(mine[k], other[k]) for k in other), f"{file} differs"
-    assert checkpoint._read(a / "state.json") == checkpoint._read(b / "state.json")
+    assert checkpoint._state(a) == checkpoint._state(b)
     for file in ("metrics.jsonl", "samples.jsonl"):
         assert [_timeless(r) for r in read_json_lines(one / file)] == [
             _timeless(r) for r in read_json_lines(two / file)

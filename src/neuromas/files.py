@@ -1,14 +1,22 @@
-"""Writing files so that a crash leaves the old version or the new one, never a part."""
+"""Reading and writing files: a crash leaves the old version or the new one, and what is damaged is never guessed."""
 
 import gzip
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from neuromas.errors import CheckpointError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -26,12 +34,15 @@ def write_text(path: Path, text: str) -> None:
 def whole_folder(target: Path, prefix: str) -> Iterator[Path]:
     """A new folder beside `target` (its name begins with `prefix`), which is renamed to it at the end of the block.
 
-    After an error it is removed. A `target` that is there by then stays as it is.
+    Its files get the modes of the umask. After an error it is removed. A `target` that is there by then stays as it is.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    work = target.parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
+    work.mkdir(parents=True)
     try:
         yield work
+        for file in work.rglob("*"):  # safetensors writes for the owner alone
+            if file.is_file():
+                file.chmod(work.stat().st_mode & 0o666)
         if not target.exists():
             os.replace(work, target)
     finally:
@@ -47,6 +58,19 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises `CheckpointError` where it is missing, cannot be read, or holds no object."""
+    try:
+        data = read_json(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; the checkpoint is incomplete, choose another") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); the checkpoint is damaged, choose another") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} holds {str(data)[:60]} instead of an object; it is damaged, choose another")
+    return data
+
+
 def write_json_lines(path: Path, records: Iterable[Any]) -> None:
     write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
@@ -59,22 +83,56 @@ def append_json_line(path: Path, record: Any) -> None:
 def read_json_lines(path: Path) -> list[Any]:
     """Records of a JSON-lines file, gzipped where it is called .gz; [] when it does not exist.
 
-    A last line cut off by a crash is dropped.
+    A last line cut off by a crash is dropped. Raises `CheckpointError` naming any other line that is no object.
     """
     if not path.exists():
         return []
     records: list[Any] = []
-    # by "\n" alone, since texts may hold other line ends (U+2028); a cut may fall within a character
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    for line in data.decode("utf-8", errors="replace").removesuffix("\n").split("\n"):
+    *lines, last = data.split(b"\n")  # by "\n" alone, since texts may hold other line ends (U+2028)
+    for number, line in enumerate([*lines, last] if last else lines, 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            records.append(_record(line))
+        except (ValueError, RecursionError) as error:
+            if number > len(lines):
+                break
+            raise CheckpointError(
+                f"{path}, line {number} is damaged ({error}); nothing was changed: mend or remove the line, or put "
+                "back a copy of the file"
+            ) from error
     return records
+
+
+def _record(line: bytes) -> Any:
+    record = json.loads(line.decode("utf-8"))
+    if not isinstance(record, dict):
+        raise ValueError("it is no object")
+    return record
 
 
 def keep_json_lines(path: Path, last_step: int) -> None:
     """Drop the records of steps after `last_step`: a resumed run writes them again."""
     if path.exists():
         write_json_lines(path, [r for r in read_json_lines(path) if r["step"] <= last_step])
+
+
+def take_lock(path: Path, patience: float = 0.0, *, shared: bool = False) -> TextIO | None:
+    """Open a file and lock it for as long as it is kept open; None where it is held for `patience` seconds more.
+
+    shared: others may have a share of it too. The lock ends with its process, however that ends. On Windows, and where
+    the file system has no locks, nothing is locked.
+    """
+    file, deadline = path.open("a+", encoding="utf-8"), time.monotonic() + patience
+    while fcntl is not None:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                file.close()
+                return None
+            time.sleep(0.05)
+        except OSError:
+            break
+        else:
+            break
+    return file

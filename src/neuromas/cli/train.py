@@ -1,5 +1,6 @@
 """`neuromas train`: train a network from a recipe, from options, or both."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from neuromas.config import RunConfig
     from neuromas.results import StepMetrics
     from neuromas.run.final import FinalRecord
+    from neuromas.run.folder import Resumption
     from neuromas.scale.train import ClusterConfig
 
 
@@ -23,6 +25,8 @@ def main(
     seed: int | None = None,
     out: Path | None = None,
     resume: bool = False,
+    from_step: Annotated[int | None, tyro.conf.arg(name="from")] = None,
+    accept_changes: bool = False,
     json: Path | None = None,
     test_limit: int | None = None,
     threads: int | None = None,
@@ -44,6 +48,8 @@ def main(
         seed: Seed of everything random.
         out: The run's folder; by default runs/<recipe or task>_<topology>_s<seed>.
         resume: Continue the run in the folder `out`, to the same numbers as if it had not stopped.
+        from_step: With --resume, go on from the checkpoint of this step; later ones are set aside.
+        accept_changes: With --resume, go on though questions or reward have changed; the run notes it.
         json: Write the final figures to this file too (they are always in OUT/final.json).
         test_limit: Measure on the first TEST_LIMIT test questions only.
         threads: CPU threads; by default all cores, or 1 of each worker.
@@ -56,7 +62,8 @@ def main(
     from neuromas.config import RunConfig
     from neuromas.files import write_json
     from neuromas.recipe import override
-    from neuromas.run.folder import recipe_data
+    from neuromas.run.folder import Resumption, recipe_data
+    from neuromas.run.owner import owned
     from neuromas.scale.train import ClusterConfig
 
     options = {
@@ -72,16 +79,19 @@ def main(
     folder = out or _default_folder(config, recipe)
     print(f"run folder: {folder}")
     cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)
-    final = _train(config, folder, resume, threads, test_limit, wandb, cluster)
-    print_final(final)
+    how = Resumption(from_step, accept_changes)
+    with owned(folder, resume=resume) if cluster is None else nullcontext():
+        final = _train(config, folder, resume, how, threads, test_limit, wandb, cluster)
     if json is not None:
         write_json(json, final.to_dict())
+    print_final(final)
 
 
 def _train(
     config: "RunConfig",
     folder: Path,
     resume: bool,
+    how: "Resumption",
     threads: int | None,
     test_limit: int | None,
     wandb: str | None,
@@ -107,10 +117,17 @@ def _train(
 
         if cluster is not None:
             final = scaled.train(
-                config, folder, cluster, resume=resume, test_limit=test_limit, on_step=on_step, on_start=view.begins
+                config,
+                folder,
+                cluster,
+                resume=resume,
+                test_limit=test_limit,
+                on_step=on_step,
+                on_start=view.begins,
+                how=how,
             )
         else:
-            network, loaded = train(config, folder, resume=resume, on_step=on_step, on_start=view.begins)
+            network, loaded = train(config, folder, resume=resume, on_step=on_step, on_start=view.begins, how=how)
             final = evaluate_run(folder, network, loaded, test_limit, on_progress=view.measures)
     if board is not None:
         board.finish(final)

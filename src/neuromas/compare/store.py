@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,14 +11,9 @@ from pydantic import ValidationError
 from neuromas.compare.spec import Spec
 from neuromas.errors import ConfigError
 from neuromas.evaluate.table import ANSWERS, CELLS
-from neuromas.files import read_json_lines, write_json, write_json_lines
+from neuromas.files import read_json_lines, take_lock, write_json, write_json_lines
 from neuromas.recipe import TomlTable, explain
 from neuromas.results import CellAnswer, CellKey, CellRecord, JsonRecord
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
 
 CHUNK = 64  # questions of one job: what a kill may cost; the same in every session, so that batches are the same
 SPEC = "spec.json"
@@ -98,7 +92,6 @@ def lock(out: Path) -> Any:
     """Lock `out` for this comparison alone, for as long as the returned file is kept open.
 
     Waits for workers that a killed comparison left behind. Raises ConfigError where another one is at work there.
-    Without fcntl, i.e. on Windows, nothing is locked.
     """
     out.mkdir(parents=True, exist_ok=True)
     held = _take(out / ".lock", 1.0)
@@ -108,24 +101,12 @@ def lock(out: Path) -> Any:
 
 def share(out: Path) -> Any:
     """Hold, as a worker, a share of the lock on `out` for as long as the returned file is kept."""
-    file = (out / ".workers").open("a")
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_SH)
-    return file
+    return take_lock(out / ".workers", _PATIENCE, shared=True)
 
 
 def _take(path: Path, patience: float) -> TextIO:
-    file, deadline = path.open("a"), time.monotonic() + patience
-    while fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() > deadline:
-                message = f"another comparison is at work in {path.parent}; wait for its end, or choose another folder"
-                raise ConfigError(message) from error
-            time.sleep(0.05)
-        else:
-            break
+    if (file := take_lock(path, patience)) is None:
+        raise ConfigError(f"another comparison is at work in {path.parent}; wait for its end, or choose another folder")
     return file
 
 

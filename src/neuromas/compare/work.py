@@ -28,6 +28,7 @@ from neuromas.results import CellAnswer, CellRecord
 from neuromas.run.build import build, fill_adapters, load_run
 from neuromas.run.final import validation_score
 from neuromas.run.loop import train
+from neuromas.run.owner import is_run
 from neuromas.run.stages import stages_of
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Split, Task
@@ -93,7 +94,7 @@ def prepare(trial: Trial) -> None:
 
 def _train(config: RunConfig, folder: Path) -> Training:
     try:
-        train(config, folder, resume=True, backbone=_trainable(config.backbone))
+        train(config, folder, resume=is_run(folder), backbone=_trainable(config.backbone))
     except DivergenceError as error:  # this rate is too high for it; the best checkpoint before stays
         return Training(0.0, str(error))
     return Training(validation_score(folder))

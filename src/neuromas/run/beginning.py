@@ -7,8 +7,13 @@ from neuromas.results import GrowthRecord, StepMetrics
 from neuromas.train.warm import IMITATION
 
 
-def began(config: RunConfig, metrics: Sequence[StepMetrics], lineage: Sequence[GrowthRecord]) -> str:
-    """From what a run began, and what its first steps did instead of plain reinforcement; as far as it has come."""
+def began(
+    config: RunConfig, metrics: Sequence[StepMetrics], lineage: Sequence[GrowthRecord], changes: Sequence[str] = ()
+) -> str:
+    """From what a run began, and what its first steps did instead of plain reinforcement; as far as it has come.
+
+    changes: of its questions and its reward, accepted on the way.
+    """
     parts: list[str] = []
     if (start := config.adapter.init_from) is not None:
         folders = {"every node": start} if isinstance(start, str) else start
@@ -24,4 +29,5 @@ def began(config: RunConfig, metrics: Sequence[StepMetrics], lineage: Sequence[G
     own = [str(number) for number, stage in enumerate(config.stages) if stage.task or stage.options]
     if own:
         parts.append(f"questions of their own in stages {', '.join(own)} of {len(config.stages)}")
+    parts += [f"changed {change}" for change in changes]
     return ", ".join(parts) or "from the bare backbone"

@@ -1,15 +1,16 @@
 """The files of checkpoints: safetensors and JSON, written whole or not at all, refused when they do not fit.
 
 `checkpoints/step-N/` holds `topology.json`, `nodes/<adapter>/` as PEFT writes them, `optimizer.safetensors` and
-`state.json`. All randomness is a function of (seed, step, …), so step and seed are the whole random state and the
-whole data position.
+`state.json`, which has the digests of the others. All randomness is a function of (seed, step, …), so step and seed are
+the whole random state and the whole data position.
 """
 
-import json
+import hashlib
 import os
 import platform
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,37 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from neuromas.baselines.trained.team import Team
-from neuromas.errors import CheckpointError
-from neuromas.files import read_json, whole_folder, write_json
+from neuromas.errors import CheckpointError, DivergenceError
+from neuromas.files import read_object, whole_folder, write_json
 from neuromas.network.forward import Network
 from neuromas.network.topology import Topology
 from neuromas.network.wording import WORDS
-from neuromas.results import GrowthRecord
 from neuromas.run.progress import Progress
 from neuromas.train.optimizer import NodeAdamW
 
 FORMAT = 2
+STATE = "state.json"
+_NAME = re.compile(r"step-(\d{6,})(?:-stage-(\d+))?")
 
 Trained = Network | Team  # what a run trains
 
 
-def save(folder: Path, network: Trained, optimizer: NodeAdamW, progress: Progress) -> Path:
-    """Write `folder/step-N`, or `step-N-stage-K` where stage K (above 0) begins; atomic."""
+def save(
+    folder: Path,
+    network: Trained,
+    optimizer: NodeAdamW,
+    progress: Progress,
+    questions: Mapping[str, str] | None = None,
+) -> Path:
+    """Write `folder/step-N`, or `step-N-stage-K` where stage K (above 0) begins; atomic.
+
+    questions: the task's fingerprint. Raises `DivergenceError`, with nothing written, where a number is not finite.
+    """
+    moments = optimizer.tensors()
+    if not _finite([*parameters(network), *moments.values()]):
+        raise DivergenceError(
+            f"step {progress.step}: the weights, or the optimiser's state, are not finite; lower train.learning_rate"
+        )
     suffix = f"-stage-{progress.stage}" if progress.begins_stage else ""
     target = folder / f"step-{progress.step:06d}{suffix}"
     with whole_folder(target, ".saving-") as work:
@@ -47,8 +63,9 @@ def save(folder: Path, network: Trained, optimizer: NodeAdamW, progress: Progres
             write_json(node / "adapter_config.json", config)
         if extras := network.extras:
             save_file({k: v.detach().cpu().contiguous() for k, v in extras.items()}, work / "extras.safetensors")
-        save_file(optimizer.tensors(), work / "optimizer.safetensors")
-        write_json(work / "state.json", {"progress": progress.to_dict(), **_identity(network), "versions": _versions()})
+        save_file(moments, work / "optimizer.safetensors")
+        about = {"progress": progress.to_dict(), **_identity(network), "versions": _versions()}
+        write_json(work / STATE, about | {"questions": dict(questions or {}), "files": digests(work)})
         for file in work.rglob("*"):
             if file.is_file():
                 with file.open("rb") as handle:
@@ -60,8 +77,7 @@ def save(folder: Path, network: Trained, optimizer: NodeAdamW, progress: Progres
 
 def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> Progress:
     """Fill `network` (and `optimizer`) from a checkpoint. Raises `CheckpointError` naming what differs."""
-    state = _read(folder / "state.json")
-    mine = _identity(network)
+    state, mine = _state(folder), _identity(network)
     if "words" not in state:  # from before words were settings
         state["words"] = mine["words"] and WORDS[1, "chat"].to_dict()
     for name, value in mine.items():
@@ -70,10 +86,11 @@ def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> 
                 f"checkpoint {folder.name} was made with {name} {state.get(name)!r}, this network has {value!r}; "
                 "use the run's own config.json, or start a new run in another folder"
             )
+    _check_digests(folder, state)
     for name in network.adapters.names:
         node = folder / "nodes" / name
         network.adapters.import_peft(
-            name, _tensors(node / "adapter_model.safetensors"), _read(node / "adapter_config.json")
+            name, _tensors(node / "adapter_model.safetensors"), read_object(node / "adapter_config.json")
         )
     if extras := network.extras:
         _fill(extras, _tensors(folder / "extras.safetensors"))
@@ -87,7 +104,7 @@ def progress_of(folder: Path, stages: int) -> Progress:
 
     Raises `CheckpointError` where the checkpoint is damaged.
     """
-    progress = Progress.from_dict(_read(folder / "state.json")["progress"])
+    progress = Progress.from_dict(_state(folder)["progress"])
     if not 0 <= progress.stage < stages:
         raise CheckpointError(
             f"checkpoint {folder.name} is of stage {progress.stage}, and the run has {stages} (from 0); "
@@ -96,10 +113,15 @@ def progress_of(folder: Path, stages: int) -> Progress:
     return progress
 
 
-def lineage_of(run: Path) -> list[GrowthRecord]:
-    """The growths of a run's network so far, oldest first; [] before its first checkpoint."""
+def questions_of(folder: Path) -> dict[str, str]:
+    """The fingerprint of the task that a checkpoint was trained on; {} where it has none."""
+    return _state(folder).get("questions", {})
+
+
+def newest_progress(run: Path) -> Progress:
+    """The progress of a run as of its newest checkpoint."""
     last = newest(run / "checkpoints")
-    return [] if last is None else Progress.from_dict(_read(last / "state.json")["progress"]).lineage
+    return Progress() if last is None else Progress.from_dict(_state(last)["progress"])
 
 
 def parameters(network: Trained) -> list[nn.Parameter]:
@@ -108,18 +130,35 @@ def parameters(network: Trained) -> list[nn.Parameter]:
 
 
 def topology_of(folder: Path) -> Topology:
-    return Topology.from_dict(_read(folder / "topology.json"))
+    return Topology.from_dict(read_object(folder / "topology.json"))
 
 
 def step_of(folder: Path) -> int:
     """The step of a checkpoint; -1 when there is none at `folder`."""
-    return _read(folder / "state.json")["progress"]["step"] if folder.exists() else -1
+    return _state(folder)["progress"]["step"] if folder.exists() else -1
 
 
 def newest(folder: Path) -> Path | None:
     """The checkpoint with the highest step in `folder`, None when there is none."""
-    found = sorted(folder.glob("step-[0-9]*")) if folder.is_dir() else []
+    found = saved_in(folder)
     return found[-1] if found else None
+
+
+def saved_in(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, by their step, then their stage; nothing else that lies there."""
+    names = {path: match for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))}
+    return sorted(names, key=lambda path: (int(names[path][1]), int(names[path][2] or -1)))
+
+
+def number(folder: Path) -> int:
+    """The step in the name of a checkpoint."""
+    return int(folder.name.split("-")[1])
+
+
+def set_aside(folder: Path, last: Path) -> None:
+    """Rename the checkpoints after `last`, so that it is the newest one."""
+    for later in saved_in(folder)[saved_in(folder).index(last) + 1 :]:
+        later.rename(folder / f"aside-{later.name}-{os.getpid()}")
 
 
 def chosen(run: Path, which: str) -> Path | None:
@@ -139,7 +178,7 @@ def mark_best(run: Path, checkpoint: Path) -> None:
 def prune(folder: Path, keep: int, best: Path | None) -> None:
     """Delete all but the newest `keep` checkpoints and the best one, and what crashes left behind."""
     spared = {best.resolve()} if best is not None and best.exists() else set[Path]()
-    for old in sorted(folder.glob("step-[0-9]*"))[:-keep]:
+    for old in saved_in(folder)[:-keep]:
         if old.resolve() not in spared:
             shutil.rmtree(old)
 
@@ -191,17 +230,53 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _state(folder: Path) -> dict[str, Any]:
+    """The state of a checkpoint. Raises `CheckpointError` where it has another form, or is of another step."""
+    state, name = read_object(folder / STATE), _NAME.fullmatch(folder.resolve().name)
     try:
-        return read_json(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; the checkpoint is incomplete, choose another") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); the checkpoint is damaged, choose another") from error
+        step = Progress.from_dict(state["progress"]).step
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / STATE} holds no progress of a run ({error}); the checkpoint is damaged, choose another"
+        ) from error
+    if type(step) is not int or step < 0 or (name is not None and step != int(name[1])):
+        raise CheckpointError(
+            f"{folder / STATE} is of step {step}; the checkpoint is damaged, choose another: --resume --from STEP"
+        )
+    return state
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a checkpoint but its state."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STATE)
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
+def _check_digests(folder: Path, state: dict[str, Any]) -> None:
+    for name, digest in state.get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing; the checkpoint is incomplete, choose another")
+        if _sha256(path) != digest:
+            raise CheckpointError(
+                f"{path} is not what was saved; the checkpoint is damaged, choose another: --resume --from STEP"
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _finite(tensors: Iterable[Tensor]) -> bool:
+    return all(torch.isfinite(tensor).all().item() for tensor in tensors)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (FileNotFoundError, SafetensorError) as error:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); the checkpoint is damaged, choose another") from error
+    if not _finite(found.values()):
+        raise CheckpointError(f"{path} holds numbers that are not finite; choose another: --resume --from STEP")
+    return found

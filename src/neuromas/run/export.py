@@ -36,11 +36,12 @@ def export(run: Path, out: Path, which: str = "best", base_model: str | None = N
     config = saved_config(run)
     base = base_model or HUB.get(config.backbone.name, config.backbone.name)
     with whole_folder(out, ".exporting-") as work:
-        work.chmod(0o755)
         shutil.copytree(source, work / "best", ignore=shutil.ignore_patterns("optimizer.safetensors"))
         for file in (work / "best" / "nodes").glob("*/adapter_config.json"):
             settings = read_json(file)
             write_json(file, settings | {"base_model_name_or_path": base})
+        state = read_json(work / "best" / checkpoint.STATE)
+        write_json(work / "best" / checkpoint.STATE, state | {"files": checkpoint.digests(work / "best")})
         final = None
         if (run / "final.json").is_file():
             final = FinalRecord.from_dict(read_json(run / "final.json"))

@@ -96,6 +96,7 @@ def evaluate_run(
         answers.extend(label | record.to_dict() for record in evaluation.records)
     if on_progress is not None:
         on_progress("", len(plan), len(plan))
+    progress = workers.from_first(lambda: checkpoint.newest_progress(run))
     final = FinalRecord(
         run=run.name,
         steps=metrics[-1].step,
@@ -103,7 +104,7 @@ def evaluate_run(
         training=training_cost(metrics),
         results=results,
         warnings=collapse_warnings(metrics),
-        began=began(config, metrics, workers.from_first(lambda: checkpoint.lineage_of(run))),
+        began=began(config, metrics, progress.lineage, progress.changes),
         start=workers.from_first(lambda: read_start(run)),
     )
     if workers.first:

@@ -1,13 +1,14 @@
 """The files of a run besides its checkpoints: settings, lines of metrics, sampled traces, failed batches."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.evaluate.run import Evaluation
-from neuromas.files import append_json_line, keep_json_lines, read_json, read_json_lines, write_json
+from neuromas.files import append_json_line, keep_json_lines, read_json_lines, read_object, write_json
 from neuromas.recipe import TomlTable, read_toml
 from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
@@ -19,6 +20,17 @@ OnStep = Callable[[StepMetrics], object]  # called with the metrics of every ste
 
 LOGS = ("metrics.jsonl", "samples.jsonl", "trees.jsonl", "right.jsonl", "visits.jsonl")  # one record or more a step
 START = "start.json"  # what the run started from
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Options of taking up a run again."""
+
+    step: int | None = None  # at the checkpoint of this step; None: at the newest
+    accept_changes: bool = False  # though its questions or its reward are others now
+
+
+NEWEST = Resumption()
 _SAMPLES = 2  # traces of the step, and of the validation, kept each time a validation is made
 
 
@@ -26,7 +38,7 @@ def saved_config(run: Path) -> RunConfig:
     """The settings of a run. Raises `CheckpointError` when `run` is no run folder."""
     if not (run / "config.json").is_file():
         raise CheckpointError(f"{run} is not a run folder (no config.json); make one with: neuromas train")
-    return RunConfig.saved(read_json(run / "config.json"))
+    return RunConfig.saved(read_object(run / "config.json"))
 
 
 def recipe_data(recipe: Path | None, resumed: Path | None) -> TomlTable:
@@ -41,6 +53,21 @@ def recipe_data(recipe: Path | None, resumed: Path | None) -> TomlTable:
 def read_metrics(run: Path) -> list[StepMetrics]:
     """The metrics of every step of a run so far; [] before the first. Raises ValueError where a line is damaged."""
     return [StepMetrics.from_dict(line) for line in read_json_lines(run / "metrics.jsonl")]
+
+
+def check_questions(now: Mapping[str, str], newest: Path, accept: bool) -> list[str]:
+    """Differences of the task's fingerprint from that of a checkpoint; [] where that has none.
+
+    Raises `CheckpointError` where something does, unless that is accepted.
+    """
+    saved = checkpoint.questions_of(newest)
+    differ = [f"{part} was {saved[part]}, is {now.get(part)}" for part in saved if saved[part] != now.get(part)]
+    if differ and not accept:
+        raise CheckpointError(
+            f"what the run learns from has changed since {newest.name}: {'; '.join(differ)}; put it back, or accept it "
+            "with --accept-changes, which the run notes"
+        )
+    return differ
 
 
 def check_same(config: RunConfig, out: Path) -> None:
@@ -65,14 +92,27 @@ def check_same(config: RunConfig, out: Path) -> None:
             f"the run in {out} has other settings: {'; '.join(differ)}; resume with its own (neuromas train --resume "
             f"--out {out}), or start another run in another folder"
         )
-    write_json(out / "config.json", mine)
 
 
-def continued(config: RunConfig, out: Path, resume: bool) -> Path | None:
-    """The checkpoint to go on from. Raises `CheckpointError` where `out` holds what may not be continued."""
-    newest = checkpoint.newest(out / "checkpoints")
-    if newest is not None and not resume:
+def continued(config: RunConfig, out: Path, resume: bool, step: int | None = None) -> Path | None:
+    """The checkpoint to go on from: that of `step`, else the newest.
+
+    Raises `CheckpointError` where `out` holds what may not be continued.
+    """
+    found = checkpoint.saved_in(out / "checkpoints")
+    if found and not resume:
         raise CheckpointError(f"{out} already holds a run; continue it with --resume, or choose another --out")
+    if not found and (done := max((m.step for m in read_metrics(out)), default=0)):
+        raise CheckpointError(
+            f"{out} has the logs of {done} steps and no checkpoint; put its folder checkpoints/ back, or choose "
+            "another --out"
+        )
+    newest = found[-1] if found else None
+    if step is not None:
+        steps = [checkpoint.number(path) for path in found]
+        if step not in steps:
+            raise CheckpointError(f"{out} has no checkpoint of step {step} (it has {steps}); name one of those")
+        newest = found[len(steps) - 1 - steps[::-1].index(step)]
     if newest is not None:
         check_same(config, out)
         if (done := checkpoint.step_of(newest)) > config.train.steps:
@@ -88,12 +128,14 @@ def prepare(config: RunConfig, out: Path, progress: Progress, newest: Path | Non
     if newest is None:  # new, or killed before its first step was saved
         for old in (*LOGS, START):
             (out / old).unlink(missing_ok=True)
-        write_json(out / "config.json", config.model_dump(mode="json"))
     else:
         if progress.is_best:  # killed after the checkpoint was saved and before it was marked
             checkpoint.mark_best(out, newest)
-        for file in LOGS:
-            keep_json_lines(out / file, progress.step)
+        for keep in (False, True):  # all are read before any is cut
+            for file in LOGS:
+                keep_json_lines(out / file, progress.step) if keep else read_json_lines(out / file)
+        checkpoint.set_aside(out / "checkpoints", newest)
+    write_json(out / "config.json", config.model_dump(mode="json"))
     checkpoint.clean(out / "checkpoints")
 
 
@@ -122,7 +164,8 @@ def keep_validated(out: Path, step: int, asked: Sequence[Question], evaluation: 
 class Logger:
     """Writes the metrics of each step to metrics.jsonl and TensorBoard, and hands them to `on_step`; or is silent."""
 
-    def __init__(self, out: Path, on_step: OnStep | None, silent: bool = False) -> None:
+    def __init__(self, out: Path, on_step: OnStep | None, silent: bool = False, done: int = -1) -> None:
+        """done: the last step that is logged already; TensorBoard drops what it has of later ones."""
         self._file, self._on_step = None if silent else out / "metrics.jsonl", on_step
         self._board = None
         if silent:
@@ -132,7 +175,7 @@ class Logger:
         except ImportError:  # TensorBoard is not installed: the JSON lines hold everything
             pass
         else:
-            self._board = SummaryWriter(str(out / "tensorboard"))
+            self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done + 1)
 
     def log(self, metrics: StepMetrics) -> object:
         """Write and hand on the metrics of a step; returns what `on_step` says."""

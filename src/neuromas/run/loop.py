@@ -5,6 +5,7 @@ What a step does is the method's: `train_step` for a network, a file in baseline
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from neuromas.network.backbone import Backbone
 from neuromas.results import StartRecord, StepMetrics
 from neuromas.run.checkpoint import Trained
 from neuromas.run.engine import engaged
-from neuromas.run.folder import Logger, OnStep, keep_samples, read_metrics
+from neuromas.run.folder import NEWEST, Logger, OnStep, Resumption, keep_samples, read_metrics
+from neuromas.run.owner import owned
 from neuromas.run.session import Session
 from neuromas.run.start import report
 from neuromas.tasks.base import Task
@@ -32,6 +34,7 @@ def train(
     on_step: OnStep | None = None,
     on_start: OnStart | None = None,
     workers: Workers = ALONE,
+    how: Resumption = NEWEST,
 ) -> tuple[Trained, Task]:
     """Begin or continue a training run in the folder `out`; returns the network, or team, as of the last step.
 
@@ -39,19 +42,23 @@ def train(
     under way is lost. backbone, task: loaded already; None: those of the settings. on_step: called with the metrics of
     every step; where it returns False the run stops after this step, with everything saved. on_start: called with what
     a new run starts from, before its first validation. workers: this process among
-    those that train it, all in the same folder; their number may change from one continuation to the next.
+    those that train it, all in the same folder; their number may change from one continuation to the next. how: from
+    which checkpoint a run is resumed, and whether changed questions are accepted.
 
-    Raises `CheckpointError` when `out` holds another run, `DivergenceError` on NaN or infinity.
+    Raises `CheckpointError` when `out` holds another run, or something else, or is in use; `DivergenceError` on NaN or
+    infinity.
     """
-    session = Session.open(config, out, resume, backbone, workers, task)
-    with engaged(session):
-        return _train(session, on_step, on_start)
+    with ExitStack() as held:
+        workers.from_first(lambda: held.enter_context(owned(out, resume=resume)))
+        session = Session.open(config, out, resume, backbone, workers, task, how)
+        with engaged(session):
+            return _train(session, on_step, on_start)
 
 
 def _train(session: Session, on_step: OnStep | None, on_start: OnStart | None) -> tuple[Trained, Task]:
     out, progress, t, workers = session.out, session.progress, session.config.train, session.workers
-    logger = Logger(out, on_step, silent=not workers.first)
     earlier = workers.from_first(lambda: read_metrics(out))
+    logger = Logger(out, on_step, silent=not workers.first, done=earlier[-1].step if earlier else -1)
     if progress.step == 0 and not earlier:
         found = report(session.config, out, session.network, session.task, workers)
         if found is not None and on_start is not None:

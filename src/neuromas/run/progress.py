@@ -19,6 +19,8 @@ class Progress:
     recent: list[float] = field(default_factory=list[float])  # Mean reward of the last steps, for promotion.
     lineage: list[GrowthRecord] = field(default_factory=list[GrowthRecord])  # How the network grew, oldest first.
 
+    changes: list[str] = field(default_factory=list[str])  # Of questions and reward, accepted when it was resumed.
+
     @property
     def begins_stage(self) -> bool:
         """True where the network may have grown after this step, and has neither been trained nor validated since."""

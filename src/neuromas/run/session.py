@@ -1,6 +1,6 @@
 """A training run under way: opened from a folder, advanced step by step and stage by stage, saved to it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from neuromas.config import RunConfig
@@ -12,7 +12,7 @@ from neuromas.results import ValidationMetrics
 from neuromas.run import checkpoint
 from neuromas.run.build import build, fill_adapters, optimizer_of
 from neuromas.run.checkpoint import Trained
-from neuromas.run.folder import continued, keep_validated, prepare, saved
+from neuromas.run.folder import NEWEST, Resumption, check_questions, continued, keep_validated, prepare, saved
 from neuromas.run.method import Method, method_of
 from neuromas.run.progress import Progress
 from neuromas.run.stages import Stage, check_growth, growth_record, stages_of, without_files
@@ -37,6 +37,7 @@ class Session:
     optimizer: NodeAdamW
     method: Method
     workers: Workers = ALONE
+    questions: dict[str, str] = field(default_factory=dict[str, str])  # the task's fingerprint
 
     @classmethod
     def open(
@@ -47,11 +48,15 @@ class Session:
         backbone: Backbone | None = None,
         workers: Workers = ALONE,
         task: Task | None = None,
+        how: Resumption = NEWEST,
     ) -> "Session":
-        """Prepare the run folder, or restore from it. backbone, task: loaded already; None: those of the settings."""
+        """Prepare the run folder, or restore from it. backbone, task: loaded already; None: those of the settings.
+
+        how: where a run is resumed, from which checkpoint, and whether changed questions are accepted.
+        """
         config.check_workers(workers.size)
         config = without_files(config)
-        newest = workers.from_first(lambda: continued(config, out, resume))
+        newest = workers.from_first(lambda: continued(config, out, resume, how.step))
         with workers.together():
             stages = stages_of(config)
             if newest is None:  # what is under way goes on
@@ -61,12 +66,14 @@ class Session:
             network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
             if newest is None:
                 fill_adapters(config, network)
-            optimizer = optimizer_of(config, network)
+            optimizer, questions = optimizer_of(config, network), task.fingerprint()
             if newest is not None:
                 checkpoint.load(newest, network, optimizer)
+                changed = check_questions(questions, newest, how.accept_changes)
+                progress.changes += [f"from step {progress.step}: {change}" for change in changed]
         workers.from_first(lambda: prepare(config, out, progress, newest))
         method = method_of(config, out, network, task, stages[progress.stage], progress.stage_start, workers)
-        return cls(config, out, stages, progress, network, task, optimizer, method, workers)
+        return cls(config, out, stages, progress, network, task, optimizer, method, workers, questions)
 
     @property
     def stage(self) -> Stage:
@@ -138,10 +145,14 @@ class Session:
 
     def save(self) -> None:
         """Write a checkpoint, mark it where it is the best, and delete old ones; the first worker does it for all."""
-        if not self.workers.first:
-            return
+        self.workers.from_first(self._save)
+
+    def _save(self) -> None:
         folder = self.out / "checkpoints"
-        written = checkpoint.save(folder, self.network, self.optimizer, self.progress)
+        try:
+            written = checkpoint.save(folder, self.network, self.optimizer, self.progress, self.questions)
+        except DivergenceError as error:
+            raise saved(error, self.out, self.progress.step) from error
         if self.progress.is_best:
             checkpoint.mark_best(self.out, written)
         checkpoint.prune(folder, self.config.train.keep_checkpoints, self.out / "best")

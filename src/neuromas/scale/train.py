@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from neuromas.config import RunConfig
 from neuromas.errors import ClusterError, NeuromasError
 from neuromas.run import checkpoint
 from neuromas.run.final import FinalRecord
-from neuromas.run.folder import OnStep, continued, read_metrics
+from neuromas.run.folder import NEWEST, OnStep, Resumption, continued, read_metrics
 from neuromas.run.loop import OnStart
+from neuromas.run.owner import owned
 from neuromas.run.stages import without_files
 from neuromas.run.start import read_start
 from neuromas.scale.cluster import check_room, cluster
@@ -46,6 +47,7 @@ def train(
     test_limit: int | None = None,
     on_step: OnStep | None = None,
     on_start: OnStart | None = None,
+    how: Resumption = NEWEST,
 ) -> FinalRecord:
     """Run or continue a training run in `out`, and measure it on the test split.
 
@@ -53,9 +55,24 @@ def train(
     """
     config.check_workers(workers.number)
     config, out = without_files(config), out.resolve()
-    newest = continued(config, out, resume)
+    with owned(out, resume=resume, name=".ray.owner"):
+        with owned(out, resume=resume):
+            newest = continued(config, out, resume, how.step)
+        return _trained(config, out, workers, newest, how, test_limit, on_step, on_start)
+
+
+def _trained(
+    config: RunConfig,
+    out: Path,
+    workers: ClusterConfig,
+    newest: Path | None,
+    how: Resumption,
+    test_limit: int | None,
+    on_step: OnStep | None,
+    on_start: OnStart | None,
+) -> FinalRecord:
     work = {"config": config.model_dump(mode="json"), "out": str(out), "here": str(Path.cwd())}
-    work |= {"test_limit": test_limit, "threads": workers.threads}
+    work |= {"test_limit": test_limit, "threads": workers.threads, "how": asdict(how)}
     found, left = None, workers.restarts
     with _following(out, newest, on_step, on_start):
         while found is None:
@@ -118,7 +135,7 @@ def _work(work: dict[str, Any]) -> Any:
     torch.set_num_threads(work["threads"])
     config, out, workers = RunConfig.make(work["config"]), Path(work["out"]), Workers.joined()
     try:
-        network, task = train(config, out, resume=True, workers=workers)
+        network, task = train(config, out, resume=True, workers=workers, how=Resumption(**work["how"]))
         return evaluate_run(out, network, task, work["test_limit"], workers)
     except NeuromasError as error:
         return error

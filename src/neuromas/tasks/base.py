@@ -1,5 +1,8 @@
 """The interface of a task: questions in three splits, a grader, and the floors that results are printed with."""
 
+import hashlib
+import inspect
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -83,6 +86,20 @@ class Task(ABC):
             constant_answer=constant,
         )
 
+    def fingerprint(self) -> dict[str, str]:
+        """Of what training depends on besides the settings, part by part: version, questions of each split, reward."""
+        parts = {"task": f"{self.name}, version {self.version}"}
+        for split in SPLITS:
+            asked = self.questions(split)
+            text = json.dumps([[q.id, q.text, q.answer, q.instruction, q.answer_prefix] for q in asked])
+            parts[f"{split} split"] = f"{len(asked)} questions with hash {_hash(text)}"
+        source = self.reward_source()
+        return parts | ({"reward source": f"of hash {_hash(source)}"} if source else {})
+
+    def reward_source(self) -> str:
+        """The source of a grader that a user wrote; "" where this library grades, and `version` says it all."""
+        return "" if type(self).__module__.startswith("neuromas.") else source_of(type(self))
+
     def describe(self) -> dict[str, Any]:
         """Name, version, change notes, source, size and floors of every split with questions, and what the grader does
         with thoughts; ready for JSON."""
@@ -95,6 +112,18 @@ class Task(ABC):
 def most_frequent(counts: Counter[str]) -> str:
     """The most frequent answer; of equally frequent ones the first in alphabetical order."""
     return min(counts, key=lambda answer: (-counts[answer], answer))
+
+
+def source_of(made: object) -> str:
+    """The source of a class, a function, or an object's class; "" where Python has none."""
+    try:
+        return inspect.getsource(made if inspect.isroutine(made) or inspect.isclass(made) else type(made))
+    except (OSError, TypeError):
+        return ""
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_split(task: str, split: str) -> None:

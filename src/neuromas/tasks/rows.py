@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from neuromas.errors import TaskError
 from neuromas.tasks import parsing
+from neuromas.tasks.base import source_of
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
 from neuromas.tasks.tables import RawRow
 from neuromas.types import Grade, Question
@@ -51,6 +52,9 @@ class RowsTask(LoadedTask):
         fifth = len(self._pool) // 5
         self._test_size = min(200, fifth) if test_size is None else test_size
         super().__init__(min(100, fifth) if validation_size is None else validation_size, seed)
+
+    def reward_source(self) -> str:
+        return "" if self._reward is None else source_of(self._reward)
 
     def load(self) -> tuple[list[Question], list[Question]]:
         if self._test is not None:
