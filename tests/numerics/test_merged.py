@@ -42,10 +42,13 @@ def test_values_and_gradients_are_those_of_one_softmax(lengths: tuple[int, int],
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.fixture
-def long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every pass counts as one with long prompts."""
+@pytest.fixture(params=["kernel", "blocks"])
+def long(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pass counts as a long one, with the kernel and, as on other devices, in blocks of own tokens."""
     monkeypatch.setattr(packed, "SHORT", 0)
+    if request.param == "blocks":
+        monkeypatch.setattr(packed, "BLOCK", 4)
+        monkeypatch.setattr(merged, "is_supported", lambda q, v: False)
 
 
 @pytest.mark.usefixtures("long")
@@ -79,6 +82,10 @@ def kept_bytes(own_tokens: int) -> int:
     return sum(kept.values())
 
 
-def test_what_a_long_replay_keeps_grows_linearly_with_its_messages() -> None:
+@pytest.mark.parametrize("kernel", [True, False])
+def test_what_a_long_replay_keeps_grows_linearly_with_its_messages(
+    kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merged, "is_supported", lambda q, v: kernel)
     few, more, most = (kept_bytes(n) for n in (128, 256, 512))
     assert most - more <= 2.05 * (more - few)

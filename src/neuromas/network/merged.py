@@ -1,8 +1,8 @@
-"""Attention of own tokens to a shared prefix and to themselves, in memory that grows linearly with their number.
+"""Attention of own tokens to a shared prefix and to themselves: written out, or in memory that grows linearly.
 
-The two parts are computed one after the other, each by a kernel that never holds its scores, and are merged by the
-logarithms of their sums of exponentials, as in ring attention (arXiv 2310.01889). Backwards every part is given the
-merged output and the merged logarithm, from which the kernel recomputes the very weights of the one softmax.
+For the latter the two parts are computed one after the other, each by a kernel that never holds its scores, and are
+merged by the logarithms of their sums of exponentials, as in ring attention (arXiv 2310.01889). Backwards every part is
+given the merged output and the merged logarithm, from which the kernel recomputes the weights of the one softmax.
 
 Legend: U group, G row within a group, T prefix token, C own token, K key/value head, R query heads of each, D head
 size. Tensors are laid out as in `slots.py`.
@@ -32,6 +32,24 @@ def attend(
     """
     q, pk, pv, ok, ov = (x.contiguous() for x in (q, pk, pv, ok, ov))  # the kernel takes the last dimension as dense
     return _Merged.apply(q, pk, pv, ok, ov, prefix_mask, own_mask)
+
+
+def written_out(q: Tensor, pk: Tensor, pv: Tensor, ok: Tensor, ov: Tensor, mask: Tensor) -> Tensor:
+    """As `attend`, with all scores written out, for short passes and other devices: [U, K, G, R, C, Dv].
+
+    pk [U, K, D, T] lies as it is multiplied; ok [U, K, G, S, D]; values may be of another width Dv. mask, to be added:
+    [U, 1, G or 1, 1, C, T + S].
+    """
+    (U, K, G, R, C, _), T, (S, D) = q.shape, pk.shape[-1], ov.shape[3:]
+    by_prefix, by_row = q.flatten(2, 4), q.flatten(3, 4)  # rows that share their keys
+    to_own = (by_row @ ok.transpose(-1, -2)).view(U, K, G, R, C, S)
+    scores = torch.cat([(by_prefix @ pk).view(U, K, G, R, C, T), to_own], -1)
+    weight = scores.add_(mask).softmax(-1, dtype=torch.float32).to(q.dtype)
+    on_prefix, on_own = weight.split([T, S], -1)
+    out = on_prefix.flatten(2, 4) @ pv
+    flat = lambda x: x.reshape(U * K * G, -1, x.shape[-1])
+    whole = torch.baddbmm(flat(out.view(U, K, G, R * C, D)), flat(on_own.flatten(3, 4)), flat(ov))
+    return whole.view(U, K, G, R, C, D)
 
 
 class _Merged(torch.autograd.Function):

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 from neuromas.network import merged
@@ -25,6 +26,7 @@ from neuromas.network.slots import Slots
 
 NAME = "neuromas_shared_prefix"
 SHORT = 256  # prefix tokens up to which scores are written out
+BLOCK = 128  # own tokens whose scores are written out at once in long passes, where no kernel spares them
 _GROWTH = 32  # own tokens that the cache has room for; when they are full, as many again
 
 
@@ -197,18 +199,24 @@ class PackedPass:
         q [U, K, G, R, C, D], pk (scaled) [U, K, D, T], pv [U, K, T, Dv], ok (scaled) [U, K, G, S, D],
         ov [U, K, G, S, Dv].
         """
-        (U, K, G, R, C, _), (S, D) = q.shape, ov.shape[3:]
-        if self._first and self.T + C > SHORT and merged.is_supported(q, ov):
+        R, C, S = q.shape[3], q.shape[4], ov.shape[3]
+        long = self._first and self.T + C > SHORT
+        if long and merged.is_supported(q, ov):
             return merged.attend(q, pk.transpose(-1, -2), pv, ok, ov, *self._part_masks(R, window, q.dtype))
-        by_prefix, by_row = q.flatten(2, 4), q.flatten(3, 4)  # rows that share their keys
-        to_own = (by_row @ ok.transpose(-1, -2)).view(U, K, G, R, C, S)
-        scores = torch.cat([(by_prefix @ pk).view(U, K, G, R, C, self.T), to_own], -1)
-        weight = scores.add_(self._mask(C, S, window, q.dtype)).softmax(-1, dtype=torch.float32).to(q.dtype)
-        on_prefix, on_own = weight.split([self.T, S], -1)
-        out = on_prefix.flatten(2, 4) @ pv
-        flat = lambda x: x.reshape(U * K * G, -1, x.shape[-1])
-        whole = torch.baddbmm(flat(out.view(U, K, G, R * C, D)), flat(on_own.flatten(3, 4)), flat(ov))
-        return whole.view(U, K, G, R, C, D)
+        if not long:
+            return merged.written_out(q, pk, pv, ok, ov, self._mask(C, S, window, q.dtype))
+
+        def block(begin: int, q: Tensor, pk: Tensor, pv: Tensor, ok: Tensor, ov: Tensor) -> Tensor:
+            prefix, own = self._sees(begin, begin + q.shape[-2], window)
+            see = torch.cat([prefix.expand(-1, len(own), -1), own.expand(self.U, -1, -1)], -1)
+            return merged.written_out(q, pk, pv, ok, ov, _additive(see[:, None, None, None], q.dtype))
+
+        parts: list[Tensor] = []
+        for begin in range(0, C, BLOCK):  # a block's scores are computed again in the backward pass
+            end = min(begin + BLOCK, C)
+            given = q[..., begin:end, :], pk, pv, ok[..., :end, :], ov[..., :end, :]
+            parts.append(checkpoint(block, begin, *given, use_reentrant=False, preserve_rng_state=False))
+        return torch.cat(parts, -2)
 
     def _mask(self, C: int, S: int, window: int | None, dtype: torch.dtype) -> Tensor:
         """The mask of own tokens over the prefix and their own keys, to be added: [U, 1, G, 1, C, T + S]."""
@@ -227,18 +235,28 @@ class PackedPass:
             self._own_masks[key] = _additive(see, dtype)
         return self._own_masks[key]
 
+    def _sees(self, begin: int, end: int, window: int | None) -> tuple[Tensor, Tensor]:
+        """The part of prefixes [U, 1 or C, T] and own tokens [C, end] that tokens [begin, end) see in a first pass."""
+        t, own = torch.arange(self.T, device=self.device), torch.arange(end, device=self.device)
+        c, length = own[begin:, None], self.prefix_len_U.view(-1, 1, 1)
+        prefix, causal = t < length, own <= c
+        if window is None or self.T + end <= window:
+            return prefix, causal
+        return prefix & (t > length + c - window), causal & (own > c - window)
+
     def _part_masks(self, R: int, window: int | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-        """The masks that `merged.attend` adds to the scores of prefix and own keys first; None where it is known."""
-        key = ("parts", R, window, dtype)
+        """What `merged.attend` adds to the scores of prefix and own keys in the first pass; None where it is known."""
+        key = (R, window, dtype)
         if key not in self._part:
-            t, c = torch.arange(self.T, device=self.device), torch.arange(self.C, device=self.device)
-            length = self.prefix_len_U.view(-1, 1, 1, 1)
-            prefix, own = t < length, None
-            if window is not None and self.T + self.C > window:
-                near = (t > length + c[:, None] - window)[:, :, None, None]
-                prefix = (prefix[:, :, None, None] & near).expand(-1, -1, self.G, R, -1, -1).flatten(2, 4)
-                own = _additive((c <= c[:, None]) & (c > c[:, None] - window), dtype)
-            self._part[key] = None if bool(prefix.all()) else _additive(prefix, dtype), own
+            prefix, own = self._sees(0, self.C, window)
+            windowed = prefix.shape[1] > 1
+            if windowed:
+                prefix = prefix[:, None, None].expand(-1, self.G, R, -1, -1).flatten(1, 3)
+            seen = not windowed and bool(prefix.all())
+            self._part[key] = (
+                None if seen else _additive(prefix[:, None], dtype),
+                _additive(own, dtype) if windowed else None,
+            )
         return self._part[key]
 
 
