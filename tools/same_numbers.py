@@ -4,8 +4,8 @@ usage: python tools/same_numbers.py BEFORE [AFTER] --out DIR [--jobs demo grown 
 
 Every job runs in either checkout through its command line, on one thread. Its results stay in DIR under a hash of the
 checkout's sources, so a job whose results stand is not run again. Then every line of every metrics.jsonl is compared,
-and the demo's summary.json: all fields but `seconds`, numbers exactly. Runs are paired by their settings, since folders
-may have other names. Without AFTER the jobs of BEFORE are run and nothing is compared.
+and the demo's summary.json: all fields but `seconds` and new ones, numbers exactly. Runs are paired by their settings,
+since folders may have other names. Without AFTER the jobs of BEFORE are run and nothing is compared.
 
 Exit code: 0 all numbers are the same; 1 some differ; 2 a job could not run.
 """
@@ -202,13 +202,15 @@ def difference_of_lines(before: list[Any], after: list[Any]) -> str | None:
 
 
 def difference(before: Any, after: Any, path: str = "") -> str | None:
-    """The first field in which two records differ, with both values; `seconds` is left out at every depth."""
+    """The first field in which two records differ, with both values; `seconds` is left out at every depth.
+
+    A field that only the second record has is new: there is nothing to compare it with.
+    """
     if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted((before.keys() | after.keys()) - {"seconds"}):
+        for key in sorted(before.keys() - {"seconds"}):
             inner = f"{path}/{key}" if path else key
-            for record, place in ((before, "first"), (after, "second")):
-                if key not in record:
-                    return f"{inner} is missing in the {place}"
+            if key not in after:
+                return f"{inner} is missing in the second"
             if text := difference(before[key], after[key], inner):
                 return text
         return None

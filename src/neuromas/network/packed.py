@@ -245,7 +245,7 @@ class PackedPass:
         return prefix & (t > length + c - window), causal & (own > c - window)
 
     def _part_masks(self, R: int, window: int | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-        """What `merged.attend` adds to the scores of prefix and own keys in the first pass; None where it is known."""
+        """The masks of `merged.attend` in the first pass, for prefix and own keys; None where none is needed."""
         key = (R, window, dtype)
         if key not in self._part:
             prefix, own = self._sees(0, self.C, window)
