@@ -14,7 +14,7 @@ import numpy as np
 
 from neuromas.evaluate.render import Heading, Picture, Table, Text, to_markdown
 from neuromas.files import read_json_lines, write_json_lines, write_text
-from studies.prompts.study import LIMITS, TASKS, TOPOLOGIES, WORDINGS
+from studies.prompts.study import LIMITS, TASKS, TOPOLOGY, WORDINGS
 from studies.shared import tidy
 
 Line = dict[str, Any]

@@ -4,8 +4,7 @@ usage: python -m studies.prompts.study OUT --backbone NAME=WHERE ... [--wordings
 
 A study that is started again goes on where it stopped. WHERE is a folder with a Hugging Face model, a hub id, or a
 built-in backbone. A line of OUT/prompts.jsonl for each wording of wordings.toml, backbone, task and topology: greedy
-accuracy, the same with the message blanked (where there is one alone), and the share of messages that hold something
-new and true.
+accuracy, the same with every message blanked, and the share of messages that hold something new and true.
 """
 
 import ast
@@ -38,7 +37,7 @@ from studies.shared import arguments, is_done
 N = 48
 LIMITS = Limits(message_tokens=16, answer_tokens=8, batch_rows=2 * N)
 WORDINGS = read_toml(Path(__file__).with_name("wordings.toml"), "wordings")
-TOPOLOGIES = ("1", "1-1")
+TOPOLOGY = "1-1"
 DIGITS = {"min_digits": 1, "max_digits": 1}
 GYM = {
     "chain_sum": ("reasoning-gym/chain_sum", {"min_terms": 4, "max_terms": 4, **DIGITS}),
@@ -137,14 +136,13 @@ def measure(
     made = Network.create(topology, engine.backbone, rank=1, limits=LIMITS, words=Words.of(words, style))
     made.engine = engine
     sent = evaluate(made, task, "validation", N)
-    hidden = made.topology.nodes[:-1]
-    blanked = evaluate(made, task, "validation", N, blank=hidden).result.accuracy if len(hidden) == 1 else None
+    blanked = evaluate(made, task, "validation", N, blank=made.topology.nodes[:-1])
     said = list(_said(questions, sent.traces))
     result = sent.result
     return {
         "n": result.n,
         "accuracy": result.accuracy,
-        "blanked": blanked,
+        "blanked": blanked.result.accuracy,
         "new_and_true": sum(is_new_and_true(q.text, text) for q, text in said) / len(said),
         "messages_cut": result.messages_cut,
         "parse_rate": result.parse_rate,
@@ -169,7 +167,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--backbone", nargs="+", required=True, metavar="NAME=WHERE")
     parser.add_argument("--wordings", nargs="+", choices=WORDINGS, default=list(WORDINGS))
-    parser.add_argument("--topologies", nargs="+", default=TOPOLOGIES)
+    parser.add_argument("--topologies", nargs="+", default=[TOPOLOGY])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     args = parser.parse_args()
     torch.set_num_threads(1)
