@@ -2,7 +2,7 @@
 
 usage: python -m studies.prompts.report DIR [TARGET]    TARGET: folder for report, figure and lines; by default DIR
 
-Only wordings that were measured on every pair of backbone and task, with both networks, are reported.
+Only wordings that were measured on every pair of backbone and task are reported.
 """
 
 import sys
@@ -30,15 +30,14 @@ FIRST, MARGIN = "place", 0.01
 def main(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     lines: list[Line] = read_json_lines(folder / "prompts.jsonl")
-    cells = len(NAMES) * len(TASKS) * len(TOPOLOGIES)
-    of = lambda wording: [r for r in lines if r["wording"] == wording and r["topology"] in TOPOLOGIES]
-    measured = {wording: of(wording) for wording in WORDINGS if len(of(wording)) == cells}
+    of = lambda wording: [r for r in lines if r["wording"] == wording and r["topology"] == TOPOLOGY]
+    measured = {wording: of(wording) for wording in WORDINGS if len(of(wording)) == len(NAMES) * len(TASKS)}
     if FIRST not in measured:
         sys.exit(f"{folder} is not complete; go on with: python -m studies.prompts.study {folder} --backbone …")
     if target != folder:
-        write_json_lines(target / "prompts.jsonl", [r for r in lines if r["wording"] in measured])
+        write_json_lines(target / "prompts.jsonl", lines)
     picture = draw(measured, target / "prompts.png")
-    write_text(target / "report.md", to_markdown(content(measured, picture)))
+    write_text(target / "report.md", to_markdown(content(measured, lines, picture)))
     print(target / "report.md")
 
 
@@ -55,16 +54,16 @@ def choice(measured: dict[str, list[Line]], **cell: str) -> str:
     return max(close, key=lambda wording: mean(measured[wording], "new_and_true", **cell))
 
 
-def content(measured: dict[str, list[Line]], picture: Path) -> list[Any]:
+def content(measured: dict[str, list[Line]], lines: list[Line], picture: Path) -> list[Any]:
     """The blocks of the report."""
     best, base = choice(measured), choice(measured, backbone="gemma")
     old, new = (mean(measured[wording], "accuracy") for wording in (FIRST, best))
     lead = mean(measured[base], "accuracy", backbone="gemma") - mean(measured[best], "accuracy", backbone="gemma")
     first = measured[FIRST][0]
     about = (
-        f"Untrained networks `1` and `1-1`, n = {first['n']} validation questions a cell, greedy, "
+        f"Untrained network `1-1`, n = {first['n']} validation questions a cell, greedy, "
         f"{LIMITS.message_tokens} tokens a message, {LIMITS.answer_tokens} an answer, bfloat16. A share of "
-        f"{first['n']} has a 95 % interval of up to ±14 points, the mean of 18 cells of about ±3. Wordings are those "
+        f"{first['n']} has a 95 % interval of up to ±14 points, the mean of nine cells of about ±4. Wordings are those "
         "of `studies/prompts/wordings.toml`; the rule of choice is in `studies/prompts/README.md` and older than the "
         "results."
     )
@@ -79,16 +78,17 @@ def content(measured: dict[str, list[Line]], picture: Path) -> list[Any]:
         Picture(picture.name, "Accuracy by wording and backbone"),
         Heading("By wording", 2),
         summary(measured),
-        Heading("By pair: accuracy of `1` and `1-1` in percent", 2),
+        Heading("By pair: accuracy in percent", 2),
         pairs(measured),
-        Heading("What nodes say: the first question of each task, network `1`", 2),
+        *others(lines),
+        Heading("What nodes say: the first question of each task", 2),
         examples(measured, best),
     ]
 
 
 def summary(measured: dict[str, list[Line]]) -> Table:
     """The means of every wording."""
-    head = ["wording", "mean %", *(f"{name} %" for name in NAMES), "new and true %", "blanked (`1`) %", "cut %"]
+    head = ["wording", "mean %", *(f"{name} %" for name in NAMES), "new and true %", "blanked %", "cut %"]
     rows: list[list[str]] = []
     for wording, lines in measured.items():
         by = [mean(lines, "accuracy"), *(mean(lines, "accuracy", backbone=name) for name in NAMES)]
@@ -104,11 +104,24 @@ def pairs(measured: dict[str, list[Line]]) -> Table:
     for name in NAMES:
         for task in TASKS:
             cell = {"backbone": name, "task": task}
-            of = lambda lines, cell=cell: [mean(lines, "accuracy", **cell, topology=t) for t in TOPOLOGIES]
-            accuracies = [" / ".join(f"{value * 100:.0f}" for value in of(lines)) for lines in measured.values()]
+            accuracies = [f"{mean(lines, 'accuracy', **cell) * 100:.0f}" for lines in measured.values()]
             constant = mean(measured[FIRST], "best_constant", **cell)
             rows.append([NAMES[name], TITLES[task], f"{constant * 100:.0f}", *accuracies])
     return Table(head, rows, words=frozenset({0, 1}))
+
+
+def others(lines: list[Line]) -> list[Any]:
+    """What was measured with other networks."""
+    kept = [r for r in lines if r["topology"] != TOPOLOGY]
+    if not kept:
+        return []
+    head = ["network", "wording", "backbone", "task", "accuracy %", "new and true %", "blanked %"]
+    rows = [
+        [r["topology"], r["wording"], r["backbone"], TITLES[r["task"]]]
+        + [f"{r[name] * 100:.0f}" for name in ("accuracy", "new_and_true", "blanked")]
+        for r in sorted(kept, key=lambda r: (r["topology"], r["backbone"], r["task"]))
+    ]
+    return [Heading("Other networks", 2), Table(head, rows, words=frozenset({0, 1, 2, 3}))]
 
 
 def examples(measured: dict[str, list[Line]], best: str) -> Table:
@@ -118,9 +131,7 @@ def examples(measured: dict[str, list[Line]], best: str) -> Table:
         for task in TASKS:
             said: list[str] = []
             for wording in dict.fromkeys((FIRST, best)):
-                line = next(
-                    r for r in measured[wording] if (r["backbone"], r["task"], r["topology"]) == (name, task, "1")
-                )
+                line = next(r for r in measured[wording] if (r["backbone"], r["task"]) == (name, task))
                 question, texts, _ = line["examples"][0]
                 said.append(" → ".join(" ".join(text.split()) for text in texts))
             rows.append([name, question, *said])
