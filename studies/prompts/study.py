@@ -128,7 +128,7 @@ def is_new_and_true(question: str, message: str) -> bool:
 
 
 def measure(
-    engine: Bare, task: Task, questions: Sequence[Question], topology: str, words: PromptConfig
+    engine: Bare, task: Task, questions: Sequence[Question], topology: str, words: PromptConfig, blank: bool
 ) -> dict[str, Any]:
     """The measures of one untrained network."""
 
@@ -136,13 +136,14 @@ def measure(
     made = Network.create(topology, engine.backbone, rank=1, limits=LIMITS, words=Words.of(words, style))
     made.engine = engine
     sent = evaluate(made, task, "validation", N)
-    blanked = evaluate(made, task, "validation", N, blank=made.topology.nodes[:-1])
+    hidden = made.topology.nodes[:-1]
+    blanked = evaluate(made, task, "validation", N, blank=hidden).result.accuracy if blank else None
     said = list(_said(questions, sent.traces))
     result = sent.result
     return {
         "n": result.n,
         "accuracy": result.accuracy,
-        "blanked": blanked.result.accuracy,
+        "blanked": blanked,
         "new_and_true": sum(is_new_and_true(q.text, text) for q, text in said) / len(said),
         "messages_cut": result.messages_cut,
         "parse_rate": result.parse_rate,
@@ -169,6 +170,7 @@ def main() -> None:
     parser.add_argument("--wordings", nargs="+", choices=WORDINGS, default=list(WORDINGS))
     parser.add_argument("--topologies", nargs="+", default=[TOPOLOGY])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--no-blanked", dest="blanked", action="store_false", help="leave out what blanking costs")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -184,7 +186,7 @@ def main() -> None:
             engines[name] = Bare(Backbone.load(where[name], device="cpu", dtype="bfloat16"))
         questions = tasks[task].questions("validation")[:N]
         words = PromptConfig(**WORDINGS[wording])
-        append_json_line(file, cell | measure(engines[name], tasks[task], questions, topology, words))
+        append_json_line(file, cell | measure(engines[name], tasks[task], questions, topology, words, args.blanked))
 
 
 if __name__ == "__main__":
