@@ -44,7 +44,7 @@ def main(folder: Path, target: Path) -> None:
 def mean(lines: Sequence[Line], name: str, **cell: str) -> float:
     """The mean of a measure over the lines that have it and these values."""
     kept = [r[name] for r in lines if r[name] is not None and all(r[key] == value for key, value in cell.items())]
-    return float(np.mean(kept))
+    return float(np.mean(kept)) if kept else float("nan")
 
 
 def choice(measured: dict[str, list[Line]], **cell: str) -> str:
@@ -75,12 +75,12 @@ def content(measured: dict[str, list[Line]], lines: list[Line], picture: Path) -
         Heading("What are the words of a prompt worth?", 1),
         Text(about),
         Text(result),
-        Picture(picture.name, "Accuracy by wording and backbone"),
+        Picture(picture, "Accuracy by wording and backbone"),
         Heading("By wording", 2),
         summary(measured),
         Heading("By pair: accuracy in percent", 2),
         pairs(measured),
-        *others(lines),
+        *others([r for r in lines if r["wording"] not in measured or r["topology"] != TOPOLOGY]),
         Heading("What nodes say: the first question of each task", 2),
         examples(measured, best),
     ]
@@ -93,7 +93,7 @@ def summary(measured: dict[str, list[Line]]) -> Table:
     for wording, lines in measured.items():
         by = [mean(lines, "accuracy"), *(mean(lines, "accuracy", backbone=name) for name in NAMES)]
         by += [mean(lines, name) for name in ("new_and_true", "blanked", "messages_cut")]
-        rows.append([wording, *(f"{value * 100:.1f}" for value in by)])
+        rows.append([wording, *("–" if np.isnan(value) else f"{value * 100:.1f}" for value in by)])
     return Table(head, rows, words=frozenset({0}))
 
 
@@ -111,17 +111,16 @@ def pairs(measured: dict[str, list[Line]]) -> Table:
 
 
 def others(lines: list[Line]) -> list[Any]:
-    """What was measured with other networks."""
-    kept = [r for r in lines if r["topology"] != TOPOLOGY]
-    if not kept:
+    """What was measured of other networks and of wordings that are not complete."""
+    if not lines:
         return []
     head = ["network", "wording", "backbone", "task", "accuracy %", "new and true %", "blanked %"]
     rows = [
         [r["topology"], r["wording"], r["backbone"], TITLES[r["task"]]]
-        + [f"{r[name] * 100:.0f}" for name in ("accuracy", "new_and_true", "blanked")]
-        for r in sorted(kept, key=lambda r: (r["topology"], r["backbone"], r["task"]))
+        + ["–" if r[name] is None else f"{r[name] * 100:.0f}" for name in ("accuracy", "new_and_true", "blanked")]
+        for r in sorted(lines, key=lambda r: (r["topology"], r["wording"], r["backbone"], r["task"]))
     ]
-    return [Heading("Other networks", 2), Table(head, rows, words=frozenset({0, 1, 2, 3}))]
+    return [Heading("Measured in part", 2), Table(head, rows, words=frozenset({0, 1, 2, 3}))]
 
 
 def examples(measured: dict[str, list[Line]], best: str) -> Table:
