@@ -68,8 +68,9 @@ def content(measured: dict[str, list[Line]], lines: list[Line], picture: Path) -
         "results."
     )
     result = (
-        f"The rule chooses **{best}**: {new:.1%} right on the mean of the nine pairs, where the words of version 1 "
-        f"have {old:.1%}. On the base model alone **{base}** is {lead * 100:.1f} points above it."
+        f"The rule chooses {best!r}: {new:.1%} right on the mean of the nine pairs, where the words of version 1 have "
+        f"{old:.1%}. On the base model alone it would choose {base!r}, which leads there by {lead * 100:.1f} points; "
+        "words of its own would need five."
     )
     return [
         Heading("What are the words of a prompt worth?", 1),

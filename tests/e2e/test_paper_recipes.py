@@ -198,7 +198,8 @@ def test_nodes_of_the_dry_run_were_updated_and_prompted_through_the_chat_templat
         "qwen3-0.6b": ("<|im_start|>system\n", "<|im_start|>assistant\n<think>\n\n</think>\n\n"),
         "gemma-3-1b-it": ("<bos><start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"),
     }[name]
-    assert all(prompt.startswith(f"{before}You are node ") for prompt in prompts)
+    assert all(prompt.startswith(f"{before}Write one step of the solution") for prompt in prompts[:-1])
+    assert prompts[-1].startswith(f"{before}Give the final answer.")
     assert all(prompt.endswith(after) for prompt in prompts[:-1])
     assert prompts[-1].endswith(after + question.answer_prefix)
     steps = read_json_lines(folder / "metrics.jsonl")

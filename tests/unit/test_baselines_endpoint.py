@@ -68,7 +68,7 @@ def test_an_untrained_network_is_asked_in_the_words_of_the_recipe() -> None:
 def test_messages_go_along_the_edges_and_tokens_are_the_endpoints_own() -> None:
     def script(asked: dict[str, Any], before: int) -> Answer:
         system = asked["messages"][0]["content"]
-        text = "two" if "final answer" in system else f"heard {system.split('node ')[-1][:3]}"
+        text = "two" if "final answer" in system else "heard"
         return completion(text, completion_tokens=before + 1)
 
     with faking(script) as (fake, name):
@@ -77,7 +77,7 @@ def test_messages_go_along_the_edges_and_tokens_are_the_endpoints_own() -> None:
     assert [c.node for c in trace.calls] == ["1.1", "1.2", "out"]
     system, user = fake.texts[2]
     assert "final answer" in system and user == (
-        "What is 1+1?\nReply with a number.\nMessage from node 1.1: heard 1.1\nMessage from node 1.2: heard 1.2"
+        "What is 1+1?\nReply with a number.\nMessage from node 1.1: heard\nMessage from node 1.2: heard"
     )
     assert all("number" not in user for _, user in fake.texts[:2]), "the instruction is the answering node's alone"
     assert trace.answer == "two", "no prefix is put before what the model did not begin with it"

@@ -17,6 +17,7 @@ from studies.credit import report as credit_report
 from studies.credit import study as credit
 from studies.dropout import study as dropout
 from studies.growth import report as growth_report
+from studies.prompts import report as prompts_report
 from studies.prompts import study as prompts
 from studies.scale import simulation
 
@@ -47,6 +48,7 @@ def test_every_study_says_what_it_asks_and_how_to_run_it(folder: str) -> None:
         (growth_report.main, "growth_tiny"),
         (credit_report.main, "credit_tiny_compositional"),
         (capacity_report.main, "capacity_tiny"),
+        (prompts_report.main, "prompts"),
     ],
 )
 def test_a_published_report_is_made_of_the_published_lines(

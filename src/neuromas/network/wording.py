@@ -77,7 +77,7 @@ _FIRST = Words(
     place="sentence",
     message="Message from node {sender}",
 )
-_STEP = replace(_FIRST, hidden="Write one step of the solution, as short as possible, nothing else.", place="tag")
+_STEP = replace(_FIRST, hidden="Write one step of the solution, as short as possible, nothing else.", place="none")
 WORDS: dict[tuple[int, Style], Words] = {
     (1, "chat"): _FIRST,
     (1, "plain"): _FIRST,
