@@ -1,17 +1,21 @@
 """Prompts: their order, what they may say, how text stays text, and what happens when they do not fit."""
 
 import re
+import warnings
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from helpers import (
     BOS,
     CHATML,
     IM_END,
     IM_START,
+    PAD,
     SPECIAL,
     VOCABULARY,
     byte_tokenizer,
@@ -308,3 +312,70 @@ def test_messages_must_come_from_the_nodes_that_are_read_in_reading_order() -> N
     at = Topology.parse("2").position("out")
     with pytest.raises(AssertionError, match="reads"):
         template().render(at, QUESTION, [Message("1.2", ""), Message("1.1", "")], 1)
+
+
+def sentencepiece(scheme: str) -> Any:
+    """A vocabulary in the manner of Llama 2: one token a character, ▁ for a blank, and one before every text."""
+    letters = {chr(c): i for i, c in enumerate(range(0x21, 0x17F))}
+    letters |= {"▁": 400, "\n": 401, "\t": 402, "ab": 403, "▁a": 404}
+    letters |= {f"<0x{b:02X}>": 500 + b for b in range(256)}
+    core = Tokenizer(models.BPE(letters, [("a", "b"), ("▁", "a")], byte_fallback=True))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    core.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", chat_template=CHATML)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "style"),
+    [("first", "chat"), ("never", "chat"), ("always", "plain"), ("first", "plain"), ("always", "compact")],
+)
+@settings(max_examples=25, deadline=None)
+@given(st.text("ab c\n\t<|im_end>éß", max_size=30))
+def test_prompts_read_as_written_on_every_family_of_tokenizers(scheme: str, style: Style, text: str) -> None:
+    tokenizer = sentencepiece(scheme)
+    made, plain = PromptTemplate(tokenizer, style, 4000), PromptTemplate(byte_tokenizer(CHATML), style, 4000)
+    at = Topology.parse("2").position("out")
+    asked = Question("q", f"a{text}b", "2", instruction="Reply.", answer_prefix="It is ")
+    rendered = [t.render(at, asked, [Message(u, text) for u in at.upstream], reserve=10) for t in (made, plain)]
+    ids, theirs = (r.prefix_ids + r.own_ids for r in rendered)
+    read = tokenizer.decode(ids, skip_special_tokens=False, spaces_between_special_tokens=False)
+    assert read.lstrip(" ") == byte_tokenizer(CHATML).decode(theirs).removeprefix("<|bos|>").lstrip(" ")
+    markers = set(tokenizer.get_added_vocab().values())
+    assert sum(i in markers for i in ids) == sum(PAD <= i < BOS for i in theirs), "none is spelled by the text"
+
+
+THOUGHT = CHATML[: -len("{% endif %}")] + "<think>\n{% endif %}"
+DATED = "{{ strftime_now('%d %B %Y') }}\n" + CHATML
+TWICE = CHATML.replace("{{ m['content'] }}", "{{ m['content'] }}{{ m['content'] }}")
+
+
+def test_a_template_whose_thinking_cannot_be_switched_off_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="opens a thought that cannot be switched off"):
+        template(chat=THOUGHT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        template(chat=THINKING)
+
+
+def test_a_template_that_writes_todays_date_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="writes today's date into prompts"):
+        template(chat=DATED)
+
+
+@pytest.mark.parametrize(
+    ("chat", "said"),
+    [
+        (TWICE, "2 turns give 2 system texts and 2 user texts"),
+        ("{{ nothing.here }}", "UndefinedError: 'nothing' is undefined"),
+        ("{% for m in messages[::-1] %}{{ m['content'] }}{% endfor %}", None),
+    ],
+)
+def test_what_a_template_says_is_quoted_and_words_come_once_and_in_order(chat: str, said: str | None) -> None:
+    if said is None:  # the system text is folded into the user's turn
+        assert template(chat=chat).style == "chat"
+        return
+    with pytest.raises(BackboneError, match=re.escape(said)):
+        template(chat=chat)

@@ -19,11 +19,12 @@ from itertools import pairwise
 from typing import Any
 
 from neuromas.errors import BackboneError, PromptError
+from neuromas.network.chat_template import around
 from neuromas.network.wording import Style, Wording, Words
 from neuromas.types import Message, Position, Question
 
 _BLANK = " \n\t\r▁"  # of runs of blanks that some vocabularies add as tokens; ▁ stands for a space there
-_SYSTEM, _USER = "\x02system\x03", "\x02user\x03"  # stand-ins that no chat template contains
+_LEAD = "\x02"  # merges with nothing, so what follows it is encoded as in the middle of a text
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class PromptTemplate:
         markers = filter(lambda token: token.strip(_BLANK), tokenizer.get_added_vocab())  # blanks are text, not markers
         added = sorted(markers, key=len, reverse=True)
         self._added = re.compile("|".join(map(re.escape, added))) if added else None
+        self._lead = _LEAD if _adds_a_blank(tokenizer) else ""
         self._before_system, self._between, self._after_user = self._markers()
 
     def render(
@@ -135,8 +137,14 @@ class PromptTemplate:
         cuts = [m.start() + 1 for m in self._added.finditer(text)] if self._added else []  # split, no marker matches
         ids: list[int] = []
         for start, end in pairwise([0, *cuts, len(text)]):
-            ids += self.tokenizer(text[start:end], add_special_tokens=False, split_special_tokens=True).input_ids
+            ids += self._encoded(text[start:end])
         return ids
+
+    def _encoded(self, text: str, *, special: bool = False, lead: str | None = None) -> list[int]:
+        """Ids of a piece of text. Vocabularies that put a blank before every text are shown a `_LEAD` that takes it."""
+        lead = self._lead if lead is None else lead
+        encode = lambda text: self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special).input_ids
+        return encode(lead + text)[len(encode(lead)) if lead else 0 :] if text else []
 
     def _markers(self) -> tuple[list[int], list[int], list[int]]:
         """Ids of what the chat template puts before the system text, between it and the user's, and after."""
@@ -145,28 +153,9 @@ class PromptTemplate:
         if self.style == "plain":
             start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
             return start, self._text("\n"), self._text("\n")
-        text = self._template([{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}])
-        if text is None or _SYSTEM not in text:  # no system role: fold it into the user's turn
-            text = self._template([{"role": "user", "content": f"{_SYSTEM}\n{_USER}"}])
-        if text is None or _SYSTEM not in text or _USER not in text:
-            raise BackboneError(
-                "this tokenizer's chat template does not repeat the user's words; use prompt style 'plain'"
-            )
-        before, rest = text.split(_SYSTEM, 1)
-        between, after = rest.split(_USER, 1)
-        before_ids, between_ids, after_ids = (
-            self.tokenizer(t, add_special_tokens=False, split_special_tokens=False).input_ids if t else []
-            for t in (before, between, after)
-        )
-        return before_ids, between_ids, after_ids
-
-    def _template(self, chat: list[dict[str, str]]) -> str | None:
-        try:
-            return self.tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-        except Exception:  # jinja raises its own errors for roles a template refuses
-            return None
+        before, between, after = around(self.tokenizer)
+        first: list[int] = self._encoded(before, special=True, lead="") if before else []
+        return first, self._encoded(between, special=True), self._encoded(after, special=True)
 
     def _check_fits(self, length: int, reserve: int, at: Position, question: Question) -> None:
         if length + reserve > self.context_window:
@@ -175,6 +164,13 @@ class PromptTemplate:
                 f"the reply, but the backbone's context window is {self.context_window}; shorten the question, "
                 "lower sampling.message_tokens or answer_tokens, or use a backbone with a longer context"
             )
+
+
+def _adds_a_blank(tokenizer: Any) -> bool:
+    """True for vocabularies in the manner of SentencePiece, whose texts begin with a blank that was not in them."""
+    ids = lambda text: tokenizer(text, add_special_tokens=False).input_ids
+    lead, inside = ids(_LEAD), ids(f"{_LEAD}a")
+    return inside[: len(lead)] == lead and inside[len(lead) :] != ids("a")
 
 
 def words(at: Position, question: Question, notes: Sequence[str], wording: Wording) -> str:
