@@ -101,6 +101,18 @@ def test_no_code_is_not_parsed(folder: Path, reply: str) -> None:
         ("Here:\n```python\ndef add_601(x): pass\n```", "def add_601(x): pass\n"),
         ("```\nx = 1\n```\n```\ndef add_601(x): pass\n```", "def add_601(x): pass\n"),
         ("```\nx = 1\n```", "x = 1\n"),
+        ("1. So:\n    ```python\n    def add_601(x):\n        pass\n    ```\n2. Done", "def add_601(x):\n    pass\n"),
+        ("- ```python\n  def add_601(x): pass\n  ```", "def add_601(x): pass\n"),
+        ("~~~python\ndef add_601(x): pass\n~~~", "def add_601(x): pass\n"),
+        ("~~~\ndef add_601(x):\n    '```'\n~~~\nDone", "def add_601(x):\n    '```'\n"),
+        ("````python\ndef add_601(x):\n    '''\n```\n    '''\n````", "def add_601(x):\n    '''\n```\n    '''\n"),
+        ('```python title="a.py"\ndef add_601(x): pass\n```', "def add_601(x): pass\n"),
+        ("```\nimport re\n```\nthen\n```\ndef add_601(x): pass\n```", "import re\n\ndef add_601(x): pass\n"),
+        (
+            "```\ndef add_601(x): return h(x)\n```\n```\ndef h(x):\n    return x\n```\n```\nprint(add_601(1))\n```",
+            "def h(x):\n    return x\n\ndef add_601(x): return h(x)\n",
+        ),
+        ("import re\n```\nand\n```python\ndef add_601(x): pass\n```", "import re\n\ndef add_601(x): pass\n"),
         ("```\n```", None),
         ("", None),
     ],
@@ -110,6 +122,16 @@ def test_the_first_block_with_the_wanted_name_is_the_program(folder: Path, reply
     assert isinstance(task, Mbpp)
     question = next(q for s in ("train", "validation") for q in task.questions(s) if q.id == "mbpp-601")
     assert task.program(question, reply) == program
+
+
+@linux
+def test_a_draft_among_thoughts_is_not_what_runs(folder: Path) -> None:
+    task = load_task("humaneval", validation_size=2)
+    question = task.questions("test")[0]
+    draft, final = "```python\ndef double(x):\n    return {}\n```".format, "<think>{}</think>\n\n{}".format
+    replies = [final(draft("3"), draft("2 * x")), final(draft("2 * x"), draft("3")), f"<think>{draft('2 * x')}"]
+    grades = task.grade_many([question] * 3, replies)
+    assert [grade.reward for grade in grades] == [1, 0, 0] and grades[2].parsed is None
 
 
 # -- grades ---------------------------------------------------------------------------------------------------
@@ -278,9 +300,9 @@ def test_computing_time_must_make_sense() -> None:
         ("**Answer:** -3", "-3"),
         ("first 4, then 9.", "9"), ("so \\boxed{\\frac{3}{4}}", "3/4"), ("\\boxed{5} then \\boxed{6}", "6"),
         ("= 3/4", "3/4"),
-        ("5-4", "4"), ("(-4)", "-4"), ("-$12", "-12"), ("−7", "-7"), ("1,2,3", "3"), ("50%", "50"), ("18kg", "18"),
-        ("\\frac{-1}{2}", "-1/2"), ("-\\dfrac{1}{2}", "-1/2"), ("007", "7"), ("1.2.3", "1.2"),
-        ("####", None), ("", None), ("none", None), ("a3", None), ("9" * 50_000, None), ("1e5", None), ("²", None),
+        ("5-4", None), ("(-4)", "-4"), ("-$12", "-12"), ("−7", "-7"), ("1,2,3", None), ("50%", "50"), ("18kg", "18"),
+        ("\\frac{-1}{2}", "-1/2"), ("-\\dfrac{1}{2}", "-1/2"), ("007", "7"), ("1.2.3", None),
+        ("####", None), ("", None), ("none", None), ("a3", None), ("9" * 50_000, None), ("1e5", "100000"), ("²", None),
         ("\\boxed{x} and 8", "8"), ("####\n6", "6"),
     ],
 )  # fmt: skip
@@ -297,21 +319,10 @@ def test_the_final_number(text: str, number: str | None) -> None:
     ],
 )  # fmt: skip
 def test_equal_numbers(gold: str, said: str, same: bool) -> None:
-    pytest.importorskip("math_verify")
     assert numerals.equal(gold, said) is same
 
 
-def test_numbers_are_compared_alike_in_threads() -> None:
-    pytest.importorskip("math_verify")
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda i: numerals.equal(str(i), f"{2 * i}/2"), range(40)))
-    assert all(found)
-
-
-def test_only_plain_numerals_reach_the_library_that_evaluates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a reply says: no power, no name, nothing long."""
+def test_whatever_a_reply_says_a_number_is_plain_digits_of_bounded_length() -> None:
     chance = random.Random(2)
     parts = [
         "9",
@@ -331,22 +342,13 @@ def test_only_plain_numerals_reach_the_library_that_evaluates(monkeypatch: pytes
         "!",
         " ",
     ]
-    plain = re.compile(r"-?[0-9]{1,45}(\.[0-9]{1,40})?(/[0-9]{1,40})?")
+    plain = re.compile(r"-?[0-9]{1,1100}(\.[0-9]{1,1100})?(/[0-9]{1,40})?")
     for _ in range(5000):
         number = numerals.final("".join(chance.choices(parts, k=chance.randrange(1, 40))))
         assert number is None or plain.fullmatch(number), number
 
 
-def test_a_missing_package_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    numerals._library.cache_clear()  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setitem(sys.modules, "math_verify", None)
-    task = load_task("gsm8k", validation_size=2)
-    with pytest.raises(TaskError, match=r"pip install -e '.\[math\]'"):
-        task.grade(task.questions("test")[0], "5")
-
-
 def test_gsm8k_gold_scores_1_and_wrong_0(folder: Path) -> None:
-    pytest.importorskip("math_verify")
     task = load_task("gsm8k", validation_size=2)
     question = task.questions("test")[0]
     assert question.answer == "1200" and question.metadata["solution"] == "<<600+600>>."
@@ -360,7 +362,6 @@ def test_gsm8k_gold_scores_1_and_wrong_0(folder: Path) -> None:
 
 @real_data
 def test_all_gsm8k_gold_answers_score_1() -> None:
-    pytest.importorskip("math_verify")
     task = load_task("gsm8k")
     asked = task.questions("test")
     assert len(asked) == 1319

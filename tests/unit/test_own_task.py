@@ -133,7 +133,7 @@ def test_the_example_of_the_documentation_is_a_task(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("grader", "counts"), [("number", True), ("contains", True), ("exact", False), ("yes-no", False), ("choice", True)]
+    ("grader", "counts"), [("number", True), ("contains", True), ("exact", False), ("yes-no", True), ("choice", True)]
 )
 def test_a_task_says_whether_its_grader_reads_an_answer_behind_thoughts(grader: str, counts: bool, tmp_path) -> None:
     rows: list[dict[str, Any]] = [{"land": f"Land {n}", "city": ("yes", "no")[n % 2]} for n in range(60)]

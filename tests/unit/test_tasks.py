@@ -422,30 +422,6 @@ def test_yes_and_no(text: str, expected: str | None) -> None:
     assert parsing.yes_no(text) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        *[
-            (t, "7")
-            for t in ("7", " 7.", "+7", "07", "7.0", "7.00", "**7**", "=7", "7 and 8", "$7", "x 7", "7th", "7%")
-        ],
-        *[(t, "-4") for t in ("-4", "−4", "is -4.", "(-4)", "-4.0", "-04")],
-        *[(t, "1234") for t in ("1,234", "1234", "+1,234.00")],
-        ("4.5", "4.5"),
-        ("-0", "0"),
-        ("3,4", "3"),
-        ("5-4", "5"),
-        ("a3", None),
-        ("seven", None),
-        ("", None),
-        ("²", None),
-        ("٣", None),
-    ],
-)
-def test_numbers(text: str, expected: str | None) -> None:
-    assert parsing.number(text) == expected
-
-
 # -- reasoning-gym ------------------------------------------------------------------------------------------
 
 
@@ -457,7 +433,7 @@ def sums() -> Task:
     return load_task("reasoning-gym/chain_sum+products", chain_sum=digit, products=digit, **sizes)
 
 
-def test_joined_data_sets_are_graded_by_the_first_number(sums: Task) -> None:
+def test_joined_data_sets_are_graded_by_the_stated_number(sums: Task) -> None:
     assert {q.metadata["dataset"] for q in sums.questions("train")} == {"chain_sum", "products"}
     assert [len(sums.questions(split)) for split in SPLITS] == [120, 12, 30]
     assert sums.max_answer_tokens == 16
@@ -466,6 +442,8 @@ def test_joined_data_sets_are_graded_by_the_first_number(sums: Task) -> None:
     check_hostile(sums)
     question = sums.questions("test")[0]
     assert sums.grade(question, f" {question.answer}. So 99").reward == 1.0
+    assert sums.grade(question, f"The final answer is 9 + 98 = {question.answer}.").reward == 1.0
+    assert sums.grade(question, f"<think>{question.answer}</think> 3141").reward == 0.0
     assert sums.grade(question, "none").parsed is None
     assert sums.floors("test").chance == 0.0
 

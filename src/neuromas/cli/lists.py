@@ -53,6 +53,8 @@ def _describe_task(task: "Task") -> dict[str, Any]:
             shown = (f"{floors['chance']:.3f}", f"{floors['majority']:.3f}", best)
         rows.append((split, str(size), *shown))
     _print(("split", "questions", "chance", "majority", "best constant"), rows)
+    if form := record.get("answers_are"):
+        _print_lines(f"the answer column holds {form}")
     thinking = {True: "an answer behind thoughts is read", False: "an answer behind thoughts is not read"}
     _print_lines(*([thinking[found]] if (found := record["counts_thinking"]) is not None else []), "")
     return record

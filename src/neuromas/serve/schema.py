@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from neuromas.tasks.cells import conversation
+
 
 class Strict(BaseModel):
     """No unknown fields, no conversions: "1" is no number."""
@@ -131,15 +133,8 @@ class ChatRequest(AnswerRequest):
 
     @property
     def questions(self) -> list[str]:
-        """One question: the system's and developer's messages, then a lone user message, each as it is.
-
-        If there are more turns, each stands on a line of its own as `User: …` or `Assistant: …`. Nothing but text
-        reaches the nodes: a role is a word, never a marker.
-        """
-        frame = [message.text for message in self.messages if message.role in ("system", "developer")]
-        turns = [message for message in self.messages if message.role in ("user", "assistant")]
-        lone = len(turns) == 1 and turns[0].role == "user"
-        return ["\n".join([*frame, *(t.text if lone else f"{t.role.capitalize()}: {t.text}" for t in turns)])]
+        """One question (`conversation`)."""
+        return [conversation((message.role, message.text) for message in self.messages)]
 
     @property
     def limit(self) -> int | None:

@@ -26,8 +26,11 @@ class ArcChallenge(MultipleChoice):
     """
 
     name = "arc-challenge"
-    version = 1
-    changes: ClassVar = {1: "First version."}
+    version = 2
+    changes: ClassVar = {
+        1: "First version.",
+        2: "Stated letters first; rejected ones and two at once are none; no thoughts.",
+    }
     source = "allenai/ai2_arc, ARC-Challenge (CC BY-SA 4.0)"
 
     train_rows = Source("arc_challenge_train", "allenai/ai2_arc", "ARC-Challenge", "train", _COLUMNS)

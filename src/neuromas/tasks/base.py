@@ -91,7 +91,12 @@ class Task(ABC):
         parts = {"task": f"{self.name}, version {self.version}"}
         for split in SPLITS:
             asked = self.questions(split)
-            text = json.dumps([[q.id, q.text, q.answer, q.instruction, q.answer_prefix] for q in asked])
+            text = json.dumps(
+                [
+                    [q.id, q.text, q.answer, q.instruction, q.answer_prefix, *q.metadata.get("answers", [])]
+                    for q in asked
+                ]
+            )
             parts[f"{split} split"] = f"{len(asked)} questions with hash {_hash(text)}"
         source = self.reward_source()
         return parts | ({"reward source": f"of hash {_hash(source)}"} if source else {})

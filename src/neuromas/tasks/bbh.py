@@ -28,8 +28,11 @@ class Navigate(LoadedTask):
     """
 
     name = "bbh/navigate"
-    version = 1
-    changes: ClassVar = {1: "First version."}
+    version = 2
+    changes: ClassVar = {
+        1: "First version.",
+        2: "The stated yes or no counts, not the first word no; thoughts are left out.",
+    }
     max_answer_tokens = 16
     source = "lukaemon/bbh, navigate (MIT); training: BIG-bench navigate (Apache 2.0)"
     answer_choices = ("Yes", "No")
@@ -53,7 +56,7 @@ class Navigate(LoadedTask):
         return Question(f"navigate-{digest(text)[:12]}", text, answer, instruction="Answer with only Yes or No.")
 
     def grade(self, question: Question, text: str) -> Grade:
-        """1 if the first yes or no of the reply, in any case, is the right one."""
+        """1 if the reply commits to the right one of yes and no (`parsing.yes_no`)."""
         parsed = parsing.yes_no(parsing.without_prefix(text, question.answer_prefix))
         return Grade(float(parsed == question.answer), parsed)
 

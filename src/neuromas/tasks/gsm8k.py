@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from neuromas.tasks import numerals
+from neuromas.tasks import numerals, parsing
 from neuromas.tasks.loaded import LoadedTask, digest
 from neuromas.tasks.tables import RawRow, Source
 from neuromas.types import Grade, Question
@@ -23,8 +23,11 @@ class Gsm8k(LoadedTask):
     """
 
     name = "gsm8k"
-    version = 1
-    changes: ClassVar = {1: "First version."}
+    version = 2
+    changes: ClassVar = {
+        1: "First version.",
+        2: "More forms of numbers are read; equality is exact; thoughts are left out.",
+    }
     max_answer_tokens = 400
     source = "openai/gsm8k, main (MIT)"
 
@@ -35,9 +38,10 @@ class Gsm8k(LoadedTask):
     def render(self, row: RawRow) -> Question:
         text = str(row["question"]).strip()
         solution, mark, gold = str(row["answer"]).rpartition(_MARK)
-        answer = numerals.final(mark + gold) if mark else None
-        if answer is None or not text:
-            raise ValueError(f"the answer must end with {_MARK} and a number")
+        try:
+            answer = numerals.only(gold if mark else "")
+        except ValueError as error:
+            raise ValueError(f"the answer must end with {_MARK} and a number") from error
         return Question(
             id=f"gsm8k-{digest(text)[:12]}",
             text=text,
@@ -48,5 +52,5 @@ class Gsm8k(LoadedTask):
 
     def grade(self, question: Question, text: str) -> Grade:
         """1 if the reply's final number equals the right one, however it is written."""
-        parsed = numerals.final(text)
+        parsed = numerals.final(parsing.conclusion(text))
         return Grade(float(parsed is not None and numerals.equal(question.answer, parsed)), parsed)

@@ -72,13 +72,25 @@ def rendered(table: object, rows: Iterable[tuple[int, RawRow]], render: Callable
     questions: list[Question] = []
     for number, row in rows:
         try:
-            question = render(row)
+            question = checked(render(row))
         except (TypeError, ValueError) as error:
             raise TaskError(f"{table}, row {number}: {error}; correct the row or remove it") from error
         seen[question.id] += 1
         again = seen[question.id]
         questions.append(question if again == 1 else replace(question, id=f"{question.id}-{again}"))
     return questions
+
+
+def checked(question: Question) -> Question:
+    """The question. Raises ValueError where it is blank, or holds text that no tokenizer takes."""
+    if not question.text.strip():
+        raise ValueError("the question is empty")
+    for text in (question.text, question.answer):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{text[:60]!r} holds half of a surrogate pair, which is no character") from error
+    return question
 
 
 def carve(

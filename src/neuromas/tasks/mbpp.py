@@ -37,8 +37,11 @@ class Mbpp(programs.CodeTask):
     """
 
     name = "mbpp"
-    version = 1
-    changes: ClassVar = {1: "First version."}
+    version = 2
+    changes: ClassVar = {
+        1: "First version.",
+        2: "Fences in lists, of tildes, and several blocks are read; thoughts are left out.",
+    }
     source = "google-research-datasets/mbpp, full (CC BY 4.0)"
 
     def load(self) -> tuple[list[Question], list[Question]]:

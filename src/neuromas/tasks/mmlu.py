@@ -42,8 +42,11 @@ class Mmlu(MultipleChoice):
         answer       B
     """
 
-    version = 1
-    changes: ClassVar = {1: "First version."}
+    version = 2
+    changes: ClassVar = {
+        1: "First version.",
+        2: "Stated letters first; rejected ones and two at once are none; no thoughts.",
+    }
     source = "cais/mmlu (MIT)"
 
     default_validation_size = 200

@@ -1,72 +1,239 @@
-"""The final number of a worked solution, and the equality of two numbers, by `math-verify`.
+"""The number that a reply or a gold answer states, and the equality of two numbers.
 
-`math-verify` evaluates what it is given, and its time limits use signals, which work in the main thread only. So it is
-given nothing but a numeral that was cut out here: digits, separators, a sign, one fraction bar. That needs no time
-limit, and is the same in every thread and process.
+A number is a numeral of digits, with an optional sign, separators of thousands ("1,234", "1 234", "1{,}234"), point,
+fraction bar, exponent ("1.5e3", "4 × 10^-7") or word of scale ("3 million"), also a mixed number ("3 1/2", "2½"), in
+plain text or LaTeX. What stands around it (currency, percent, a unit) is not looked at. Roots, powers, times of day and
+sums are no numerals: nothing is computed. Lengths are bounded, so that no reply is costly.
 """
 
-import logging
 import re
-from functools import lru_cache
-from typing import Any
+import unicodedata
+from decimal import Decimal
+from fractions import Fraction
+from itertools import islice
 
-from neuromas.errors import require
-from neuromas.tasks import parsing
+from neuromas.tasks.parsing import STATED, denied
 
-_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,12}|[0-9]{1,40})"
-_SIGN = r"(?<![A-Za-z0-9])(?<![0-9]\.)(?:(?<![0-9A-Za-z)])[-+−]\$?)?"
-_PLAIN = rf"{_SIGN}{_DIGITS}(?:\.[0-9]{{1,40}})?(?![0-9]|[eE][+-]?[0-9])"
-_NUMERAL = re.compile(
-    rf"(?P<plain>{_PLAIN})(?:[ ]?/[ ]?(?P<below>[0-9]{{1,40}})(?![0-9/]))?"
-    r"|(?P<sign>-?)\\[dt]?frac\{(?P<top>-?[0-9]{1,40})\}\{(?P<bottom>[0-9]{1,40})\}"
+TOLERANCE = Fraction(1, 10**9)  # Relative, for numbers of 15 and more digits with a point, as rounded floats have.
+
+_LONG, _TOP_BELOW = "[0-9]{1,40}", r" \1\3\2\4/\5\6"
+
+# -- one spelling for all --
+_SPELLINGS: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(pattern), spelling)
+    for pattern, spelling in (
+        ("[−‐‑‒–﹣-]", "-"),
+        ("[\u00a0\u2007\u2009\u202f]", " "),
+        (r"\{,\}|,\\!|\{\\,\}", ","),
+        (r"\\(?=[%$€£#&_])|\\(?:left|right|displaystyle|!|[()\[\]])", ""),
+        (r"\\[,;: ]|~", " "),
+        (r"\\(?:text|mathrm|textbf|mathbf|textit|operatorname|mbox)\s?\{([^{}]{0,60})\}", r"\1"),
+        (r"(?<=[\w)])\*\*(?=[\w(-])", "^"),
+        (r"\*\*|__|(?<!\S)[*_](?=\S)|(?<=\S)[*_](?!\S)|`", ""),
+        (r"\\times|\\cdot|×|·", "*"),
+        (r"\\div|÷", " / "),
+        (r"(?<![\w)])-\s?\\[dtc]?frac\s?\{\s?-", r"\\frac{"),
+        (rf"\\[dtc]?frac\s?(?:\{{\s?(-?)\s?({_LONG})\s?\}}|()([0-9]))\s?(?:{{\s?({_LONG})\s?\}}|([0-9]))", _TOP_BELOW),
+        (r"(?<![\w)])([+-])\s?(?:US|C|A|R)?[$€£¥₹]\s?(?=[0-9.])", r"\1"),
+        (r"\^\{?\s?\\circ\s?\}?|\\%|\\degree", "°"),
+        (r"\b(?:US|C|A|R)?\$|[$€£¥₹]", " "),
+        (r"(?<![\w)] )(?<![\w)])(?i:minus|negative)\s(?=[0-9.])", "-"),
+        (r"(?:\A|(?<=[=:(#{>])|(?<=\bis)|(?<=\bof)|(?<=equals))(\s{0,3})-\s(?=[0-9.])", r"\1-"),
+    )
+]  # fmt: skip
+_SMALL = re.compile("[¼½¾⅐-⅞]")
+_RAISED = re.compile("[⁺⁻⁰¹²³⁴-⁹]{1,9}")
+_BULLETS = re.compile(r"^\s{0,9}[-*•]\s", re.MULTILINE)
+
+_GROUPED = r"[0-9]{1,3}(?:,[0-9]{3}){1,12}|[0-9]{1,3}(?:[ '’_][0-9]{3}){1,12}|[0-9]{1,2}(?:,[0-9]{2}){1,9},[0-9]{3}"
+_EXPONENT = r"(?:[eE](?P<e>[+-]?[0-9]{1,3})|\s?[*x]\s?10\^[{(]?\s?(?P<times>[+-]?[0-9]{1,3})\s?[})]?)"
+_POWERS = ("hundred", "thousand", "million", "billion", "trillion")
+_SCALES: dict[str, int] = dict(zip(_POWERS, (2, 3, 6, 9, 12), strict=True))
+NUMERAL = re.compile(
+    r"(?<![A-Za-z0-9_^{])(?<!\^[{(])(?<![0-9][.,:/])(?<!_\{)(?<!√)(?<!\^-)"
+    r"(?P<sign>(?:(?<![\w)\]}%°])[+-])?)(?:"
+    rf"10\^[{{(]?\s?(?P<ten>[+-]?[0-9]{{1,3}})\s?[}})]?"
+    r"|(?P<whole>[0-9]{1,40})(?:\s|\sand\s)(?P<part>[0-9]{1,40})/(?P<parts>[0-9]{1,40})"
+    r"|(?P<continental>[0-9]{1,3}(?:\.[0-9]{3}){1,12},[0-9]{1,40})"
+    rf"|(?P<plain>(?:{_GROUPED}|[0-9]{{1,40}})(?:\.[0-9]{{1,40}})?|\.[0-9]{{1,40}}){_EXPONENT}?"
+    rf"(?:\s?/\s?(?P<below>[0-9]{{1,40}})(?![0-9.]))?(?:\s(?P<scale>{'|'.join(_POWERS)})\b)?)"
+    r"(?![0-9]|[eEx][+-]?[0-9]|[.,:/][0-9])(?P<more>\s?(?:\\?sqrt|√|\\?pi\b|π|\^|\\frac))?"
 )
+
+# -- what may stand around a gold answer --
+_NO_UNIT = r"or|and|to|of|in|minus|plus|times|not|none|if|is|are|than|more|less|[nxyz]"
+_WORD = (
+    rf"(?!(?:{_NO_UNIT})\b)[A-Za-z°%µμΩ€£¥¢‰'’\"/]"
+    r"[\w°%²³/.'’-]*(?:\^\{?-?[0-9]\}?[\w/]*)*"
+)
+_UNIT = re.compile(rf"\s*(?:%|°|\s*{_WORD}){{0,4}}[\s.)\]}}$]*")
+_UNIT_BEFORE = re.compile(r"[\s({\[$]*(?:[A-Za-z]\s?=\s?|=\s?|≈\s?|USD\s?|EUR\s?|GBP\s?|Rs\.?\s?)?")
+
+# -- where a reply states its number --
 _MARK = re.compile(r"####")
-_BOXED = re.compile(r"\\boxed\{")
-_STATED = re.compile(r"\banswer(?:[*_]{0,3}\s{0,3}:|\s{1,4}is\b)", re.IGNORECASE)
-_NEAR = 60  # The number must begin within this many characters behind a marker.
+_BOXED = re.compile(r"\\f?box(?:ed)?\s?\{")
+_STATED = re.compile(STATED)
+_RUN_ON = re.compile(r"\s{0,9}\n\s{0,9}(?==)")
+_CLAUSE = re.compile(
+    r"[.!?][)*_\"']{0,3}\s+(?=[A-Z(\\*])|\n|</|[,;]?\s(?=(?:because|since|as|where|but|for|given)\s)"
+    r"|,\s(?=(?:not|rather|instead)\s)|(?<=\w)\s\((?=[^)]{0,80}[A-Za-z])"
+)
+_LINK = re.compile(
+    r"(?:=|≈|≃|→|\\approx|\\implies|\b(?:is|are|be|equals|gives|makes|leaves|i\.e\.|thus|so|therefore|or\sjust)\b)[,:\s]{0,3}"
+    r"(?:(?:about|approximately|exactly|just|only)\s)?\Z"
+)
+_OPERATOR, _JOINT = r"(?:[+*/^-]|\bx\b|\b(?:plus|minus|times|divided by)\b)", r"(?:,|;|:|\bor\b|\band\b|\bto\b)"
+_PART_BEHIND = re.compile(rf"\s{{0,3}}{_OPERATOR}\s{{0,3}}(?:[(√\\]|\.?[0-9])|\s{{0,3}}{_JOINT}\s{{0,3}}-?\.?[0-9]")
+_PART_BEFORE = re.compile(rf"[0-9)}}%]\s{{0,3}}{_OPERATOR}\s{{0,3}}\(?\Z|[0-9]\s{{0,3}}{_JOINT}\s{{0,3}}\Z")
 
 
-def final(text: str) -> str | None:
-    """The number a solution ends with: digits with an optional sign, point, or fraction bar; None without one.
+def final(text: str, prefix: str = "") -> str | None:
+    """The number that a solution ends with, in canonical form ("1020", "-4.5", "3/4"); None without one.
 
-    The first of these that has a number counts: the first "####"; the last \\boxed{…}; the last "answer is" or
-    "answer:" (for each, the first number on the rest of its line); the last number of all.
+    The first of these that states a number counts:
+
+    1. the line behind the first "####"; the last \\boxed{…}; the last "answer is", "Answer:" or <answer>; where the
+       answer prefix ends so, the first line
+    2. the last sentence with a number
+
+    Of a line that is committed to, it is the number behind the last "=" or "is" ("#### 5 + 3 = 8" → 8), else the first
+    ("The answer is 72 clips, 48 in April" → 72). Of other sentences it is the last. A number that is a part of a sum, a
+    list or a range ("Answer: 5 + 3", "5 or 6"), and one that is rejected ("not 5"), is none.
     """
-    for marker in (_MARK, _BOXED, _STATED):
-        hits = list(marker.finditer(text))
-        if not hits:
-            continue
-        end = hits[0 if marker is _MARK else -1].end()
-        line = text[end : end + 3 * _NEAR].split("\n", 1)[0]
-        number = _NUMERAL.search(line)
-        if number and number.start() <= _NEAR:
-            return _canonical(number)
-    numbers = list(_NUMERAL.finditer(text))
-    return _canonical(numbers[-1]) if numbers else None
+    if prefix and _STATED.search(prefix.rstrip() + " "):
+        line = next((line for line in text.split("\n") if line.strip()), "")
+        if found := final(line) if _marked(line) else _committed(_plain(_line(text[:2000]))):
+            return found
+    for stretch in _marked(text):
+        numbers = NUMERAL.search(plain := _plain(stretch))
+        if numbers:
+            return _committed(plain)
+    for sentence in reversed(_CLAUSE.split(_plain(text[-4000:]))):
+        hits = list(NUMERAL.finditer(sentence))
+        if hits and not sentence.startswith(("not ", "rather ", "instead ")):
+            return next((_canonical(hit) for hit in (hits[-1], *hits) if _alone(hit)), None)
+    return None
 
 
-def _canonical(hit: re.Match[str]) -> str:
-    if hit["top"] is not None:
-        top = hit["top"][1:] if hit["sign"] and hit["top"].startswith("-") else hit["sign"] + hit["top"]
-        return f"{parsing.canonical(top)}/{parsing.canonical(hit['bottom'])}"
-    plain = parsing.canonical(hit["plain"].replace("$", ""))
-    return plain if hit["below"] is None else f"{plain}/{parsing.canonical(hit['below'])}"
+def only(text: str) -> str:
+    """The number that a gold answer is, in canonical form.
+
+    A unit, currency or percent may stand around it, a solution that ends with "#### 72" or \\boxed{72} before it.
+    Raises ValueError where it is no number, or more than one ("12:30", "(3, 4)", "2\\sqrt{3}", "1/0").
+    """
+    boxes = [_braced(text, hit.end()) for hit in islice(_BOXED.finditer(text), 2)]
+    stated = text.rpartition("####")[2] if "####" in text else boxes[0] if len(boxes) == 1 else text
+    plain = _plain(stated.strip()).strip().rstrip(".")
+    hit = NUMERAL.search(plain)
+    alone = hit and _UNIT_BEFORE.fullmatch(plain[: hit.start()]) and _UNIT.fullmatch(plain[hit.end() :])
+    found = _canonical(hit) if hit and alone else None
+    if found is None:
+        raise ValueError("no single number")
+    return found
+
+
+def of(value: int | float | Decimal) -> str:
+    """A number of a table by its value: 1e-05 → "0.00001". Raises ValueError where it is not finite."""
+    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not exact.is_finite():
+        raise ValueError("not finite")
+    return canonical(f"{exact:f}")
 
 
 def equal(gold: str, answer: str) -> bool:
-    """True where two numbers from `final` are equal, as "0.5" and "1/2" are. Raises TaskError without the package."""
-    return bool(_library().verify(_value(gold), _value(answer), timeout_seconds=None))
+    """True where two numbers from `final` or `only` are equal, as "0.5" and "1/2" are.
+
+    They are compared exactly: 0.0000004 is not 0.0000001, and 1/3 is not 0.333333. Only where one of them has 15 or
+    more digits and a point, as a rounded float has, they may differ by a relative `TOLERANCE`.
+    """
+    try:
+        one, other = (
+            Fraction(top) / Fraction(bottom or 1) for top, _, bottom in (gold.partition("/"), answer.partition("/"))
+        )
+    except (ValueError, ZeroDivisionError):
+        return False
+    if any("." in text and len(text.strip("-0.").replace(".", "")) >= 15 for text in (gold, answer)):
+        return abs(one - other) <= TOLERANCE * max(abs(one), abs(other))
+    return one == other
 
 
-@lru_cache(maxsize=4096)
-def _value(numeral: str) -> Any:
-    math_verify = _library()
-    return math_verify.parse(numeral, [math_verify.ExprExtractionConfig()], parsing_timeout=None)
+def canonical(digits: str) -> str:
+    """A number without plus sign, separators, leading zeros, and zeros after the point; of any length."""
+    plain = re.sub(r"[ ,'’_]", "", digits.replace("−", "-")).lstrip("+")
+    sign, plain = ("-", plain[1:]) if plain.startswith("-") else ("", plain)
+    whole, _, fraction = plain.partition(".")
+    whole, fraction = whole.lstrip("0") or "0", fraction.rstrip("0")
+    value = f"{whole}.{fraction}" if fraction else whole
+    return value if value == "0" else sign + value
 
 
-@lru_cache(maxsize=1)
-def _library() -> Any:
-    math_verify = require("math_verify", "comparing numbers", "pip install -e '.[math]'")
-    for part in ("parser", "grader"):  # They warn at each call that no time limit is set.
-        logging.getLogger(f"math_verify.{part}").setLevel(logging.CRITICAL)
-    return math_verify
+def _plain(text: str) -> str:
+    """The text with one spelling for what can be written in many ways: signs, fractions, powers, LaTeX."""
+    text = _RAISED.sub(lambda hit: "^" + unicodedata.normalize("NFKC", hit[0]), text)
+    text = _SMALL.sub(lambda hit: " " + unicodedata.normalize("NFKC", hit[0]).replace("⁄", "/"), text)
+    text = text.replace("⁄", "/")
+    if len(_BULLETS.findall(text)) > 1:
+        text = _BULLETS.sub(" ", text)
+    for pattern, spelling in _SPELLINGS:
+        text = pattern.sub(spelling, text)
+    return text
+
+
+def _marked(text: str) -> list[str]:
+    """What a reply commits to, as far as it has a mark: each a short stretch of text."""
+    found: list[str] = []
+    for marker, which in ((_MARK, 0), (_BOXED, -1), (_STATED, -1)):
+        if hits := list(marker.finditer(text)):
+            end = hits[which].end()
+            found.append(_braced(text, end) if marker is _BOXED else _line(text[end : end + 400]))
+    return found
+
+
+def _line(text: str) -> str:
+    """The first line with something in it; a line that begins with "=" goes on with the one before."""
+    return _RUN_ON.sub(" ", text.strip()).split("\n", 1)[0]
+
+
+def _braced(text: str, start: int) -> str:
+    """The text up to the brace that closes the one before `start`, at most 200 characters."""
+    depth = 1
+    for place in range(start, min(len(text), start + 200)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0:
+            return text[start:place]
+    return text[start : start + 200].split("\n", 1)[0]
+
+
+def _committed(plain: str) -> str | None:
+    """The number of a line that a reply commits to."""
+    clause = next((part for part in _CLAUSE.split(plain) if part and NUMERAL.search(part)), "")
+    hits = list(NUMERAL.finditer(clause))
+    linked = [hit for hit in reversed(hits) if _LINK.search(clause[: hit.start()])]
+    return next((_canonical(hit) for hit in (*linked, *hits[:1]) if _alone(hit)), None)
+
+
+def _alone(hit: re.Match[str]) -> bool:
+    """True for a number that is no part of a sum, a list or a range, and not rejected."""
+    before, text, end = hit.string[max(0, hit.start() - 40) : hit.start()], hit.string, hit.end()
+    part = _PART_BEHIND.match(text, end) or _PART_BEFORE.search(before) or hit["more"]
+    return not (part or denied(text, hit.start(), end))
+
+
+def _canonical(hit: re.Match[str]) -> str | None:
+    """The canonical form of a numeral; None for a fraction without end and for what is no plain number."""
+    sign = hit["sign"]
+    if hit["more"]:
+        return None
+    if hit["ten"]:
+        return of(Decimal(f"{sign}1e{hit['ten']}"))
+    if hit["whole"]:
+        below = int(hit["parts"])
+        return f"{sign.strip('+')}{int(hit['whole']) * below + int(hit['part'])}/{below}" if below else None
+    if hit["continental"]:
+        return canonical(sign + hit["continental"].replace(".", "").replace(",", "."))
+    shift = int(hit["e"] or hit["times"] or 0) + (_SCALES[hit["scale"]] if hit["scale"] else 0)
+    value = canonical(sign + hit["plain"])
+    value = of(Decimal(f"{value}e{shift}")) if shift else value
+    if hit["below"] is None:
+        return value
+    return f"{value}/{canonical(hit['below'])}" if int(hit["below"]) else None

@@ -1,31 +1,32 @@
 """A user's own task, from a TOML file: a table with a question and an answer column, and a choice of grader.
 
-data = "capitals.jsonl"         # .jsonl, .csv or .parquet beside this file, or a data set on the hub ("org/name")
+data = "capitals.jsonl"         # a file or folder beside this file, or a data set on the hub ("org/name")
 question = "country"            # the columns
 answer = "capital"
 instruction = "Answer with the name of the city alone."
 grader = "exact"
 """
 
-import csv
+import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, ValidationError
 
 from neuromas.config import Section
 from neuromas.errors import TaskError
 from neuromas.recipe import explain
-from neuromas.tasks import choice, numerals, parsing
+from neuromas.tasks import cells, choice, golds, numerals, parsing
 from neuromas.tasks.base import Split
+from neuromas.tasks.golds import AnswerForm, Grader
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
-from neuromas.tasks.tables import RawRow, read_file, read_hub
+from neuromas.tasks.tables import KINDS, RawRow, read_file, read_folder, read_hub
 from neuromas.types import Grade, Question
 
-FILES = (".jsonl", ".csv", ".parquet")
-Grader = Literal["exact", "contains", "number", "yes-no", "choice"]
+Cell = TypeVar("Cell")
 
 
 class OwnTaskFile(Section):
@@ -41,6 +42,7 @@ class OwnTaskFile(Section):
     question: str = "question"  # The column of questions.
     answer: str = "answer"  # The column of answers.
     choices: str | None = None  # The column with the list of options, for the grader "choice" only.
+    answer_is: AnswerForm | None = None  # How `answer` names an option (`golds.FORMS`); None: found out of all rows.
     difficulty: str | None = None  # The column with how hard a row is, a number.
     hardest: float | None = None  # Train on rows up to this difficulty only.
     grader: Grader = "exact"
@@ -51,13 +53,15 @@ class OwnTaskFile(Section):
 
 
 class OwnTask(LoadedTask):
-    """Rows of a user's table. Graders, each given the reply without the answer prefix:
+    """Rows of a user's table. Graders, each given the reply without the answer prefix and without marked thoughts:
 
-    exact      the whole reply is the answer, whatever the case, the spacing and a stop at its end
-    contains   the answer stands in the reply as words of their own; any reply that lists many answers scores
-    number     the reply's final number equals the answer's (`numerals.final`)
-    yes-no     the first yes or no in the reply
-    choice     the letter that the reply commits to; the answer is a letter, an option's text, or its 0-based index
+    exact      the reply is the answer and nothing else (`parsing.bare`)
+    contains   the answer stands in the reply as words of their own (`parsing.contains`)
+    number     the number that the reply states equals the answer's (`numerals.final`, `numerals.equal`)
+    yes-no     the reply commits to yes or no (`parsing.yes_no`)
+    choice     the reply commits to a letter (`parsing.letter`); the answer is a letter, an option's text, or an index
+
+    What the answers of a table may be stands in `golds`; of several right ones each scores.
     """
 
     changes: ClassVar = {}
@@ -68,13 +72,19 @@ class OwnTask(LoadedTask):
         self.file = _read_task_file(Path(file), options)
         self.version, self.max_answer_tokens = self.file.version, self.file.max_answer_tokens
         self.source = self.file.data
+        self.answer_form: AnswerForm | None = None
         self.answer_choices = ("No", "Yes") if self.file.grader == "yes-no" else None
         super().__init__(self.file.validation_size, self.file.seed)
 
     def load(self) -> tuple[list[Question], list[Question]]:
-        pool = self._questions(self.file.data, self.file.split)
-        if self.file.test is not None:
-            return pool, self._questions(self.file.test, self.file.test)
+        file = self.file
+        tables = [(file.data, file.split)] if file.test is None else [(file.data, file.split), (file.test, file.test)]
+        rows = [self._rows(*table) for table in tables]
+        if file.choices is not None:
+            self._decide_form([(name, found) for (name, _), found in zip(tables, rows, strict=True)])
+        pool, *test = (self._questions(name, found) for (name, _), found in zip(tables, rows, strict=True))
+        if test:
+            return pool, test[0]
         distinct = {normalise(self.stem(question)): question for question in reversed(pool)}
         size, seed = self.file.test_size, self.file.seed
         if len(distinct) <= size:
@@ -97,28 +107,28 @@ class OwnTask(LoadedTask):
             )
         return kept
 
-    def _questions(self, table: str, split: str) -> list[Question]:
-        return rendered(f"task {self.name!r}: {table}", enumerate(self._rows(table, split), 1), self.render)
+    def _questions(self, table: str, rows: list[RawRow]) -> list[Question]:
+        return rendered(f"task {self.name!r}: {table}", enumerate(rows, 1), self.render)
 
     def _rows(self, table: str, split: str) -> list[RawRow]:
-        if table.endswith(FILES):
-            file = self._folder / table
-            try:
-                rows = _read_csv(file) if file.suffix == ".csv" else read_file(file)
-            except (OSError, UnicodeDecodeError, csv.Error) as error:
-                raise TaskError(
-                    f"task {self.name!r}: cannot read {file} ({error}); paths are beside the task"
-                ) from error
-        else:
-            remedy = f"name a file that ends with {', '.join(FILES)}"
-            rows = read_hub(self.file.data, self.file.config, split, remedy)
+        """The rows of a file or folder beside the task, and only where there is none, of the hub."""
+        path = self._folder / table
+        try:
+            if path.is_dir():
+                rows = read_folder(path, split)
+            elif path.exists() or path.suffix.lower() in (*KINDS, ".gz"):
+                rows = read_file(path)
+            elif table == self.file.test and (self._folder / self.file.data).is_dir():
+                rows = read_folder(self._folder / self.file.data, split)
+            else:
+                remedy = f"name a file that ends with {', '.join(KINDS)}"
+                rows = read_hub(self.file.data, self.file.config, split, remedy)
+        except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
+            raise TaskError(f"task {self.name!r}: cannot read {path} ({error}); paths are beside the task") from error
         if not rows:
             raise TaskError(f"task {self.name!r}: {table} has no rows")
-        columns = [
-            column
-            for column in (self.file.question, self.file.answer, self.file.choices, self.file.difficulty)
-            if column
-        ]
+        file = self.file
+        columns = [column for column in (file.question, file.answer, file.choices, file.difficulty) if column]
         for number, row in enumerate(rows, 1):
             for column in columns:
                 if row.get(column) is None:
@@ -128,19 +138,45 @@ class OwnTask(LoadedTask):
                     )
         return rows
 
+    def _decide_form(self, tables: list[tuple[str, list[RawRow]]]) -> None:
+        """Find out how the answer column names options, for all rows of all tables alike."""
+        file, rows = self.file, list[golds.ChoiceRow]()
+        for table, found in tables:
+            for number, row in enumerate(found, 1):
+                place = f"{table}, row {number}"
+                try:
+                    options = _in_column(str(file.choices), row, cells.options)
+                except ValueError as error:
+                    raise TaskError(f"task {self.name!r}: {place}: {error}; correct the row or remove it") from error
+                rows.append(golds.ChoiceRow(place, row[file.answer], options))
+        try:
+            self.answer_form = golds.form_of(rows, file.answer_is)
+        except ValueError as error:
+            raise TaskError(f"task {self.name!r}: {error}") from error
+
     def render(self, row: RawRow) -> Question:
         file = self.file
-        id = f"row-{digest(str(row[file.question]))[:12]}"
-        text, answer = str(row[file.question]).strip(), str(row[file.answer]).strip()
-        known = {} if file.difficulty is None else {"difficulty": float(row[file.difficulty])}
+        text = _in_column(file.question, row, cells.question)
+        id = f"row-{digest(text)[:12]}"
+        metadata: dict[str, Any] = {}
+        if file.difficulty is not None:
+            metadata["difficulty"] = _in_column(file.difficulty, row, _finite)
         if file.choices is None:
-            canonical = _canonical(answer, file.grader)
-            return Question(id, text, canonical, file.instruction, file.answer_prefix, metadata=known)
-        options = [str(option) for option in row[file.choices]]
-        question = choice.lettered(id, text, options, _gold(answer, options))
+            answers = _in_column(file.answer, row, lambda cell: golds.read(cell, file.grader))
+            metadata |= golds.alternatives(answers)
+            return Question(id, text, answers[0], file.instruction, file.answer_prefix, metadata=metadata)
+        assert self.answer_form is not None
+        options, form = _in_column(file.choices, row, cells.options), self.answer_form
+        found = _in_column(file.answer, row, lambda cell: golds.chosen(cell, options, form))
+        question = choice.lettered(id, text, options.texts, found[0])
+        metadata |= question.metadata | golds.alternatives([parsing.LETTERS[index] for index in found])
         instruction = file.instruction or choice.INSTRUCTION
-        metadata = question.metadata | known
         return replace(question, instruction=instruction, answer_prefix=file.answer_prefix, metadata=metadata)
+
+    def describe(self) -> dict[str, Any]:
+        """As of every task, and of choices how the answer column names them."""
+        record = super().describe()
+        return record if self.answer_form is None else record | {"answers_are": golds.FORMS[self.answer_form]}
 
     def choices(self, question: Question) -> tuple[str, ...] | None:
         options = question.metadata.get("options")
@@ -149,21 +185,24 @@ class OwnTask(LoadedTask):
     def grade(self, question: Question, text: str) -> Grade:
         """1 where the grader reads the right answer."""
         reply = parsing.without_prefix(text, question.answer_prefix)
-        words, gold = _words(reply), _words(question.answer)
+        answers = golds.right(question)
         match self.file.grader:
             case "number":
-                parsed = numerals.final(reply)
-                return Grade(float(parsed is not None and numerals.equal(question.answer, parsed)), parsed)
+                parsed = numerals.final(reply, question.answer_prefix)
+                return Grade(
+                    float(parsed is not None and any(numerals.equal(gold, parsed) for gold in answers)), parsed
+                )
             case "contains":
-                contained = f" {gold} " in f" {words} "
-                return Grade(float(contained), question.answer if contained else words or None)
+                found = next((gold for gold in answers if parsing.contains(reply, gold)), None)
+                return Grade(float(found is not None), found or parsing.bare(reply) or None)
             case "exact":
-                return Grade(float(words == gold), words or None)
+                words = parsing.bare(reply)
+                return Grade(float(words in [parsing.bare(gold) for gold in answers]), words or None)
             case "yes-no":
                 parsed = parsing.yes_no(reply)
             case "choice":
                 parsed = parsing.letter(reply, "".join(self.choices(question) or ()))
-        return Grade(float(parsed == question.answer), parsed)
+        return Grade(float(parsed in answers), parsed)
 
 
 def _read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:
@@ -188,40 +227,16 @@ def _read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:
     return parsed
 
 
-def _read_csv(file: Path) -> list[RawRow]:
-    with file.open(encoding="utf-8", newline="") as lines:
-        return [dict(row) for row in csv.DictReader(lines)]
+def _in_column(column: str, row: RawRow, read: Callable[[Any], Cell]) -> Cell:
+    """What `read` makes of a row's cell. Raises ValueError that names the column."""
+    try:
+        return read(row[column])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"column {column!r} {error}") from error
 
 
-def _canonical(answer: str, grader: Grader) -> str:
-    """The answer in the form that the grader compares. Raises ValueError where it can never be given."""
-    canonical: str | None = answer
-    if grader == "number":
-        canonical = numerals.final(answer)
-    elif grader == "yes-no":
-        canonical = parsing.yes_no(answer)
-    if not canonical or not _words(canonical):
-        raise ValueError(f"the answer is {answer!r}, which grader {grader!r} cannot read")
-    return canonical
-
-
-def _gold(answer: str, options: list[str]) -> int:
-    """The 0-based index of the right option, which the answer gives by its text, its letter, or its number.
-
-    Raises ValueError where it gives none.
-    """
-    if not 2 <= len(options) <= len(parsing.LETTERS):
-        raise ValueError(f"there are {len(options)} options, and must be 2 to {len(parsing.LETTERS)}")
-    letters = parsing.LETTERS[: len(options)]
-    if answer in options:
-        return options.index(answer)
-    if len(answer) == 1 and answer.upper() in letters:
-        return letters.index(answer.upper())
-    if answer.isdecimal() and int(answer) < len(options):
-        return int(answer)
-    raise ValueError(f"the answer is {answer!r}, which is no option, no letter of one and no 0-based index")
-
-
-def _words(text: str) -> str:
-    """The words of a text without the marks around them."""
-    return normalise(text).strip(" .,;:!?\"'`*")
+def _finite(cell: Any) -> float:
+    number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError(f"is {cell!r}, and must be a finite number")
+    return number

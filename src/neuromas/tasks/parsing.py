@@ -1,80 +1,230 @@
-"""Reads a letter, a yes or no, or a number out of a reply.
+"""Reads a letter, or a yes or no, out of a reply, as a careful person would.
 
-In all of them the first commitment counts, and later words cannot take it back. Nothing here raises, and every pattern
-is linear in the length of the text.
+What a model thinks aloud between marks such as `<think>` is not its answer. An answer that is stated ("the answer is
+…") counts before one at the start, and of several stated ones the last. What is rejected ("not B", "B is wrong") is no
+answer, and two answers at once are none. Nothing here raises, and every pattern is linear in the length of the text.
 """
 
 import re
+import unicodedata
 from functools import lru_cache
+
+from neuromas.tasks.loaded import normalise
 
 LETTERS = "ABCDEFGHIJ"
 
-_YES_NO = re.compile(r"(?<![\w-])(yes|no)(?![\w'’-])", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![A-Za-z0-9])(?<![0-9]\.)[-+−]?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?")
-_OPENING = " \t\r\n*_`\"'“‘([{<#>-:.$"  # These characters may precede a letter at the start of a reply.
+_NAME = r"(?:[a-z]{1,12}[:_])?(?:think|thinking|thoughts?|reason|reasoning|reflection|scratchpad|analysis)"
+_THOUGHTS = re.compile(
+    rf"(?P<closes></{_NAME}>|\[/think\]|◁/think▷|<\|end_of_thought\|>|<\|end_thinking\|>|<channel\|>"
+    r"|<\|channel\|>final(?:<\|message\|>)?|assistantfinal)"
+    rf"|<{_NAME}(?:\s[^<>\n]{{0,60}})?>|\[think\]|◁think▷|<\|begin_of_thought\|>|<\|start_thinking\|>"
+    r"|<\|channel\|?>(?:analysis|thought)|\Aanalysis(?=(?-i:[A-Z]))",
+    re.IGNORECASE,
+)
+_NEXT_QUESTION = re.compile(r"\n\s{0,9}(?:Question|Q)(?:[ ]?[0-9]{1,4})?:")  # Base models write on with one.
+
+# -- what leads to an answer, for every kind of it --
+_OPENING = " \t\r\n*_`\"'“‘([{<#>-:.$"  # These characters may precede an answer.
+_MARKS = r"[\s:*_\"'“‘`(\[{$]{0,8}(?:\\[a-z]{1,8}\{){0,2}"
+_NOUN = (
+    r"answer|ans|antwort|respuesta|réponse|resposta|risposta|verdict|(?:correct|right|best|final|my)\s(?:option|choice)"
+)
+_BE = r"is|ist|est|es|equals|(?:must|should|would|will|has\sto|seems\sto|appears\sto)\sbe"
+_SURELY = r"(?:(?:therefore|thus|hence|then|so|clearly|definitely|probably|likely|simply|just|indeed)[,\s]{1,2})?"
+_TOLD = (
+    rf"(?<!\bif\sthe\s)\b(?i:{_NOUN})\b[*_\"')]{{0,3}}"
+    rf"(?:\s{{1,4}}(?i:{_BE})\b|\.?\s{{0,4}}(?::|=|->|→)|\s[-–—](?=\s)){_MARKS}(?i:{_SURELY}){_MARKS}"
+)
+STATED = rf"(?:{_TOLD}|(?:<(?i:answer)>|\\boxed\{{|\#{{4}}){_MARKS})"
+_NOT_BEFORE = re.compile(
+    r"(?:\b(?:not|never|neither|nor|cannot|rul(?:e|es|ed|ing)\sout|(?:eliminat|exclud|reject|discard)(?:e|es|ed|ing|s)?"
+    r"|instead\sof|rather\sthan|other\sthan|unlike|except)|n['’]t)(?:\s(?:be|say|a|an|the)){0,2}"
+    r"(?:\s(?:option|choice|answer|letter))?[\s(\"'“*]{1,4}\Z",
+    re.IGNORECASE,
+)
+_NOT_BEHIND = re.compile(
+    r"\A[)\]*_\"'”}]{0,4}(?:\s(?:is|was|are|seems|looks|can|could|would|does)(?:n['’]t\b|not\b|(?:\s\w{1,12}){0,2}?\s"
+    r"(?:not|wrong|incorrect|false|impossible|unlikely|invalid|out|eliminated|excluded|rejected)\b)"
+    r"|\s?[:–—-]\s?(?:wrong|incorrect)\b(?!,)|\s?[✗✘❌×])",
+    re.IGNORECASE,
+)
+
+
+def conclusion(text: str) -> str:
+    """The text behind the thoughts that a model marks as such; "" where they never end.
+
+    "<think>A or B?</think> B" → " B"; "<think>A or B?" → "". Known are <think>, <thinking>, <thought>, <reasoning>,
+    <analysis>, <reflection> and <scratchpad>, also with a prefix (<seed:think>), and the marks [THINK], ◁think▷,
+    <|begin_of_thought|>, <|START_THINKING|> and the channels of gpt-oss and Gemma.
+    """
+    start, open = 0, False
+    for mark in _THOUGHTS.finditer(text):
+        open = mark["closes"] is None
+        start = start if open else mark.end()
+    return "" if open else text[start:]
 
 
 def without_prefix(text: str, prefix: str) -> str:
-    """The text without leading white space, and without the answer prefix where it begins with that."""
-    return text.lstrip().removeprefix(prefix)
+    """The conclusion without leading white space, and without the answer prefix where text or conclusion has it."""
+    return conclusion(text.lstrip().removeprefix(prefix)).lstrip().removeprefix(prefix)
+
+
+def one_question(text: str) -> str:
+    """The text up to where a model goes on with a next question of its own."""
+    return _NEXT_QUESTION.split(text.strip(), maxsplit=1)[0]
+
+
+def denied(text: str, start: int, end: int) -> bool:
+    """True where what stands from `start` to `end` is rejected: "not B", "rule out B", "B is wrong"."""
+    before = _NOT_BEFORE.search(text[max(0, start - 40) : start])
+    return bool(before or _NOT_BEHIND.match(text[end : end + 60]))
 
 
 def letter(text: str, letters: str) -> str | None:
     """The option letter a reply commits to, one of `letters` ("ABCD"), or None.
 
-    Tried in this order, the first hit counts:
+    Tried in this order:
 
-    1. a letter at the start: "B", "B.", "(B)", "**B**", "B: because", "Option B", "b)"
-    2. a letter after "answer is" or "answer:": "I think the answer is (B)"
-    3. a letter that is marked anywhere: "option B", "(B)", "**B**", "\\boxed{B}"
+    1. the last letter that is stated: "The answer is (B)", "Ans: B", "the correct option must be B", "I choose B",
+       "It is B", "B is correct", "<answer>B</answer>", "\\boxed{B}"
+    2. a letter at the start: "B", "B.", "(B)", "**B**", "B: because", "Option B", "b)"
+    3. the only letter that is marked anywhere: "option B", "(B)", "**B**"
 
-    A capital counts only as a word of its own that no lowercase word follows ("A dog …" is no answer, "A is right"
-    is one); a small letter only where a bracket, a stop, or the end follows it.
+    "(A) is wrong; (B) is right" → B. "B, C", "A or B" and "The answer is B and C" → None. A capital counts only as a
+    word of its own that no lowercase word follows ("A dog …" is no answer, "A is right" is one); a small letter only
+    where a bracket, a stop, or the end follows it.
     """
-    start, stated, marked = _letter_patterns(letters)
-    reply = text.strip()
-    hit = start.match(reply.lstrip(_OPENING)) or stated.search(reply) or marked.search(reply)
-    return next(group for group in hit.groups() if group).upper() if hit else None
+    stated, start, marked, more = _letter_patterns(letters)
+    reply = one_question(text)
+
+    def read(hit: re.Match[str]) -> tuple[str, bool] | None:
+        """A letter and whether it stands alone; None for one that is rejected."""
+        group = next(number for number, found in enumerate(hit.groups(), 1) if found)
+        if denied(hit.string, hit.start(), hit.end(group)) or denied(hit.string, hit.start(group), hit.end(group)):
+            return None
+        return hit[group].upper(), more.match(hit.string, hit.end(group)) is None
+
+    for hits in (stated.finditer(reply), filter(None, [start.match(reply.lstrip(_OPENING))])):
+        if said := [found for hit in hits if (found := read(hit))]:
+            return said[-1][0] if said[-1][1] else None
+    said = {found for hit in marked.finditer(reply) if (found := read(hit))}
+    return next(iter(said))[0] if len(said) == 1 and all(alone for _, alone in said) else None
 
 
 @lru_cache
-def _letter_patterns(letters: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
     word = rf"([{letters}])(?![\w/-])(?!['’.]\w)"
-    capital = rf"{word}(?![ \t]{{1,4}}(?!(?:is|because|since)\b)[a-z])"
-    small = rf"([{letters.lower()}])(?!\.\w)(?=[).:,\]}}*]|\Z)"
+    capital = rf"{word}(?![ \t]{{1,4}}(?!(?:is|because|since|rather|instead|not|but|and|or)\b)[a-z])"
+    small = rf"([{letters.lower()}])(?!\.\w)(?=[).:,\]}}*<]|\Z)"
     one = f"(?:{capital}|{small})"
-    opening = r"[\s:*_\"'`(\[{$]{0,8}(?:\\[a-z]{1,8}\{){0,2}"
-    start = re.compile(rf"(?:(?i:option|choice|answer){opening})?(?:\\[a-z]{{1,8}}\{{)?{one}")
-    stated = re.compile(
-        rf"\b(?i:answer)[*_]{{0,3}}(?:\s{{1,4}}(?i:is)|\s{{0,4}}:){opening}(?i:option\s|choice\s)?\(?{one}"
+    name = r"(?:(?i:the\sletter|option|choice|letter)[\s:]{1,2})?\(?[*\"'`]{0,3}"
+    verbs = r"choose|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)?\swith|went\swith|opt\sfor|vote\sfor|say|guess"
+    told = rf"\b(?i:{verbs}|(?:it|this|that)(?:['’]s|\s(?:{_BE})))\b[\s:*_\"'`(]{{1,4}}{name}{one}"
+    ends = rf"\b(?i:so|therefore|thus|hence)[,:]?\s{{1,2}}{name}{capital}(?=[)*.!\s]{{0,5}}\Z)"
+    right = (
+        rf"(?<![\w'’.-]){word}[)*\"'`]{{0,3}}\s(?:is|was|(?:must|would|should)\sbe)\s(?:(?:the|a)\s)?"
+        r"(?:most\s|only\s)?(?:answer|correct|right|best)\b"
     )
-    group, bare = f"([{letters}])", f"[{letters}]"
-    marked = re.compile(
-        rf"\b(?i:option|choice)\s{{1,4}}\(?{word}|\({group}\)|\*\*\(?{group}[).:]{{0,2}}\*\*"
-        rf"|\\boxed\{{(?:\\[a-z]{{1,8}}\{{)?({bare})\}}"
+    stated = re.compile(f"{STATED}{name}{one}|{told}|{ends}|{right}")
+    start = re.compile(rf"(?:(?i:option|choice|answer){_MARKS})?(?:\\[a-z]{{1,8}}\{{)?{one}")
+    group = f"([{letters}])"
+    marked = re.compile(rf"\b(?i:option|choice)\s{{1,4}}\(?{word}|\({group}\)|\*\*\(?{group}[).:]{{0,2}}\*\*")
+    more = re.compile(
+        rf"[)\]*_\"'`}}.]{{0,4}}\s?(?:,|;|/|&|\+|\b(?:and|or|und|oder)\b)\s?(?:(?:and|or)\s)?(?:(?i:option|choice)\s)?"
+        rf"[(*\"'`]{{0,3}}(?:[{letters}](?![\w'’])(?!\s(?:is|was|would|has|could|can)\b|\)\s(?:is|was)\b)"
+        rf"|[{letters.lower()}](?=[).,;]|\s?\Z))"
     )
-    return start, stated, marked
+    return stated, start, marked, more
+
+
+_SAYS = re.compile(
+    rf"{STATED}(?:a\s)?(?P<stated>yes|no|true|false)\b(?![’'-])"
+    r"|\b(?:is|are)\s(?P<last>true|false)[.!*\s]{0,5}\Z"
+    r"|\A(?P<first>true|false)\b(?=\s?[^\w\s'’-]|\s?\n|\s{0,9}\Z)"
+    r"|(?<![\w-])(?P<bare>yes|no)(?![\w'’-])",
+    re.IGNORECASE,
+)
+_EITHER = re.compile(
+    r"\b(?:yes|no|true|false)[\"'”*]{0,3}\s?(?:/|\bor\b)\s?[\"'“*]{0,3}(?:yes|no|true|false)\b", re.IGNORECASE
+)
+_SUBJECT = (
+    r"it|they|you|we|he|she|i|the|this|that|there|these|those|because|since|as|if|but|and|so|for|after|when|in|by"
+)
+_NOT_ANY = re.compile(rf"[ \t]{{1,4}}(?!(?:{_SUBJECT})\b)[a-z]")  # "no turns": no answer, but how many turns there are.
 
 
 def yes_no(text: str) -> str | None:
-    """ "Yes" or "No", whichever stands first as a word of its own, in any case; None without either."""
-    hit = _YES_NO.search(text)
-    if hit is None:
+    """ "Yes" or "No", as the reply commits to it; None without one.
+
+    The last one that is stated counts ("The answer is no", "Answer: True", "<answer>No</answer>"); else one at the
+    start; else the last. No answers are: "no" before a noun ("There are no turns"), "not yes", and "Yes or No".
+    True is Yes and False is No where they are stated, or begin or end the reply.
+    """
+    reply = _EITHER.sub("", one_question(text)).lstrip(_OPENING + "?,;")
+    stated: list[str] = []
+    other: list[tuple[int, str]] = []
+    for hit in _SAYS.finditer(reply):
+        group = str(hit.lastgroup)
+        said = hit[group].lower()
+        if denied(reply, hit.start(group), hit.end(group)) or (said == "no" and _NOT_ANY.match(reply, hit.end())):
+            continue
+        answer = "Yes" if said in ("yes", "true") else "No"
+        stated += [answer] if group == "stated" else []
+        other.append((hit.start(group), answer))
+    if stated:
+        return stated[-1]
+    if not other:
         return None
-    return "Yes" if hit[1][0] in "yY" else "No"
+    return other[0 if other[0][0] == 0 else -1][1]
 
 
-def number(text: str) -> str | None:
-    """The first number, written canonically ("+1,020.00" → "1020"), or None."""
-    hit = _NUMBER.search(text)
-    return canonical(hit[0]) if hit else None
+_LEAD = re.compile(
+    rf"\A(?:\W{{0,4}}(?:so|thus|therefore)?,?\s?(?:the\s|my\s)?(?:final\s|correct\s|right\s)?{_TOLD}|\#{{4}}\s?)",
+    re.IGNORECASE,
+)
+_PAIRS = (
+    ("**", "**"),
+    ("\\(", "\\)"),
+    ("$", "$"),
+    ("_", "_"),
+    ("(", ")"),
+    ("[", "]"),
+    ("{", "}"),
+    ("“", "”"),
+    ("‘", "’"),
+)
+_PAIRS += (("\\boxed{", "}"), ("\\text{", "}"), ("<answer>", "</answer>"))
+_EDGES = " .,;:!?\"'`*"
 
 
-def canonical(digits: str) -> str:
-    """A number without plus sign, thousands commas, leading zeros, and zeros after the point; of any length."""
-    plain = digits.replace("−", "-").replace(",", "").lstrip("+")
-    sign, plain = ("-", plain[1:]) if plain.startswith("-") else ("", plain)
-    whole, _, fraction = plain.partition(".")
-    whole, fraction = whole.lstrip("0") or "0", fraction.rstrip("0")
-    value = f"{whole}.{fraction}" if fraction else whole
-    return value if value == "0" else sign + value
+def bare(text: str) -> str:
+    """The words of an answer without what is put around it: marks, quotes, brackets, \\boxed{…}, "The answer is".
+
+    '**"Rome"**.' → "rome"; "It is Rome" → "it is rome".
+    """
+    words = normalise(unicodedata.normalize("NFC", text)).strip(_EDGES)
+    for _ in range(8):
+        lead = _LEAD.match(words)
+        inner = words[lead.end() :] if lead else words
+        for left, right in _PAIRS:
+            if inner.startswith(left) and inner.endswith(right) and len(inner) > len(left + right):
+                inner = inner[len(left) : -len(right)]
+        inner = inner.strip(_EDGES)
+        if inner == words or not inner:
+            break
+        words = inner
+    return words
+
+
+def contains(text: str, gold: str) -> bool:
+    """True where the gold answer stands in a text as words of their own, and is not rejected there.
+
+    "Rome" stands in "The capital is **Rome**, in Italy." and in "Rome's walls", not in "Jerome" or "not Rome"; "5" does
+    not stand in "5.5" or "-5".
+    """
+    words = re.sub(r"(?<!\w)_|_(?!\w)", "", normalise(unicodedata.normalize("NFC", text)))
+    wanted = bare(gold)
+    before = r"(?<!\w)(?<!\w-)" + (r"(?<![0-9][.,:/])(?<![-−.])" if wanted[:1].isdigit() else "")
+    behind = r"(?!-?\w)(?!['’](?!s\b)\w)" + (r"(?![.,:/][0-9])" if wanted[-1:].isdigit() else "")
+    hits = re.finditer(before + re.escape(wanted) + behind, words)
+    return any(not denied(words, hit.start(), hit.end()) for hit in hits)

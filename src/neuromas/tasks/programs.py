@@ -5,17 +5,26 @@ A reply is never parsed here, let alone run: text is cut by plain patterns, and 
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from neuromas.tasks import sandbox
+from neuromas.tasks import parsing, sandbox
 from neuromas.tasks.base import Split, check_count
 from neuromas.tasks.loaded import LoadedTask
 from neuromas.types import Floors, Grade, Question
 
 FENCE = "```python\n"
-_OPEN = re.compile(r"^[ \t]{0,3}```[ \t]*[A-Za-z0-9_+.-]{0,20}[ \t]*\r?$", re.MULTILINE)
-_CLOSE = re.compile(r"^[ \t]{0,3}```", re.MULTILINE)
+# A fence of three or more backticks or tildes, also as an item of a list. Behind the first may stand a language.
+_FENCE = re.compile(
+    r"^(?P<indent>[ \t]*(?:(?:[-*+>]|[0-9]{1,3}[.)])[ \t]+)?)(?P<fence>`{3,20}|~{3,20})(?P<info>[^`\r\n]{0,60})\r?$",
+    re.MULTILINE,
+)
+_CLOSE = re.compile(r"^(?P<indent>[ \t]{0,24})(?P<fence>`{3,20}|~{3,20})", re.MULTILINE)
+_INFO = re.compile(r"[ \t]*[A-Za-z0-9_+.#-]{0,20}(?:[ \t{].*)?")
+# What may be put before a program without running anything: imports, functions, classes, constants, comments.
+_DEFINES = re.compile(
+    r"(?:[ \t)\]}#@].*|(?:from|import|def|class|async)\b.*|[A-Z_][A-Z0-9_]*[ ]?(?::[^=]*)?=.*|\"{3}.*|'{3}.*|)"
+)
 # A function is over where one of these lines begins: the stop sequences of Chen et al. 2021, §3.1.
 _STOPS = re.compile(r"\n(?:class|def|#|if|print)")
 
@@ -53,7 +62,8 @@ class CodeTask(LoadedTask):
 
     def submission(self, question: Question, text: str) -> sandbox.Submission | None:
         """The program in a reply with its question's tests; None where the reply has no code."""
-        program = self.program(question, text.removeprefix(question.answer_prefix))
+        reply = parsing.conclusion(text.removeprefix(question.answer_prefix))
+        program = self.program(question, reply.removeprefix(question.answer_prefix))
         if program is None:
             return None
         given = question.metadata
@@ -66,25 +76,62 @@ class CodeTask(LoadedTask):
         return replace(floors, constant_answer=f"solution of {solved}")
 
 
-def block(reply: str, pattern: str = "") -> str | None:
-    """The first fenced block whose text matches `pattern`. One that is never closed runs to the end of the reply."""
+def blocks(reply: str) -> list[str]:
+    """The fenced blocks of a reply that are not blank, without the indentation of a list that they stand in.
+
+    A block ends at a fence of its own kind that is as long as its first, or at the end of the reply.
+    """
+    found: list[str] = []
     position = 0
-    while opening := _OPEN.search(reply, position):
+    while opening := _FENCE.search(reply, position):
+        if not _INFO.fullmatch(opening["info"]):
+            position = opening.end()
+            continue
         start = min(opening.end() + 1, len(reply))
-        closing = _CLOSE.search(reply, start)
+        fence, indent = opening["fence"], len(opening["indent"].expandtabs(4))
+        closing = next((c for c in _closings(reply, start, indent + 3) if c["fence"].startswith(fence)), None)
         text = reply[start : closing.start() if closing else len(reply)]
-        if text.strip() and re.search(pattern, text):
-            return text
+        if text.strip():
+            found.append(_moved_left(text, indent))
         if closing is None:
-            return None
+            break
         position = closing.end()
-    return None
+    return found
+
+
+def block(reply: str, pattern: str = "") -> str | None:
+    """The first fenced block whose text matches `pattern`, and before it the other blocks that only define things.
+
+    So imports and helpers in blocks of their own are there; what such a block would run is not.
+    """
+    every = blocks(reply)
+    main = next((text for text in every if re.search(pattern, text)), None)
+    if main is None and pattern:  # The answer prefix may have opened one.
+        every = blocks(FENCE + reply)
+        main = next((text for text in every if re.search(pattern, text)), None)
+    if main is None or not pattern:
+        return main
+    others = [
+        text for text in every if not re.search(pattern, text) and all(map(_DEFINES.fullmatch, text.splitlines()))
+    ]
+    return "\n".join([*others, main])
 
 
 def before_fence(reply: str) -> str:
     """The text before the first fence, which is the rest of a block that the answer prefix opened."""
-    closing = _CLOSE.search(reply)
+    closing = next(_closings(reply, 0, 3), None)
     return reply[: closing.start()] if closing else reply
+
+
+def _moved_left(text: str, indent: int) -> str:
+    """Code without the indentation of its fence, where all of it is indented so, or by four more."""
+    lines = text.expandtabs(4).splitlines(keepends=True)
+    common = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    return "".join(line[indent:] for line in lines) if indent and common in (indent, indent + 4) else text
+
+
+def _closings(reply: str, start: int, indent: int) -> Iterator[re.Match[str]]:
+    return (hit for hit in _CLOSE.finditer(reply, start) if len(hit["indent"].expandtabs(4)) <= indent)
 
 
 def continued(body: str) -> str:

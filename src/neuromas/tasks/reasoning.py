@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import Any, ClassVar
 
 from neuromas.errors import TaskError, require
-from neuromas.tasks import parsing
+from neuromas.tasks import numerals, parsing
 from neuromas.tasks.base import SPLITS, Split, Task, check_count, check_split
 from neuromas.tasks.loaded import digest, normalise
 from neuromas.tasks.scorers import may_score
@@ -32,8 +32,9 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 class ReasoningGym(Task):
     """Questions of one or several reasoning-gym data sets, in turn, each question once.
 
-    Where every answer of a data set is an integer, the first number of a reply is its answer. Elsewhere the whole
-    reply is scored by the data set's own `score_answer`, and only a full score of 1 counts: no partial reward.
+    Where every answer of a data set is an integer, the number that a reply states is its answer (`numerals.final`).
+    Elsewhere the whole reply is scored by the data set's own `score_answer`, and only a full score of 1 counts: no
+    partial reward.
     A small data set gives fewer questions than asked for, namely all it has.
 
     A real sample (chain_sum, max_terms=2, max_digits=1):
@@ -44,10 +45,11 @@ class ReasoningGym(Task):
         answer       7
     """
 
-    version = 2
+    version = 3
     changes: ClassVar = {
         1: "First version.",
         2: "Other splits: what version 1 held out is never a test question.",
+        3: "Of a line that shows its sum the result counts, not the first number; thoughts are left out.",
     }
     source = "reasoning-gym (Apache 2.0), generated"
 
@@ -119,8 +121,8 @@ class ReasoningGym(Task):
         name, item = self._items[question.id]
         reply = parsing.without_prefix(text, question.answer_prefix)
         if self._integer[name]:
-            parsed = parsing.number(reply)
-            return Grade(float(parsed == parsing.canonical(question.answer)), parsed)
+            parsed = numerals.final(reply, question.answer_prefix)
+            return Grade(float(parsed == numerals.canonical(question.answer)), parsed)
         reply = reply.strip()
         if reply == item["answer"].strip():
             return Grade(1.0, reply)

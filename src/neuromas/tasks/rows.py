@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from neuromas.errors import TaskError
-from neuromas.tasks import parsing
+from neuromas.tasks import cells, golds, parsing
 from neuromas.tasks.base import source_of
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
 from neuromas.tasks.tables import RawRow
@@ -66,9 +66,9 @@ class RowsTask(LoadedTask):
     def grade(self, question: Question, text: str) -> Grade:
         """The reward function's verdict on the reply without the answer prefix; raises TaskError for no reward."""
         reply = parsing.without_prefix(text, question.answer_prefix)
-        said = normalise(reply).strip(" .") or None
+        said = parsing.bare(reply) or None
         if self._reward is None:
-            return Grade(float(said == normalise(question.answer).strip(" .")), said)
+            return Grade(float(said in [parsing.bare(gold) for gold in golds.right(question)]), said)
         worth = self._reward(question, reply)
         if isinstance(worth, Grade):
             return worth
@@ -85,8 +85,9 @@ class RowsTask(LoadedTask):
             if row.get(column) is None:
                 names = ", ".join(map(str, row))
                 raise ValueError(f"it has no {column!r} (it has {names}), name the columns with question= and answer=")
-        text, answer = (str(row[column]).strip() for column in self._columns)
-        return Question(f"row-{digest(text)[:12]}", text, answer, *self._words)
+        text, answers = cells.question(row[self._columns[0]]), golds.read(row[self._columns[1]], "exact")
+        id = f"row-{digest(text)[:12]}"
+        return Question(id, text, answers[0], *self._words, metadata=golds.alternatives(answers))
 
     def _questions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> list[Question]:
         questions = rendered(f"task {self.name!r}: {split} rows", enumerate(map(dict, rows), 1), self.render)

@@ -4,8 +4,14 @@
 it is unset, the hub is asked. Nothing is imported or read before questions are wanted.
 """
 
+import csv
+import gzip
+import io
 import json
 import os
+import re
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +19,7 @@ from typing import Any
 from neuromas.errors import TaskError, require
 
 VARIABLE = "NEUROMAS_DATA"
+KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 RawRow = dict[str, Any]  # A row of a table as its file holds it, by column.
 
 
@@ -71,21 +78,88 @@ def _read_folder(source: Source) -> list[RawRow]:
 
 
 def read_file(file: Path) -> list[RawRow]:
-    """The rows of a `.jsonl` or `.parquet` file.
+    """The rows of a file: .jsonl, .json (a list of objects), .csv, .tsv, each also as .gz; .parquet; .arrow.
 
     Raises TaskError where the content is no table, OSError and UnicodeDecodeError where the file cannot be read.
     """
-    return _read_parquet(file) if file.suffix == ".parquet" else _read_lines(file)
+    kind = kind_of(file)
+    if not file.is_file():
+        raise FileNotFoundError(2, "there is no such file", str(file))
+    if kind == ".parquet":
+        return _read_arrow(file, "pyarrow.parquet", lambda parquet: parquet.read_table(file))
+    if kind == ".arrow":
+        return _read_arrow(file, "pyarrow", lambda pyarrow: _arrow_table(pyarrow, file))
+    text = _text(file)
+    if kind == ".json":
+        return _rows_of_json(file, text)
+    return _read_lines(file, text) if kind == ".jsonl" else _read_csv(file, text, kind)
 
 
-def _read_lines(file: Path) -> list[RawRow]:
+def kind_of(file: Path) -> str:
+    """The ending that tells what a file is. Raises TaskError for one that is not read."""
+    name = file.name.lower().removesuffix(".gz")
+    kind = {".ndjson": ".jsonl", ".pq": ".parquet"}.get(ending := Path(name).suffix, ending)
+    if kind not in KINDS or (kind in KINDS[-2:] and file.suffix.lower() == ".gz"):
+        raise TaskError(
+            f"{file} is not a kind of file that is read; those are {', '.join(KINDS)}, and text also as .gz"
+        )
+    return kind
+
+
+def read_folder(folder: Path, split: str) -> list[RawRow]:
+    """The rows of a split in a folder: one that `save_to_disk` of the `datasets` library wrote, or one of files.
+
+    Of files those count that are called after the split ("train.jsonl", "train-00000-of-00002.parquet"), in the folder
+    or in its `data`, and all where no file is called after any split. Raises TaskError where there is none.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        if not (folder / split).is_dir():
+            splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8")).get("splits", [])
+            raise TaskError(f"{folder} has no split {split!r}; it has {', '.join(map(str, splits))}")
+        folder = folder / split
+    if (folder / "state.json").is_file():
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if state.get("_indices_data_files"):
+            raise TaskError(f"{folder} keeps a selection of its rows; save it again after flatten_indices()")
+        return [row for entry in state["_data_files"] for row in read_file(folder / entry["filename"])]
+    inside = [*folder.iterdir(), *((folder / "data").iterdir() if (folder / "data").is_dir() else ())]
+    files = sorted(file for file in inside if file.is_file() and _is_table(file))
+    named = [file for file in files if _split_of(file)]
+    chosen = [file for file in named if _split_of(file) == split] if named else files
+    if not chosen:
+        found = ", ".join(file.name for file in files) or "no table"
+        raise TaskError(f"{folder} has no rows of split {split!r} (found: {found}); name the split or a file")
+    return [row for file in chosen for row in read_file(file)]
+
+
+def _is_table(file: Path) -> bool:
+    return Path(file.name.lower().removesuffix(".gz")).suffix in KINDS and not file.name.startswith(
+        (".", "dataset_info")
+    )
+
+
+def _split_of(file: Path) -> str | None:
+    hit = re.match(r"(?:.*[-_.])?(train|test|validation|dev)(?=[-_.])", file.name)
+    return hit[1] if hit else None
+
+
+def _text(file: Path) -> str:
+    """The text of a file, without its byte order mark."""
+    data = file.read_bytes()
+    try:
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TaskError(f"{file} is no complete gzip file ({error}); replace it") from error
+
+
+def _read_lines(file: Path, text: str) -> list[RawRow]:
     rows: list[RawRow] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             row: Any = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TaskError(f"{file}, line {number} is not JSON ({error}); write one object a line") from error
         if not isinstance(row, dict):
             raise TaskError(f"{file}, line {number} is not a JSON object; write one object a line")
@@ -93,12 +167,56 @@ def _read_lines(file: Path) -> list[RawRow]:
     return rows
 
 
-def _read_parquet(file: Path) -> list[RawRow]:
-    parquet = require("pyarrow.parquet", f"reading {file.name}", "pip install pyarrow", "convert it to .jsonl")
+def _rows_of_json(file: Path, text: str) -> list[RawRow]:
     try:
-        return parquet.read_table(file).to_pylist()
-    except ValueError as error:  # All errors of pyarrow are ValueErrors.
-        raise TaskError(f"{file} is no readable parquet file ({error}); replace it") from error
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TaskError(f"{file} is not JSON ({error}); write a list of objects, or use .jsonl for lines") from error
+    if isinstance(found, dict):  # Some files have the list beside a word about it.
+        lists = [value for value in found.values() if isinstance(value, list)]
+        found = lists[0] if len(lists) == 1 else found
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise TaskError(f"{file} is no list of objects; write one, or one object a line as .jsonl")
+    return found
+
+
+def _read_csv(file: Path, text: str, kind: str) -> list[RawRow]:
+    """Rows of a table with a header; the separator is the comma, semicolon, tab or | that the header has most of."""
+    csv.field_size_limit(2**31 - 1)
+    try:
+        first = text.split("\n", 1)[0]
+        columns = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in ",;\t|"}
+        mark = "\t" if kind == ".tsv" else max(columns, key=columns.__getitem__)
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark)
+        header = list(reader.fieldnames or [])
+        rows = list(reader)
+    except csv.Error as error:
+        raise TaskError(f"{file} is no table ({error}); save it again as CSV in UTF-8") from error
+    if twice := {name for name in header if header.count(name) > 1 and name}:
+        raise TaskError(f"{file} has two columns called {', '.join(sorted(twice))}; rename one")
+    for number, row in enumerate(rows, 1):
+        if any(surplus := row.pop(None, [])):  # pyright: ignore[reportArgumentType, reportCallIssue]
+            raise TaskError(
+                f"{file}, row {number} has {len(surplus)} cells more than the header ({surplus}); put quotes around "
+                "a cell that holds the separator"
+            )
+    return rows
+
+
+def _read_arrow(file: Path, module: str, read: Callable[[Any], Any]) -> list[RawRow]:
+    library = require(module, f"reading {file.name}", "pip install pyarrow", "convert it to .jsonl")
+    try:
+        return read(library).to_pylist()
+    except (ValueError, OSError) as error:  # All errors of pyarrow are one of these.
+        raise TaskError(f"{file} is no readable {file.suffix} file ({error}); replace it") from error
+
+
+def _arrow_table(pyarrow: Any, file: Path) -> Any:
+    """An Arrow file in either of its two forms: a stream, as `datasets` writes it, or a file with its footer."""
+    with file.open("rb") as source:
+        form = pyarrow.ipc.open_file if source.read(6) == b"ARROW1" else pyarrow.ipc.open_stream
+        source.seek(0)
+        return form(source).read_all()
 
 
 def read_hub(path: str, config: str | None, split: str, remedy: str) -> list[RawRow]:

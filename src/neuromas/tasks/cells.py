@@ -1,0 +1,101 @@
+"""Reads the cells of a table that are not plain text: conversations as questions, and options in every usual form."""
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from neuromas.tasks.parsing import LETTERS
+
+ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant"}
+ROLES |= {"gpt": "assistant", "model": "assistant"}
+
+
+class Options(NamedTuple):
+    """The options of a question, and the labels that its table gives them."""
+
+    texts: list[str]
+    labels: list[str] | None = None
+
+
+def conversation(turns: Iterable[tuple[str, str]]) -> str:
+    """One question of (role, text): the system's messages, then a lone user message, each as it is.
+
+    If there are more turns, each stands on a line of its own as `User: …` or `Assistant: …`. Nothing but text reaches
+    the nodes: a role is a word, never a marker.
+    """
+    said = [(ROLES[role], text) for role, text in turns]
+    frame, turns = [t for r, t in said if r == "system"], [(r, t) for r, t in said if r != "system"]
+    lone = len(turns) == 1 and turns[0][0] == "user"
+    return "\n".join([*frame, *(text if lone else f"{role.capitalize()}: {text}" for role, text in turns)])
+
+
+def plain(cell: Any) -> str:
+    """The text of a cell with text or a finite number. Raises ValueError for any other."""
+    if isinstance(cell, str):
+        return cell.strip()
+    if isinstance(cell, int | float) and not isinstance(cell, bool) and math.isfinite(cell):
+        return str(cell)
+    raise ValueError(f"is {shown(cell)}, which is neither text nor a number")
+
+
+def question(cell: Any) -> str:
+    """The text of a question: text, or a list of turns, `role` and `content` or `from` and `value` each.
+
+    Turns of the assistant at the end are left out: they are the answer. Raises ValueError for anything else.
+    """
+    if isinstance(cell, list | tuple) and cell and all(isinstance(turn, dict) for turn in cell):
+        turns: list[tuple[str, str]] = []
+        for turn in cell:
+            role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+            if isinstance(content, list) and all(isinstance(p, dict) and p.get("type") == "text" for p in content):
+                content = "".join(str(part.get("text", "")) for part in content)
+            if role not in ROLES or not isinstance(content, str):
+                raise ValueError(f"has the turn {shown(turn)}; a turn has a role ({', '.join(ROLES)}) and a text")
+            turns.append((role, content.strip()))
+        while turns and ROLES[turns[-1][0]] == "assistant":
+            turns.pop()
+        if not any(text for role, text in turns if ROLES[role] == "user"):
+            raise ValueError("has no turn of a user")
+        return conversation(turns)
+    text = plain(cell)
+    if not text:
+        raise ValueError("is empty")
+    return text
+
+
+def options(cell: Any) -> Options:
+    """Options given as a list of texts, as {"text": […], "label": […]}, as [{"label": …, "text": …}, …], as {"A": …,
+    "B": …}, or as one of these in JSON. Raises ValueError for anything else.
+    """
+    found = cell
+    if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
+        try:
+            found = json.loads(cell)
+        except ValueError as error:
+            raise ValueError(f"is {shown(cell)}, which is no list in JSON ({error})") from error
+    if isinstance(found, list | tuple) and found and all(isinstance(option, dict) for option in found):
+        found = {"text": [o.get("text") for o in found], "label": [o.get("label", o.get("key")) for o in found]}
+    labels = None
+    if isinstance(found, dict):
+        if {"text", "label"} <= found.keys():
+            found, labels = found["text"], found["label"]
+        else:  # by letter; a table of records fills the letters that a row lacks with nulls
+            kept = {key: text for key, text in sorted(found.items()) if text is not None}
+            found, labels = list(kept.values()), list(kept)
+            if labels != [chr(ord("A") + place) for place in range(len(labels))]:
+                raise ValueError(f"is {shown(cell)}; the keys of options are text and label, or A, B, C and so on")
+    if not isinstance(found, list | tuple) or (labels is not None and len(labels) != len(found)):
+        raise ValueError(f"is {shown(cell)}, which is no list of options")
+    if not 2 <= len(found) <= len(LETTERS):
+        raise ValueError(f"has {len(found)} options, and must have 2 to {len(LETTERS)}")
+    texts = [plain(option) for option in found]
+    if not all(texts):
+        raise ValueError(f"is {shown(cell)}, where an option is empty")
+    return Options(texts, None if labels is None else [plain(label) for label in labels])
+
+
+def shown(cell: Any) -> str:
+    """A cell as an error names it."""
+    text = repr(cell)
+    return text if len(text) <= 80 else f"{text[:77]}…"

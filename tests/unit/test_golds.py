@@ -1,0 +1,399 @@
+"""What a table's cells mean: gold answers for each grader, options, conversations; and tables in every form."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuromas.errors import TaskError
+from neuromas.tasks import cells, golds, load_task, numerals
+from neuromas.tasks.base import Task
+from neuromas.tasks.cells import Options
+from neuromas.tasks.golds import ChoiceRow
+
+SMALL = {"test_size": 1, "validation_size": 1}
+
+
+def task(folder: Path, rows: list[dict[str, Any]] | None = None, **settings: Any) -> Any:
+    """The task of a table of rows with the columns q and a."""
+    if rows is not None:
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = {"data": "rows.jsonl", "question": "q", "answer": "a", **SMALL, **settings}
+    (folder / "own.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items()))
+    return load_task(str(folder / "own.toml"))
+
+
+def answers(own: Task) -> dict[str, list[str]]:
+    """For the text of each question its right answers."""
+    every = [q for split in ("train", "validation", "test") for q in own.questions(split)]
+    return {q.text: golds.right(q) for q in every}
+
+
+NUMBERS: list[tuple[Any, str]] = [
+    (1e-05, "0.00001"),
+    (1e16, "10000000000000000"),
+    (5, "5"),
+    (5.0, "5"),
+    (-0.0, "0"),
+    (0.1, "0.1"),
+    (-2.5e-7, "-0.00000025"),
+    ("1e-05", "0.00001"),
+    ("1e+16", "10000000000000000"),
+    (".5", "0.5"),
+    ("-.5", "-0.5"),
+    ("5.", "5"),
+    ("1,020", "1020"),
+    ("1 020", "1020"),
+    ("1{,}020", "1020"),
+    ("1'020", "1020"),
+    ("1.234,50", "1234.5"),
+    ("10^5", "100000"),
+    ("$29.00", "29"),
+    ("€5", "5"),
+    ("5 USD", "5"),
+    (r"\$5", "5"),
+    ("5%", "5"),
+    (r"50\%", "50"),
+    ("5 km/h", "5"),
+    ("5 m^2", "5"),
+    ("5 m2", "5"),
+    ("9.81 m s^{-2}", "9.81"),
+    ("90^\\circ", "90"),
+    (r"5 \text{ cm}", "5"),
+    ("72 clips", "72"),
+    ("#### 72", "72"),
+    ("48/2 = 24, 48+24 = 72.\n#### 72", "72"),
+    (r"\boxed{5}", "5"),
+    (r"so \boxed{5}.", "5"),
+    (r"$\frac{1}{2}$", "1/2"),
+    (r"\frac12", "1/2"),
+    ("3 1/2", "7/2"),
+    (r"2\frac{1}{2}", "5/2"),
+    ("½", "1/2"),
+    ("−5", "-5"),
+    ("- 5", "-5"),
+    ("x = 5", "5"),
+    ("3 million", "3000000"),
+    ("**5**", "5"),
+    ("6/4", "6/4"),
+    (r"\(5\)", "5"),
+    (r"4 \times 10^{-7}", "0.0000004"),
+]
+
+
+@pytest.mark.parametrize(("cell", "gold"), NUMBERS)
+def test_a_gold_number_is_read_by_its_value(cell: Any, gold: str) -> None:
+    assert golds.read(cell, "number") == [gold]
+    assert numerals.equal(gold, gold)
+
+
+REFUSED: list[tuple[str, Any]] = [
+    *(
+        ("number", cell)
+        for cell in ("none", "", r"2\sqrt{3}", r"\boxed{2\sqrt{3}}", "(3, 4)", "12:30", "1/0", "5 or 6", "5-6")
+    ),
+    *(
+        ("number", cell)
+        for cell in ("3, 5", "3,5", "2024-05-01", "1.2.3", "18²", "2x", "x", "3+4", "2 ft 3 in", "inf", "5 to 6")
+    ),
+    *(
+        ("number", cell)
+        for cell in (float("nan"), float("inf"), True, {}, [], [5, None], {"value": 5, "aliases": ["x"]}, b"5")
+    ),
+    *(("yes-no", cell) for cell in ("There is no such thing", "not yes", "maybe", "", 2, 0.5, "yes or no")),
+    *(("exact", cell) for cell in ("", " ", ".", [], {}, {"x": 1}, b"Rome", float("nan"), [["Rome"]], [None])),
+    *(("contains", cell) for cell in ("?", b"Rome", {"a": "b"})),
+]
+
+
+@pytest.mark.parametrize(("grader", "cell"), REFUSED)
+def test_what_a_grader_cannot_hold_is_refused(grader: Any, cell: Any) -> None:
+    with pytest.raises(ValueError, match="cannot read|holds no answer"):
+        golds.read(cell, grader)
+
+
+@pytest.mark.parametrize(
+    ("grader", "cell", "held"),
+    [
+        *(("yes-no", cell, ["Yes"]) for cell in (True, "true", "YES", " yes. ", 1, "1")),
+        *(("yes-no", cell, ["No"]) for cell in (False, "False", "no", 0, "0")),
+        ("exact", ["Rome", "Roma"], ["Rome", "Roma"]),
+        ("exact", {"text": ["Rome", "Rome"], "answer_start": [3, 9]}, ["Rome"]),
+        ("exact", {"value": "Rome", "aliases": ["Roma", "Caput Mundi"]}, ["Rome", "Roma", "Caput Mundi"]),
+        ("contains", 5, ["5"]),
+        ("exact", 1e-05, ["0.00001"]),
+        ("exact", True, ["True"]),
+        ("number", ["1/2", 0.5], ["1/2", "0.5"]),
+    ],
+)
+def test_golds_of_other_types_and_lists_of_right_ones(grader: Any, cell: Any, held: list[str]) -> None:
+    assert golds.read(cell, grader) == held
+
+
+def test_any_of_several_right_answers_scores(tmp_path: Path) -> None:
+    own = task(tmp_path, [{"q": f"Q{n}", "a": ["Rome", "Roma"]} for n in range(6)])
+    question = own.questions("test")[0]
+    assert [own.grade(question, reply).reward for reply in ("rome", "Roma.", "Paris", "['Rome', 'Roma']")] == [
+        1,
+        1,
+        0,
+        0,
+    ]
+    many = task(
+        tmp_path,
+        [{"q": f"Q{n}", "a": ["A", "C"], "c": ["x", "y", "z"]} for n in range(6)],
+        grader="choice",
+        choices="c",
+    )
+    question = many.questions("test")[0]
+    assert [many.grade(question, reply).reward for reply in "ABC"] == [1, 0, 1]
+
+
+# -- options ------------------------------------------------------------------------------------------------
+
+FORMS: list[
+    tuple[list[tuple[Any, Any]], str, str]
+] = [  # (answer, options) of all rows, the form of the column, the letters
+    ([(0, ["4", "0", "2", "6"]), (1, ["0", "1", "2", "3"])], "index", "AB"),
+    ([(3, ["3", "5", "7", "1"]), (1, ["1", "2", "3", "4"])], "index", "DB"),
+    ([(4, ["w", "x", "y", "z"]), (1, ["w", "x", "y", "z"])], "number", "DA"),
+    ([("2", ["w", "x", "y"]), ("0", ["w", "x", "y"])], "index", "CA"),
+    ([("b", ["w", "x"]), ("(A)", ["w", "x"])], "letter", "BA"),
+    ([("Lyon", ["Paris", "Lyon"]), ("Paris ", ["Paris", "Rome"])], "text", "BA"),
+    ([("1998", ["1998", "2001"]), ("7", ["3", "7"])], "text", "AB"),
+    (
+        [("B", {"text": ["x", "y"], "label": ["A", "B"]}), ("2", {"text": ["x", "y"], "label": ["1", "2"]})],
+        "label",
+        "BB",
+    ),
+    ([(2, {"text": ["x", "y"], "label": ["1", "2"]}), (1, {"text": ["x", "y"], "label": [1, 2]})], "label", "BA"),
+    ([("B", {"A": "x", "B": "y", "C": None}), ("A", {"A": "x", "B": "y", "C": "z"})], "label", "BA"),
+    ([("y", {"A": "x", "B": "y"}), ("x", {"A": "x", "B": "z"})], "text", "BA"),
+    ([("B", [{"label": "A", "text": "x"}, {"label": "B", "text": "y"}])], "label", "B"),
+    ([("B", '["x", "y"]'), ("A", '{"A": "x", "B": "y"}')], "letter", "BA"),
+]
+
+
+@pytest.mark.parametrize(("rows", "form", "letters"), FORMS)
+def test_how_a_column_names_options_is_decided_once(rows: Any, form: str, letters: str, tmp_path: Path) -> None:
+    table = [{"q": f"Q{n}", "a": answer, "c": options} for n, (answer, options) in enumerate(rows * 4)]
+    own = task(tmp_path, table, grader="choice", choices="c")
+    found = {text.split("\n")[0]: letter for text, letter in answers(own).items()}
+    assert [found[f"Q{n}"] for n in range(len(rows))] == [[letter] for letter in letters]
+    assert own.answer_form == form and own.describe()["answers_are"] == golds.FORMS[own.answer_form]
+
+
+def row(cell: Any, texts: list[str], number: int = 1) -> ChoiceRow:
+    return ChoiceRow(f"rows.csv, row {number}", cell, Options(texts))
+
+
+def test_two_readings_that_disagree_are_refused_until_one_is_told() -> None:
+    rows = [row("1", ["1", "0"]), row("0", ["1", "0"], 2)]
+    with pytest.raises(ValueError, match=r"row 1: .*means different options.*set answer_is to 'text' or 'index'"):
+        golds.form_of(rows, None)
+    assert golds.form_of(rows, "index") == "index"
+    with pytest.raises(ValueError, match="as letters of options that is no option"):
+        golds.form_of(rows, "letter")
+
+
+def test_a_column_of_two_ways_is_refused_at_the_row() -> None:
+    with pytest.raises(ValueError, match="row 3: the answer is 'z'.*no option"):
+        golds.form_of([row("A", ["x", "y"]), row("B", ["x", "y"], 2), row("z", ["y", "z"], 3)], None)
+
+
+@pytest.mark.parametrize(
+    "cell", ["A|B|C", ["x", None], ["x", ""], 5, {"text": ["x"], "label": ["A", "B"]}, {"x": "y"}, [], "[x"]
+)
+def test_cells_that_are_no_options_are_refused(cell: Any, tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="rows.jsonl, row 1: column 'c' (is|has)"):
+        task(tmp_path, [{"q": "Q", "a": "A", "c": cell}], grader="choice", choices="c").questions("test")
+
+
+# -- questions ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ([{"role": "user", "content": "Q1"}], "Q1"),
+        ([{"role": "system", "content": "S"}, {"role": "user", "content": "Q1"}], "S\nQ1"),
+        ([{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "the answer"}], "Q1"),
+        (
+            [
+                {"role": "user", "content": "Q1"},
+                {"role": "assistant", "content": "A1"},
+                {"role": "user", "content": [{"type": "text", "text": "Q2"}]},
+            ],
+            "User: Q1\nAssistant: A1\nUser: Q2",
+        ),
+        (" 3 + 4 ", "3 + 4"),
+        (7, "7"),
+    ],
+)
+def test_a_list_of_turns_is_the_question_that_the_server_would_ask(cell: Any, text: str) -> None:
+    assert cells.question(cell) == text
+    if isinstance(cell, list) and "role" in cell[0]:
+        from neuromas.serve.schema import ChatRequest
+
+        assert ChatRequest.model_validate({"model": "m", "messages": cell}).questions == [text]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "",
+        " \n",
+        [],
+        {},
+        {"role": "user", "content": "x"},
+        b"Q",
+        float("nan"),
+        ["Q"],
+        True,
+        [{"role": "tool", "content": "x"}],
+        [{"role": "assistant", "content": "x"}],
+        [{"role": "user", "content": None}],
+    ],
+)
+def test_what_is_no_question_is_refused(cell: Any) -> None:
+    with pytest.raises(ValueError, match=r"^(is|has)"):
+        cells.question(cell)
+
+
+FAULTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # the third row, settings, what is told
+    ({"q": "", "a": "x"}, {}, "rows.jsonl, row 3: column 'q' is empty"),
+    ({"q": "Q", "a": float("nan")}, {}, "row 3: column 'a' is nan"),
+    ({"q": "Q", "a": "none"}, {"grader": "number"}, "row 3: column 'a' is 'none'.*'number'"),
+    ({"q": "Q\ud800", "a": "x"}, {}, r"row 3: .*half of a surrogate pair"),
+    ({"q": "Q", "a": "x\udc00"}, {}, r"row 3: .*half of a surrogate pair"),
+    ({"q": "Q", "a": None}, {}, "row 3 has no 'a'"),
+    ({"q": "Q", "a": "x", "d": float("nan")}, {"difficulty": "d"}, "row 3: column 'd' is nan"),
+]
+
+
+@pytest.mark.parametrize(("fault", "settings", "told"), FAULTS)
+def test_a_fault_of_a_row_names_file_row_column_and_value(fault: Any, settings: Any, told: str, tmp_path: Path) -> None:
+    rows = [{"q": f"Q{n}", "a": n, "d": n} for n in range(4)]
+    with pytest.raises(TaskError, match=told):
+        task(tmp_path, [*rows[:2], fault, *rows[2:]], **settings).questions("train")
+
+
+# -- tables -------------------------------------------------------------------------------------------------
+
+ROWS = [{"q": f"Question {n}, really?", "a": f"{n};x\ny"} for n in range(6)]
+EXPECTED = {row["q"]: [row["a"]] for row in ROWS}
+
+
+def separated(mark: str) -> str:
+    return "".join(f'"{row["q"]}"{mark}"{row["a"]}"\r\n' for row in [{"q": "q", "a": "a"}, *ROWS])
+
+
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+FILES = {
+    "comma.csv": separated(","),
+    "semicolon.csv": separated(";"),
+    "tab.csv": separated("\t"),
+    "bar.csv": separated("|"),
+    "tab.tsv": separated("\t"),
+    "UPPER.CSV": separated(","),
+    "mark.csv": "\ufeff" + separated(";"),
+    "list.json": json.dumps(ROWS),
+    "beside.json": json.dumps({"version": 1, "data": ROWS}),
+    "mark.jsonl": "\ufeff" + LINES,
+    "x.ndjson": LINES,
+    "x.jsonl.gz": LINES,
+    "x.csv.gz": separated(","),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_tables_in_every_form_hold_the_same_questions(name: str, tmp_path: Path) -> None:
+    data = FILES[name].encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert answers(task(tmp_path, data=name)) == EXPECTED
+
+
+def test_folders_and_arrow_files_are_read(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    nested = pyarrow.Table.from_pylist(
+        [{"q": [{"role": "user", "content": row["q"]}], "a": {"text": [row["a"]]}} for row in ROWS]
+    )
+    for folder in ("saved/train", "files/data"):
+        (tmp_path / folder).mkdir(parents=True)
+    with pyarrow.ipc.new_stream(str(tmp_path / "saved/train/data-00000-of-00001.arrow"), nested.schema) as stream:
+        stream.write_table(nested)
+    with pyarrow.ipc.new_file(str(tmp_path / "footer.arrow"), nested.schema) as stream:
+        stream.write_table(nested)
+    (tmp_path / "saved/dataset_dict.json").write_text('{"splits": ["train"]}')
+    (tmp_path / "saved/train/state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    for part in (0, 1):
+        parquet.write_table(nested.slice(3 * part, 3), tmp_path / f"files/data/train-0000{part}-of-00002.parquet")
+    parquet.write_table(nested.slice(0, 1), tmp_path / "files/data/test-00000-of-00001.parquet")
+    for data in ("saved", "saved/train", "footer.arrow", "files"):
+        assert answers(task(tmp_path, data=data)) == EXPECTED, data
+    assert len(task(tmp_path, data="files", test="test").questions("test")) == 1
+    with pytest.raises(TaskError, match="has no split 'dev'; it has train"):
+        task(tmp_path, data="saved", split="dev").questions("train")
+
+
+BROKEN: list[tuple[str, bytes, str]] = [
+    ("rows.csv", b"q,a\nQuestion 5, really?,5\n", "row 1 has 1 cells more than the header"),
+    ("rows.csv", b"q,a\nQ\n", "row 1 has no 'a'"),
+    ("rows.csv", b"q,q,a\nQ,Q,5\n", "two columns called q"),
+    ("rows.csv", b"q,a\n\xff\xfeQ,5\n", "cannot read"),
+    ("rows.xlsx", b"PK", r"not a kind of file that is read; those are .jsonl, .json, .csv"),
+    ("rows", b"q,a\nQ,5\n", "not a kind of file that is read"),
+    ("rows.json", b"[1, 2]", "no list of objects"),
+    ("rows.json", b"[", "not JSON"),
+    ("rows.jsonl.gz", b"\x1f\x8b\x08", "no complete gzip"),
+    ("rows.parquet", b"version https://git-lfs", "no readable .parquet"),
+    ("rows.arrow", b"nonsense", "no readable .arrow"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "told"), BROKEN)
+def test_a_file_that_is_no_table_is_refused_and_never_looked_for_elsewhere(
+    name: str, content: bytes, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name.endswith((".parquet", ".arrow")):
+        pytest.importorskip("pyarrow")
+    monkeypatch.setattr("neuromas.tasks.own.read_hub", lambda *told: pytest.fail("the hub was asked"))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TaskError, match=told):
+        task(tmp_path, data=name).questions("train")
+
+
+def test_a_long_cell_is_read(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("q,a\n" + "".join(f"{n}{'x' * 200_000},5\n" for n in range(4)))
+    assert len(answers(task(tmp_path, data="rows.csv"))) == 4
+
+
+# -- the benchmarks' own files ------------------------------------------------------------------------------
+
+SAME: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("mmlu_test.jsonl", {"grader": "choice", "choices": "choices"}, ["mmlu/*"]),
+    ("arc_challenge_test.jsonl", {"grader": "choice", "choices": "choices", "answer": "answerKey"}, ["arc-challenge"]),
+    ("bbh_navigate_test.jsonl", {"grader": "yes-no", "question": "input", "answer": "target"}, ["bbh/navigate"]),
+    ("gsm8k_test.parquet", {"grader": "number"}, ["gsm8k"]),
+]
+
+
+@pytest.mark.parametrize(("file", "settings", "names"), SAME)
+def test_the_benchmarks_as_own_tables_have_the_golds_of_the_tasks(
+    file: str, settings: dict[str, Any], names: list[str], benchmark_data: Path, tmp_path: Path
+) -> None:
+    from neuromas.tasks.mmlu import SUBJECTS
+
+    names = [f"mmlu/{subject}" for subject in SUBJECTS] if names == ["mmlu/*"] else names
+    builtin = [(q.metadata.get("stem", q.text), q.answer) for name in names for q in load_task(name).questions("test")]
+    path = str(benchmark_data.resolve() / file)
+    said = {"data": path, "test": path, "question": "question", "answer": "answer"} | settings
+    own = task(tmp_path, **said)
+    with pytest.raises(TaskError, match="nothing to train on"):  # all rows are test rows here
+        own.questions("test")
+    _, found = own.load()
+    tails = ("\nOptions:\n- Yes\n- No",)
+    ours = [(q.metadata.get("stem", q.text.removesuffix(tails[0])), q.answer) for q in found]
+    assert sorted(ours) == sorted(builtin) and len(ours) > 200

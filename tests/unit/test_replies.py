@@ -1,0 +1,568 @@
+"""Replies are read as a careful person reads them: thoughts, numbers, letters, yes and no, words."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuromas.tasks import load_task, numerals, parsing
+
+# -- thoughts -----------------------------------------------------------------------------------------------
+
+THOUGHTS = [
+    ("<think>", "</think>"),
+    ("<think>\n", "\n</think>\n\n"),
+    ("<THINKING>", "</THINKING>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ('<think type="long">', "</think>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<scratchpad>", "</scratchpad>"),
+    ("<analysis>", "</analysis>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ("<|channel>thought\n", "<channel|>"),
+    ("analysisWe see ", "assistantfinal"),
+]
+
+
+@pytest.mark.parametrize(("opens", "closes"), THOUGHTS)
+def test_what_stands_before_the_end_of_thoughts_is_no_answer(opens: str, closes: str) -> None:
+    for before in ("", "I think. "):
+        start = "" if opens.startswith("analysis") else before
+        assert parsing.conclusion(f"{start}{opens}C? The answer is C.{closes}B").strip() == "B"
+        assert parsing.conclusion(f"{start}{opens}C? The answer is C.") == ""
+    if not opens.startswith("analysis"):
+        assert parsing.conclusion(f"{opens}C{closes}A{opens}A?{closes}B").strip() == "B"
+        assert parsing.conclusion(f"{opens}C{closes}A{opens}A?") == ""
+
+
+def test_an_end_without_a_beginning_ends_thoughts_too() -> None:  # the template writes <think> into the prompt
+    assert parsing.conclusion("Let me see: C.\n</think>\n\nB") == "\n\nB"
+    assert parsing.without_prefix("The answer is <think>C?</think> The answer is B", "The answer is") == " B"
+    assert parsing.conclusion("I think of x < y and think: B") == "I think of x < y and think: B"
+
+
+# -- numbers ------------------------------------------------------------------------------------------------
+
+STATED: list[tuple[str, str | None]] = [
+    # a line that shows its sum
+    ("Answer: m+n = 256+37 = 293", "293"),
+    ("#### 5 + 3 = 8", "8"),
+    ("Answer: 12 × 3 = 36.", "36"),
+    ("9 + 8 = 17", "17"),
+    ("#### 10 - 4 = 6 apples", "6"),
+    ("Answer: 100 - 37 = $63", "63"),
+    ("The sum of 9 and 8 is 17.", "17"),
+    ("8 = 5 + 3", "8"),
+    ("The answer is 5 + 3\n= 8", "8"),
+    ("The answer is 20% of 50, which is 10", "10"),
+    ("2^10 = 1024", "1024"),
+    ("The answer is (5 + 3) = 8", "8"),
+    ("Answer: 5 + 3", None),
+    ("The answer is 5 - 3", None),
+    ("#### 4 * 2", None),
+    # words around it
+    ("The total is 72 clips, altogether.", "72"),
+    ("The answer is 72 clips, 48 in April and 24 in May.", "72"),
+    ("The answer is 18 dollars. It is not 19.", "18"),
+    ("The answer is 72 because 48 + 24 = 72", "72"),
+    ("Ans: 7", "7"),
+    ("The answer is not 5, it is 7", "7"),
+    ("Answer: 7 (seven)", "7"),
+    ("The final answer is **7**", "7"),
+    ("I say 7.", "7"),
+    ("If the answer is 5, then 6. The answer is 7", "7"),
+    ("<answer>8</answer>", "8"),
+    ("Answer – 7", "7"),
+    ("Answer — 7", "7"),
+    # separators
+    ("\\boxed{$9{,}500}", "9500"),
+    ("The answer is $9{,}500.", "9500"),
+    ("\\boxed{1{,}020}", "1020"),
+    ("1\\,020", "1020"),
+    ("1 020", "1020"),
+    ("1\u202f020", "1020"),
+    ("1'020", "1020"),
+    ("1_020", "1020"),
+    ("1,234,567.89", "1234567.89"),
+    ("1,00,000", "100000"),
+    ("1.234,50", "1234.5"),
+    ("$29.00", "29"),
+    ("$1,234.50 in all", "1234.5"),
+    # signs
+    ("- 5", "-5"),
+    ("minus 5", "-5"),
+    ("negative 5", "-5"),
+    ("–5", "-5"),
+    ("−5", "-5"),
+    ("(-5)", "-5"),
+    ("-$5", "-5"),
+    ("$-5$", "-5"),
+    ("x = -5", "-5"),
+    ("x=-5", "-5"),
+    ("The answer is - 5", "-5"),
+    ("+5", "5"),
+    ("-5°C", "-5"),
+    ("- 3 apples\n- 5 pears", "5"),
+    ("the answer is:\n- 5", "-5"),
+    # points, fractions, mixed numbers, exponents
+    (".5", "0.5"),
+    ("#### .5", "0.5"),
+    ("$.75", "0.75"),
+    ("-.5", "-0.5"),
+    ("\\frac12", "1/2"),
+    ("\\dfrac{-1}{2}", "-1/2"),
+    ("-\\frac{1}{2}", "-1/2"),
+    ("2\\frac{1}{2}", "5/2"),
+    ("1 1/2", "3/2"),
+    ("3 and 1/2", "7/2"),
+    ("2½", "5/2"),
+    ("½", "1/2"),
+    ("3/4 cup", "3/4"),
+    ("1.5e3", "1500"),
+    ("1.5E+3", "1500"),
+    ("4e-7", "0.0000004"),
+    ("5e-1", "0.5"),
+    ("10^5", "100000"),
+    ("4 \\times 10^{-7}", "0.0000004"),
+    ("6.02 × 10²", "602"),
+    ("3 million", "3000000"),
+    # units with digits
+    ("The area is 50 m^2.", "50"),
+    ("50 m²", "50"),
+    ("50 m2", "50"),
+    ("50 \\text{ cm}^2", "50"),
+    ("9.8 m/s^2", "9.8"),
+    ("5 km/h", "5"),
+    ("90^\\circ", "90"),
+    ("5\\%", "5"),
+    ("18kg", "18"),
+    ("7th", "7"),
+    # no number, or not one
+    ("18²", None),
+    ("2\\sqrt{3}", None),
+    ("\\boxed{2\\sqrt{3}}", None),
+    ("\\boxed{3\\pi}", None),
+    ("12:30", None),
+    ("5 or 6", None),
+    ("(3, 4)", None),
+    ("between 5 and 7", None),
+    ("5-10", None),
+    ("2024-05-01", None),
+    ("1/0", None),
+    ("0x1F", None),
+    ("m2", None),
+]
+
+
+@pytest.mark.parametrize(("reply", "number"), STATED)
+def test_the_number_that_a_reply_states(reply: str, number: str | None) -> None:
+    assert numerals.final(reply) == number
+
+
+@pytest.mark.parametrize(
+    ("prefix", "reply", "number"),
+    [
+        ("The answer is", "5, and 7 more were lost", "5"),
+        ("The answer is", " 9 + 8 = 17", "17"),
+        ("The answer is", "9 + 8 apples. The answer is 17", "17"),
+        ("The answer is", "hard to say.\nThere are 17", "17"),
+        ("####", "17\n\nQuestion: 3 + 4?\nNow 7", "17"),
+        ("", "5, and 7 more were lost", "7"),
+    ],
+)
+def test_an_answer_prefix_commits_to_the_line_behind_it(prefix: str, reply: str, number: str) -> None:
+    assert numerals.final(reply, prefix) == number
+
+
+EQUAL = [
+    ("0.0000004", "0.0000001", False),
+    ("3.1415926", "3.1415927", False),
+    ("0.123456789", "0.123456788", False),
+    ("1/3", "0.333333", False),
+    ("0.5", "1/2", True),
+    ("1.50", "3/2", True),
+    ("0.00001", "1e-5", True),
+    ("7/0", "7", False),
+    ("0.30000000000000004", "0.3", True),
+    ("0.3333333333333333", "1/3", True),
+    ("0.30000000000000004", "0.31", False),
+    ("123456789012345678", "123456789012345679", False),
+    ("0.0000001", "0.00000010000000000000001", True),
+    ("5/2", "2.5/1", True),
+]
+
+
+@pytest.mark.parametrize(("gold", "said", "same"), EQUAL)
+def test_equality_is_exact_but_for_rounded_floats(gold: str, said: str, same: bool) -> None:
+    assert numerals.equal(gold, said) is numerals.equal(said, gold) is same
+
+
+# -- letters ------------------------------------------------------------------------------------------------
+
+LETTERS: list[tuple[str, str | None]] = [
+    ("B because a car moves", "B"),
+    ("I would pick B — a safe choice", "B"),
+    ("The answer is B. Note that A is heavy.", "B"),
+    ("Answer seems to be A.\n\nAnswer: B", "B"),
+    ("Antwort:\n\nAntwort: C", "C"),
+    ("I choose B", "B"),
+    ("It is B", "B"),
+    ("The answer must be B", "B"),
+    ("The correct option is B", "B"),
+    ("<answer>B</answer>", "B"),
+    ("Ans: B", "B"),
+    ("It's B.", "B"),
+    ("I'd go with (B).", "B"),
+    ("The best choice: B", "B"),
+    ("B is the answer", "B"),
+    ("B is correct, as A is wrong", "B"),
+    ("Final answer: **B**", "B"),
+    ("#### B", "B"),
+    ("So (B).", "B"),
+    ("Therefore, B", "B"),
+    ("The answer is the letter B", "B"),
+    ("answer = B", "B"),
+    ("The answer is clearly B", "B"),
+    ("C is a metal, so it conducts. So the answer is B.", "B"),
+    # rejected
+    ("Option A is incorrect, as it melts. Answer: B", "B"),
+    ("(A) is wrong; (B) is right", "B"),
+    ("A isn't right. B is correct.", "B"),
+    ("Rule out A and C. It is B.", "B"),
+    ("The answer is not A. It's B", "B"),
+    ("B, not A", "B"),
+    ("Not A", None),
+    ("A is not right", None),
+    ("A cannot be right", None),
+    ("I do not choose B", None),
+    ("(A) is out; (B)", "B"),
+    ("It isn't A.", None),
+    ("Answer: B, because A is wrong", "B"),
+    ("The answer is B rather than (A)", "B"),
+    ("Eliminate (A), so (B)", "B"),
+    # two are none
+    ("B, C", None),
+    ("A, B, C and D", None),
+    ("A or B", None),
+    ("A/B", None),
+    ("b, c", None),
+    ("The answer is B and C", None),
+    ("The answer is B or C", None),
+    ("(A) or (B)", None),
+    ("Both A and C are right", None),
+    ("Option A falls; option B rises", None),
+    ("B & C", None),
+    ("The answer is either B or C", None),
+    ("Between B and C, I choose C", "C"),
+    # options that begin like a rejection
+    ("A. Wrong, Wrong", "A"),
+    ("B. Not enough information", "B"),
+    ("B. False", "B"),
+    ("Answer: D. None of these", "D"),
+    ("B\n\nQuestion: and now?\nAnswer: C", "B"),
+    ("I think so", None),
+    ("A dog", None),
+    ("Plan B failed", None),
+]
+
+
+@pytest.mark.parametrize(("reply", "letter"), LETTERS)
+def test_the_letter_that_a_reply_commits_to(reply: str, letter: str | None) -> None:
+    assert parsing.letter(reply, "ABCD") == letter
+
+
+# -- yes and no ---------------------------------------------------------------------------------------------
+
+YES_NO: list[tuple[str, str | None]] = [
+    ("There are no turns in these steps. So the answer is Yes.", "Yes"),
+    ("Answer with only Yes or No. No", "No"),
+    ("No turns are made, so yes.", "Yes"),
+    ("No, there are no turns", "No"),
+    ("No you don't return", "No"),
+    ("No\nTurns: 3", "No"),
+    ("True", "Yes"),
+    ("false.", "No"),
+    ("Answer: False", "No"),
+    ("The statement is true.", "Yes"),
+    ("True or False? True", "Yes"),
+    ("It is true that there are no turns. So: No", "No"),
+    ("<answer>no</answer>", "No"),
+    ("\\boxed{\\text{Yes}}", "Yes"),
+    ("YES, no doubt", "Yes"),
+    ("So yes", "Yes"),
+    ("I'd say no.", "No"),
+    ("Final answer: Yes.", "Yes"),
+    ("**No**", "No"),
+    ("No one moved. Yes", "Yes"),
+    ("The answer is: no, you are 3 steps away", "No"),
+    ("yes/no: no", "No"),
+    ("Yes", "Yes"),
+    ("There is no way back: No", "No"),
+    ("The answer is yes, not no", "Yes"),
+    ("If the answer is no, you moved. You did not: yes", "Yes"),
+    ("not yes", None),
+    ("It is not a yes", None),
+    ("There is no such thing", None),
+    ("Yes or no", None),
+    ("no-one", None),
+    ("The answer is not no", None),
+    ("maybe", None),
+    ("", None),
+    ("Yesterday", None),
+]
+
+
+@pytest.mark.parametrize(("reply", "said"), YES_NO)
+def test_the_yes_or_no_that_a_reply_commits_to(reply: str, said: str | None) -> None:
+    assert parsing.yes_no(reply) == said
+
+
+# -- words --------------------------------------------------------------------------------------------------
+
+WORDS = [
+    (
+        "Rome",
+        ["The capital is **Rome**.", "Rome, in Italy", "(Rome)", "_Rome_", "Rome's walls", "ROME!", "it is\nrome"],
+        True,
+    ),
+    (
+        "Rome",
+        ["Jerome", "Romeo", "non-Rome", "Rom", "It is not Rome", "Paris rather than Rome", "Rome is wrong", ""],
+        False,
+    ),
+    ("5", ["it is 5.", "5", "(5)", "5, or so", "x=5"], True),
+    ("5", ["5.5", "-5", "15", "1,500", "5,000", "05", "12:5"], False),
+    ("C++", ["C++", "It's C++.", "in C++, say"], True),
+    ("C++", ["C", "C+", "NC++"], False),
+    ("São Paulo", ["It is Sa\u0303o  Paulo"], True),
+]
+
+
+@pytest.mark.parametrize(("gold", "replies", "found"), WORDS)
+def test_an_answer_stands_in_a_reply_as_words(gold: str, replies: list[str], found: bool) -> None:
+    assert {reply for reply in replies if parsing.contains(reply, gold) is not found} == set()
+
+
+@pytest.mark.parametrize(
+    ("reply", "bare"),
+    [
+        ("It is Rome", "it is rome"),
+        ("C#", "c#"),
+        ("$5", "$5"),
+        ("f(x)", "f(x)"),
+        ("?", ""),
+        ("The answer is", "the answer is"),
+    ],
+)
+def test_only_what_is_put_around_an_answer_is_taken_away(reply: str, bare: str) -> None:
+    assert parsing.bare(reply) == bare
+
+
+# -- thirty ways to say it, and thirty to miss it, for every grader -----------------------------------------
+
+WRAPPED = [  # ways in which models write an answer and nothing else
+    "{}",
+    " {} ",
+    "{}.",
+    "**{}**",
+    "`{}`",
+    '"{}"',
+    "\n\n{}\n",
+    "The answer is {}.",
+    "The answer is: {}",
+    "the answer is **{}**.",
+    "Answer: {}",
+    "**Answer:** {}",
+    "**Answer: {}**",
+    "Final answer: {}",
+    "Final Answer: **{}**",
+    "So the answer is {}.",
+    "The final answer is {}",
+    "The correct answer is {}.",
+    "My answer is {}.",
+    "<answer>{}</answer>",
+    "<answer> {} </answer>",
+    "\\boxed{{{}}}",
+    "$\\boxed{{{}}}$",
+    "#### {}",
+    "Therefore, the answer is {}.",
+    "Ans: {}",
+    "Answer: `{}`",
+    "*{}*",
+    "“{}”",
+    "<think>Is it {other}? The answer is {other}.</think>{}",
+    "<think>\n{other}\n</think>\n\nThe answer is {}.",
+    "<think></think>\n\n**{}**",
+    "The answer should be {}",
+    "({})",
+]
+REASONED = [  # and behind words of their own, which `exact` does not read
+    "I think that {other} is wrong. The answer is {}.",
+    "Let me see.\n\nAnswer: {}",
+    "Not {other}.\nThe answer is {}",
+    "The answer is {}. That is all.",
+    "Thinking about it, the answer is {}\n",
+]
+MISSED = [  # replies that hold the right answer and give another, or none
+    "{other}",
+    "The answer is {other}, not {}.",
+    "<think>The answer is {}.</think>{other}",
+    "<think>The answer is {}.",
+    "<think>{}",
+    "<think>{}</think>",
+    "<think>{}</think>\n\n",
+    "[THINK]{}[/THINK]{other}",
+    "[THINK]{}",
+    "<thinking>{}",
+    "<reasoning>{}</reasoning>\n{other}",
+    "Not {}",
+    "It is not {}.",
+    "The answer is not {}.",
+    "The answer is not {}, but {other}",
+    "It isn't {}.",
+    "<think>a</think><think>{}",
+    "<|channel|>analysis<|message|>{}",
+    "<|begin_of_thought|>{}",
+    "◁think▷{}",
+    "<|START_THINKING|>{}",
+    "{other} rather than {}",
+    "Answer: {other} instead of {}",
+    "not {}",
+    "<analysis>\n{}\n</analysis>{other}",
+    "<scratchpad>Answer: {}",
+    "<think>{}</think>I do not know",
+    "<thought>{}</thought>{other}",
+    "<THINK>\nThe answer is {}\n",
+    "**Answer:** {other} (not {})",
+]
+OWN = {  # further ones of each grader: right, wrong
+    "number": (
+        [
+            "= {}",
+            "x = {}",
+            "{} apples",
+            "{}\\%",
+            "\\({}\\)",
+            "It is {}.",
+            "2 of 3 steps done, so x = {}",
+            "It makes {} in all.",
+        ],
+        [
+            "{} + 1",
+            "1{}",
+            "{}1",
+            "{} or {other}",
+            "{} = {other}",
+            "{}, {other}",
+            "{}.5",
+            "{},000",
+            "{} - 1 = {other}",
+            "{}^2",
+            "({}, 1)",
+        ],
+    ),
+    "choice": (
+        [
+            "({})",
+            "{})",
+            "Option {}",
+            "{}: because of it",
+            "{} is right",
+            "I choose {}",
+            "It is {}.",
+            "It must be ({})",
+            "{}, not {other}",
+        ],
+        [
+            "{} or {other}",
+            "{}, {other}",
+            "{} and {other}",
+            "{}{other}",
+            "{} is wrong",
+            "{}/{other}",
+            "({}) is out; ({other})",
+        ],
+    ),
+    "yes-no": (
+        [
+            "{}, it is.",
+            "{}\nThat is all.",
+            "Well, {}.",
+            "There are no turns, so the answer is {}",
+            "So: {}",
+            "I would say {}.",
+        ],
+        ["{} or {other}? {other}", "If the answer is {}, I err. {other}", "{}terday", "{}-one"],
+    ),
+    "contains": (
+        ["It is {}, I think", "({})", "{}'s walls", "in {}."],
+        ["x{}", "{}x", "non-{}", "{} is wrong", "{}-x", "x-{}"],
+    ),
+    "exact": (["“{}”.", "'{}'"], ["It is {}", "{} or {other}", "{} {}", "x{}", "{}, {other}", "I say {}"]),
+}
+GOLDS = {
+    "number": [("7", "9"), ("-12", "31"), ("1200", "1300")],
+    "choice": [("B", "C"), ("D", "A")],
+    "yes-no": [("Yes", "No"), ("No", "Yes")],
+    "contains": [("Rome", "Paris"), ("Port Louis", "Curepipe")],
+    "exact": [("Rome", "Paris"), ("42 km", "41 km")],
+}
+
+
+@pytest.mark.parametrize("grader", OWN)
+def test_thirty_ways_to_say_the_answer_score_and_thirty_that_only_hold_it_do_not(grader: str, tmp_path: Path) -> None:
+    right, wrong = OWN[grader]
+    ways = [*WRAPPED, *([] if grader == "exact" else REASONED), *right]
+    misses = [way for way in [*MISSED, *wrong] if grader != "contains" or way not in ("{} = {other}",)]
+    assert len(ways) >= 30 and len(misses) >= 30
+    for gold, other in GOLDS[grader]:
+        rows = [{"question": f"Q{n}", "answer": gold, "options": list("wxyz")} for n in range(4)]
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        said = {"data": "rows.jsonl", "grader": grader, "test_size": 1, "validation_size": 1}
+        said |= {"choices": "options"} if grader == "choice" else {}
+        (tmp_path / "own.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items()))
+        own: Any = load_task(str(tmp_path / "own.toml"))
+        question = own.questions("test")[0]
+        replies = {way: way.format(gold, *[gold] * 3, other=other) for way in [*ways, *misses]}
+        missed = [replies[way] for way in ways if own.grade(question, replies[way]).reward != 1]
+        paid = [replies[way] for way in misses if own.grade(question, replies[way]).reward != 0]
+        assert (missed, paid) == ([], [])
+
+
+HOSTILE = [
+    "A" * 50_000,
+    "1," * 25_000,
+    "#### 1 = " * 6_000,
+    "answer is 1 + " * 4_000,
+    "\\boxed{" * 8_000,
+    "<think>" * 8_000,
+]
+HOSTILE += ["no turns " * 6_000, "A, " * 17_000, "not A. " * 8_000, "- 1\n" * 12_000, "\\frac" * 10_000, "10^" * 17_000]
+
+
+@pytest.mark.parametrize("reply", HOSTILE, ids=lambda reply: reply[:8])
+def test_a_hostile_reply_costs_little(reply: str) -> None:
+    def seconds(text: str) -> float:
+        start = time.process_time()
+        numerals.final(text), parsing.letter(text, parsing.LETTERS), parsing.yes_no(text), parsing.contains(text, "1")
+        parsing.bare(text)
+        return time.process_time() - start
+
+    assert seconds(reply) < 1
+
+
+def test_the_examples_of_the_rules_are_true() -> None:
+    """Examples in docstrings of the form `"reply" → answer`."""
+    readers = {numerals.final: numerals.final, parsing.letter: lambda text: parsing.letter(text, "ABCD")}
+    for function, read in readers.items():
+        examples = re.findall(r'"([^"\n]+)" → ([0-9A-D]+|None)', function.__doc__ or "")
+        assert examples
+        assert [(text, str(read(text))) for text, _ in examples] == examples
