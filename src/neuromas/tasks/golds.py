@@ -1,4 +1,4 @@
-"""What a gold answer may be, for each grader; whatever else a table holds is refused before anything runs.
+"""Gold answers: what they may be for each grader. Whatever else a table holds is refused before anything runs.
 
 A gold answer is read by its type, never by the rules for replies: 1e-05 is the number 0.00001, and "none" is no number.
 """
@@ -85,7 +85,7 @@ class ChoiceRow(NamedTuple):
 
 
 def form_of(rows: Sequence[ChoiceRow], told: AnswerForm | None) -> AnswerForm:
-    """How a column names the right options: the same way in every row.
+    """The way in which a column names the right options, one for every row.
 
     told: what its owner says. Otherwise whole numbers are labels where options have such, else indices (from 0, or
     from 1 where only that fits every row); texts are labels, letters, the options' own text, or indices, whichever fits

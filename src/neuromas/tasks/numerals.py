@@ -180,7 +180,7 @@ def _plain(text: str) -> str:
 
 
 def _marked(text: str) -> list[str]:
-    """What a reply commits to, as far as it has a mark: each a short stretch of text."""
+    """The short stretches of a reply that it marks as its answer, those with stronger marks first."""
     found: list[str] = []
     for marker, which in ((_MARK, 0), (_BOXED, -1), (_STATED, -1)):
         if hits := list(marker.finditer(text)):

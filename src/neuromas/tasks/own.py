@@ -228,7 +228,7 @@ def _read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:
 
 
 def _in_column(column: str, row: RawRow, read: Callable[[Any], Cell]) -> Cell:
-    """What `read` makes of a row's cell. Raises ValueError that names the column."""
+    """A row's cell through `read`. Raises ValueError that names the column."""
     try:
         return read(row[column])
     except (TypeError, ValueError) as error:
