@@ -45,6 +45,8 @@ MECHANISMS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tied heads": ("packed", "qwen2", {"tie_word_embeddings": True}),
     "residual scaling": ("packed", "granite",
         {"residual_multiplier": 0.3, "embedding_multiplier": 3.0, "logits_scaling": 4.0}),
+    "places": ("plain", "blenderbot-small", {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4,
+        "decoder_ffn_dim": 48, "encoder_layers": 1, "encoder_attention_heads": 4, "encoder_ffn_dim": 48}),
     "two calls a layer": ("plain", "diffllama", {}),
     "frequencies by the longest row": ("packed", "llama", {"rope_parameters": {
         "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.0, 2.0, 4.0, 8.0], "factor": 8.0,

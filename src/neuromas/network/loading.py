@@ -17,6 +17,7 @@ from neuromas.network.wording import Style
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _OTHER_PARTS = re.compile(r"vision|visual|audio|image|mtp")
+_CHOICES = ("index_topk", "keep_window_size")
 _UNLIMITED = 1 << 20  # tokens, where neither the model nor its tokenizer tells a limit
 
 
@@ -85,13 +86,13 @@ def _check_weights(name: str, model: Any, report: dict[str, Any]) -> None:
 def context_of(config: Any, tokenizer: Any) -> int:
     """Tokens of the longest row: as the config tells, else the tokenizer, else as good as unlimited.
 
-    Models that attend to the `index_topk` tokens of their choice are run up to that many: in longer rows transformers'
-    own forward pass lets tokens see later ones.
+    Models that attend to so many tokens of their choice are run up to that many: in longer rows transformers' own
+    forward pass lets tokens see later ones.
     """
     told = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len", "n_positions"))
     limits = [n for n in (*told, getattr(tokenizer, "model_max_length", None)) if isinstance(n, int)]
     longest = next((n for n in limits if 0 < n < 1 << 30), _UNLIMITED)
-    return min(longest, getattr(config, "index_topk", None) or longest)
+    return min(longest, *(getattr(config, name, None) or longest for name in _CHOICES))
 
 
 def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

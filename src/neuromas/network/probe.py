@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 _PROBE = (("What is 3 + 4? The answer is", (" 7, since", "")), ("Say five", (" words, or",)))
 _MORE = " it is so"
 _STEPS = 2  # tokens of `_MORE` that are read one by one
-# Lengths beyond which tokens are left out, and up to which value the first prefix is longer than that. A window is told
-# by the mask, which is looked at for all lengths; a choice of tokens is known by its results alone.
+# Windows, and up to which value the first prefix is longer than that; the mask is looked at for all lengths.
 _WINDOWS = {"sliding_window": 256, "attention_chunk_size": 256, "window_size": 256, "attention_window_size": 256}
-_WINDOWS |= {"keep_window_size": 2048}
 _TIMES = 32.0  # a path may differ from the model by so many times what rounding its embeddings differently does …
 _LEAST, _MOST = 3e-4, 1e-3  # … within these bounds, in float32 …
 _LEAST_16, _MOST_16 = 0.02, 0.1  # … and in 16 bits

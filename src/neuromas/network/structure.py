@@ -29,6 +29,7 @@ class Sight:
     masks: dict[int, tuple[Tensor, Mask]] = field(default_factory=dict[int, tuple[Tensor, Mask]])  # by address
     seen: set[tuple[int, int | None]] = field(default_factory=set[tuple[int, int | None]])  # (mask's address, window)
     faults: list[str] = field(default_factory=list[str])
+    first: tuple[Tensor, Tensor] | None = None  # queries and keys [1, H, M, D] of the first layer
 
 
 _under_way: list[Sight] = []
@@ -45,9 +46,11 @@ def fault_of(model: Any, decoder: Any, ids: list[int], layers: int, context: int
     other[0, 1] = ids_1T[0, -1] if ids_1T[0, -1] != ids_1T[0, 1] else ids_1T[0, 0]
     if decoder is model:
         return "its decoder cannot be told from its output layer"
-    states, sight = _look(decoder, ids_1T)
-    again, _ = _look(decoder, other)
-    if states is None or again is None:
+    place = torch.arange(len(ids), device=model.device)[None]
+    states, sight = _look(decoder, ids_1T, place)
+    again, _ = _look(decoder, other, place)
+    backwards, reverse = _look(decoder, ids_1T.flip(1), place.flip(1))
+    if states is None or again is None or backwards is None:
         return "its decoder gives no last hidden state"
     if sight.faults:
         return sight.faults[0]
@@ -58,19 +61,24 @@ def fault_of(model: Any, decoder: Any, ids: list[int], layers: int, context: int
     for mask, window in sight.seen:
         if mask in sight.masks and not _agree(sight.masks[mask][1], window, context, ids_1T.device):
             return "its masks hide other tokens than the windows that its attention is told of"
-    elsewhere = (states - again)[:, [0, *range(2, len(ids))]].float().norm() / states.float().norm()
-    if elsewhere > (2e-6 if states.dtype == torch.float32 else torch.finfo(states.dtype).eps / 2):
+    off = lambda a, b: ((a - b).float().norm() / b.float().norm()).item()
+    allowed = 2e-6 if states.dtype == torch.float32 else torch.finfo(states.dtype).eps / 2
+    others = [0, *range(2, len(ids))]
+    if (elsewhere := off(again[:, others], states[:, others])) > allowed:
         return f"its tokens meet outside of attention too ({elsewhere:.1g} of their states)"
+    assert sight.first is not None and reverse.first is not None, "every layer attends"
+    pairs = [(backwards.flip(1), states), *((r.flip(2), s) for r, s in zip(reverse.first, sight.first, strict=True))]
+    if (moved := max(off(a, b) for a, b in pairs)) > 4 * allowed:
+        return f"it counts its tokens' places by itself ({moved:.1g} of their states)"
     return None
 
 
-def _look(decoder: Any, ids_1T: Tensor) -> tuple[Tensor | None, Sight]:
+def _look(decoder: Any, ids_1T: Tensor, place_1T: Tensor) -> tuple[Tensor | None, Sight]:
     """The last hidden states of a pass without attention, and what was seen in it."""
-    position = torch.arange(ids_1T.shape[1], device=ids_1T.device)[None]
     sight = Sight()
     _under_way.append(sight)
     try:
-        out = decoder(input_ids=ids_1T, position_ids=position, use_cache=False, packed=sight)
+        out = decoder(input_ids=ids_1T, position_ids=place_1T, use_cache=False, packed=sight)
     finally:
         _under_way.pop()
     return getattr(out, "last_hidden_state", None), sight
@@ -109,6 +117,7 @@ def _attention(
     if packed is None:
         sight.faults.append("its layers do not hand keywords on to their attention")
     sight.layers.append(getattr(module, "layer_idx", -1))
+    sight.first = sight.first or (query, key)
     for name, given in others.items():
         if name not in _HARMLESS and given is not None and given is not False:
             sight.faults.append(f"its attention is given {name}, of which packed passes know nothing")
