@@ -14,6 +14,7 @@ from neuromas.network.forward import Absent, Network
 from neuromas.network.turns import Deliver
 from neuromas.results import Interval, Score
 from neuromas.tasks.base import Task
+from neuromas.tasks.reward import graded
 from neuromas.types import Grade, Question, Trace
 
 
@@ -83,7 +84,7 @@ class Passes:
         traces = (network or self.network).answer(
             self.questions, greedy=self.greedy, seed=self.seed, absent=absent, deliver=deliver
         )
-        grades = self.task.grade_many(self.questions, [trace.answer for trace in traces])
+        grades = graded(self.task, self.questions, [trace.answer for trace in traces])
         self._on_pass()
         return Pass(self.questions, traces, grades)
 
@@ -116,5 +117,5 @@ class Passes:
     def follows_donor(self, done: Pass) -> float:
         """The mean reward of the answers as answers to the questions whose messages were delivered."""
         donated = [self.donors[question.id] for question in self.questions]
-        grades = self.task.grade_many(donated, [trace.answer for trace in done.traces])
+        grades = graded(self.task, donated, [trace.answer for trace in done.traces])
         return float(np.mean([grade.reward for grade in grades]))

@@ -11,6 +11,7 @@ from neuromas.baselines.chat import ANSWER, Chat, Dialogue, Note, answer, at_lea
 from neuromas.baselines.fitted import FitProgress, Fitted, FittedState, training_order
 from neuromas.network.sampling import stream_key
 from neuromas.tasks.base import Task
+from neuromas.tasks.reward import graded
 from neuromas.types import Question
 
 ROUTE = (
@@ -168,7 +169,7 @@ class AgentNet(Fitted):
             moves: list[list[Move]] = [[] for _ in asked]
             rows = [(q, start + i, self.route(q, moves[i])) for i, q in enumerate(asked)]
             traces = converse(self.chat, rows, greedy=True, seed=seed)
-            rewards = [task.grade(q, t.answer).reward for q, t in zip(asked, traces, strict=True)]
+            rewards = [grade.reward for grade in graded(task, asked, [trace.answer for trace in traces])]
             self.count(traces, rewards)
             for question, made, reward in zip(asked, moves, rewards, strict=True):
                 self.learn(question, made, reward == 1)

@@ -12,6 +12,7 @@ from neuromas.baselines.fitted import FitProgress, Fitted, FittedState, training
 from neuromas.baselines.vote import elect
 from neuromas.errors import ConfigError
 from neuromas.tasks.base import Task
+from neuromas.tasks.reward import graded
 from neuromas.types import Question
 
 READ = (
@@ -103,7 +104,7 @@ class GPTSwarm(Fitted):
                 for i, (q, graph) in enumerate(zip(asked, graphs, strict=True))
             ]
             traces = converse(self.chat, rows, greedy=True, seed=seed)
-            utility = [task.grade(q, t.answer).reward for q, t in zip(asked, traces, strict=True)]
+            utility = [grade.reward for grade in graded(task, asked, [trace.answer for trace in traces])]
             self.count(traces, utility)
             adam.zero_grad()
             self.loss(logits, graphs, utility).backward()

@@ -230,12 +230,13 @@ def _show_traces(trial: "Trial") -> None:
     """The first test question that the untrained network gets wrong: its trace before and after."""
     from neuromas.cli.show import console, print_trace
     from neuromas.run.build import build, load_run
+    from neuromas.tasks.reward import graded
 
     before, task = build(trial.contender.config(trial.task, trial.seed, trial.rate))
     after, _, _ = load_run(trial.folder, "best", before.backbone)
     questions = task.questions("test")[:64]
     traces = before.answer(questions)
-    grades = task.grade_many(questions, [trace.answer for trace in traces])
+    grades = graded(task, questions, [trace.answer for trace in traces])
     wrong = [number for number, grade in enumerate(grades) if grade.reward == 0]
     pick = wrong[0] if wrong else 0
     question = questions[pick]

@@ -32,6 +32,7 @@ from neuromas.run.owner import is_run
 from neuromas.run.stages import stages_of
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Split, Task
+from neuromas.tasks.reward import graded
 from neuromas.types import System
 
 _ready: dict[tuple[Path, str], System] = {}  # the system used last in this process, by run folder and checkpoint
@@ -114,7 +115,7 @@ def answer(chunk: Chunk) -> tuple[CellRecord, list[CellAnswer]]:
     places = chunk_of(chunk.number, cell.n)
     questions = [task.questions(chunk.split)[i] for i in places]
     traces = subject.answer(questions, greedy=greedy, seed=trial.seed, **options)
-    grades = task.grade_many(questions, [trace.answer for trace in traces])
+    grades = graded(task, questions, [trace.answer for trace in traces])
     cost = getattr(system, "fit_cost", None)
     answered = replace(
         cell,

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from neuromas.errors import TaskError
 from neuromas.evaluate.stats import wilson
 from neuromas.results import AnswerRecord, MessageRecord, Result, Score, TopAnswer
 from neuromas.tasks.base import Split, Task
+from neuromas.tasks.reward import graded
 from neuromas.types import Grade, Question, System, Trace, messages_cut
 from neuromas.workers import ALONE, Workers
 
@@ -23,6 +24,7 @@ class Evaluation:
     result: Result
     records: list[AnswerRecord]  # one per question
     traces: list[Trace]
+    questions: list[Question] = field(default_factory=list[Question])  # those that got a verdict
 
 
 def evaluate(
@@ -55,12 +57,15 @@ def evaluate(
             traces += system.answer(mine[start : start + size], greedy=greedy, seed=seed, **options)
             if progress is not None:
                 progress(len(traces), len(mine))
-        return traces, task.grade_many(mine, [trace.answer for trace in traces])
+        return traces, graded(task, mine, [trace.answer for trace in traces], abstain=True)
 
     shares = workers.each(lambda: ask(list(workers.share(asked))))
     traces = [trace for share, _ in shares for trace in share]
     grades = [grade for _, share in shares for grade in share]
-    records = [record(q, t, g) for q, t, g in zip(asked, traces, grades, strict=True)]
+    judged = [(q, t, g) for q, t, g in zip(asked, traces, grades, strict=True) if not g.abstained]
+    if not judged:
+        raise TaskError(f"task {task.name!r}: the reward is None for all {len(asked)} replies; return some numbers")
+    records, traces = [record(*one) for one in judged], [trace for _, trace, _ in judged]
     result = Result(
         **vars(summarise(records)),
         task=task.name,
@@ -73,8 +78,9 @@ def evaluate(
         trainable_parameters=system.trainable_parameters,
         floors=task.floors(split, limit),
         messages_cut=messages_cut(traces),
+        abstained=len(asked) - len(judged) or None,
     )
-    return Evaluation(result, records, traces)
+    return Evaluation(result, records, traces, [question for question, _, _ in judged])
 
 
 def decoding_name(system: System, greedy: bool) -> str:

@@ -64,6 +64,7 @@ class Result(Score):
     floors: Floors  # Accuracies that need no understanding, on exactly these questions.
     # Share of a network's messages that the token limit ended; None where none were sent, and for several seeds pooled.
     messages_cut: float | None = None
+    abstained: int | None = None  # Questions left out, since the reward gave no verdict; None where there were none.
     checkpoint: str | None = None  # "untrained", "last" or "best" state of a run; None outside final.json.
     delivery: str | None = None  # Messages are delivered "as sent", or empty: "blanked". None where not told.
     votes: int | None = None  # Answers of which each counted answer is the majority; None where there was no vote.
@@ -80,7 +81,8 @@ class Result(Score):
             f"parse rate {self.parse_rate:.1%}\n"
             f"per question {self.calls:.4g} calls ({self.sequential_calls:.4g} in sequence) and "
             f"{self.generated_tokens:.1f} generated tokens; {self.trainable_parameters:,} trainable parameters\n"
-            f"{_cut_line(self.messages_cut)}{floors_line(self)}" + (f"\n{fit_line(self.fit)}" if self.fit else "")
+            f"{_cut_line(self.messages_cut)}{_abstained_line(self.abstained)}{floors_line(self)}"
+            + (f"\n{fit_line(self.fit)}" if self.fit else "")
         )
 
     def _repr_html_(self) -> str:
@@ -121,6 +123,10 @@ def floors_line(measured: HasFloors) -> str:
 
 def _cut_line(share: float | None) -> str:
     return f"{share:.0%} of the messages were cut by the token limit\n" if share else ""
+
+
+def _abstained_line(count: int | None) -> str:
+    return f"{count} further questions are left out: the reward gave no verdict on the reply\n" if count else ""
 
 
 def fit_line(cost: FitCost) -> str:

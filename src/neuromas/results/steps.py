@@ -88,6 +88,8 @@ class StepMetrics(JsonRecord):
     distinct_answers: int | None = None  # The number of different answers; all unreadable ones count as one.
     messages_cut: float | None = None  # Share of messages that the token limit ended; None where none were sent.
     rollouts: int | None = None  # Graded answers.
+    abstained: int | None = None  # Those of them without a verdict, which nothing is learned from; None: none.
+    reward_parts: dict[str, float] | None = None  # Mean of each named part of the reward; None where it has no parts.
     calls: int | None = None  # Language-model calls of the rollouts and of their branches.
     prompt_tokens: int | None = None  # Prompt tokens of all these calls; a prefix that calls share counts for each.
     generated_tokens: int | None = None  # Sampled tokens of all these calls.

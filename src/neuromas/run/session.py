@@ -128,11 +128,11 @@ class Session:
         if result.accuracy >= self.progress.best_validation:  # of equals the later: it has learned longer
             self.progress.best_validation, self.progress.best_step = result.accuracy, self.progress.step
         if self.workers.first:
-            keep_validated(self.out, self.progress.step, self.task.questions("validation"), evaluation)
+            keep_validated(self.out, self.progress.step, evaluation.questions, evaluation)
         silenced = None
         if isinstance(self.network, Network) and t.silence_questions:
             traces = evaluation.traces[: t.silence_questions]
-            asked = self.task.questions("validation")[: len(traces)]
+            asked = evaluation.questions[: len(traces)]
             silenced = silencing(self.network, self.task, asked, traces, self.workers)
         return ValidationMetrics(
             accuracy=result.accuracy,

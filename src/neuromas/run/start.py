@@ -13,6 +13,7 @@ from neuromas.run.beginning import began
 from neuromas.run.checkpoint import Trained
 from neuromas.run.folder import START
 from neuromas.tasks.base import Task
+from neuromas.tasks.reward import graded
 from neuromas.types import Grade, Question, Trace, messages_cut
 from neuromas.workers import Workers
 
@@ -65,7 +66,8 @@ def _ask(config: RunConfig, network: Trained, task: Task, questions: list[Questi
     out: list[Answered] = []
     for i, question in enumerate(questions):
         traces = [greedy[i], *sampled[i * G : (i + 1) * G]]
-        out.append((question, traces, task.grade_many([question] * len(traces), [trace.answer for trace in traces])))
+        replies = [trace.answer for trace in traces]
+        out.append((question, traces, graded(task, [question] * len(traces), replies, abstain=True)))
     return out
 
 

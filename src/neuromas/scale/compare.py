@@ -14,6 +14,7 @@ from neuromas.compare.run import HandOut, do
 from neuromas.compare.work import Chunk, Trial, enlist
 from neuromas.errors import ClusterError
 from neuromas.scale.cluster import check_room, cluster
+from neuromas.tasks import registrars, run_registrars
 
 _RETRIES = 3  # further tries of a task whose process or machine has died
 
@@ -31,7 +32,7 @@ def tasks(out: Path, address: str, workers: int, threads: int) -> Iterator[HandO
             while left or running:
                 while left and len(running) < workers:
                     job = left.pop(0)
-                    running[task.remote(job, out, threads)] = job
+                    running[task.remote(job, out, threads, registrars())] = job
                 ready, _ = ray.wait(list(running), num_returns=1)
                 yield running.pop(ready[0]), _result(ray, ready[0])
 
@@ -46,6 +47,7 @@ def _result(ray: Any, reference: Any) -> Any:
         return ClusterError(f"a job's process died {_RETRIES + 1} times ({error}); see Ray's logs, then start again")
 
 
-def _task(job: Trial | Chunk, out: Path, threads: int) -> Any:
+def _task(job: Trial | Chunk, out: Path, threads: int, files: list[str]) -> Any:
+    run_registrars(files)
     enlist(out, threads)
     return do(job)

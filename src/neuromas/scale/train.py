@@ -25,6 +25,7 @@ from neuromas.run.owner import owned
 from neuromas.run.stages import without_files
 from neuromas.run.start import read_start
 from neuromas.scale.cluster import check_room, cluster
+from neuromas.tasks import registrars, run_registrars
 from neuromas.workers import Workers
 
 
@@ -72,7 +73,7 @@ def _trained(
     on_start: OnStart | None,
 ) -> FinalRecord:
     work = {"config": config.model_dump(mode="json"), "out": str(out), "here": str(Path.cwd())}
-    work |= {"test_limit": test_limit, "threads": workers.threads, "how": asdict(how)}
+    work |= {"test_limit": test_limit, "threads": workers.threads, "how": asdict(how), "registrars": registrars()}
     found, left = None, workers.restarts
     with _following(out, newest, on_step, on_start):
         while found is None:
@@ -135,6 +136,7 @@ def _work(work: dict[str, Any]) -> Any:
     torch.set_num_threads(work["threads"])
     config, out, workers = RunConfig.make(work["config"]), Path(work["out"]), Workers.joined()
     try:
+        run_registrars(work["registrars"])
         network, task = train(config, out, resume=True, workers=workers, how=Resumption(**work["how"]))
         return evaluate_run(out, network, task, work["test_limit"], workers)
     except NeuromasError as error:

@@ -3,15 +3,18 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
+import runpy
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from neuromas.errors import TaskError
 from neuromas.tasks.base import SPLITS, Split, Task
 from neuromas.tasks.mmlu import SUBJECTS
 
-__all__ = ["SPLITS", "Split", "Task", "list_tasks", "load_task", "register"]
+__all__ = ["SPLITS", "Split", "Task", "list_tasks", "load_task", "register", "registrars", "run_registrars"]
 
 _REASONING = "reasoning-gym/"
 
@@ -48,6 +51,7 @@ _TASKS = {
         ("chain_sum+products",),
     ),
 }
+_REGISTRARS: dict[str, None] = {}  # The files that registered tasks, in order, for other processes to run.
 _REGISTERED: dict[str, tuple[Callable[..., Task], str]] = {}  # A user's tasks in Python: factory, line about it.
 
 
@@ -60,6 +64,28 @@ def register(name: str, factory: Callable[..., Task], about: str = "") -> None:
     if not name or name in _TASKS or name.endswith(".toml") or name.startswith(_REASONING):
         raise TaskError(f"task name {name!r} means something else already; choose another one for your task")
     _REGISTERED[name] = factory, about
+    file = sys._getframe(1).f_globals.get("__file__")  # pyright: ignore[reportPrivateUsage]
+    if file is not None:
+        _REGISTRARS[str(Path(file).resolve())] = None
+
+
+def registrars() -> list[str]:
+    """The files that registered tasks in this process."""
+    return list(_REGISTRARS)
+
+
+def run_registrars(files: Sequence[str]) -> None:
+    """Run, in a worker, the files that registered tasks elsewhere; as `multiprocessing` does, not as `__main__`.
+
+    Raises `TaskError` for a file that this machine does not have.
+    """
+    for file in files:
+        if file in _REGISTRARS:
+            continue
+        if not Path(file).is_file():
+            raise TaskError(f"{file} registers a task and is not on this machine; put it there, at the same path")
+        sys.path.insert(0, str(Path(file).parent))  # as Python does for a script
+        runpy.run_path(file, run_name="__mp_main__")
 
 
 def list_tasks() -> dict[str, str]:

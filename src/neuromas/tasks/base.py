@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Literal, get_args
 
 from neuromas.errors import TaskError
+from neuromas.tasks.reward import graded, one_by_one
 from neuromas.types import Floors, Grade, Question
 
 Split = Literal["train", "validation", "test"]
@@ -20,7 +21,8 @@ class Task(ABC):
     """Loads, renders and grades the questions of one benchmark.
 
     The questions of a split are the same, in the same order, in every process; no question of one split occurs in
-    another. `grade` never raises, whatever a model writes: it is given untrusted text.
+    another. `grade` never raises, whatever a model writes: it is given untrusted text. What a
+    user's `grade` returns instead of a `Grade` is read as `tasks.reward.verdict` says, and checked where it is used.
     """
 
     name: str  # The name that `load_task` takes.
@@ -40,11 +42,11 @@ class Task(ABC):
 
     def grade_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Grade]:
         """`grade` for each pair, in order. Tasks whose grading takes long grade several at a time."""
-        return [self.grade(question, text) for question, text in zip(questions, texts, strict=True)]
+        return one_by_one(self, self.grade, questions, texts)
 
     def parse(self, question: Question, text: str) -> str | None:
         """The answer that `grade` reads in a reply; None where it can read none."""
-        return self.grade(question, text).parsed
+        return graded(self, [question], [text], abstain=True)[0].parsed
 
     def choices(self, question: Question) -> tuple[str, ...] | None:
         """The possible answers of one question; None when they cannot be listed."""
@@ -57,11 +59,12 @@ class Task(ABC):
         cannot be tried, as where an answer is a program.
         """
         questions = self.questions("validation")
-        if not questions or self.grade(first := questions[0], first.answer).reward < 1:
+        grade = lambda question, text: graded(self, [question], [text], abstain=True)[0]
+        if not questions or grade(first := questions[0], first.answer).reward < 1:
             return None
         other = next((question.answer for question in questions if question.answer != first.answer), "something else")
         thoughts, endings = f"Let me think: {other} is wrong.", ("\n{}", " So the answer is {}.")
-        return any(self.grade(first, thoughts + end.format(first.answer)).reward == 1 for end in endings)
+        return any(grade(first, thoughts + end.format(first.answer)).reward == 1 for end in endings)
 
     def floors(self, split: Split, limit: int | None = None) -> Floors:
         """The accuracies on the first `limit` questions of `split` (all by default) that need no understanding.

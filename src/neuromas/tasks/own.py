@@ -4,17 +4,18 @@ data = "capitals.jsonl"         # a file or folder beside this file, or a data s
 question = "country"            # the columns
 answer = "capital"
 instruction = "Answer with the name of the city alone."
-grader = "exact"
+grader = "exact"                # or a function of yours in a file beside this one: "reward.py:score"
 """
 
 import math
+import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from neuromas.config import Section
 from neuromas.errors import TaskError
@@ -23,10 +24,17 @@ from neuromas.tasks import cells, choice, golds, numerals, parsing
 from neuromas.tasks.base import Split
 from neuromas.tasks.golds import AnswerForm, Grader
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
+from neuromas.tasks.reward import load_reward, rewarded
 from neuromas.tasks.tables import KINDS, RawRow, read_file, read_folder, read_hub
 from neuromas.types import Grade, Question
 
 Cell = TypeVar("Cell")
+
+
+def _known(grader: str) -> str:
+    if grader not in get_args(Grader) and not re.fullmatch(r".+\.py:\w+", grader):
+        raise ValueError(f"the graders are {', '.join(get_args(Grader))}, and FILE.py:FUNCTION beside this file")
+    return grader
 
 
 class OwnTaskFile(Section):
@@ -45,7 +53,9 @@ class OwnTaskFile(Section):
     answer_is: AnswerForm | None = None  # How `answer` names an option (`golds.FORMS`); None: found out of all rows.
     difficulty: str | None = None  # The column with how hard a row is, a number.
     hardest: float | None = None  # Train on rows up to this difficulty only.
-    grader: Grader = "exact"
+    grader: Annotated[str, AfterValidator(_known)] = "exact"
+    reward_threads: int = Field(default=1, ge=1)  # Of a function: how many replies it grades at a time.
+    reward_seconds: float | None = Field(default=None, gt=0)  # Of a function: the most a reply may take.
     instruction: str = ""
     answer_prefix: str = ""
     max_answer_tokens: int = Field(default=32, ge=1)
@@ -60,6 +70,7 @@ class OwnTask(LoadedTask):
     number     the number that the reply states equals the answer's (`numerals.final`, `numerals.equal`)
     yes-no     the reply commits to yes or no (`parsing.yes_no`)
     choice     the reply commits to a letter (`parsing.letter`); the answer is a letter, an option's text, or an index
+    F.py:NAME  the function NAME in a file beside the task's says what the reply is worth (`tasks/reward.py`)
 
     What the answers of a table may be stands in `golds`; of several right ones each scores.
     """
@@ -74,7 +85,15 @@ class OwnTask(LoadedTask):
         self.source = self.file.data
         self.answer_form: AnswerForm | None = None
         self.answer_choices = ("No", "Yes") if self.file.grader == "yes-no" else None
+        own = self.file.grader not in get_args(Grader)
+        self._reward = load_reward(self.file.grader, self._folder) if own else None
+        self._form: Grader = "exact" if own else cast(Grader, self.file.grader)  # of the answers
         super().__init__(self.file.validation_size, self.file.seed)
+
+    def reward_source(self) -> str:
+        if self._reward is None:
+            return ""
+        return (self._folder / self.file.grader.rpartition(":")[0]).read_text(encoding="utf-8")
 
     def load(self) -> tuple[list[Question], list[Question]]:
         file = self.file
@@ -162,7 +181,7 @@ class OwnTask(LoadedTask):
         if file.difficulty is not None:
             metadata["difficulty"] = _in_column(file.difficulty, row, _finite)
         if file.choices is None:
-            answers = _in_column(file.answer, row, lambda cell: golds.read(cell, file.grader))
+            answers = _in_column(file.answer, row, lambda cell: golds.read(cell, self._form))
             metadata |= golds.alternatives(answers)
             return Question(id, text, answers[0], file.instruction, file.answer_prefix, metadata=metadata)
         assert self.answer_form is not None
@@ -183,10 +202,12 @@ class OwnTask(LoadedTask):
         return tuple(parsing.LETTERS[: len(options)]) if options else self.answer_choices
 
     def grade(self, question: Question, text: str) -> Grade:
-        """1 where the grader reads the right answer."""
+        """1 where the grader reads the right answer, or what a function of the user's says."""
+        if self._reward is not None:
+            return self.grade_many([question], [text])[0]
         reply = parsing.without_prefix(text, question.answer_prefix)
         answers = golds.right(question)
-        match self.file.grader:
+        match self._form:
             case "number":
                 parsed = numerals.final(reply, question.answer_prefix)
                 return Grade(
@@ -203,6 +224,12 @@ class OwnTask(LoadedTask):
             case "choice":
                 parsed = parsing.letter(reply, "".join(self.choices(question) or ()))
         return Grade(float(parsed in answers), parsed)
+
+    def grade_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Grade]:
+        if self._reward is None:
+            return super().grade_many(questions, texts)
+        replies = [parsing.without_prefix(t, q.answer_prefix) for q, t in zip(questions, texts, strict=True)]
+        return rewarded(self, self._reward, questions, replies, self.file.reward_threads, self.file.reward_seconds)
 
 
 def _read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:

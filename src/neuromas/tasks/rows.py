@@ -1,16 +1,15 @@
 """A task made of rows in memory: a list, a data set of the `datasets` library, or one for each split."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from neuromas.errors import TaskError
 from neuromas.tasks import cells, golds, parsing
 from neuromas.tasks.base import source_of
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
+from neuromas.tasks.reward import Reward, rewarded
 from neuromas.tasks.tables import RawRow
 from neuromas.types import Grade, Question
-
-Reward = Callable[[Question, str], "float | bool | Grade"]  # (question, reply) -> what the reply is worth, in [0, 1]
 
 
 class RowsTask(LoadedTask):
@@ -36,7 +35,8 @@ class RowsTask(LoadedTask):
     ) -> None:
         """rows: mappings with the columns `question` and `answer`; or a mapping with such rows for "train" and "test".
 
-        reward: given the question and the reply, returns a number in [0, 1], a bool, or a `Grade`; None: the reply must
+        reward: given the question and the reply, returns a number in [0, 1], a bool, None where it has no verdict, a
+        `Grade`, or a dict of named numbers, each perhaps with its weight in a tuple; None: the reply must
         equal the answer, whatever the case and the spacing. validation_size, test_size: rows held out, chosen by a hash
         of their text; None: a fifth of the rows each, at most 100 and 200. Raises TaskError for a row that lacks a
         column, and where nothing is left to train on.
@@ -44,7 +44,7 @@ class RowsTask(LoadedTask):
         self.name, self._reward, self.max_answer_tokens = name, reward, max_answer_tokens
         self._columns, self._words = (question, answer), (instruction, answer_prefix)
         self.source = "rows given in Python"
-        splits: Mapping[str, Any] = rows if isinstance(rows, Mapping) else {"train": rows}
+        splits: Mapping[Any, Any] = rows if isinstance(rows, Mapping) else {"train": rows}
         if "train" not in splits:
             raise TaskError(f"the rows are for {', '.join(map(str, splits))}; name those to train on 'train'")
         self._pool = self._questions("train", splits["train"])
@@ -67,17 +67,9 @@ class RowsTask(LoadedTask):
         """The reward function's verdict on the reply without the answer prefix; raises TaskError for no reward."""
         reply = parsing.without_prefix(text, question.answer_prefix)
         said = parsing.bare(reply) or None
-        if self._reward is None:
-            return Grade(float(said in [parsing.bare(gold) for gold in golds.right(question)]), said)
-        worth = self._reward(question, reply)
-        if isinstance(worth, Grade):
-            return worth
-        if not isinstance(worth, bool | int | float) or not 0 <= worth <= 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TaskError(
-                f"task {self.name!r}: the reward of question {question.id!r} is {worth!r}; return a number from 0 to "
-                "1, a bool, or a Grade"
-            )
-        return Grade(float(worth), said)
+        if self._reward is not None:
+            return rewarded(self, self._reward, [question], [reply])[0]
+        return Grade(float(said in [parsing.bare(gold) for gold in golds.right(question)]), said)
 
     def render(self, row: RawRow) -> Question:
         """The question of a row; raises ValueError for one without question or answer."""

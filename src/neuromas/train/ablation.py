@@ -8,6 +8,7 @@ from neuromas.network.forward import Network
 from neuromas.network.turns import Rollout, asks_of
 from neuromas.results import MessageCost, Silenced
 from neuromas.tasks.base import Task
+from neuromas.tasks.reward import graded
 from neuromas.types import Grade, Question, Trace
 from neuromas.workers import ALONE, Workers
 
@@ -32,14 +33,15 @@ def silencing(
         asks = asks_of(asked, 1, seed=0, decoding=greedy)
         rollouts = [Rollout.of(trace, ask, network.topology) for trace, ask in zip(made, asks, strict=True)]
         branches = withheld(network, rollouts, list(silences.values()))
-        before = task.grade_many(asked, [trace.answer for trace in made])
-        after = task.grade_many([asked[b.row] for b in branches], [b.answer for b in branches])
+        before = graded(task, asked, [trace.answer for trace in made], abstain=True)
+        after = graded(task, [asked[b.row] for b in branches], [b.answer for b in branches], abstain=True)
         return [list(zip(before, after[k :: len(silences)], strict=True)) for k in range(len(silences))]
 
     shares = workers.each(replayed)
     costs: dict[str, MessageCost] = {}
     for k, name in enumerate(silences):
-        pairs = [pair for share in shares for pair in share[k]]
+        found = [pair for share in shares for pair in share[k]]
+        pairs = [(was, was if was.abstained or now.abstained else now) for was, now in found]
         changed = sum(was.parsed != now.parsed for was, now in pairs) / len(pairs)
         costs[name] = MessageCost(sum(was.reward - now.reward for was, now in pairs) / len(pairs), changed)
     return Silenced(n=len(traces), all=costs.pop("all"), nodes=costs)

@@ -22,6 +22,7 @@ from neuromas.network.branching import Branch, alternatives, withheld
 from neuromas.network.forward import Network
 from neuromas.network.turns import Rollout
 from neuromas.tasks.base import Task
+from neuromas.tasks.reward import graded
 from neuromas.train import critic
 from neuromas.train.metrics import Tally
 from neuromas.train.objectives import advantages, counterfactual, difference, leave_one_out, leave_tree_out
@@ -56,36 +57,38 @@ class Graded:
     task: Task
     rollouts: Sequence[Rollout]  # question-major
     rewards_PG: Tensor
+    kept_PG: Tensor | None = None  # False for rollouts without a verdict; None: all have one
 
     def branch_rewards(self, branches: Sequence[Branch]) -> Tensor:
         """[P, G, branches of a trace]; only answers that differ from the trace's are graded."""
         rewards = [self.rewards_PG.flatten()[b.row].item() for b in branches]
         new = [i for i, b in enumerate(branches) if b.answer != self.rollouts[b.row].answer]
         asked = [self.rollouts[branches[i].row].ask.question for i in new]
-        for i, grade in zip(new, self.task.grade_many(asked, [branches[i].answer for i in new]), strict=True):
-            rewards[i] = grade.reward
+        grades = graded(self.task, asked, [branches[i].answer for i in new], abstain=True)
+        for i, grade in zip(new, grades, strict=True):
+            rewards[i] = rewards[i] if grade.abstained else grade.reward
         return torch.tensor(rewards, dtype=self.rewards_PG.dtype).view(*self.rewards_PG.shape, -1)
 
 
-def assign(graded: Graded, config: TrainConfig, estimator: str, baseline: float) -> Credit:
+def assign(step: Graded, config: TrainConfig, estimator: str, baseline: float) -> Credit:
     """The step's advantages by `estimator`. baseline: mean reward of earlier steps, for `running_mean`."""
-    topology = graded.network.topology
+    topology = step.network.topology
     if estimator == "critic":
-        return _by_critic(graded)
+        return _by_critic(step)
     if estimator not in BRANCHING:
-        return Credit(advantages(graded.rewards_PG, len(topology.nodes), estimator, baseline))
+        return Credit(advantages(step.rewards_PG, len(topology.nodes), estimator, baseline, step.kept_PG))
     hidden = [node for node in topology.nodes if node != topology.output]
     if not hidden:  # a single node
-        return Credit(leave_one_out(graded.rewards_PG)[..., None])
+        return Credit(leave_one_out(step.rewards_PG)[..., None])
     if estimator == "counterfactual":
-        return _by_alternatives(graded, hidden, config.alternatives)
-    return _by_difference(graded, hidden)
+        return _by_alternatives(step, hidden, config.alternatives)
+    return _by_difference(step, hidden)
 
 
-def _by_critic(graded: Graded) -> Credit:
-    network, rewards_PG = graded.network, graded.rewards_PG
+def _by_critic(step: Graded) -> Credit:
+    network, rewards_PG = step.network, step.rewards_PG
     P, G = rewards_PG.shape
-    features_PF = critic.features(network, [rollout.ask.question for rollout in graded.rollouts[::G]])
+    features_PF = critic.features(network, [rollout.ask.question for rollout in step.rollouts[::G]])
     values_P = critic.values(network, features_PF)
     shared_PG = critic_advantages(rewards_PG, values_P)
     loss = (values_P - rewards_PG.mean(1)).square().mean()
@@ -94,11 +97,11 @@ def _by_critic(graded: Graded) -> Credit:
     return Credit(shared_PGN, figures=figures, features_PF=features_PF)
 
 
-def _by_alternatives(graded: Graded, hidden: list[str], draws: int) -> Credit:
-    network, rewards_PG = graded.network, graded.rewards_PG
+def _by_alternatives(step: Graded, hidden: list[str], draws: int) -> Credit:
+    network, rewards_PG = step.network, step.rewards_PG
     (P, G), nodes = rewards_PG.shape, network.topology.nodes
-    branches = alternatives(network, graded.rollouts, hidden, draws)
-    other_PGT = graded.branch_rewards(branches)
+    branches = alternatives(network, step.rollouts, hidden, draws)
+    other_PGT = step.branch_rewards(branches)
     rewards_PGT = torch.cat([rewards_PG[..., None], other_PGT], 2)
     own_PGJ = rewards_PG[..., None, None].expand(P, G, len(hidden), 1)
     rewards_PGJK = torch.cat([own_PGJ, other_PGT.view(P, G, len(hidden), draws)], 3)
@@ -123,12 +126,12 @@ def _by_alternatives(graded: Graded, hidden: list[str], draws: int) -> Credit:
     return credit
 
 
-def _by_difference(graded: Graded, hidden: list[str]) -> Credit:
-    network, rewards_PG = graded.network, graded.rewards_PG
+def _by_difference(step: Graded, hidden: list[str]) -> Credit:
+    network, rewards_PG = step.network, step.rewards_PG
     nodes = network.topology.nodes
-    branches = withheld(network, graded.rollouts, [(node,) for node in hidden])
+    branches = withheld(network, step.rollouts, [(node,) for node in hidden])
     without_PGN = rewards_PG.new_zeros(*rewards_PG.shape, len(nodes))  # where it stays 0, nothing is taken off
-    without_PGN[..., [nodes.index(n) for n in hidden]] = graded.branch_rewards(branches)
+    without_PGN[..., [nodes.index(n) for n in hidden]] = step.branch_rewards(branches)
     credit = Credit(difference(rewards_PG, without_PGN), calls=[c for b in branches for c in b.calls])
     value = lambda node: (rewards_PG - without_PGN[..., nodes.index(node)]).mean().item()
     credit.node_figures = {node: {"value": value(node)} for node in hidden}

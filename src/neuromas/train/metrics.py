@@ -42,6 +42,8 @@ class Tally:
     means: Counts = field(default_factory=Counts)  # metrics that are means over the questions
     node_means: dict[str, Counts] = field(default_factory=dict[str, Counts])
     features_PF: Tensor | None = None  # what the critic learns from
+    abstained: int = 0  # rollouts without a verdict
+    parts: Counts = field(default_factory=Counts)  # named rewards, summed over the rollouts
 
     @classmethod
     def of(
@@ -49,7 +51,11 @@ class Tally:
     ) -> "Tally":
         """Answers, costs and messages. ratio_cap: bound of the importance ratios where another engine sampled."""
         calls = [call for trace in traces for call in trace.calls]
-        own = cls(rewards_PG, Counter(g.parsed for g in grades), sum(g.reward == 1 for g in grades), _cost(calls))
+        right = sum(grade.reward == 1 and not grade.abstained for grade in grades)
+        own = cls(rewards_PG, Counter(g.parsed for g in grades), right, _cost(calls))
+        own.abstained = sum(grade.abstained for grade in grades)
+        for grade in grades:
+            _add(own.parts, grade.parts)
         own.messages.update(call.truncated for trace in traces for call in trace.messages)
         own.mismatch.cap = ratio_cap
         for call in calls:
@@ -77,6 +83,8 @@ def join(tallies: Sequence[Tally]) -> Tally:
     for tally in tallies:
         whole.answers.update(tally.answers)
         whole.right += tally.right
+        whole.abstained += tally.abstained
+        _add(whole.parts, tally.parts)
         whole.learned = whole.learned or tally.learned
         whole.mismatch.add(tally.mismatch)
         whole.costs.update(tally.costs)
@@ -123,11 +131,12 @@ def step_metrics(
 def sampling_metrics(tally: Tally, step: int) -> StepMetrics:
     """The metrics of a step's rollouts alone, which every way of training reports."""
     n, costs = tally.rewards_PG.numel(), tally.costs
+    judged = max(1, n - tally.abstained)
     top, count = tally.answers.most_common(1)[0]
     return StepMetrics(
         step=step,
         reward=tally.rewards_PG.mean().item(),
-        accuracy=tally.right / n,
+        accuracy=tally.right / judged,
         parse_rate=(n - tally.answers[None]) / n,
         equal_reward_groups=equal_reward_groups(tally.rewards_PG).double().mean().item(),
         wrong_groups=(tally.rewards_PG == 0).all(1).double().mean().item(),
@@ -137,6 +146,8 @@ def sampling_metrics(tally: Tally, step: int) -> StepMetrics:
         distinct_answers=len(tally.answers),
         messages_cut=tally.messages[True] / tally.messages.total() if tally.messages else None,
         rollouts=n,
+        abstained=tally.abstained or None,
+        reward_parts={name: total / judged for name, total in tally.parts.items()} or None,
         calls=costs["calls"],
         prompt_tokens=costs["prompt_tokens"],
         generated_tokens=costs["generated_tokens"],

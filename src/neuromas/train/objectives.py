@@ -111,9 +111,30 @@ ESTIMATORS: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def advantages(rewards_PG: Tensor, nodes: int, estimator: str, baseline: float) -> Tensor:
-    """Advantages [P, G, N]. One terminal reward gives every node the same one; `credit.py` knows of others."""
-    return ESTIMATORS[estimator](rewards_PG, baseline)[..., None].expand(-1, -1, nodes)
+def advantages(
+    rewards_PG: Tensor, nodes: int, estimator: str, baseline: float, kept_PG: Tensor | None = None
+) -> Tensor:
+    """Advantages [P, G, N]. One terminal reward gives every node the same one; `credit.py` knows of others.
+
+    kept_PG: False for rollouts without a verdict, which have none and are in no other's baseline; None: all count.
+    """
+    estimate = ESTIMATORS[estimator]
+    if kept_PG is None or kept_PG.all():
+        return estimate(rewards_PG, baseline)[..., None].expand(-1, -1, nodes)
+    shared_PG = torch.zeros_like(rewards_PG)
+    for p, kept_G in enumerate(kept_PG):
+        if kept_G.sum() > (estimator != "running_mean"):  # nothing to compare a single one with
+            shared_PG[p, kept_G] = estimate(rewards_PG[p, kept_G][None], baseline)[0]
+    return shared_PG[..., None].expand(-1, -1, nodes)
+
+
+def without_verdicts(rewards_PG: Tensor, kept_PG: Tensor) -> Tensor:
+    """The rewards, with the mean of the question's others, else of all, where there is no verdict."""
+    if kept_PG.all():
+        return rewards_PG
+    known = rewards_PG.where(kept_PG, torch.nan)
+    means_P1 = known.nanmean(1, keepdim=True)
+    return known.where(kept_PG, means_P1.where(~means_P1.isnan(), known.nanmean())).nan_to_num(0.0)
 
 
 def policy_gradient_loss(logprobs_L: Tensor, advantages_L: Tensor, rollouts: int) -> Tensor:

@@ -26,13 +26,14 @@ from neuromas.network.forward import Absent, Network
 from neuromas.network.turns import Ask, Rollout, asks_of, by_prefix, replay_calls
 from neuromas.results import StepMetrics
 from neuromas.tasks.base import Task
+from neuromas.tasks.reward import graded
 from neuromas.train import critic
 from neuromas.train.batching import micro_batches
 from neuromas.train.clock import Clock
 from neuromas.train.credit import Credit, Graded, assign
 from neuromas.train.metrics import Measured, Tally, join, step_metrics
 from neuromas.train.mismatch import Mismatch, usual_bound
-from neuromas.train.objectives import kl_penalty, kl_to_base, policy_gradient_loss
+from neuromas.train.objectives import kl_penalty, kl_to_base, policy_gradient_loss, without_verdicts
 from neuromas.train.update import backward, check_finite, update
 from neuromas.train.warm import IMITATION, Pool, imitate, right_ones
 from neuromas.types import Grade, NodeCall, Question, Trace
@@ -86,11 +87,14 @@ def train_step(
         check_finite(traces, step)
 
         # 2. One reward per rollout, from the final answer alone, and the advantage that it gives each node.
+        kept_PG = torch.tensor([not grade.abstained for grade in grades]).view(-1, G)
         rewards_PG = torch.tensor([grade.reward for grade in grades], dtype=torch.float64).view(-1, G)
+        rewards_PG = without_verdicts(rewards_PG, kept_PG)
         tally = Tally.of(traces, grades, rewards_PG, _ratio_cap(network, config))
         groups: list[list[_Row]] = []
         if pool is None:
-            credit = assign(Graded(network, task, rollouts, rewards_PG), config, config.estimator, baseline)
+            credit = assign(Graded(network, task, rollouts, rewards_PG, kept_PG), config, config.estimator, baseline)
+            credit.advantages_PGN = credit.advantages_PGN * kept_PG[..., None]
             tally = credit.counted(tally)
             silent = config.kl == 0 and config.entropy == 0  # then rows of zero advantage have no gradient at all
             groups = list(_row_groups(network, rollouts, credit, config.micro_tokens, skip_zero=silent))
@@ -110,7 +114,7 @@ def train_step(
 
     # Or imitate what was right, in this step and before: the warm start.
     if pool is not None:
-        shares = workers.gather(right_ones(rollouts, rewards_PG.flatten().tolist()))
+        shares = workers.gather(right_ones(rollouts, (rewards_PG * kept_PG).flatten().tolist()))
         pool.add(step, [one for share in shares for one in share], join(workers.gather(tally)).rewards_PG.mean().item())
         with workers.together():
             rows = workers.share(pool.batch(P * G))
@@ -143,7 +147,7 @@ def _sample(
 ) -> tuple[list[Rollout], list[Grade]]:
     rollouts = network.forward(asks, absent=absent)
     clock.lap("sample")
-    grades = task.grade_many([r.ask.question for r in rollouts], [r.answer for r in rollouts])
+    grades = graded(task, [r.ask.question for r in rollouts], [r.answer for r in rollouts], abstain=True)
     clock.lap("grade")
     return rollouts, grades
 

@@ -35,9 +35,10 @@ from neuromas.network.sampling import stream_key
 from neuromas.network.turns import asks_of
 from neuromas.results import NodeMetrics
 from neuromas.tasks.base import Task
+from neuromas.tasks.reward import graded
 from neuromas.train.batching import micro_batches
 from neuromas.train.metrics import Tally, sampling_metrics
-from neuromas.train.objectives import policy_gradient_loss
+from neuromas.train.objectives import policy_gradient_loss, without_verdicts
 from neuromas.train.preferences import critic_advantages, critic_loss
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult
@@ -122,8 +123,11 @@ class CollmTraining:
         asks = asks_of(questions, G, self.config.seed, team.decoding)
         dialogues = [(ask.question, g, team.dialogue(ask.question)) for ask in asks for g in ask.rollouts]
         traces = team.sample(dialogues, stream_key(self.config.seed, "step", step), step)
-        grades = self.task.grade_many([q for q in questions for _ in range(G)], [trace.answer for trace in traces])
-        rewards_PG = torch.tensor([g.reward for g in grades]).view(len(questions), G)
+        grades = graded(
+            self.task, [q for q in questions for _ in range(G)], [trace.answer for trace in traces], abstain=True
+        )
+        kept_PG = torch.tensor([not g.abstained for g in grades]).view(len(questions), G)
+        rewards_PG = without_verdicts(torch.tensor([g.reward for g in grades]).view(len(questions), G), kept_PG)
         sampled = time.perf_counter()
 
         # 3. The critic reads what the actors read.
@@ -135,7 +139,7 @@ class CollmTraining:
         backward(self.config.collm.value_weight * value_loss, step)
 
         # 4. Actors: policy gradient with the critic's advantages.
-        advantages_PG = critic_advantages(rewards_PG.to(device), values_P)
+        advantages_PG = critic_advantages(rewards_PG.to(device), values_P) * kept_PG.to(device)
         gap = self._actors(traces, advantages_PG.flatten().tolist(), step)
         norms_N = update(team.adapters, optimizer, t.clip, step, extras=team.extras.values(), traces=traces)
 

@@ -30,8 +30,10 @@ from neuromas.network.backbone import Backbone
 from neuromas.network.sampling import stream_key
 from neuromas.results import NodeMetrics, StepMetrics
 from neuromas.tasks.base import Task
+from neuromas.tasks.reward import graded
 from neuromas.train.batching import micro_batches
 from neuromas.train.metrics import Tally, sampling_metrics
+from neuromas.train.objectives import without_verdicts
 from neuromas.train.preferences import dpo_loss, dpo_margins, sft_loss
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult
@@ -165,8 +167,9 @@ class MaltTraining:
         traces = self.system.sample(dialogues, stream_key(self.config.seed, "search", step), step)
         leaves = b**3
         texts = [q.answer_prefix + c.text for q, t in zip(questions, traces, strict=True) for c in t.calls[-leaves:]]
-        grades = self.task.grade_many([q for q in questions for _ in range(leaves)], texts)
+        grades = graded(self.task, [q for q in questions for _ in range(leaves)], texts, abstain=True)
         rewards_PG = torch.tensor([g.reward for g in grades], dtype=torch.float64).view(len(questions), leaves)
+        rewards_PG = without_verdicts(rewards_PG, torch.tensor([not g.abstained for g in grades]).view_as(rewards_PG))
         for trace, rewards in zip(traces, rewards_PG.tolist(), strict=True):
             calls = [[c.node, c.prefix_ids, c.own_ids, c.completion_ids] for c in trace.calls]
             record = {"step": step, "question": trace.question_id, "rewards": rewards, "calls": calls}

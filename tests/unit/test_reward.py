@@ -1,0 +1,252 @@
+"""A reward of a user's own: what a function may return, what is refused, and that it trains, waits and is found."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import FirstCharacter, binary_backbone, make_network, run_config
+from neuromas.config import TrainConfig
+from neuromas.errors import TaskError
+from neuromas.evaluate.run import evaluate
+from neuromas.files import read_json_lines
+from neuromas.run.loop import train
+from neuromas.tasks import load_task
+from neuromas.tasks.reward import graded
+from neuromas.tasks.rows import RowsTask
+from neuromas.train.objectives import advantages, leave_one_out, without_verdicts
+from neuromas.train.optimizer import NodeAdamW
+from neuromas.train.step import train_step
+from neuromas.types import Grade
+
+ROWS = [{"question": f"Is {n} odd?", "answer": str(n % 2)} for n in range(40)]
+
+
+def rows(reward: Any) -> RowsTask:
+    return RowsTask(ROWS, reward)
+
+
+class Registered(FirstCharacter):
+    """A task in Python whose `grade` returns whatever it is given."""
+
+    def __init__(self, worth: Any) -> None:
+        super().__init__("x")
+        self.worth = worth
+
+    def grade(self, question: Any, text: str) -> Any:
+        return self.worth
+
+
+def own(folder: Path, source: str, **settings: Any) -> Any:
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (folder / "reward.py").write_text(source)
+    said = {"data": "rows.jsonl", "test_size": 5, "validation_size": 5, "grader": "reward.py:score", **settings}
+    (folder / "own.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items()))
+    return load_task(str(folder / "own.toml"))
+
+
+# -- the border --------------------------------------------------------------------------------------------
+
+RIGHT: list[tuple[Any, float]] = [
+    (1, 1), (0, 0), (True, 1), (False, 0), (0.25, 0.25), (np.float32(0.5), 0.5), (np.float64(1), 1), (np.int64(1), 1),
+    (np.bool_(True), 1), (np.float16(0.5), 0.5), (Fraction(1, 4), 0.25), (Decimal("0.5"), 0.5), (-0.0, 0),
+    (Grade(np.float32(1), "3"), 1), (Grade(1, None), 1),
+    ({"form": 1, "right": 0}, 0.5), ({"form": (1, 1), "right": (0.5, 3)}, 0.625), ({"form": None, "right": 0.5}, 0.5),
+    ({"form": np.float32(1), "right": (True, 0)}, 1),
+]  # fmt: skip
+WRONG: list[tuple[Any, str]] = [
+    (math.nan, "not finite"), (math.inf, "not finite"), (-math.inf, "not finite"), (np.float32("nan"), "not finite"),
+    (2.0, "not from 0 to 1"), (-1, "not from 0 to 1"), (1.0000001, "not from 0 to 1"), ("1", "it is a str"),
+    ("", "it is a str"), (torch.tensor(1.0), "it is a Tensor"), (np.array(1.0), "it is a ndarray"), ([1], "is a list"),
+    (np.array([1.0]), "it is a ndarray"), (1j, "complex"), (object, "it is a type"), (b"1", "it is a bytes"),
+    (Grade(math.nan, "3"), "not finite"), (Grade("1", "3"), "it is a str"), (Grade(2.0, None), "not from 0 to 1"),
+    ({"form": 2}, "not from 0 to 1"), ({"form": (1, -1)}, "weights"), ({"form": (1, 0)}, "weights"),
+    ({"form": (1, math.nan)}, "weights"), ({"form": (1, 2, 3)}, "neither a number nor a pair"), ({"form": ""}, "str"),
+]  # fmt: skip
+WAYS = {"rows": lambda worth: rows(lambda question, reply: worth), "registered": Registered}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("worth, reward", RIGHT, ids=map(repr, [worth for worth, _ in RIGHT]))
+def test_numbers_of_any_kind_are_rewards(way: str, worth: Any, reward: float) -> None:
+    task = WAYS[way](worth)
+    (grade,) = graded(task, task.questions("train")[:1], ["1"])
+    assert grade.reward == pytest.approx(reward)
+    assert type(grade.reward) is float
+    json.dumps([grade.reward, grade.parsed, grade.parts])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("worth, why", WRONG, ids=map(repr, [worth for worth, _ in WRONG]))
+def test_anything_else_is_refused_with_task_question_and_value(way: str, worth: Any, why: str) -> None:
+    task = WAYS[way](worth)
+    question = task.questions("train")[0]
+    with pytest.raises(TaskError) as caught:
+        graded(task, [question], ["1"])
+    said = str(caught.value)
+    assert f"task {task.name!r}: the reward of question {question.id!r} is {' '.join(repr(worth).split())[:40]}" in said
+    assert why in said
+    assert "return a number from 0 to 1" in said
+    assert len(said) < 600
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("worth", [None, {"form": None}, Grade(0.0, "3", abstained=True)], ids=repr)
+def test_no_verdict_is_one_where_that_can_be_done_without(way: str, worth: Any) -> None:
+    task = WAYS[way](worth)
+    asked = task.questions("train")[:1]
+    assert graded(task, asked, ["1"], abstain=True)[0].abstained
+    with pytest.raises(TaskError, match=r"reward of question '.*' is None, and this needs a verdict"):
+        graded(task, asked, ["1"])
+
+
+def test_a_grader_that_raises_is_named_with_the_question() -> None:
+    def broken(question: Any, reply: str) -> float:
+        return float(reply)
+
+    task = rows(broken)
+    with pytest.raises(TaskError, match=r"task 'rows': the reward of question 'row-\w+' cannot be had \(ValueError: c"):
+        graded(task, task.questions("train")[:2], ["1", "x"])
+
+
+# -- in a file beside the task -----------------------------------------------------------------------------
+
+
+def test_a_function_in_a_file_beside_the_task_grades(tmp_path: Path) -> None:
+    task = own(tmp_path, "def score(question, reply):\n    return 0.5 * (reply.strip() == question.answer)\n")
+    question = task.questions("test")[0]
+    assert [task.grade(question, text).reward for text in (question.answer, "x")] == [0.5, 0]
+    assert task.describe()["sizes"]["test"] == 5
+    first = task.fingerprint()
+    (tmp_path / "reward.py").write_text("def score(question, reply):\n    return 1.0\n")
+    now = load_task(str(tmp_path / "own.toml")).fingerprint()
+    assert {part for part in now if now[part] != first[part]} == {"reward source"}
+
+
+@pytest.mark.parametrize(
+    "grader, source, said",
+    [
+        ("none.py:score", "", "there is no file .*none.py"),
+        ("reward.py:points", "score = 1", "has no function 'points'; define it: def points"),
+        ("reward.py:score", "score = 1", "has no function 'score'"),
+        ("reward.py:score", "def score(:", r"cannot be run \(SyntaxError"),
+        ("reward.py:score", "import no_such_module", r"cannot be run \(ModuleNotFoundError: .*no_such_module"),
+        ("reward.py", "", "grader"),
+        ("reward.txt:score", "", "grader"),
+    ],
+)
+def test_a_file_without_such_a_function_is_refused(tmp_path: Path, grader: str, source: str, said: str) -> None:
+    with pytest.raises(TaskError, match=said):
+        own(tmp_path, source, grader=grader)
+
+
+def test_rewards_that_wait_are_had_side_by_side_and_those_that_hang_are_cut(tmp_path: Path) -> None:
+    source = "import time\ndef score(question, reply):\n    time.sleep(0.1 if reply else 30)\n    return 1\n"
+    task = own(tmp_path, source, reward_threads=8, reward_seconds=5.0)
+    asked = task.questions("train")[:8]
+    begin = time.perf_counter()
+    assert [grade.reward for grade in graded(task, asked, ["1"] * 8)] == [1] * 8
+    assert time.perf_counter() - begin < 0.7
+    task = own(tmp_path, source, reward_threads=2, reward_seconds=0.3)
+    with pytest.raises(TaskError, match=r"the reward of question '.*' took more than 0\.3 s; raise the limit"):
+        graded(task, asked, ["1", "1", "", "1", "1", "1", "1", "1"])
+
+
+# -- training ----------------------------------------------------------------------------------------------
+
+
+def test_rollouts_without_a_verdict_have_no_advantage_and_are_in_no_baseline() -> None:
+    rewards, kept = (
+        torch.tensor([[1.0, 0.0, 0.0, 9.0], [9.0, 9.0, 1.0, 9.0]]),
+        torch.tensor([[True, True, True, False], [False, False, True, False]]),
+    )
+    found = advantages(rewards, 2, "leave_one_out", 0.0, kept)
+    assert torch.equal(found[0, :3, 1], leave_one_out(rewards[:1, :3])[0])
+    assert torch.equal(found[0, 3], torch.zeros(2))
+    assert torch.equal(found[1], torch.zeros(4, 2)), "there is nothing to compare it with"
+    plain = advantages(rewards, 1, "running_mean", 0.25, kept)[..., 0]
+    assert plain.tolist() == [[0.75, -0.25, -0.25, 0], [0, 0, 0.75, 0]]
+    filled = without_verdicts(rewards, kept)
+    assert filled[0].tolist() == pytest.approx([1, 0, 0, 1 / 3])
+    assert filled[1].tolist() == [1, 1, 1, 1]
+    assert without_verdicts(rewards, torch.zeros_like(kept)).tolist() == [[0] * 4] * 2
+
+
+ESTIMATORS = ["leave_one_out", "group_normalised", "running_mean", "critic", "counterfactual", "difference"]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("abstains", [True, False])
+def test_a_step_learns_from_verdicts_alone_and_counts_the_others(estimator: str, abstains: bool) -> None:
+    """Where no reply has a verdict nothing moves, whatever the estimator."""
+    from neuromas.train import critic
+
+    network = make_network("2", binary_backbone())
+    if estimator == "critic":
+        critic.attach(network)
+    before = [p.detach().clone() for p in network.adapters.stacks()]
+    reply = {"1": 1.0, "0": 0.0}
+    task = rows(
+        lambda question, said: None if abstains else {"right": reply.get(said[:1], 0.5), "short": len(said) < 3}
+    )
+    config = TrainConfig(questions=3, rollouts=4, estimator=estimator)
+    optimizer = NodeAdamW(network.adapters, network.extras, lr=1e-2)
+    result = train_step(network, optimizer, task, task.questions("train")[:3], config, step=1, seed=0)
+    moved = any(not torch.equal(a, b) for a, b in zip(before, network.adapters.stacks(), strict=True))
+    assert moved is not abstains
+    assert result.metrics.abstained == (12 if abstains else None)
+    assert (result.metrics.reward_parts or {}).keys() == (set() if abstains else {"right", "short"})
+
+
+def test_a_run_on_a_file_s_function_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+    source = "def score(question, reply):\n    return {'1': 1, '0': 0.25}.get(reply[:1])\n"
+    own(tmp_path, source)
+    name, backbone = str(tmp_path / "own.toml"), binary_backbone()
+    config = lambda steps: run_config(task__name=name, task__options={}, train__steps=steps, train__validate_every=5)
+    train(config(3), tmp_path / "whole", backbone=backbone)
+    train(config(1), tmp_path / "cut", backbone=backbone)
+    train(config(3), tmp_path / "cut", backbone=backbone, resume=True)
+    lines = [[line | {"seconds": 0} for line in read_json_lines(tmp_path / run / "metrics.jsonl") if line["step"]]
+             for run in ("whole", "cut")]  # fmt: skip
+    known = lambda line: {k: v for k, v in line.items() if k not in ("seconds", "validation")}
+    assert [known(line) for line in lines[0]] == [known(line) for line in lines[1]]
+    assert any(line.get("abstained") for line in lines[0]), "an empty reply has no verdict"
+    assert len({line["reward"] for line in lines[0]}) > 1
+
+
+def test_questions_without_a_verdict_are_left_out_of_a_measurement_and_counted() -> None:
+    network = make_network("1", binary_backbone())
+    task = rows(lambda question, reply: None if question.answer == "0" else 0.5)
+    found = evaluate(network, task, "test")
+    n = sum(question.answer == "1" for question in task.questions("test"))
+    assert (found.result.n, found.result.accuracy, found.result.abstained) == (n, 0.5, len(task.questions("test")) - n)
+    assert len(found.traces) == len(found.records) == len(found.questions) == n
+    assert f"{found.result.abstained} further questions are left out" in str(found.result)
+    with pytest.raises(TaskError, match="the reward is None for all 8 replies"):
+        evaluate(network, rows(lambda question, reply: None), "test")
+
+
+def test_a_worker_runs_the_files_that_registered_tasks(tmp_path: Path) -> None:
+    """As Ray's workers do, which begin without the script."""
+    (tmp_path / "beside.py").write_text("NAME = 'near'\n")
+    (tmp_path / "near.py").write_text(
+        "from beside import NAME\nfrom neuromas.tasks import register, registrars\n"
+        "from neuromas.tasks.compositional import Compositional\n"
+        "register(NAME, Compositional)\nif __name__ == '__main__':\n    print(*registrars())\n"
+    )
+    script = subprocess.run([sys.executable, tmp_path / "near.py"], capture_output=True, text=True, check=True)
+    assert script.stdout.split() == [str(tmp_path / "near.py")]
+    code = "import sys; from neuromas.tasks import *; run_registrars(sys.argv[1:]); print(load_task('near').name)"
+    worker = subprocess.run(
+        [sys.executable, "-c", code, *script.stdout.split()], capture_output=True, text=True, check=True
+    )
+    assert worker.stdout.split() == ["compositional"]
