@@ -2,7 +2,7 @@
 
 `python tests/sweep.py OUT.jsonl [NAME …]` runs each in a process of its own and appends a line for each; what OUT
 holds already is not run again. A verdict is `packed` or `plain` (exact on that path), `refused` (a NeuromasError),
-`wrong`, `traceback`, or `not tiny`, where nobody has written a small config yet.
+`wrong`, `traceback`, `unfinished`, or `not tiny`, where nobody has written a small config yet.
 `python tests/sweep.py --table OUT.jsonl` prints what docs/results/architectures.md holds.
 """
 
@@ -101,7 +101,7 @@ def record_of(name: str, dtype: str) -> dict[str, Any]:
 
     process = FORK.Process(target=work)
     process.start()
-    found = here.recv() if here.poll(SECONDS) else {"verdict": "traceback", "why": f"over {SECONDS} s"}
+    found = here.recv() if here.poll(SECONDS) else {"verdict": "unfinished", "why": f"over {SECONDS} s"}
     process.kill()
     process.join()
     return found
