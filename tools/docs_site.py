@@ -12,13 +12,13 @@ PAGES |= {"benchmarks/README.md": "benchmarks/README.md"}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add those pages, and the plots that they show."""
+    """Add those pages, and the program and the plots that they lead to."""
     for name, source in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, name, content=without_folder(text, "docs/")))
-    for plot in sorted((ROOT / "benchmarks" / "results").glob("*.png")):
-        name = plot.relative_to(ROOT).as_posix()
-        files.append(File.generated(config, name, content=plot.read_bytes()))
+    shown = [ROOT / "recipes" / "minimal_loop.py", *sorted((ROOT / "benchmarks" / "results").glob("*.png"))]
+    for path in shown:
+        files.append(File.generated(config, path.relative_to(ROOT).as_posix(), content=path.read_bytes()))
     return files
 
 

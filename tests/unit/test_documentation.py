@@ -102,6 +102,15 @@ def exists(name: str) -> bool:
         return hasattr(importlib.import_module(module), last)
 
 
+def test_every_page_stands_in_the_navigation_of_the_site() -> None:
+    """Else a strict build of the site, which needs packages that the tests do without, ends with a warning."""
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    named = set(re.findall(r"[\w./-]+\.(?:md|ipynb)", navigation))
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*") if path.suffix in (".md", ".ipynb")}
+    outside = {"index.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"}  # tools/docs_site.py
+    assert pages <= named <= pages | outside
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_page_says_of_each_example_whether_it_runs(name: str) -> None:
     if name != "CONTRIBUTING.md":  # commands for those who know them
