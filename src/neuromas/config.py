@@ -24,6 +24,9 @@ class TaskConfig(Section):
     """The task; `neuromas tasks` lists them."""
     options: TomlTable = Field(default_factory=dict)
     """The task's own options, which it gets as they are (sizes, depth, seed …)."""
+    drop_long: bool = False
+    """Leave out the questions whose prompts do not fit into the context window, and tell how many they are. Otherwise a
+    run with such a question does not begin. Networks only."""
 
 
 class BackboneConfig(Section):

@@ -194,6 +194,9 @@ def test_two_readings_that_disagree_are_refused_until_one_is_told() -> None:
     with pytest.raises(ValueError, match=r"row 1: .*means different options.*set answer_is to 'text' or 'index'"):
         golds.form_of(rows, None)
     assert golds.form_of(rows, "index") == "index"
+    numbers = [row(4, ["2", "4", "6", "8"]), row(2, ["2", "4", "6", "8"], 2)]
+    with pytest.raises(ValueError, match="set answer_is to 'text' or 'number'"):
+        golds.form_of(numbers, None)
     with pytest.raises(ValueError, match="as letters of options that is no option"):
         golds.form_of(rows, "letter")
 

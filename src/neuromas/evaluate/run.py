@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuromas.errors import TaskError
+from neuromas.evaluate.room import check_prompts
 from neuromas.evaluate.stats import wilson
+from neuromas.network.forward import Network
 from neuromas.results import AnswerRecord, MessageRecord, Result, Score, TopAnswer
 from neuromas.tasks.base import Split, Task
 from neuromas.tasks.reward import graded
@@ -49,6 +51,9 @@ def evaluate(
         raise TaskError(
             f"task {task.name!r} has no {split} questions to ask (limit {limit}); raise the limit or the size"
         )
+
+    if isinstance(system, Network):
+        check_prompts(system, task, asked)
 
     def ask(mine: list[Question]) -> tuple[list[Trace], list[Grade]]:
         traces: list[Trace] = []

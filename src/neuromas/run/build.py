@@ -5,6 +5,7 @@ from pathlib import Path
 from neuromas.baselines import NETWORK, trained_entry
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, ConfigError, TaskError
+from neuromas.evaluate.room import fitting
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
@@ -35,6 +36,8 @@ def build(
         b = config.backbone
         backbone = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
     if config.method != NETWORK:
+        if config.task.drop_long:
+            raise ConfigError(f"task.drop_long is set and the method is {config.method!r}; only networks know it")
         entry = trained_entry(config.method)
         return entry.load(entry.factory).create(config, backbone, task), task
     network = Network.create(
@@ -51,7 +54,7 @@ def build(
     )
     if config.train.estimator == "critic":
         critic.attach(network)
-    return network, task
+    return network, fitting(network, task) if config.task.drop_long else task
 
 
 def fill_adapters(config: RunConfig, network: Trained) -> None:

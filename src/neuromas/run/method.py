@@ -8,6 +8,7 @@ import torch
 from neuromas.baselines import NETWORK, trained_entry
 from neuromas.config import RunConfig, TaskConfig
 from neuromas.errors import ConfigError
+from neuromas.evaluate.room import check_prompts, fitting
 from neuromas.network.forward import Network
 from neuromas.run.build import task_of
 from neuromas.run.checkpoint import Trained
@@ -48,6 +49,10 @@ class Joint:
         self.config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": rate})})
         self.network, self.stage, self.start, self.workers = network, stage, start, workers
         self.task = staged_task(config, stage) or task
+        if self.task is not task:
+            if config.task.drop_long:
+                self.task = fitting(network, self.task)
+            check_prompts(network, self.task, self.task.questions("train"))
         self.schedule = Schedule(training_questions(self.task, task), config)
         t, first = config.train, workers.first
         self.pool = Pool(out / "right.jsonl", write=first) if t.warm_start else None

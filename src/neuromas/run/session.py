@@ -5,6 +5,7 @@ from pathlib import Path
 
 from neuromas.config import RunConfig
 from neuromas.errors import DivergenceError
+from neuromas.evaluate.room import check_prompts
 from neuromas.evaluate.run import evaluate
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Network
@@ -16,7 +17,7 @@ from neuromas.run.folder import NEWEST, Resumption, check_questions, continued, 
 from neuromas.run.method import Method, method_of
 from neuromas.run.progress import Progress
 from neuromas.run.stages import Stage, check_growth, growth_record, stages_of, without_files
-from neuromas.tasks.base import Task
+from neuromas.tasks.base import SPLITS, Task
 from neuromas.train.ablation import silencing
 from neuromas.train.optimizer import NodeAdamW
 from neuromas.train.step import StepResult
@@ -66,6 +67,8 @@ class Session:
             network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
             if newest is None:
                 fill_adapters(config, network)
+            if isinstance(network, Network):
+                check_prompts(network, task, [question for split in SPLITS for question in task.questions(split)])
             optimizer, questions = optimizer_of(config, network), task.fingerprint()
             if newest is not None:
                 checkpoint.load(newest, network, optimizer)

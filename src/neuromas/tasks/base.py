@@ -52,6 +52,10 @@ class Task(ABC):
         """The possible answers of one question; None when they cannot be listed."""
         return self.answer_choices
 
+    def place(self, question: Question) -> str:
+        """The place that a question comes from, as errors name it."""
+        return f"task {self.name!r}, question {question.id!r}"
+
     def counts_thinking(self) -> bool | None:
         """True where the grader finds an answer behind thoughts (`sampling.thinking_tokens`); False where they cost it.
 

@@ -87,37 +87,34 @@ class ChoiceRow(NamedTuple):
 def form_of(rows: Sequence[ChoiceRow], told: AnswerForm | None) -> AnswerForm:
     """The way in which a column names the right options, one for every row.
 
-    told: what its owner says. Otherwise whole numbers are labels where options have such, else indices (from 0, or
-    from 1 where only that fits every row); texts are labels, letters, the options' own text, or indices, whichever fits
-    every row. Raises ValueError where none does, or where two fit and disagree.
+    told: what its owner says. Otherwise the first of these that fits every row: labels, where options have such; of
+    whole numbers indices from 0, then text or numbers from 1; of texts letters, text or indices, then numbers from 1.
+    Raises ValueError where none fits, or where two of one rank fit and disagree.
     """
     numeric = all(isinstance(cell, int | float) for row in rows for cell in _cells(row.cell))
-    tried: tuple[AnswerForm, ...] = (
-        (told,) if told else tuple(form for form in FORMS if not numeric or form not in ("letter", "text"))
+    ranks: tuple[tuple[AnswerForm, ...], ...] = (("label",), ("letter", "text", "index"), ("number",))
+    if numeric:
+        ranks = (("label",), ("index",), ("text", "number"))
+    if told:
+        ranks = ((told,),)
+    for rank in ranks:
+        fits: list[AnswerForm] = [form for form in rank if all(_indices(row, form) for row in rows)]
+        for row in rows:
+            if len({tuple(_indices(row, form) or ()) for form in fits}) > 1:
+                raise ValueError(
+                    f"{row.place}: the answer {shown(row.cell)} of {shown(row.options.texts)} means different options "
+                    f"as {' and as '.join(FORMS[form] for form in fits)}, and every row can be read so; set answer_is "
+                    f"to {' or '.join(map(repr, fits))}"
+                )
+        if fits:
+            return fits[0]
+    best = told or max(FORMS, key=lambda form: sum(bool(_indices(row, form)) for row in rows))
+    row = next(row for row in rows if not _indices(row, best))
+    raise ValueError(
+        f"{row.place}: the answer is {shown(row.cell)}, and as {FORMS[best]}{'' if told else ', which fits most rows,'}"
+        f" that is no option, no letter of one and no index among {shown(row.options.texts)}; name options the same "
+        f"way in every row, or set answer_is to one of {', '.join(FORMS)}"
     )
-    unread: dict[AnswerForm, ChoiceRow | None] = {
-        form: next((row for row in rows if _indices(row, form) is None), None) for form in tried
-    }
-    fits = [form for form, row in unread.items() if row is None]
-    if not fits:
-        best = max(tried, key=lambda form: sum(_indices(row, form) is not None for row in rows))
-        row = unread[best]
-        assert row is not None
-        meant = f"as {FORMS[best]}, which fits most rows, that is" if not told else f"as {FORMS[best]} that is"
-        raise ValueError(
-            f"{row.place}: the answer is {shown(row.cell)}, and {meant} no option, no letter of one and no index among "
-            f"{shown(row.options.texts)}; name options the same way in every row, or set answer_is to one of "
-            f"{', '.join(FORMS)}"
-        )
-    rivals = [form for form in fits if form != "number" or fits == ["number"]]
-    for row in rows:
-        if len({tuple(_indices(row, form) or ()) for form in rivals}) > 1:
-            raise ValueError(
-                f"{row.place}: the answer {shown(row.cell)} of {shown(row.options.texts)} means different options as "
-                f"{' and as '.join(FORMS[form] for form in rivals)}, and every row can be read so; set answer_is to "
-                f"{' or '.join(map(repr, rivals))}"
-            )
-    return fits[0]
 
 
 def chosen(cell: Any, options: Options, form: AnswerForm) -> list[int]:

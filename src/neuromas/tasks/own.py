@@ -84,6 +84,7 @@ class OwnTask(LoadedTask):
         self.version, self.max_answer_tokens = self.file.version, self.file.max_answer_tokens
         self.source = self.file.data
         self.answer_form: AnswerForm | None = None
+        self._places: dict[str, str] = {}  # For each question id its file and row.
         self.answer_choices = ("No", "Yes") if self.file.grader == "yes-no" else None
         own = self.file.grader not in get_args(Grader)
         self._reward = load_reward(self.file.grader, self._folder) if own else None
@@ -127,7 +128,12 @@ class OwnTask(LoadedTask):
         return kept
 
     def _questions(self, table: str, rows: list[RawRow]) -> list[Question]:
-        return rendered(f"task {self.name!r}: {table}", enumerate(rows, 1), self.render)
+        questions = rendered(f"task {self.name!r}: {table}", enumerate(rows, 1), self.render)
+        self._places |= {question.id: f"{table}, row {number}" for number, question in enumerate(questions, 1)}
+        return questions
+
+    def place(self, question: Question) -> str:
+        return f"task {self.name!r}: {self._places[question.id]}"
 
     def _rows(self, table: str, split: str) -> list[RawRow]:
         """The rows of a file or folder beside the task, and only where there is none, of the hub."""
