@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuromas.errors import CheckpointError, ConfigError
+from neuromas.network import peft
 
 ATTENTION_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
-_PEFT_PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ class AdapterBank(nn.Module):
         n = self.names.index(name)
         state: dict[str, Tensor] = {}
         for key in self.shapes:
-            state[f"{_PEFT_PREFIX}{key}.lora_A.weight"] = self.A[_attr(key)][n].detach().cpu().contiguous()
-            state[f"{_PEFT_PREFIX}{key}.lora_B.weight"] = self.B[_attr(key)][n].detach().cpu().contiguous()
+            state[f"{peft.PREFIX}{key}.lora_A.weight"] = self.A[_attr(key)][n].detach().cpu().contiguous()
+            state[f"{peft.PREFIX}{key}.lora_B.weight"] = self.B[_attr(key)][n].detach().cpu().contiguous()
         config: dict[str, object] = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -171,19 +171,18 @@ class AdapterBank(nn.Module):
     @torch.no_grad()
     def import_peft(self, name: str, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
         """Overwrite adapter `name` with a PEFT state dict. Raises `CheckpointError` when it does not fit."""
-        for field, mine in (("r", self.rank), ("lora_alpha", self.alpha)):
-            if config.get(field) != mine:
-                raise CheckpointError(f"adapter of node {name}: {field} is {config.get(field)}, this bank has {mine}")
-        if config.get("use_rslora") or config.get("use_dora"):
-            raise CheckpointError(f"adapter of node {name} is rsLoRA or DoRA; only plain LoRA is supported")
-        want = {f"{_PEFT_PREFIX}{key}.lora_{x}.weight" for key in self.shapes for x in "AB"}
+        theirs = peft.scale(config, f"the adapter of node {name}")
+        for field, mine, found in (("r", self.rank, config["r"]), ("lora_alpha / r", self.scale, theirs)):
+            if found != mine:
+                raise CheckpointError(f"adapter of node {name}: {field} is {found}, this bank has {mine}")
+        want = {f"{peft.PREFIX}{key}.lora_{x}.weight" for key in self.shapes for x in "AB"}
         if set(state) != want:
             odd = sorted(set(state) ^ want)[:3]
             raise CheckpointError(f"adapter of node {name} has other modules than this bank, for instance {odd}")
         n = self.names.index(name)
         for key in self.shapes:
             for stack, x in ((self.A, "A"), (self.B, "B")):
-                new, mine = state[f"{_PEFT_PREFIX}{key}.lora_{x}.weight"], stack[_attr(key)][n]
+                new, mine = state[f"{peft.PREFIX}{key}.lora_{x}.weight"], stack[_attr(key)][n]
                 if new.shape != mine.shape:
                     raise CheckpointError(
                         f"adapter of node {name}: {key}.lora_{x} is {tuple(new.shape)}, expected {tuple(mine.shape)}"

@@ -1,6 +1,5 @@
 """A node that begins with a LoRA made elsewhere: by supervised fine-tuning, by earlier reinforcement."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from neuromas.errors import CheckpointError
-from neuromas.files import read_json
+from neuromas.files import read_object
+from neuromas.network import peft
 from neuromas.network.adapters import AdapterBank
 
 _FILE = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
-_PLAIN = {  # fields of PEFT's config that change what a LoRA computes -> the values under which it does not
-    "use_dora": (False, None),
-    "fan_in_fan_out": (False, None),
-    "bias": ("none", None),
-    "alpha_pattern": ({}, None),
-    "rank_pattern": ({}, None),
-    "modules_to_save": ([], None),
-    "lora_bias": (False, None),
-    "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),  # others change the backbone too
-}
 
 
 @torch.no_grad()
@@ -36,15 +25,16 @@ def fill(bank: AdapterBank, name: str, folder: Path) -> None:
     fit, and says what would.
     """
     config, state = _read(folder)
-    rank = int(config["r"])
+    if bad := [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]:
+        raise CheckpointError(f"the adapter in {folder} holds numbers that are not finite ({bad[0]}); train it again")
+    ratio, rank = peft.scale(config, f"the adapter in {folder}") / bank.scale, config["r"]
     if rank > bank.rank:
         raise CheckpointError(
             f"the adapter in {folder} has rank {rank}, and adapter.rank is {bank.rank}; set it to {rank}"
         )
-    ratio = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank) / bank.scale
     n, used = bank.names.index(name), set[str]()
     for key, (out, inp) in bank.shapes.items():
-        names = [f"{_PREFIX}{key}.lora_{x}.weight" for x in "AB"]
+        names = [f"{peft.PREFIX}{key}.lora_{x}.weight" for x in "AB"]
         if not state.keys() & set(names):
             continue
         for each, shape in zip(names, [(rank, inp), (out, rank)], strict=True):
@@ -70,19 +60,11 @@ def fill(bank: AdapterBank, name: str, folder: Path) -> None:
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the tensors of a PEFT folder."""
     try:
-        config = read_json(folder / "adapter_config.json")
+        config = read_object(folder / "adapter_config.json")
         state = load_file(folder / _FILE)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"adapter.init_from names {folder}, which cannot be read ({error}); name a folder with adapter_config.json "
             f"and {_FILE}, as PEFT's save_pretrained writes it (a .bin file is not read: it could run code)"
         ) from error
-    if config.get("peft_type") != "LORA":
-        raise CheckpointError(f"the adapter in {folder} is a {config.get('peft_type')}; only a LoRA can be a beginning")
-    for field, plain in _PLAIN.items():
-        if (value := config.get(field)) not in plain:
-            raise CheckpointError(
-                f"the adapter in {folder} has {field} = {value!r}, which a node cannot compute; train a plain LoRA "
-                "(rsLoRA is understood too), or merge it into the backbone"
-            )
     return config, state
