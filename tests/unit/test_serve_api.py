@@ -125,7 +125,24 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize(
     "change, param, word",
     [
-        ({"tools": []}, "tools", "does not support"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "does not support"),
+        ({"response_format": {"type": "json_object"}}, "response_format", "does not support"),
+        ({"logit_bias": {"5": 1}}, "logit_bias", "does not support"),
+        ({"tool_choice": "required"}, "tool_choice", "does not support"),
+        ({"top_k": 5}, "top_k", "does not support"),
+        ({"repetition_penalty": True}, "repetition_penalty", "does not support"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "at most 4"),
+        ({"stop": [1]}, "stop.0", "valid string"),
+        ({"stop": 1}, "stop", "valid string"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages.0.content", "at least 1"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]},
+            "messages.0.content.0.text",
+            "str",
+        ),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content", "string"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content", "missing"),
+        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [1]}]}, "messages.0.tool_calls", "support"),
         ({"temperature": 2.5}, "temperature", "less than or equal to 2"),
         ({"temperature": "1"}, "temperature", "number"),
         ({"top_p": 0}, "top_p", "greater than 0"),
@@ -136,7 +153,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ({"max_tokens": 0}, "max_tokens", "greater"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "0"),
         ({"messages": []}, "messages", "at least 1"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role", "user"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0", "user"),
         ({"messages": [{"role": "user", "content": "1" * 700}]}, "messages", "context window"),
         ({"messages": [{"role": "user", "content": "1" * 15000}]}, "messages", "characters"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages", "surrogate"),
@@ -153,6 +170,52 @@ def test_a_bad_request_names_the_parameter_and_the_reason(
     assert set(body["error"]) == {"message", "type", "param", "code"}
     assert word in body["error"]["message"]
     assert param is None or body["error"]["param"] == param
+
+
+ASK_NOTHING: list[dict[str, Any]] = [
+    {"tools": []}, {"tools": None, "tool_choice": None}, {"tool_choice": "auto", "parallel_tool_calls": True},
+    {"response_format": {"type": "text"}}, {"response_format": None}, {"logit_bias": None}, {"logit_bias": {}},
+    {"functions": [], "function_call": "none"}, {"modalities": ["text"]}, {"audio": None, "prediction": None},
+    {"reasoning_effort": None, "verbosity": None, "web_search_options": None}, {"top_k": -1, "min_p": 0.0},
+    {"repetition_penalty": 1.0}, {"frequency_penalty": 0, "presence_penalty": None, "top_logprobs": 0},
+    {"n": None, "seed": None, "stop": None, "stream": None, "stream_options": None, "max_tokens": None, "user": None},
+    {"store": False, "metadata": {}, "prompt_cache_key": "k", "service_tier": "auto"}, {"stop": []}, {"stop": ""},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ASK_NOTHING, ids=str)
+def test_a_chat_field_that_asks_for_nothing_changes_nothing(address: str, change: dict[str, Any]) -> None:
+    status, body, _ = post(address, ask("1+1") | change)
+    assert status == 200, body
+    assert body["choices"][0]["message"]["content"] == offline("1+1")[0]
+
+
+COMPLETION = [{"logprobs": None}, {"echo": False}, {"best_of": 1}, {"suffix": None}, {"suffix": ""}, {"logit_bias": {}}]
+
+
+@pytest.mark.parametrize("change", COMPLETION, ids=str)
+def test_a_completion_field_that_asks_for_nothing_changes_nothing(address: str, change: dict[str, Any]) -> None:
+    status, body, _ = post(address, {"model": "net", "prompt": "1+1"} | change, "/v1/completions")
+    assert status == 200, body
+    assert body["choices"][0]["text"] == offline("1+1")[0]
+
+
+@pytest.mark.parametrize(
+    "change, param",
+    [({"logprobs": 1}, "logprobs"), ({"logprobs": 0}, "logprobs"), ({"echo": True}, "echo"),
+     ({"best_of": 2}, "best_of"), ({"suffix": "x"}, "suffix"), ({"prompt": [1, 2]}, "prompt.0")],
+)  # fmt: skip
+def test_a_completion_field_that_asks_for_more_is_refused_by_name(address: str, change: Any, param: str) -> None:
+    status, body, _ = post(address, {"model": "net", "prompt": "1+1"} | change, "/v1/completions")
+    assert (status, body["error"]["param"]) == (400, param), body
+
+
+def test_what_an_answer_holds_can_be_sent_back(address: str) -> None:
+    said = {"role": "assistant", "content": None, "tool_calls": [], "reasoning_content": "hm", "refusal": None}
+    turn = {"role": "user", "content": "1+1"}
+    sent = [post(address, ask("x") | {"messages": [turn, back, turn]}) for back in (said, {**said, "content": ""})]
+    assert [status for status, _, _ in sent] == [200, 200]
+    assert sent[0][1]["choices"] == sent[1][1]["choices"], "thoughts are not shown to the network"
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[" * 9000, b"\xff", b'"x"', b"null", b'{"model": NaN}'])

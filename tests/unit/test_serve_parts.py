@@ -13,7 +13,7 @@ from neuromas.network.turns import Ask
 from neuromas.serve.faults import of_validation
 from neuromas.serve.job import Delta, Done, Event, Job, NodeDone, cut, held_back
 from neuromas.serve.responder import responder_of
-from neuromas.serve.schema import ChatMessage, ChatRequest, CompletionRequest, Extension
+from neuromas.serve.schema import ChatRequest, CompletionRequest, Extension
 from neuromas.types import Question, Trace
 from served import PATTERN, serving_network
 
@@ -86,7 +86,7 @@ def test_a_listener_hears_every_node_and_may_end_a_turn() -> None:
     ],
 )
 def test_a_conversation_becomes_the_question_of_the_rule(turns: list, question: str) -> None:
-    messages = [ChatMessage(role=role, content=text) for role, text in turns]
+    messages = [{"role": role, "content": text} for role, text in turns]
     assert ChatRequest(model="net", messages=messages).questions == [question]
 
 

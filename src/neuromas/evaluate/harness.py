@@ -85,9 +85,32 @@ def cut(text: str, until: str | Sequence[str]) -> str:
     return text[: min([at for stop in stops if stop and (at := text.find(stop)) >= 0], default=len(text))]
 
 
+_LIMITS = ("max_gen_toks", "max_new_tokens", "max_completion_tokens", "max_tokens")  # of one number, by precedence
+_DEFAULTS: dict[str, tuple[object, ...]] = {  # settings that a network does not have -> values that ask for nothing
+    "num_beams": (1,), "num_return_sequences": (1,), "repetition_penalty": (1,), "no_repeat_ngram_size": (0,),
+    "use_cache": (True, False), "pad_token_id": (), "eos_token_id": (), "seed": (), "n": (1,), "best_of": (1,),
+    "frequency_penalty": (0,), "presence_penalty": (0,), "length_penalty": (1,), "early_stopping": (False,),
+}  # fmt: skip
+_SAMPLING: dict[str, tuple[object, ...]] = {  # the same of settings that a greedy answer does not read
+    "top_k": (0, -1), "min_p": (0,), "typical_p": (1,), "epsilon_cutoff": (0,), "eta_cutoff": (0,),
+}  # fmt: skip
+
+
 def _sampling(settings: dict[str, Any]) -> tuple[bool, float, float, int | None]:
-    """(sampled, temperature, top_p, most tokens) of a request, whose settings have the names of transformers."""
-    temperature = float(settings.get("temperature") or 0.0)
-    sampled = bool(settings.get("do_sample", temperature > 0)) and temperature > 0
-    tokens = settings.get("max_gen_toks") or settings.get("max_new_tokens")
-    return sampled, temperature if sampled else 1.0, float(settings.get("top_p") or 1.0), tokens and int(tokens)
+    """(sampled, temperature, top_p, most tokens) of a request, whose settings have the names of transformers.
+
+    Raises ConfigError that names a setting which asks for what a network does not do.
+    """
+    given = {name: value for name, value in settings.items() if value is not None and name != "until"}
+    warm = given.pop("temperature", 1.0 if given.get("do_sample") else 0.0)
+    sampled = given.pop("do_sample", warm > 0) and warm > 0 and given.get("top_k") != 1  # the likeliest of one is it
+    top_p, limits = given.pop("top_p", 1.0), [given.pop(name, None) for name in _LIMITS]
+    for name, value in given.items():
+        if value in _DEFAULTS.get(name, ()) or (name in _SAMPLING and (not sampled or value in _SAMPLING[name])):
+            continue
+        raise ConfigError(
+            f"the task generates with {name} = {value!r}, which a network does not do; leave it out of the task's "
+            "generation_kwargs, or choose another task"
+        )
+    tokens = next((int(limit) for limit in limits if limit), None)
+    return bool(sampled), float(warm) if sampled else 1.0, float(top_p), tokens

@@ -1,5 +1,6 @@
 """Answers to requests that cannot be served, in the form of OpenAI's API."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,9 @@ from fastapi.responses import JSONResponse
 
 Responses = dict[int | str, dict[str, Any]]  # possible responses by status, as FastAPI takes them
 
+_BRANCH = re.compile(
+    r"str|system|developer|user|assistant|.*[\[-].*"
+)  # how pydantic names a branch of a union within a field's path
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -39,7 +43,10 @@ class Fault(Exception):
 def of_validation(errors: list[Any]) -> Fault:
     """The first of pydantic's complaints as a fault; a field that does not exist is named first."""
     first = min(errors, key=lambda item: item["type"] != "extra_forbidden")
-    param = ".".join(str(part) for part in first["loc"] if part != "body") or None
+    same = [item for item in errors if item["loc"][:2] == first["loc"][:2]]  # of a union, every branch complains
+    first = min([first, *same], key=lambda item: (item["type"] != "extra_forbidden", _beside(item), -len(item["loc"])))
+    place = [part for part in first["loc"] if part != "body"]
+    param = ".".join(str(p) for i, p in enumerate(place) if not i or not _BRANCH.fullmatch(str(p))) or None
     match first["type"]:
         case "extra_forbidden":
             message = f"this server does not support {param!r}; leave it out (/openapi.json lists what it supports)"
@@ -52,6 +59,12 @@ def of_validation(errors: list[Any]) -> Fault:
         case _:
             message = f"{param or 'the body'}: {first['msg'].removeprefix('Value error, ')}"
             return Fault(400, message, "invalid_value", param)
+
+
+def _beside(item: Any) -> bool:
+    """True where a branch of a union complains of a value that is meant for another one."""
+    kinds = {"string_type": list, "list_type": str, "none_required": object}
+    return isinstance(item.get("input"), kinds.get(item["type"], ()))
 
 
 def _encodable(text: str) -> str:

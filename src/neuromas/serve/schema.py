@@ -1,19 +1,15 @@
 """Requests and answers of the API: the part of OpenAI's that a network can honour, and one extension, `neuromas`.
 
 A field that is not here is refused by name, never ignored, except for the few that change no answer (from `user` on).
+Null, and a documented default, ask for nothing and are taken everywhere.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from neuromas.serve.fields import WHOLE, Count, No, Nothing, Strict
 from neuromas.tasks.cells import conversation
-
-
-class Strict(BaseModel):
-    """No unknown fields, no conversions: "1" is no number."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class TextPart(Strict):
@@ -21,21 +17,40 @@ class TextPart(Strict):
     text: str
 
 
-class ChatMessage(Strict):
-    """One turn. `name` is not shown to the network; fields below it are null in answers, and clients send them back."""
+Parts = Annotated[list[TextPart], Field(min_length=1)]
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+
+class ChatTurn(Strict):
+    """One turn. `name` is not shown to the network."""
+
     name: str | None = None
-    refusal: None = None
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
-    audio: None = None
-    function_call: None = None
-    tool_calls: None = None
+    content: str | Parts | None
+    refusal: Annotated[Any, Nothing("")] = None
+    annotations: Annotated[Any, Nothing([])] = None
+    audio: Annotated[Any, Nothing()] = None
+    function_call: Annotated[Any, Nothing()] = None
+    tool_calls: Annotated[Any, Nothing([])] = None
 
     @property
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
+
+
+class AskedTurn(ChatTurn):
+    role: Literal["system", "developer", "user"]
+    content: str | Parts  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class AnsweredTurn(ChatTurn):
+    """A turn of the assistant, as clients send it back. Thoughts are not shown to the network."""
+
+    role: Literal["assistant"]
+    content: str | Parts | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+ChatMessage = Annotated[AskedTurn | AnsweredTurn, Field(discriminator="role")]
 
 
 class Extension(Strict):
@@ -45,26 +60,10 @@ class Extension(Strict):
     details: bool = Field(default=False, description="Also each node's prompt, and its tokens with log-probabilities.")
 
 
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-_WHOLE = BeforeValidator(_whole)  # 1.0 is an integer in JSON
-Count = Annotated[int, Field(ge=1), _WHOLE]
-
-
-def _no(value: bool) -> bool:
-    if value:
-        raise ValueError("only false is supported")
-    return value
-
-
-No = Annotated[bool, AfterValidator(_no), Field(json_schema_extra={"const": False})]  # Literal[False] would take 0
-
-
 class StreamOptions(Strict):
     include_usage: bool | None = None
     include_obfuscation: No | None = None
+    continuous_usage_stats: No | None = None
 
 
 Stop = str | Annotated[list[str], Field(max_length=4)]
@@ -81,19 +80,24 @@ class AnswerRequest(Strict):
         description="0 is greedy. Absent: greedy too, unless top_p or n > 1 is given; then the run's own temperature.",
     )
     top_p: float | None = Field(default=None, gt=0, le=1, description="Absent: the run's own.")
-    n: Annotated[int, Field(ge=1, le=16), _WHOLE] | None = Field(default=None, description="Answers; 1 by default.")
-    seed: Annotated[int, _WHOLE] | None = Field(default=None, description="Absent: drawn, and told in `neuromas.seed`.")
+    n: Annotated[int, Field(ge=1, le=16), WHOLE] | None = Field(default=None, description="Answers; 1 by default.")
+    seed: Annotated[int, WHOLE] | None = Field(default=None, description="Absent: drawn, and told in `neuromas.seed`.")
     max_tokens: Count | None = Field(default=None, description="Of the answer; the run's own limit holds in any case.")
     stop: Stop | None = Field(default=None, description="The answer ends before the first of these.")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     frequency_penalty: float | None = Field(default=None, ge=0, le=0, description="Penalties are not supported.")
     presence_penalty: float | None = Field(default=None, ge=0, le=0, description="Penalties are not supported.")
-    user: str | None = Field(default=None, description="Ignored, like the fields from here to safety_identifier.")
+    user: str | None = Field(default=None, description="Ignored, like the fields from here to prompt_cache_key.")
     metadata: dict[str, str] | None = None
     store: bool | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    logit_bias: Annotated[Any, Nothing({})] = None
+    top_k: Annotated[Any, Nothing(-1, 0)] = None
+    min_p: Annotated[Any, Nothing(0)] = None
+    repetition_penalty: Annotated[Any, Nothing(1)] = None
     neuromas: Extension | None = None
 
     @property
@@ -129,7 +133,19 @@ class ChatRequest(AnswerRequest):
     messages: list[ChatMessage] = Field(min_length=1)
     max_completion_tokens: Count | None = Field(default=None, description="Newer name of max_tokens.")
     logprobs: bool | None = Field(default=None, description="Log-probabilities of the answer's tokens.")
-    top_logprobs: Annotated[int, Field(ge=0, le=0), _WHOLE] | None = Field(default=None, description="Not supported.")
+    top_logprobs: Annotated[int, Field(ge=0, le=0), WHOLE] | None = Field(default=None, description="Not supported.")
+    tools: Annotated[Any, Nothing([])] = None
+    tool_choice: Annotated[Any, Nothing("none", "auto")] = None
+    parallel_tool_calls: Annotated[Any, Nothing(True, False)] = None
+    functions: Annotated[Any, Nothing([])] = None
+    function_call: Annotated[Any, Nothing("none", "auto")] = None
+    response_format: Annotated[Any, Nothing({"type": "text"})] = None
+    modalities: Annotated[Any, Nothing(["text"])] = None
+    audio: Annotated[Any, Nothing()] = None
+    prediction: Annotated[Any, Nothing()] = None
+    reasoning_effort: Annotated[Any, Nothing("none")] = None
+    verbosity: Annotated[Any, Nothing("medium")] = None
+    web_search_options: Annotated[Any, Nothing()] = None
 
     @property
     def questions(self) -> list[str]:
@@ -147,6 +163,10 @@ class ChatRequest(AnswerRequest):
 
 class CompletionRequest(AnswerRequest):
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)]
+    logprobs: Annotated[Any, Nothing()] = None
+    echo: Annotated[Any, Nothing(False)] = None
+    best_of: Annotated[Any, Nothing(1)] = None
+    suffix: Annotated[Any, Nothing("")] = None
 
     @property
     def questions(self) -> list[str]:

@@ -1,0 +1,56 @@
+"""The kinds of fields that requests have."""
+
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic_core import PydanticCustomError, core_schema
+
+
+class Strict(BaseModel):
+    """No unknown fields, no conversions: "1" is no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)  # 1.0 is an integer in JSON
+Count = Annotated[int, Field(ge=1), WHOLE]
+
+
+def _no(value: bool) -> bool:
+    if value:
+        raise ValueError("only false is supported")
+    return value
+
+
+No = Annotated[bool, AfterValidator(_no), Field(json_schema_extra={"const": False})]  # Literal[False] would take 0
+
+
+class Nothing:
+    """The check of a field that may only ask for nothing: null, or one of `values`. Others are refused by name."""
+
+    def __init__(self, *values: object) -> None:
+        self.values = values
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"enum": [None, *self.values]}
+
+    def _check(self, given: Any) -> Any:
+        same = lambda value: given == value and isinstance(given, bool) == isinstance(value, bool)
+        if given is not None and not any(map(same, self.values)):
+            raise PydanticCustomError("extra_forbidden", "it asks for what is not supported")
+        return given
