@@ -124,6 +124,78 @@ def test_the_first_block_with_the_wanted_name_is_the_program(folder: Path, reply
     assert task.program(question, reply) == program
 
 
+RIGHT, DRAFT = "def add_601(x):\n    return x + 601\n", "def add_601(x):\n    return x\n"
+LISTED = "".join(f"    {line}\n" for line in RIGHT.splitlines())
+WAYS = [  # of a right program; {} is the program, and the prefix has opened no block
+    "{}",
+    "\n\n{}",
+    "```python\n{}```",
+    "```\n{}```",
+    "```py\n{}\n```",
+    "```Python3\n{}```",
+    "```python\n{}",
+    "~~~python\n{}~~~",
+    "~~~\n{}~~~",
+    "````python\n{}````",
+    "````\n{}\n````\nDone.",
+    "Here:\n```python\n{}```\nIt adds.",
+    "```python\r\n{}```",
+    "``` python\n{}```",
+    "```python title='a.py'\n{}```",
+    "1. Code:\n    ```python\n" + LISTED + "    ```\n2. Done.",
+    "* Code:\n\n    ```\n" + LISTED + "    ```",
+    "- So\n    ~~~\n" + LISTED + "    ~~~",
+    "```python\nimport math\n```\n```python\n{}```",
+    "```python\n{}```\nTest:\n```python\nassert add_601(1) == 602\n```",
+    "```\n$ python a.py\n```\n```python\n{}```",
+    "<think>No code.</think>{}",
+    "<think>\n```python\n{draft}```\n</think>\n```python\n{}```",
+    "<think></think>\n\n```\n{}```",
+    "{}```\nThat is all.",
+    "import math\n```\nand\n```python\n{}```",
+    "```python\nN = 1\n```\nthen\n```python\n{}```",
+    "```python\ndef helper(x):\n    return x\n```\n\n```python\n{}```",
+    "```python\n# add\n{}```",
+    "   ```python\n{}   ```",
+    "```python\n{}```\n```python\nprint(add_601(1))\n```",
+    "[THINK]add_601 = 1[/THINK]```python\n{}```",
+]
+MISSES = [  # replies that hold the right program and give another, or none
+    "```python\n{draft}```",
+    "<think>{}",
+    "<think>```python\n{}```",
+    "<think>{}</think>",
+    "<think>```python\n{}```</think>",
+    "<think>```python\n{}```</think>```python\n{draft}```",
+    "[THINK]{}",
+    "<reasoning>{}</reasoning>\n```\n{draft}```",
+    "",
+    "```python\n{draft}```\nor\n```python\n{}```",
+    "{draft}```\nbetter:\n```python\n{}```",
+    "```text\nx\n```",
+    "I cannot.",
+]
+
+
+@pytest.mark.parametrize(("ways", "passes"), [(WAYS, True), (MISSES, False)])
+def test_ways_to_write_a_program_and_ways_to_miss_it(ways: list[str], passes: bool, folder: Path) -> None:
+    task = load_task("mbpp", validation_size=2)
+    assert isinstance(task, Mbpp)
+    question = next(q for s in ("train", "validation") for q in task.questions(s) if q.id == "mbpp-601")
+
+    def right(reply: str) -> bool:
+        found: dict[str, Any] = {}
+        submission = task.submission(question, reply)
+        try:
+            exec(submission.program if submission else "", found)
+        except (SyntaxError, NameError):
+            return False
+        return "add_601" in found and found["add_601"](1) == 602
+
+    replies = [way.format(RIGHT, draft=DRAFT) for way in ways]
+    assert [reply for reply in replies if right(reply) is not passes] == []
+
+
 @linux
 def test_a_draft_among_thoughts_is_not_what_runs(folder: Path) -> None:
     task = load_task("humaneval", validation_size=2)

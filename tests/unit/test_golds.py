@@ -117,7 +117,7 @@ def test_what_a_grader_cannot_hold_is_refused(grader: Any, cell: Any) -> None:
 @pytest.mark.parametrize(
     ("grader", "cell", "held"),
     [
-        *(("yes-no", cell, ["Yes"]) for cell in (True, "true", "YES", " yes. ", 1, "1")),
+        *(("yes-no", cell, ["Yes"]) for cell in (True, "true", "YES", " yes. ", 1, "1", 1.0)),
         *(("yes-no", cell, ["No"]) for cell in (False, "False", "no", 0, "0")),
         ("exact", ["Rome", "Roma"], ["Rome", "Roma"]),
         ("exact", {"text": ["Rome", "Rome"], "answer_start": [3, 9]}, ["Rome"]),
@@ -305,6 +305,8 @@ FILES = {
     "list.json": json.dumps(ROWS),
     "beside.json": json.dumps({"version": 1, "data": ROWS}),
     "mark.jsonl": "\ufeff" + LINES,
+    "lines.json": LINES,
+    "utf16.tsv": separated("\t"),
     "x.ndjson": LINES,
     "x.jsonl.gz": LINES,
     "x.csv.gz": separated(","),
@@ -313,7 +315,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_tables_in_every_form_hold_the_same_questions(name: str, tmp_path: Path) -> None:
-    data = FILES[name].encode()
+    data = FILES[name].encode("utf-16" if name.startswith("utf16") else "utf-8")
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     assert answers(task(tmp_path, data=name)) == EXPECTED
 

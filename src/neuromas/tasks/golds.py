@@ -27,7 +27,7 @@ _NEEDS = {
     "number": "one number, alone or with a unit",
     "yes-no": "yes, no, true, false, 1 or 0",
 }
-_TRUTH = {**dict.fromkeys(("yes", "true", "1"), "Yes"), **dict.fromkeys(("no", "false", "0"), "No")}
+_TRUTH = {**dict.fromkeys(("yes", "true", "1", "1.0"), "Yes"), **dict.fromkeys(("no", "false", "0", "0.0"), "No")}
 
 
 def read(cell: Any, grader: Grader) -> list[str]:

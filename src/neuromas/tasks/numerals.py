@@ -22,7 +22,7 @@ _LONG, _TOP_BELOW = "[0-9]{1,40}", r" \1\3\2\4/\5\6"
 _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
     (re.compile(pattern), spelling)
     for pattern, spelling in (
-        ("[−‐‑‒–﹣-]", "-"),
+        (r"[−‐‑‒–﹣-]|(?<!\S)—(?=[0-9.])", "-"),
         ("[\u00a0\u2007\u2009\u202f]", " "),
         (r"\{,\}|,\\!|\{\\,\}", ","),
         (r"\\(?=[%$€£#&_])|\\(?:left|right|displaystyle|!|[()\[\]])", ""),
@@ -50,11 +50,11 @@ _EXPONENT = r"(?:[eE](?P<e>[+-]?[0-9]{1,3})|\s?[*x]\s?10\^[{(]?\s?(?P<times>[+-]
 _POWERS = ("hundred", "thousand", "million", "billion", "trillion")
 _SCALES: dict[str, int] = dict(zip(_POWERS, (2, 3, 6, 9, 12), strict=True))
 NUMERAL = re.compile(
-    r"(?<![A-Za-z0-9_^{])(?<!\^[{(])(?<![0-9][.,:/])(?<!_\{)(?<!√)(?<!\^-)"
+    r"(?<![A-Za-z0-9_^{/√±])(?<!\^[{(-])(?<![0-9][.,:])(?<!\w[-+])(?<!\{-)(?<!√\()(?<!sqrt\()"
     r"(?P<sign>(?:(?<![\w)\]}%°])[+-])?)(?:"
     rf"10\^[{{(]?\s?(?P<ten>[+-]?[0-9]{{1,3}})\s?[}})]?"
     r"|(?P<whole>[0-9]{1,40})(?:\s|\sand\s)(?P<part>[0-9]{1,40})/(?P<parts>[0-9]{1,40})"
-    r"|(?P<continental>[0-9]{1,3}(?:\.[0-9]{3}){1,12},[0-9]{1,40})"
+    r"|(?P<continental>[0-9]{1,3}(?:[. ][0-9]{3}){1,12},[0-9]{1,40})"
     rf"|(?P<plain>(?:{_GROUPED}|[0-9]{{1,40}})(?:\.[0-9]{{1,40}})?|\.[0-9]{{1,40}}){_EXPONENT}?"
     rf"(?:\s?/\s?(?P<below>[0-9]{{1,40}})(?![0-9.]))?(?:\s(?P<scale>{'|'.join(_POWERS)})\b)?)"
     r"(?![0-9]|[eEx][+-]?[0-9]|[.,:/][0-9])(?P<more>\s?(?:\\?sqrt|√|\\?pi\b|π|\^|\\frac))?"
@@ -79,12 +79,19 @@ _CLAUSE = re.compile(
     r"|,\s(?=(?:not|rather|instead)\s)|(?<=\w)\s\((?=[^)]{0,80}[A-Za-z])"
 )
 _LINK = re.compile(
-    r"(?:=|≈|≃|→|\\approx|\\implies|\b(?:is|are|be|equals|gives|makes|leaves|i\.e\.|thus|so|therefore|or\sjust)\b)[,:\s]{0,3}"
+    r"(?:=|≈|≃|→|\\approx|\\implies|\b(?:is|are|be|equals|gives|makes|leaves|rounds\s(?:up\s|down\s)?to|i\.e\.|thus|so|therefore|or\sjust)\b)[,:\s]{0,3}"
     r"(?:(?:about|approximately|exactly|just|only)\s)?\Z"
 )
+_RESULT = re.compile(r"(?:=|≈|→)\s{0,3}\Z")
 _OPERATOR, _JOINT = r"(?:[+*/^-]|\bx\b|\b(?:plus|minus|times|divided by)\b)", r"(?:,|;|:|\bor\b|\band\b|\bto\b)"
-_PART_BEHIND = re.compile(rf"\s{{0,3}}{_OPERATOR}\s{{0,3}}(?:[(√\\]|\.?[0-9])|\s{{0,3}}{_JOINT}\s{{0,3}}-?\.?[0-9]")
-_PART_BEFORE = re.compile(rf"[0-9)}}%]\s{{0,3}}{_OPERATOR}\s{{0,3}}\(?\Z|[0-9]\s{{0,3}}{_JOINT}\s{{0,3}}\Z")
+_PART_BEHIND = re.compile(
+    rf"\s{{0,3}}{_OPERATOR}\s{{0,3}}(?:[(√\\]|\.?[0-9])|\s{{0,3}}\(?{_JOINT}\s{{0,3}}-?\.?[0-9]"
+    r"|(?:\s?[%°]|\s[a-z]{1,20})\sor\s-?\.?[0-9]"
+)
+_PART_BEFORE = re.compile(
+    rf"[0-9)}}%]\s{{0,3}}{_OPERATOR}\s{{0,3}}\(?\Z|[0-9][%°]?\s{{0,3}}\(?{_JOINT}\s{{0,3}}\Z"
+    r"|[0-9]\s[a-z]{1,20}\sor\s\Z|\bout of\s\Z"
+)
 
 
 def final(text: str, prefix: str = "") -> str | None:
@@ -97,8 +104,9 @@ def final(text: str, prefix: str = "") -> str | None:
     2. the last sentence with a number
 
     Of a line that is committed to, it is the number behind the last "=" or "is" ("#### 5 + 3 = 8" → 8), else the first
-    ("The answer is 72 clips, 48 in April" → 72). Of other sentences it is the last. A number that is a part of a sum, a
-    list or a range ("Answer: 5 + 3", "5 or 6"), and one that is rejected ("not 5"), is none.
+    ("The answer is 72 clips, 48 in April" → 72). Of other sentences it is the one behind the last "=", else the last
+    ("She has 21 - 7 = 14 left after 7 days." → 14). A number that is a part of a sum, a list or a range ("Answer: 5 +
+    3", "5 or 6"), and one that is rejected ("not 5"), is none.
     """
     if prefix and _STATED.search(prefix.rstrip() + " "):
         line = next((line for line in text.split("\n") if line.strip()), "")
@@ -111,7 +119,10 @@ def final(text: str, prefix: str = "") -> str | None:
     for sentence in reversed(_CLAUSE.split(_plain(text[-4000:]))):
         hits = list(NUMERAL.finditer(sentence))
         if hits and not sentence.startswith(("not ", "rather ", "instead ")):
-            return next((_canonical(hit) for hit in (hits[-1], *hits) if _alone(hit)), None)
+            results = [hit for hit in reversed(hits) if _RESULT.search(sentence[: hit.start()])]
+            last = hits[-1]
+            ordered = (last, *results, *hits) if _LINK.search(sentence[: last.start()]) else (*results, last, *hits)
+            return next((_canonical(hit) for hit in ordered if _alone(hit)), None)
     return None
 
 
@@ -216,7 +227,8 @@ def _alone(hit: re.Match[str]) -> bool:
     """True for a number that is no part of a sum, a list or a range, and not rejected."""
     before, text, end = hit.string[max(0, hit.start() - 40) : hit.start()], hit.string, hit.end()
     part = _PART_BEHIND.match(text, end) or _PART_BEFORE.search(before) or hit["more"]
-    return not (part or denied(text, hit.start(), end))
+    minus = hit["sign"] and before.rstrip()[-1:].isdigit()
+    return not (part or minus or denied(text, hit.start(), end))
 
 
 def _canonical(hit: re.Match[str]) -> str | None:
@@ -230,7 +242,7 @@ def _canonical(hit: re.Match[str]) -> str | None:
         below = int(hit["parts"])
         return f"{sign.strip('+')}{int(hit['whole']) * below + int(hit['part'])}/{below}" if below else None
     if hit["continental"]:
-        return canonical(sign + hit["continental"].replace(".", "").replace(",", "."))
+        return canonical(sign + re.sub("[. ]", "", hit["continental"]).replace(",", "."))
     shift = int(hit["e"] or hit["times"] or 0) + (_SCALES[hit["scale"]] if hit["scale"] else 0)
     value = canonical(sign + hit["plain"])
     value = of(Decimal(f"{value}e{shift}")) if shift else value

@@ -27,15 +27,16 @@ _NEXT_QUESTION = re.compile(r"\n\s{0,9}(?:Question|Q)(?:[ ]?[0-9]{1,4})?:")  # B
 _OPENING = " \t\r\n*_`\"'“‘([{<#>-:.$"  # These characters may precede an answer.
 _MARKS = r"[\s:*_\"'“‘`(\[{$]{0,8}(?:\\[a-z]{1,8}\{){0,2}"
 _NOUN = (
-    r"answer|ans|antwort|respuesta|réponse|resposta|risposta|verdict|(?:correct|right|best|final|my)\s(?:option|choice)"
+    r"answer|ans|correct|solution|letter|verdict|(?:correct|right|best|final|my)\s(?:option|choice)"
+    r"|antwort|lösung|réponse|respuesta|resposta|risposta"
 )
-_BE = r"is|ist|est|es|equals|(?:must|should|would|will|has\sto|seems\sto|appears\sto)\sbe"
+_BE = r"is|ist|est|es|é|è|equals|(?:must|should|would|will|has\sto|seems\sto|appears\sto)\sbe"
 _SURELY = r"(?:(?:therefore|thus|hence|then|so|clearly|definitely|probably|likely|simply|just|indeed)[,\s]{1,2})?"
 _TOLD = (
     rf"(?<!\bif\sthe\s)\b(?i:{_NOUN})\b[*_\"')]{{0,3}}"
     rf"(?:\s{{1,4}}(?i:{_BE})\b|\.?\s{{0,4}}(?::|=|->|→)|\s[-–—](?=\s)){_MARKS}(?i:{_SURELY}){_MARKS}"
 )
-STATED = rf"(?:{_TOLD}|(?:<(?i:answer)>|\\boxed\{{|\#{{4}}){_MARKS})"
+STATED = rf"(?:{_TOLD}|(?:答案\s?[是为:：]|<(?i:answer)>|\\boxed\{{|\#{{4}}){_MARKS})"
 _NOT_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|nor|cannot|rul(?:e|es|ed|ing)\sout|(?:eliminat|exclud|reject|discard)(?:e|es|ed|ing|s)?"
     r"|instead\sof|rather\sthan|other\sthan|unlike|except)|n['’]t)(?:\s(?:be|say|a|an|the)){0,2}"
@@ -45,7 +46,7 @@ _NOT_BEFORE = re.compile(
 _NOT_BEHIND = re.compile(
     r"\A[)\]*_\"'”}]{0,4}(?:\s(?:is|was|are|seems|looks|can|could|would|does)(?:n['’]t\b|not\b|(?:\s\w{1,12}){0,2}?\s"
     r"(?:not|wrong|incorrect|false|impossible|unlikely|invalid|out|eliminated|excluded|rejected)\b)"
-    r"|\s?[:–—-]\s?(?:wrong|incorrect)\b(?!,)|\s?[✗✘❌×])",
+    r"|\s?[:–—-]\s?(?:wrong|incorrect)\b(?!,)|\s?[✗✘❌×]|\?\s{1,3}\w)",
     re.IGNORECASE,
 )
 
@@ -114,7 +115,7 @@ def letter(text: str, letters: str) -> str | None:
 @lru_cache
 def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
     word = rf"([{letters}])(?![\w/-])(?!['’.]\w)"
-    capital = rf"{word}(?![ \t]{{1,4}}(?!(?:is|because|since|rather|instead|not|but|and|or)\b)[a-z])"
+    capital = rf"{word}(?![ \t]{{1,4}}(?!(?:is|because|since|rather|instead|over|not|but|and|or)\b)[a-z])"
     small = rf"([{letters.lower()}])(?!\.\w)(?=[).:,\]}}*<]|\Z)"
     one = f"(?:{capital}|{small})"
     name = r"(?:(?i:the\sletter|option|choice|letter)[\s:]{1,2})?\(?[*\"'`]{0,3}"
@@ -130,22 +131,23 @@ def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
     group = f"([{letters}])"
     marked = re.compile(rf"\b(?i:option|choice)\s{{1,4}}\(?{word}|\({group}\)|\*\*\(?{group}[).:]{{0,2}}\*\*")
     more = re.compile(
-        rf"[)\]*_\"'`}}.]{{0,4}}\s?(?:,|;|/|&|\+|\b(?:and|or|und|oder)\b)\s?(?:(?:and|or)\s)?(?:(?i:option|choice)\s)?"
-        rf"[(*\"'`]{{0,3}}(?:[{letters}](?![\w'’])(?!\s(?:is|was|would|has|could|can)\b|\)\s(?:is|was)\b)"
+        r"[)\]*_\"'`}.]{0,4}(?:\s?\(?(?:,|;|/|\||&|\+|\b(?:and|or|und|oder)\b)\s?|[ ])"
+        r"(?:(?:and|or|maybe|perhaps|possibly|probably|also)\s){0,2}(?:(?i:option|choice)\s)?[(*\"'`]{0,3}"
+        rf"(?:[{letters}](?![\w'’])(?!\s(?:is|was|would|has|could|can)\b|\)\s(?:is|was)\b|[ ][a-z])"
         rf"|[{letters.lower()}](?=[).,;]|\s?\Z))"
     )
     return stated, start, marked, more
 
 
 _SAYS = re.compile(
-    rf"{STATED}(?:a\s)?(?P<stated>yes|no|true|false)\b(?![’'-])"
+    rf"{STATED}(?:a\s)?(?P<stated>yes|no|true|false)\b(?!['’-]\w)"
     r"|\b(?:is|are)\s(?P<last>true|false)[.!*\s]{0,5}\Z"
     r"|\A(?P<first>true|false)\b(?=\s?[^\w\s'’-]|\s?\n|\s{0,9}\Z)"
-    r"|(?<![\w-])(?P<bare>yes|no)(?![\w'’-])",
+    r"|(?<![\w-])(?P<bare>yes|no)(?!['’-]?\w)",
     re.IGNORECASE,
 )
 _EITHER = re.compile(
-    r"\b(?:yes|no|true|false)[\"'”*]{0,3}\s?(?:/|\bor\b)\s?[\"'“*]{0,3}(?:yes|no|true|false)\b", re.IGNORECASE
+    r"\b(?:yes|no|true|false)[\"'”*]{0,3}\s?(?:/|&|\b(?:or|and)\b)\s?[\"'“*]{0,3}(?:yes|no|true|false)\b", re.IGNORECASE
 )
 _SUBJECT = (
     r"it|they|you|we|he|she|i|the|this|that|there|these|those|because|since|as|if|but|and|so|for|after|when|in|by"

@@ -4,6 +4,7 @@
 it is unset, the hub is asked. Nothing is imported or read before questions are wanted.
 """
 
+import codecs
 import csv
 import gzip
 import io
@@ -144,10 +145,11 @@ def _split_of(file: Path) -> str | None:
 
 
 def _text(file: Path) -> str:
-    """The text of a file, without its byte order mark."""
+    """The text of a file, without its byte order mark: UTF-8, or UTF-16 where such a mark tells so."""
     data = file.read_bytes()
     try:
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise TaskError(f"{file} is no complete gzip file ({error}); replace it") from error
 
@@ -171,6 +173,8 @@ def _rows_of_json(file: Path, text: str) -> list[RawRow]:
     try:
         found: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("{") and "\n" in text.strip():
+            return _read_lines(file, text)  # One object a line, under a name that is common for it too.
         raise TaskError(f"{file} is not JSON ({error}); write a list of objects, or use .jsonl for lines") from error
     if isinstance(found, dict):  # Some files have the list beside a word about it.
         lists = [value for value in found.values() if isinstance(value, list)]
