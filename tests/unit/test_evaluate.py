@@ -86,6 +86,13 @@ def test_every_figure_of_an_evaluation_is_counted_from_the_replies() -> None:
     }  # fmt: skip
 
 
+def test_answers_with_nothing_behind_their_thoughts_are_counted() -> None:
+    replies = ["<think>A?</think>A", "<think>B?", "B", "<think>C? A", "", "A", "A", "B"]
+    found = evaluate(Scripted({f"test-{i}": [r] for i, r in enumerate(replies)}), Letters(), "test").result
+    assert found.thoughts_cut == 2 / 8 and found.answers_cut is None
+    assert "25% of the answers have nothing behind their thoughts" in str(found)
+
+
 def test_a_limit_asks_the_first_questions_and_measures_their_own_floor() -> None:
     system = Scripted({f"test-{i}": ["A"] for i in range(8)})
     result = evaluate(system, Letters(), "test", 3).result

@@ -11,6 +11,7 @@ from neuromas.evaluate.stats import wilson
 from neuromas.network.forward import Network
 from neuromas.results import AnswerRecord, MessageRecord, Result, Score, TopAnswer
 from neuromas.tasks.base import Split, Task
+from neuromas.tasks.parsing import conclusion
 from neuromas.tasks.reward import graded
 from neuromas.types import Grade, Question, System, Trace, messages_cut
 from neuromas.workers import ALONE, Workers
@@ -83,6 +84,8 @@ def evaluate(
         trainable_parameters=system.trainable_parameters,
         floors=task.floors(split, limit),
         messages_cut=messages_cut(traces),
+        answers_cut=sum(bool(trace.calls) and trace.calls[-1].truncated for trace in traces) / len(traces) or None,
+        thoughts_cut=sum(bool(r.reply.strip()) and not conclusion(r.reply) for r in records) / len(records) or None,
         abstained=len(asked) - len(judged) or None,
     )
     return Evaluation(result, records, traces, [question for question, _, _ in judged])

@@ -64,6 +64,8 @@ class Result(Score):
     floors: Floors  # Accuracies that need no understanding, on exactly these questions.
     # Share of a network's messages that the token limit ended; None where none were sent, and for several seeds pooled.
     messages_cut: float | None = None
+    answers_cut: float | None = None  # Share of answers that the token limit ended; None where none were.
+    thoughts_cut: float | None = None  # Share of answers with nothing behind their marked thoughts; None likewise.
     abstained: int | None = None  # Questions left out, since the reward gave no verdict; None where there were none.
     checkpoint: str | None = None  # "untrained", "last" or "best" state of a run; None outside final.json.
     delivery: str | None = None  # Messages are delivered "as sent", or empty: "blanked". None where not told.
@@ -81,8 +83,10 @@ class Result(Score):
             f"parse rate {self.parse_rate:.1%}\n"
             f"per question {self.calls:.4g} calls ({self.sequential_calls:.4g} in sequence) and "
             f"{self.generated_tokens:.1f} generated tokens; {self.trainable_parameters:,} trainable parameters\n"
-            f"{_cut_line(self.messages_cut)}{_abstained_line(self.abstained)}{floors_line(self)}"
-            + (f"\n{fit_line(self.fit)}" if self.fit else "")
+            f"{_cut_line(self.messages_cut, 'messages were cut by the token limit')}"
+            f"{_cut_line(self.answers_cut, 'answers were cut by the token limit')}"
+            f"{_cut_line(self.thoughts_cut, 'answers have nothing behind their thoughts')}"
+            f"{_abstained_line(self.abstained)}{floors_line(self)}" + (f"\n{fit_line(self.fit)}" if self.fit else "")
         )
 
     def _repr_html_(self) -> str:
@@ -121,8 +125,8 @@ def floors_line(measured: HasFloors) -> str:
     )
 
 
-def _cut_line(share: float | None) -> str:
-    return f"{share:.0%} of the messages were cut by the token limit\n" if share else ""
+def _cut_line(share: float | None, fate: str) -> str:
+    return f"{share:.0%} of the {fate}\n" if share else ""
 
 
 def _abstained_line(count: int | None) -> str:
