@@ -204,18 +204,25 @@ def bare(text: str) -> str:
 
     '**"Rome"**.' → "rome"; "It is Rome" → "it is rome".
     """
-    words = normalise(unicodedata.normalize("NFC", text)).strip(_EDGES)
+    words = _trimmed(normalise(unicodedata.normalize("NFC", text)))
     for _ in range(8):
         lead = _LEAD.match(words)
         inner = words[lead.end() :] if lead else words
         for left, right in _PAIRS:
             if inner.startswith(left) and inner.endswith(right) and len(inner) > len(left + right):
                 inner = inner[len(left) : -len(right)]
-        inner = inner.strip(_EDGES)
+        inner = _trimmed(inner)
         if inner == words or not inner:
             break
         words = inner
     return words
+
+
+def _trimmed(text: str) -> str:
+    """The text without marks at its ends; the point of ".5" is none."""
+    words = text.strip(_EDGES)
+    pointed = words[:1].isdigit() and text[: text.find(words)].endswith(".")
+    return f".{words}" if pointed else words
 
 
 def contains(text: str, gold: str) -> bool:

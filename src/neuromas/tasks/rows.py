@@ -16,7 +16,7 @@ class RowsTask(LoadedTask):
     """Questions and answers given as rows. A reply is right where it is the answer, or worth what `reward` says."""
 
     changes: ClassVar[dict[int, str]] = {}
-    version = 1
+    version = 2
 
     def __init__(
         self,

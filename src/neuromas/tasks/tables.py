@@ -85,7 +85,7 @@ def read_file(file: Path) -> list[RawRow]:
     """
     kind = kind_of(file)
     if not file.is_file():
-        raise FileNotFoundError(2, "there is no such file", str(file))
+        raise FileNotFoundError(2, "this is no file" if file.exists() else "there is no such file", str(file))
     if kind == ".parquet":
         return _read_arrow(file, "pyarrow.parquet", lambda parquet: parquet.read_table(file))
     if kind == ".arrow":
