@@ -4,7 +4,7 @@ The text under a setting is its description in docs/settings.md.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -15,6 +15,7 @@ from neuromas.recipe import Section, TomlTable, cleaned, explain, override, read
 from neuromas.sampling_config import SamplingConfig, VllmConfig
 
 TopologySpec = str | list[int] | TomlTable  # the forms that a topology has in a recipe
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TaskConfig(Section):
@@ -46,11 +47,11 @@ class BackboneConfig(Section):
 class AdapterConfig(Section):
     """The adapters, which are all that is trained."""
 
-    rank: int = Field(default=8, ge=1)
+    rank: int = Field(default=8, ge=1, le=65_536)
     """Rank of each LoRA."""
     alpha: float | None = Field(default=None, gt=0)
     """LoRA alpha; the update is scaled by alpha / rank. None: 2 × rank."""
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    targets: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
     """The linear layers that get adapters, by the last part of their name."""
     tied: bool = False
     """All nodes share one adapter."""
@@ -69,9 +70,9 @@ class TrainConfig(Section):
 
     steps: int = Field(default=100, ge=1)
     """Updates."""
-    questions: int = Field(default=8, ge=1)
+    questions: int = Field(default=8, ge=1, le=1_000_000)
     """Questions a step (P)."""
-    rollouts: int = Field(default=8, ge=1)
+    rollouts: int = Field(default=8, ge=1, le=1_000_000)
     """Rollouts a question (G). All estimators but `running_mean` and `critic` need 2. `malt` does not read it (see
     `malt.branching`)."""
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -80,7 +81,7 @@ class TrainConfig(Section):
     """Steps over which the learning rate rises linearly, at the start of every stage."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Weight decay of AdamW."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     """Betas of AdamW."""
     clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm of each adapter; longer gradients are scaled down to it."""
@@ -195,6 +196,8 @@ class RunConfig(Section):
     def check(self) -> None:
         """Raises `ConfigError` where settings contradict each other."""
         t = self.train
+        if isinstance(self.topology, str) and not self.topology.strip():
+            raise ConfigError('topology is empty; name one such as "2-2", or "single" for a single node')
         if t.estimator not in UNGROUPED and t.rollouts < 2:
             raise ConfigError(
                 f"train.rollouts is {t.rollouts}, but estimator {t.estimator!r} compares the "
@@ -252,7 +255,7 @@ class RunConfig(Section):
         try:
             config = settings.model_validate(cleaned(data, method))
         except ValidationError as error:
-            raise ConfigError(explain(error)) from error
+            raise ConfigError(explain(error, settings)) from error
         config.check()
         return config
 

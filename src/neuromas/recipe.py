@@ -4,7 +4,9 @@ And `Section`, which every table of settings is.
 """
 
 import copy
+import difflib
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,16 +25,18 @@ REMOVED_ESTIMATOR = "group_mean"
 class Section(BaseModel):
     """A table of settings. Unknown settings are refused, and none can be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def read_toml(path: Path, what: str) -> TomlTable:
     """The data of a TOML file. Raises `ConfigError`, naming `what` it is, where it is missing or malformed."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"{what} {str(path)!r} does not exist; published ones are in recipes/") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{what} {str(path)!r} is not UTF-8 ({error}); save it in that encoding") from error
+    except (OSError, ValueError, RecursionError) as error:  # a null byte in a path is a ValueError
         raise ConfigError(f"{what} {str(path)!r} is not valid TOML: {error}") from error
 
 
@@ -106,13 +110,34 @@ def _without_other_tables(method: object, data: TomlTable) -> TomlTable:
     return {key: value for key, value in data.items() if key not in others}
 
 
-def explain(error: ValidationError) -> str:
-    """The mistakes of all settings, in one line."""
+def explain(error: ValidationError, settings: type[BaseModel] | None = None) -> str:
+    """The mistakes of all settings, in one line; a wrong name with what was probably meant, of those in `settings`."""
     lines: list[str] = []
     for item in error.errors():
         name = ".".join(map(str, item["loc"])) or "recipe"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{name}: no such setting; see docs/settings.md for the list")
+            meant = None if settings is None else _meant(name, settings)
+            hint = f"did you mean {meant}?" if meant else "see docs/settings.md for the list"
+            lines.append(f"{name}: no such setting; {hint}")
         else:
             lines.append(f"{name} is {item['input']!r}: {item['msg'].lower()}")
     return "; ".join(lines)
+
+
+def _meant(name: str, settings: type[BaseModel]) -> str | None:
+    """The setting that a wrong name stands for: one spelled alike in its table, else one of that name elsewhere."""
+    table, _, leaf = name.rpartition(".")
+    names = list(_names(settings))
+    beside = {path.rpartition(".")[2]: path for path in names if path.rpartition(".")[0] == table}
+    if close := difflib.get_close_matches(leaf, beside, n=1):
+        return beside[close[0]]
+    everywhere = {path.rpartition(".")[2]: path for path in reversed(names)}
+    close = difflib.get_close_matches(leaf, everywhere, n=1)
+    return everywhere[close[0]] if close else None
+
+
+def _names(settings: type[BaseModel], table: str = "") -> Iterator[str]:
+    for name, field in settings.model_fields.items():
+        yield f"{table}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{table}{name}.")

@@ -7,6 +7,7 @@ heavy.
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Who reads the output may stop reading it (`| head`), which ends the command with 1.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows what it cannot spell in its own way
     try:
         _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -70,6 +74,14 @@ def _dispatch(args: list[str]) -> None:
         _run(command, rest)
     except NeuromasError as error:
         _fail(str(error))
+    except BrokenPipeError:
+        raise
+    except (OSError, UnicodeError) as error:
+        _fail(f"{error}; check the path, its rights, and the room on the disk")
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":  # not imported for commands that need no tensors
+            raise
+        _fail(f"weights could not be read or written ({error}); check the file, and the room on the disk")
     except KeyboardInterrupt:
         print(f"\ninterrupted{GOES_ON.get(command, '')}", file=sys.stderr)
         sys.exit(130)

@@ -54,6 +54,6 @@ def main(
         decode = loaded.backbone.tokenizer.decode
     asked = question_of(loaded, system, source.recipe, question)
     trace = loaded.system.answer([asked], **decoding)[0]
-    print_trace(asked, trace, decode=decode)
     if json is not None:
         write_json(json, trace.to_dict())
+    print_trace(asked, trace, decode=decode)

@@ -55,14 +55,14 @@ def main(
     with bar(f"{subject.name} on {loaded.task.name}") as progress:
         evaluation = evaluate(subject, loaded.task, split, limit, progress=progress, **silent)
     result = replace(evaluation.result, delivery="blanked" if blank else "as sent")
-    console.print(results_table([result], f"{loaded.task.name} ({split})"))
-    console.print(floors_line(result), markup=False)
-    if result.fit is not None:
-        console.print(fit_line(result.fit), markup=False)
     if json is not None:
         write_json(json, result.to_dict())
     if answers is not None:
         write_json_lines(answers, (record.to_dict() for record in evaluation.records))
+    console.print(results_table([result], f"{loaded.task.name} ({split})"))
+    console.print(floors_line(result), markup=False)
+    if result.fit is not None:
+        console.print(fit_line(result.fit), markup=False)
 
 
 def _check(system: str, sampled: bool, blank: bool, votes: int) -> None:

@@ -160,7 +160,7 @@ class Spec(Section):
         try:
             spec = cls.model_validate({**data, "systems": systems})
         except ValidationError as error:
-            raise ConfigError(explain(error)) from error
+            raise ConfigError(explain(error, cls)) from error
         spec.check()
         return spec
 

@@ -108,12 +108,18 @@ def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def pick_device(device: str) -> torch.device:
-    """The device named, or the best there is for "auto"."""
+    """The device named, or the best there is for "auto". Raises `ConfigError` for one that cannot be used here."""
     if device != "auto":
         try:
-            return torch.device(device)
+            found = torch.device(device)
         except RuntimeError as error:
             raise ConfigError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:1") from error
+        try:
+            torch.zeros(1, device=found).item()  # "meta" has no values
+        except (AssertionError, NotImplementedError, RuntimeError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise ConfigError(f"device {device!r} cannot be used here ({reason}); use auto or cpu") from error
+        return found
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("cpu")

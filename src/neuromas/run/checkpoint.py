@@ -130,7 +130,13 @@ def parameters(network: Trained) -> list[nn.Parameter]:
 
 
 def topology_of(folder: Path) -> Topology:
-    return Topology.from_dict(read_object(folder / "topology.json"))
+    data = read_object(folder / "topology.json")
+    try:
+        return Topology.from_dict(data)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / 'topology.json'} is no topology ({error}); the checkpoint is damaged, choose another"
+        ) from error
 
 
 def step_of(folder: Path) -> int:

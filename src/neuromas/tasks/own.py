@@ -247,7 +247,7 @@ def _read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TaskError(f"task file {str(file)!r} cannot be read as TOML: {error}") from error
     except ValidationError as error:
-        raise TaskError(f"task file {str(file)!r}: {explain(error)}") from error
+        raise TaskError(f"task file {str(file)!r}: {explain(error, OwnTaskFile)}") from error
     if parsed.hardest is not None and parsed.difficulty is None:
         raise TaskError(
             f"task file {str(file)!r}: hardest is set and difficulty is not; name the column with the numbers"
