@@ -92,7 +92,20 @@ def test_a_gold_number_is_read_by_its_value(cell: Any, gold: str) -> None:
 REFUSED: list[tuple[str, Any]] = [
     *(
         ("number", cell)
-        for cell in ("none", "", r"2\sqrt{3}", r"\boxed{2\sqrt{3}}", "(3, 4)", "12:30", "1/0", "5 or 6", "5-6")
+        for cell in (
+            "none",
+            "",
+            r"2\sqrt{3}",
+            r"\boxed{2\sqrt{3}}",
+            "(3, 4)",
+            "12:30",
+            "1/0",
+            "5 or 6",
+            "5-6",
+            "3 dozen",
+            "5k",
+            "5'11",
+        )
     ),
     *(
         ("number", cell)

@@ -160,6 +160,8 @@ STATED: list[tuple[str, str | None]] = [
     ("(3, 4)", None),
     ("between 5 and 7", None),
     ("5-10", None),
+    ("3 dozen", None),
+    ("5k", None),
     ("5 apples or 6 apples", None),
     ("3π/4", None),
     ("±2", None),

@@ -57,13 +57,13 @@ NUMERAL = re.compile(
     r"|(?P<continental>[0-9]{1,3}(?:[. ][0-9]{3}){1,12},[0-9]{1,40})"
     rf"|(?P<plain>(?:{_GROUPED}|[0-9]{{1,40}})(?:\.[0-9]{{1,40}})?|\.[0-9]{{1,40}}){_EXPONENT}?"
     rf"(?:\s?/\s?(?P<below>[0-9]{{1,40}})(?![0-9.]))?(?:\s(?P<scale>{'|'.join(_POWERS)})\b)?)"
-    r"(?![0-9]|[eEx][+-]?[0-9]|[.,:/][0-9])(?P<more>\s?(?:\\?sqrt|√|\\?pi\b|π|\^|\\frac))?"
+    r"(?![0-9]|[eEx][+-]?[0-9]|[.,:/][0-9])(?P<more>\s?(?:\\?sqrt|√|\\?pi\b|π|\^|\\frac)|[kMB]\b|\sdozen\b)?"
 )
 
 # -- what may stand around a gold answer --
 _NO_UNIT = r"or|and|to|of|in|minus|plus|times|not|none|if|is|are|than|more|less|[nxyz]"
 _WORD = (
-    rf"(?!(?:{_NO_UNIT})\b)[A-Za-z°%µμΩ€£¥¢‰'’\"/]"
+    rf"(?!(?:{_NO_UNIT})\b)[A-Za-z°%µμΩ€£¥¢‰/]"
     r"[\w°%²³/.'’-]*(?:\^\{?-?[0-9]\}?[\w/]*)*"
 )
 _UNIT = re.compile(rf"\s*(?:%|°|\s*{_WORD}){{0,4}}[\s.)\]}}$]*")
