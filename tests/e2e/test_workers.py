@@ -107,7 +107,8 @@ def test_a_run_goes_on_with_more_workers_or_with_fewer(backbone: Backbone, tmp_p
     run = tmp_path / "changing"
     for steps, size in ((2, 2), (3, 1), (5, 4), (6, 1)):
         config = run_config(train__steps=steps)
-        together(size, lambda w, c=config: train(c, run, resume=True, backbone=backbone, workers=w) and None)
+        begun = run.exists()
+        together(size, lambda w, c=config, b=begun: train(c, run, resume=b, backbone=backbone, workers=w) and None)
     same_up_to_rounding_but_for_validations(run, tmp_path / "one")
 
 
