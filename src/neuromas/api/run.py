@@ -18,7 +18,7 @@ from neuromas.results import Result, StartRecord, StepMetrics
 from neuromas.run.build import GIVEN, load_run
 from neuromas.run.checkpoint import Trained
 from neuromas.run.export import export
-from neuromas.run.folder import OnStep, read_metrics, saved_config
+from neuromas.run.folder import NEWEST, OnStep, Resumption, read_metrics, saved_config
 from neuromas.run.grow import grow_run
 from neuromas.run.loop import train as train_loop
 from neuromas.run.plots import curve_figure
@@ -144,12 +144,15 @@ def trained(
     on_step: OnStep | None,
     progress: bool | None,
     checkpoint: Literal["best", "last"] = "best",
+    how: Resumption = NEWEST,
 ) -> Run:
     """Train in `folder`, or continue there; returns the run as of a checkpoint."""
     with progress_bar(config.train.steps, progress) as bar:
         begins = partial(show_start, show=progress)
         listen = _both(bar, on_step)
-        train_loop(config, folder, resume=resume, backbone=backbone, task=task, on_step=listen, on_start=begins)
+        train_loop(
+            config, folder, resume=resume, backbone=backbone, task=task, on_step=listen, on_start=begins, how=how
+        )
     return opened(folder, checkpoint, backbone, task)
 
 

@@ -22,7 +22,7 @@ from neuromas.network.topology import Topology
 from neuromas.recipe import override
 from neuromas.results import Result
 from neuromas.run.build import GIVEN
-from neuromas.run.folder import OnStep, recipe_data
+from neuromas.run.folder import OnStep, Resumption, recipe_data
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Split
 from neuromas.tasks.rows import Reward
@@ -42,6 +42,7 @@ def train(
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     resume: bool = False,
+    accept_changes: bool = False,
     on_step: OnStep | None = None,
     progress: bool | None = None,
 ) -> Run:
@@ -51,7 +52,8 @@ def train(
     {"train.learning_rate": 5e-4, "adapter.rank": 16}. task: a name, a TOML file, a `Task`, rows of {question, answer},
     or a data set of the `datasets` library; with rows, `reward` may grade the replies. backbone: a name, a folder, a
     hub id, a `Backbone`, or a loaded transformers model with its `tokenizer`. out: by default runs/<recipe or task>.
-    resume: continue the run in `out`, to the same numbers as if it had not stopped. on_step: called with the
+    resume: continue the run in `out`, to the same numbers as if it had not stopped; accept_changes: though questions or
+    reward are no longer the same, which the run notes. on_step: called with the
     `StepMetrics` of every step; where it returns False the run stops after this step, with everything saved. progress:
     show a bar; None: in terminals and notebooks.
 
@@ -81,7 +83,8 @@ def train(
         values["backbone.name"] = str(backbone)
     config = RunConfig.make(override(data, values))
     folder = Path(out) if out is not None else Path("runs") / default_folder_name(recipe, config)
-    return trained(config, folder, resume, shared, given, on_step, progress)
+    how = Resumption(accept_changes=accept_changes)
+    return trained(config, folder, resume, shared, given, on_step, progress, how=how)
 
 
 def load(
