@@ -121,6 +121,8 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
     ),
     "ecosystem.md": ({"8000": "", "--limit 100": "--limit 2", "limit=100": "limit=2"}, "shared/first/README.md"),
     "serving.md": ({"8000": ""}, "runs/first/final.json"),
+    "starting.md": ({}, ""),
+    "wording.md": ({'"Qwen/Qwen2.5-Coder-0.5B-Instruct"': '"tiny"\nstyle = "plain"'}, ""),
     "scale.md": ({}, ""),
     "scale_training.md": ({}, ""),
     "vllm.md": ({}, ""),

@@ -64,6 +64,7 @@ def main(
     from neuromas.recipe import override
     from neuromas.run.folder import Resumption, recipe_data
     from neuromas.run.owner import owned
+    from neuromas.run.wandb import require_package
     from neuromas.scale.train import ClusterConfig
 
     options = {
@@ -78,6 +79,8 @@ def main(
     config = RunConfig.make(override(recipe_data(recipe, out if resume else None), options))
     folder = out or _default_folder(config, recipe)
     print(f"run folder: {folder}")
+    if wandb is not None:
+        require_package()  # before anything is written
     cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)
     how = Resumption(from_step, accept_changes)
     with owned(folder, resume=resume) if cluster is None else nullcontext():

@@ -12,15 +12,20 @@ from neuromas.run.final import FinalRecord
 from neuromas.run.folder import flat
 
 
+def require_package() -> Any:
+    """The package. Raises ConfigError without it."""
+    try:
+        return importlib.import_module("wandb")
+    except ImportError as error:
+        raise ConfigError("--wandb needs the package wandb; run `pip install wandb`, or leave it out") from error
+
+
 class WandbBoard:
     """A watcher of a run's lines that sends their numbers to a project; a resumed run continues its own curves."""
 
     def __init__(self, project: str, run: Path, config: RunConfig) -> None:
         """Raises ConfigError without the package, or where W&B refuses to begin."""
-        try:
-            wandb: Any = importlib.import_module("wandb")
-        except ImportError as error:
-            raise ConfigError("--wandb needs the package wandb; run `pip install wandb`, or leave it out") from error
+        wandb = require_package()
         id = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]  # of the folder: the same when resumed
         settings = config.model_dump(mode="json")
         try:
