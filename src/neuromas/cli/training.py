@@ -39,7 +39,8 @@ class TrainingView:
         """Show what the run starts from; the `on_start` of a training run."""
         console.print(escape(str(start)))
         for sample in start.samples:
-            said = [f"{m.node}: {plain(m.text)}" + (" …" if m.truncated else "") for m in sample.record.messages]
+            messages = sample.record.messages or []
+            said = [f"{m.node}: {plain(m.text)}" + (" …" if m.truncated else "") for m in messages]
             verdict = "right" if sample.record.reward == 1 else f"the answer is {sample.record.answer}"
             console.print(escape(f"  {plain(sample.question)} | {' | '.join(said)} ({plain(verdict)})"), style="dim")
         _print_warnings(start.advice)

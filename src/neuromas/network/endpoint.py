@@ -111,7 +111,7 @@ class Endpoint:
         if call.temperature > 0:
             options |= {"seed": call.seed} | ({"top_p": call.top_p} if call.top_p < 1 else {})
         try:
-            raw = self._client.chat.completions.with_raw_response.create(
+            raw = self._client.chat.completions.with_raw_response.create(  # pyright: ignore[reportCallIssue]
                 model=self.model,
                 messages=[{"role": "system", "content": call.system}, {"role": "user", "content": call.user}],
                 max_tokens=call.tokens,
