@@ -130,9 +130,11 @@ class Run:
 
     def _repr_html_(self) -> str:
         """The drawing of the topology, the curves, and the last steps."""
-        drawing = self.network.topology._repr_html_() if isinstance(self.network, Network) else ""
-        curves = svg(curve_figure(self.metrics, self.folder.name))
-        return f"<p><code>{escape(repr(self))}</code></p>{drawing}{curves}{self.metrics._repr_html_()}"
+        network, metrics = self.network, self.metrics
+        drawing = network.topology._repr_html_() if isinstance(network, Network) else ""  # pyright: ignore[reportPrivateUsage]
+        curves = svg(curve_figure(metrics, self.folder.name))
+        table = metrics._repr_html_()  # pyright: ignore[reportPrivateUsage]
+        return f"<p><code>{escape(repr(self))}</code></p>{drawing}{curves}{table}"
 
 
 def trained(
