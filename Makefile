@@ -19,7 +19,7 @@ demo: .venv/.run
 	$(BIN)/neuromas demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 test-slow: .venv/.dev .venv/.smollm2
 	$(BIN)/python -m pytest -m slow
