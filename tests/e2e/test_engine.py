@@ -76,6 +76,7 @@ def test_growth_takes_the_engine_along(tmp_path, monkeypatch) -> None:
     assert spoken == {"1.1", "1.2", "out"}
 
 
+@pytest.mark.slow
 def test_an_engine_that_tells_other_probabilities_ends_the_run_with_its_last_state_kept(tmp_path, monkeypatch) -> None:
     by_fake(monkeypatch, "shifted", tmp_path / "log")
     with pytest.raises(EngineError, match=r"step 1: .*train.max_mismatch"):

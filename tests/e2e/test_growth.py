@@ -158,7 +158,10 @@ def test_the_best_checkpoint_may_be_the_parents_and_is_loaded_as_such(backbone, 
     assert load_run(tmp_path / "run", "last", backbone)[0].topology.name == "2-1-2"
 
 
-@pytest.mark.parametrize("estimator", ["critic", "counterfactual", "difference"])
+@pytest.mark.parametrize(
+    "estimator",
+    ["counterfactual", *(pytest.param(name, marks=pytest.mark.slow) for name in ("critic", "difference"))],
+)
 def test_runs_of_every_kind_of_estimator_grow_and_resume_with_nodes_absent(backbone, tmp_path, estimator: str) -> None:
     settings: dict[str, Any] = {"train__estimator": estimator, "train__node_dropout": 0.3}
     how = config(FIRST, WIDER, **settings, train__steps=5)
@@ -188,7 +191,9 @@ def usual(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("step", range(1, 8))
+@pytest.mark.parametrize(
+    "step", [pytest.param(n, marks=[] if n in (1, 4, 5) else pytest.mark.slow) for n in range(1, 8)]
+)
 def test_a_run_stopped_at_any_step_of_any_stage_resumes_to_the_same_numbers(usual, backbone, tmp_path, step: int):
     with pytest.raises(KeyboardInterrupt):
         train(config(), tmp_path / "run", backbone=backbone, on_step=interrupt_at(step))

@@ -61,6 +61,7 @@ def test_one_command_writes_the_report_its_drawings_figures_and_raw_lines(run: P
         assert set(found["parts"]) == {"1.1", "1.2", "out"}
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         cli.main(["inspect", str(run), "--limit", "8", "--decoding", "sampled", "--out", str(tmp_path / name)])

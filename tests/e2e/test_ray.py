@@ -166,6 +166,7 @@ controls = []
 """
 
 
+@pytest.mark.slow
 def test_a_comparison_by_ray_tasks_gives_the_bytes_of_one_without(tmp_path: Path) -> None:
     """Two chunks of questions to each system, and a training before some of them."""
     (tmp_path / "spec.toml").write_text(SPEC)

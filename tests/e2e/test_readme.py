@@ -1,7 +1,8 @@
 """A person with the README alone, in a fresh shell: from a clone to a trained, asked and served network.
 
-What is typed is what the README says, in its order. `make test` takes the packages it runs with for installed ones, and
-small numbers; `make test-slow` installs into a new environment, and trains and shows what a person would see.
+What is typed is what the README says, in its order. `make test` takes the packages it runs with for installed ones,
+forks its commands from a process that has imported them, and takes small numbers; `make test-slow` installs into a new
+environment, and trains and shows what a person would see.
 """
 
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import warm
 from documentation import ROOT, Shell, copy_repository, follow, free_port, install, small
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,8 +28,12 @@ def repository(tmp_path: Path) -> Path:
     return origin
 
 
-def walk(folder: Path, page: str, repository: Path, downloads: bool) -> str:
-    """The transcript of a shell in which the README is followed from its first command to its last."""
+def walk(folder: Path, page: str, repository: Path, address: Path | None = None) -> str:
+    """The transcript of a shell in which the README is followed from its first command to its last.
+
+    address: of a warm process (tests/warm.py), with which nothing is downloaded; None: as a person has it.
+    """
+    downloads = address is None
     shell = Shell(folder, seconds=3600 if downloads else 600)
     before, clone, after = page.partition("git clone ADDRESS neuromas && cd neuromas\n")
     assert clone and before.count("```") == 1, "cloning is no longer the first thing that the README says to do"
@@ -35,8 +41,9 @@ def walk(folder: Path, page: str, repository: Path, downloads: bool) -> str:
         with pytest.raises(AssertionError, match="failed"):
             shell.run("command -v neuromas")
         shell.run(clone.strip().replace("ADDRESS", str(repository)))
-        if not downloads:
+        if address is not None:
             install(folder / "neuromas")
+            warm.use(folder / "neuromas" / ".venv", address)
         follow(shell, folder / "neuromas", "README.md", "\n" * (before.count("\n") - 1) + "```sh\n" + after)
     finally:
         shell.close()
@@ -51,7 +58,9 @@ def trained_asked_and_served(transcript: str) -> None:
     assert "questions: 1 accepted, 1 answered, 0 dropped" in transcript
 
 
-def test_the_readme_leads_from_a_clone_to_a_server(tmp_path: Path, repository: Path) -> None:
+def test_the_readme_leads_from_a_clone_to_a_server(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, repository: Path
+) -> None:
     page = small(
         README,
         {
@@ -63,7 +72,8 @@ def test_the_readme_leads_from_a_clone_to_a_server(tmp_path: Path, repository: P
             "limit=200": "limit=8",
         },
     )
-    transcript = walk(tmp_path, page, repository, downloads=False)
+    with warm.serving(tmp_path_factory.mktemp("warm"), ROOT / "src") as address:
+        transcript = walk(tmp_path, page, repository, address)
     trained_asked_and_served(transcript)
     assert "now: source .venv/bin/activate" in transcript  # make install
     assert "neuromas demo\n" in transcript and "-m pytest" in transcript  # what make would have run
@@ -75,7 +85,7 @@ def test_the_readme_leads_from_a_clone_to_a_server(tmp_path: Path, repository: P
 def test_the_readme_holds_as_it_stands_in_a_new_environment(tmp_path: Path, repository: Path) -> None:
     page = small(README, {"make test ": "make --dry-run test ", "8000": str(free_port())})
     page = page.partition("## Real models and benchmarks")[0]  # one of its packages compiles for long
-    transcript = walk(tmp_path, page, repository, downloads=True)
+    transcript = walk(tmp_path, page, repository)
     trained_asked_and_served(transcript)
     assert "answer 8*4=2" in transcript  # the network has learned it
     assert (tmp_path / "neuromas" / "runs" / "demo" / "summary.json").is_file()

@@ -365,13 +365,13 @@ def products(xs: list[Tensor], ys: list[Tensor]) -> Tensor:
 
 SETTINGS = [
     {"estimator": "counterfactual"},
-    {"estimator": "counterfactual", "alternatives": 2},
+    pytest.param({"estimator": "counterfactual", "alternatives": 2}, marks=pytest.mark.slow),
     {"estimator": "difference"},
     {"estimator": "critic"},
 ]
 
 
-@pytest.mark.parametrize("absent", [(), ("1.1",)])
+@pytest.mark.parametrize("absent", [(), pytest.param(("1.1",), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
 def test_the_gradients_of_many_steps_average_to_the_exact_one(settings: dict[str, Any], absent: Any) -> None:
     """Node by node, the mean over steps is within four standard errors of the truth, in the truth's direction and

@@ -58,7 +58,7 @@ SLOWLY = pytest.mark.slow  # each starts a process that imports torch anew
     ("item", "layer_only"),
     [
         ("neuromas", True),
-        ("peft mixed", False),
+        pytest.param("peft mixed", False, marks=SLOWLY),
         pytest.param("neuromas", False, marks=SLOWLY),
         pytest.param("peft nodes", True, marks=SLOWLY),
         pytest.param("floor", True, marks=SLOWLY),

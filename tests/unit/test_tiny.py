@@ -37,7 +37,7 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def skills(model: Any) -> dict[str, float]:
-    return {s.key: s.accuracy for s in tool.evaluate(model, 60, "test", seed=11)}
+    return {s.key: s.accuracy for s in tool.evaluate(model, 40, "test", seed=11)}
 
 
 # -- tokenizer ---------------------------------------------------------------------------------------------
