@@ -51,7 +51,14 @@ def said(traces: list[Trace]) -> list[Any]:
     return [(t.question_id, t.rollout, t.answer, [(c.node, c.text) for c in t.calls]) for t in traces]
 
 
-@pytest.mark.parametrize("name", [name for name in names(trained=False) if name != "logit"])  # it samples nothing
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("direct", "untrained", "moa", "goa") else pytest.mark.slow)
+        for name in names(trained=False)
+        if name != "logit"  # it samples nothing
+    ],
+)
 def test_sampled_answers_depend_on_the_seed_and_on_no_batch(name: str, backbone: Backbone, task: Task) -> None:
     system, asked = make(name, backbone, task), task.questions("test")[:3]
     if isinstance(system, Fitted):

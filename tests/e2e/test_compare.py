@@ -175,6 +175,7 @@ def test_a_network_that_grows_is_a_row(toy: Backbone, tmp_path: Path) -> None:
     assert row["samples"] == 4 * 4 * 4
 
 
+@pytest.mark.slow
 def test_systems_and_seeds_can_be_added_later_without_doing_the_old_again(toy: Backbone, tmp_path: Path) -> None:
     few: dict[str, Any] = {"direct": {}, "moa": {"options": {"agents": 2}}}
     more = {"network": {"topology": "1", "controls": []}, **few}

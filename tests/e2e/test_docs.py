@@ -128,7 +128,7 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
     "vllm.md": ({}, ""),
     "paper.md": ({}, ""),
 }
-LONG = ("growing.md", "one_gpu.md", "scale.md")
+LONG = ("growing.md", "one_gpu.md", "scale.md", "ecosystem.md", "own_topology.md")
 AFTER_THE_TUTORIAL = ("growing.md", "ecosystem.md", "serving.md")  # they go on with its run
 
 

@@ -324,6 +324,7 @@ def test_growing_an_untrained_network_a_baseline_or_into_a_folder_in_use_is_refu
         grow_run(tmp_path / "empty", {"topology": "3"}, tmp_path / "out", steps=2, backbone=backbone)
 
 
+@pytest.mark.slow
 def test_grow_and_train_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "small.toml"
     recipe.write_text(

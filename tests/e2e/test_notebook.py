@@ -22,6 +22,7 @@ def executed(folder: Path, *, short: bool) -> list[str]:
     return [str(o.data.get("text/html") or o.data) if "data" in o else str(o.get("text")) for o in outputs]
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_in_small(tmp_path: Path) -> None:
     outputs = executed(tmp_path, short=True)
     assert sum("<svg" in output for output in outputs) >= 3, "two topologies and a run are drawn"

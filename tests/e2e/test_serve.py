@@ -82,6 +82,7 @@ def command(*args: str) -> list[str]:
     return [sys.executable, "-c", "from neuromas.cli import main; main()", *args]
 
 
+@pytest.mark.slow
 def test_a_run_is_watched_without_a_model(run: Path) -> None:
     with subprocess.Popen(
         command("watch", str(run), "--port", "0", "--no-browser"), stdout=subprocess.PIPE, text=True

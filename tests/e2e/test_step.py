@@ -92,6 +92,7 @@ def held_bytes(width: int) -> tuple[int, int]:
     return alive() - before, state
 
 
+@pytest.mark.slow
 def test_a_node_more_takes_the_memory_of_its_weights_gradient_and_two_moments_and_no_more() -> None:
     sizes = {width: held_bytes(width) for width in (2, 3, 9)}
     state = sizes[2][1]

@@ -34,6 +34,7 @@ def small(recipe: Path, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: Backbone) -> None:
     monkeypatch.setattr(ways, "RECIPES", {part: small(recipe, tmp_path) for part, recipe in ways.RECIPES.items()})
     monkeypatch.setattr(growth, "TEST", 2)
@@ -53,6 +54,7 @@ def test_dropout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: Back
     assert line.keys() == read_json_lines(RESULTS / "dropout_tiny/dropout.jsonl")[0].keys()
 
 
+@pytest.mark.slow
 def test_credit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credit, "RECIPE", small(credit.RECIPE, tmp_path))
     monkeypatch.setattr(credit, "KINDS", {"leave_one_out": {"estimator": "leave_one_out", "rollouts": 2}})

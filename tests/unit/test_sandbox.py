@@ -89,7 +89,9 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Su
 
 
 @linux
-@pytest.mark.parametrize("without", [(), ("namespaces",)], ids=["all layers", "no namespaces"])
+@pytest.mark.parametrize(
+    "without", [(), pytest.param(("namespaces",), marks=pytest.mark.slow)], ids=["all layers", "no namespaces"]
+)
 def test_nothing_gets_out(surroundings: Surroundings, without: tuple[str, ...]) -> None:
     programs = attacks.breakouts(**surroundings.names)
     wanted = {name: programs[name] for name in attacks.BREAKOUTS if name not in TAKE_THEIR_TIME}

@@ -210,6 +210,7 @@ def test_parquet_files_are_read_as_well(folder: Path) -> None:
     assert load_task("arc-challenge", validation_size=2).questions("train") == before
 
 
+@pytest.mark.slow
 def test_splits_are_the_same_in_every_process_and_depend_on_the_seed(folder: Path) -> None:
     code = (
         "import hashlib; from neuromas.tasks import load_task, SPLITS\n"
@@ -478,7 +479,12 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize("name", WORDS + FORMULAS + LISTINGS)
+LONG = ("puzzle24", "intermediate_integration")  # drawing their questions takes seconds
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in WORDS + FORMULAS + LISTINGS]
+)
 def test_gold_answers_of_other_data_sets_score_1(name: str) -> None:
     pytest.importorskip("reasoning_gym")
     from neuromas.tasks import reasoning
