@@ -71,6 +71,7 @@ numpy.finfo(numpy.float32)
 """
 
 
+@pytest.mark.slow
 def test_every_thread_flushes_once_a_backbone_was_loaded_and_numpy_finds_nothing_changed() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning:numpy", "-c", LOADED], capture_output=True, text=True

@@ -54,6 +54,7 @@ def test_a_habit_that_holds_nine_times_in_ten_has_the_information_of_that_channe
     assert found.ci95[0] < found.bits < found.ci95[1]
 
 
+@pytest.mark.slow
 def test_random_labels_would_be_told_apart_seldom_where_nothing_differs() -> None:
     ps = []
     for seed in range(40):

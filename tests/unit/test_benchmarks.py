@@ -57,7 +57,7 @@ SLOWLY = pytest.mark.slow  # each starts a process that imports torch anew
 @pytest.mark.parametrize(
     ("item", "layer_only"),
     [
-        ("neuromas", True),
+        pytest.param("neuromas", True, marks=SLOWLY),
         pytest.param("peft mixed", False, marks=SLOWLY),
         pytest.param("neuromas", False, marks=SLOWLY),
         pytest.param("peft nodes", True, marks=SLOWLY),

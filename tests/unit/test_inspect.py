@@ -100,6 +100,7 @@ def test_one_useless_one_essential_and_two_redundant_nodes_are_reported_as_such(
     assert found.decodings["greedy"].values.nobody == 0
 
 
+@pytest.mark.slow
 def test_the_shares_of_a_large_planted_network_are_estimated_from_random_orders(monkeypatch) -> None:
     network = planted(monkeypatch, "4", useless_essential_redundant)
     of = study(network, Sums(), sizes=Sizes(100, exact=2, orders=4), decodings=["greedy"]).findings
