@@ -1,6 +1,6 @@
 # make install    neuromas, with its server, into .venv; `source .venv/bin/activate` then puts the command on the path
 # make demo       train a network on the embedded backbone and show it (about five minutes after installing)
-# make test       the tests (minutes on two cores)
+# make test       the tests (about six minutes on two cores)
 # make test-slow  those that take minutes or need a large model
 # make check      lint, format, types: what pre-commit runs
 # make generate   write the parts of the documentation that copy the code: settings, layout, commands, packages

@@ -36,6 +36,7 @@ def by_fake(monkeypatch: pytest.MonkeyPatch, mode: str, log: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_by_another_process_is_the_run_by_the_library_itself(tmp_path, monkeypatch) -> None:
     """The same rollouts, rewards and weights up to rounding; each update handed over under a new name."""
     plain, _ = train(run_config(**RUN), tmp_path / "plain")

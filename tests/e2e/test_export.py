@@ -62,6 +62,7 @@ def test_an_export_answers_as_its_run_and_leaves_the_optimiser_behind(run, tmp_p
     assert {"README.md", "config.json", "final.json", "best/nodes/1.1/adapter_model.safetensors"} <= set(names)
 
 
+@pytest.mark.slow
 def test_a_node_loaded_by_peft_in_a_fresh_process_writes_what_it_writes_in_the_network(run, tmp_path) -> None:
     folder = export.export(run, tmp_path / "shared", base_model=str(TINY_FOLDER))
     network, task, _ = load_run(run)

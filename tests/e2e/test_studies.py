@@ -47,6 +47,7 @@ def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: Backb
         assert line.keys() == read_json_lines(RESULTS / f"growth_tiny/{name}.jsonl")[-1].keys()
 
 
+@pytest.mark.slow
 def test_dropout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: Backbone) -> None:
     monkeypatch.setattr(dropout, "RECIPE", small(dropout.RECIPE, tmp_path))
     monkeypatch.setattr(dropout, "N", 2)

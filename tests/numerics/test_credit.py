@@ -367,7 +367,7 @@ SETTINGS = [
     {"estimator": "counterfactual"},
     pytest.param({"estimator": "counterfactual", "alternatives": 2}, marks=pytest.mark.slow),
     {"estimator": "difference"},
-    {"estimator": "critic"},
+    pytest.param({"estimator": "critic"}, marks=pytest.mark.slow),
 ]
 
 
