@@ -104,8 +104,13 @@ def _entropies(steps: Steps, recent: Steps) -> list[Sign]:
         if (len(early), len(late)) == (len(first), len(recent)):
             moved[node] = sum(early) / len(early), sum(late) / len(late)
 
+    def entropies(nodes: list[str]) -> tuple[float, float]:
+        """Their means, early and late, in nats a token."""
+        early, late = zip(*(moved[node] for node in nodes), strict=True)
+        return sum(early) / len(early), sum(late) / len(late)
+
     def fell(nodes: list[str]) -> str:
-        before, now = (sum(moved[node][k] for node in nodes) / len(nodes) for k in (0, 1))
+        before, now = entropies(nodes)
         return (
             f"the entropy of {_named(nodes)} fell from {before:.2f} to {now:.3f} nats a token while accuracy is "
             f"{accuracy:.0%}: the same is said every time and nothing explored; raise train.entropy or "
@@ -113,7 +118,7 @@ def _entropies(steps: Steps, recent: Steps) -> list[Sign]:
         )
 
     def rose(nodes: list[str]) -> str:
-        before, now = (sum(moved[node][k] for node in nodes) / len(nodes) for k in (0, 1))
+        before, now = entropies(nodes)
         return (
             f"the entropy of {_named(nodes)} rose from {before:.2f} to {now:.2f} nats a token and the reward did not "
             f"({_mean(first, 'reward'):.2f}, now {_mean(recent, 'reward'):.2f}): messages dissolve into noise; lower "
