@@ -22,7 +22,10 @@ from neuromas.baselines import BASELINES
 from neuromas.cli import COMMANDS, function_of
 from neuromas.compare.spec import BaselineEntry, Spec, TaskEntry, TrainedEntry, Variant
 from neuromas.config import RunConfig, Section
+from neuromas.files import write_json
+from neuromas.schema import KINDS, schema
 from neuromas.serve.config import ServeConfig
+from neuromas.tasks.own_file import OwnTaskFile
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "neuromas"
@@ -135,6 +138,13 @@ def comparison(part: str) -> str:
             _section("`[[systems.NAME.variants]]`", Variant, "", texts),
         ]
     )
+
+
+def own_task(_: str) -> str:
+    """Every setting of the file of a task of one's own."""
+    fields = OwnTaskFile.model_fields.items()
+    rows = ((f"`{name}`", _default(field), _values(field), _meaning(field, None)) for name, field in fields)
+    return table(["setting", "default", "values", "meaning"], rows)
 
 
 def serving(_: str) -> str:
@@ -282,7 +292,7 @@ def variables(part: str) -> str:
 
 PARTS: dict[str, Callable[[str], str]] = {
     function.__name__: function
-    for function in (layout, objects, ranks, settings, comparison, serving, commands, dependencies, variables)
+    for function in (layout, objects, ranks, settings, comparison, own_task, serving, commands, dependencies, variables)
 }
 
 
@@ -297,6 +307,8 @@ def main() -> None:
         if (new := generated(text)) != text:
             path.write_text(new, encoding="utf-8")
             print(f"{path.relative_to(ROOT)} written")
+    for kind in KINDS:
+        write_json(ROOT / "docs" / "schemas" / f"{kind}.json", schema(kind))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from neuromas.baselines import NETWORK
 from neuromas.errors import ConfigError
 from neuromas.prompt_config import PromptConfig
-from neuromas.recipe import Section, TomlTable, cleaned, explain, override, read_toml, settings_class
+from neuromas.recipe import Section, TomlTable, cleaned, explain, override, read_recipe, settings_class
 from neuromas.sampling_config import SamplingConfig, VllmConfig
 
 TopologySpec = str | list[int] | TomlTable  # the forms that a topology has in a recipe
@@ -270,4 +270,4 @@ class RunConfig(Section):
 
         Raises `ConfigError` for a file that cannot be read, and as `make` does.
         """
-        return cls.make(override(read_toml(path, "recipe"), overrides))
+        return cls.make(override(read_recipe(path), overrides))

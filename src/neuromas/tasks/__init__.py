@@ -13,6 +13,7 @@ from typing import Any
 from neuromas.errors import TaskError
 from neuromas.tasks.base import SPLITS, Split, Task
 from neuromas.tasks.mmlu import SUBJECTS
+from neuromas.tasks.tables import KINDS, is_table
 
 __all__ = ["SPLITS", "Split", "Task", "list_tasks", "load_task", "register", "registrars", "run_registrars"]
 
@@ -61,7 +62,7 @@ def register(name: str, factory: Callable[..., Task], about: str = "") -> None:
     factory: a `Task` class, or a function that makes a task; its keyword parameters are the task's options.
     about: one line for `neuromas tasks`. Raises TaskError where the name means something else already.
     """
-    if not name or name in _TASKS or name.endswith(".toml") or name.startswith(_REASONING):
+    if not name or name in _TASKS or name.endswith((".toml", *KINDS)) or name.startswith(_REASONING):
         raise TaskError(f"task name {name!r} means something else already; choose another one for your task")
     _REGISTERED[name] = factory, about
     file = sys._getframe(1).f_globals.get("__file__")  # pyright: ignore[reportPrivateUsage]
@@ -101,7 +102,8 @@ def load_task(name: str, **options: Any) -> Task:
     options of that reasoning-gym data set; `reasoning-gym/<a>+<b>` a table of them for each data set, e.g.
     `load_task("reasoning-gym/chain_sum+products", chain_sum={"max_digits": 1}, train_size=500)`.
 
-    A name that ends with `.toml` is the file of a user's own task (`tasks/own.py`); options override the file's.
+    A name that ends with `.toml` is the file of a user's own task (`tasks/own.py`); options override the file's. The
+    path of a table (`data.csv`) is a task too, whose settings are guessed from its rows (`tasks/guess.py`).
     A task that a user wrote in Python has the name that `register` gave it.
 
     Raises TaskError for an unknown name or option.
@@ -125,7 +127,7 @@ def _entry(name: str) -> BuiltinTask:
     """The entry of a built-in task, of a user's file, or of any reasoning-gym data sets."""
     if name in _TASKS:
         return _TASKS[name]
-    if name.endswith(".toml"):
+    if name.endswith(".toml") or is_table(name):
         return BuiltinTask("", "own", "OwnTask", (name,))
     if name.startswith(_REASONING):
         return BuiltinTask("", "reasoning", "ReasoningGym", (name.removeprefix(_REASONING),))
@@ -134,5 +136,5 @@ def _entry(name: str) -> BuiltinTask:
     close = close or [known for known in names if name.lower() in known] or names
     raise TaskError(
         f"unknown task {name!r}; did you mean {' or '.join(close[:3])}? `neuromas tasks` lists them all; "
-        "a table of your own is a task through a file that ends with .toml"
+        f"a table of your own is one by its path ({', '.join(KINDS)}), or through a file that ends with .toml"
     )

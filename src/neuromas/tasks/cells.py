@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from neuromas.tasks.parsing import LETTERS
@@ -93,6 +93,16 @@ def options(cell: Any) -> Options:
     if not all(texts):
         raise ValueError(f"is {shown(cell)}, where an option is empty")
     return Options(texts, None if labels is None else [plain(label) for label in labels])
+
+
+def options_in(row: Mapping[str, Any], columns: Sequence[str]) -> Options:
+    """Options of which each has a column; the last columns may be empty. Raises ValueError where another is."""
+    texts = ["" if row.get(column) is None else plain(row[column]) for column in columns]
+    while texts and not texts[-1]:
+        texts.pop()
+    if len(texts) < 2 or not all(texts):
+        raise ValueError(f"the options in {', '.join(columns)} are {shown(texts)}, where one is missing")
+    return Options(texts, list(columns[: len(texts)]))
 
 
 def shown(cell: Any) -> str:

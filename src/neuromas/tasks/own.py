@@ -8,58 +8,22 @@ grader = "exact"                # or a function of yours in a file beside this o
 """
 
 import math
-import re
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args
+from typing import Any, ClassVar, TypeVar, cast, get_args
 
-from pydantic import AfterValidator, Field, ValidationError
-
-from neuromas.config import Section
 from neuromas.errors import TaskError
-from neuromas.recipe import explain
 from neuromas.tasks import cells, choice, golds, numerals, parsing
 from neuromas.tasks.base import Split
 from neuromas.tasks.golds import AnswerForm, Grader
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
+from neuromas.tasks.own_file import read_task_file
 from neuromas.tasks.reward import load_reward, rewarded
 from neuromas.tasks.tables import KINDS, RawRow, read_file, read_folder, read_hub
 from neuromas.types import Grade, Question
 
 Cell = TypeVar("Cell")
-
-
-def _known(grader: str) -> str:
-    if grader not in get_args(Grader) and not re.fullmatch(r".+\.py:\w+", grader):
-        raise ValueError(f"the graders are {', '.join(get_args(Grader))}, and FILE.py:FUNCTION beside this file")
-    return grader
-
-
-class OwnTaskFile(Section):
-    """The content of such a file; see docs/own_data.md."""
-
-    data: str  # The table of the training rows, and of the test rows where `test` is left out.
-    test: str | None = None  # The table of the test rows: another file, or another split of the data set.
-    config: str | None = None  # The data set's configuration on the hub.
-    split: str = "train"  # The split of `data` on the hub.
-    test_size: int = Field(default=200, ge=1)  # Without `test`: rows of `data` to test on, chosen by a hash.
-    validation_size: int = Field(default=100, ge=1)
-    seed: int = Field(default=0, ge=0)  # Chooses the rows of validation and, without `test`, of the test.
-    question: str = "question"  # The column of questions.
-    answer: str = "answer"  # The column of answers.
-    choices: str | None = None  # The column with the list of options, for the grader "choice" only.
-    answer_is: AnswerForm | None = None  # How `answer` names an option (`golds.FORMS`); None: found out of all rows.
-    difficulty: str | None = None  # The column with how hard a row is, a number.
-    hardest: float | None = None  # Train on rows up to this difficulty only.
-    grader: Annotated[str, AfterValidator(_known)] = "exact"
-    reward_threads: int = Field(default=1, ge=1)  # Of a function: how many replies it grades at a time.
-    reward_seconds: float | None = Field(default=None, gt=0)  # Of a function: the most a reply may take.
-    instruction: str = ""
-    answer_prefix: str = ""
-    max_answer_tokens: int = Field(default=32, ge=1)
-    version: int = Field(default=1, ge=1)  # The user raises it after changing the rows or the grader.
 
 
 class OwnTask(LoadedTask):
@@ -78,9 +42,12 @@ class OwnTask(LoadedTask):
     changes: ClassVar = {}
 
     def __init__(self, file: str, **options: Any) -> None:
-        """file: the TOML file; options override what it says. Raises TaskError for what is missing or wrong in it."""
+        """file: the TOML file, or a table, whose settings are guessed (`tasks/guess.py`); options override either.
+
+        Raises TaskError for what is missing or wrong in it.
+        """
         self.name, self._folder = file, Path(file).parent
-        self.file = _read_task_file(Path(file), options)
+        self.file = read_task_file(Path(file), options)
         self.version, self.max_answer_tokens = self.file.version, self.file.max_answer_tokens
         self.source = self.file.data
         self.answer_form: AnswerForm | None = None
@@ -139,12 +106,12 @@ class OwnTask(LoadedTask):
         """The rows of a file or folder beside the task, and only where there is none, of the hub."""
         path = self._folder / table
         try:
-            if path.is_dir():
+            if table == self.file.test and (folder := self._folder / self.file.data).is_dir() and not path.suffix:
+                rows = read_folder(folder, split)
+            elif path.is_dir():
                 rows = read_folder(path, split)
             elif path.exists() or path.suffix.lower() in (*KINDS, ".gz"):
                 rows = read_file(path)
-            elif table == self.file.test and (self._folder / self.file.data).is_dir():
-                rows = read_folder(self._folder / self.file.data, split)
             else:
                 remedy = f"name a file that ends with {', '.join(KINDS)}"
                 rows = read_hub(self.file.data, self.file.config, split, remedy)
@@ -153,9 +120,10 @@ class OwnTask(LoadedTask):
         if not rows:
             raise TaskError(f"task {self.name!r}: {table} has no rows")
         file = self.file
-        columns = [column for column in (file.question, file.answer, file.choices, file.difficulty) if column]
+        several = isinstance(file.choices, tuple)  # a row may have fewer options than others
+        columns = (file.question, file.answer, None if several else file.choices, file.difficulty)
         for number, row in enumerate(rows, 1):
-            for column in columns:
+            for column in filter(None, columns):
                 if row.get(column) is None:
                     raise TaskError(
                         f"task {self.name!r}: {table}, row {number} has no {column!r} (it has {', '.join(row)}); name "
@@ -170,7 +138,7 @@ class OwnTask(LoadedTask):
             for number, row in enumerate(found, 1):
                 place = f"{table}, row {number}"
                 try:
-                    options = _in_column(str(file.choices), row, cells.options)
+                    options = self._options(row)
                 except ValueError as error:
                     raise TaskError(f"task {self.name!r}: {place}: {error}; correct the row or remove it") from error
                 rows.append(golds.ChoiceRow(place, row[file.answer], options))
@@ -191,12 +159,18 @@ class OwnTask(LoadedTask):
             metadata |= golds.alternatives(answers)
             return Question(id, text, answers[0], file.instruction, file.answer_prefix, metadata=metadata)
         assert self.answer_form is not None
-        options, form = _in_column(file.choices, row, cells.options), self.answer_form
+        options, form = self._options(row), self.answer_form
         found = _in_column(file.answer, row, lambda cell: golds.chosen(cell, options, form))
         question = choice.lettered(id, text, options.texts, found[0])
         metadata |= question.metadata | golds.alternatives([parsing.LETTERS[index] for index in found])
         instruction = file.instruction or choice.INSTRUCTION
         return replace(question, instruction=instruction, answer_prefix=file.answer_prefix, metadata=metadata)
+
+    def _options(self, row: RawRow) -> cells.Options:
+        columns = self.file.choices
+        if isinstance(columns, tuple):
+            return cells.options_in(row, columns)
+        return _in_column(str(columns), row, cells.options)
 
     def describe(self) -> dict[str, Any]:
         """As of every task, and of choices how the answer column names them."""
@@ -236,28 +210,6 @@ class OwnTask(LoadedTask):
             return super().grade_many(questions, texts)
         replies = [parsing.without_prefix(t, q.answer_prefix) for q, t in zip(questions, texts, strict=True)]
         return rewarded(self, self._reward, questions, replies, self.file.reward_threads, self.file.reward_seconds)
-
-
-def _read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:
-    try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
-        parsed = OwnTaskFile.model_validate(settings | options)
-    except FileNotFoundError as error:
-        raise TaskError(f"task file {str(file)!r} does not exist; see docs/own_data.md for what it says") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TaskError(f"task file {str(file)!r} cannot be read as TOML: {error}") from error
-    except ValidationError as error:
-        raise TaskError(f"task file {str(file)!r}: {explain(error, OwnTaskFile)}") from error
-    if parsed.hardest is not None and parsed.difficulty is None:
-        raise TaskError(
-            f"task file {str(file)!r}: hardest is set and difficulty is not; name the column with the numbers"
-        )
-    if (parsed.grader == "choice") != (parsed.choices is not None):
-        raise TaskError(
-            f"task file {str(file)!r}: grader is {parsed.grader!r} and choices is {parsed.choices!r}; grader 'choice' "
-            "needs the column with the options, and the others have none"
-        )
-    return parsed
 
 
 def _in_column(column: str, row: RawRow, read: Callable[[Any], Cell]) -> Cell:

@@ -101,8 +101,9 @@ def kind_of(file: Path) -> str:
     name = file.name.lower().removesuffix(".gz")
     kind = {".ndjson": ".jsonl", ".pq": ".parquet"}.get(ending := Path(name).suffix, ending)
     if kind not in KINDS or (kind in KINDS[-2:] and file.suffix.lower() == ".gz"):
+        sheet = "; save the sheet as CSV (UTF-8)" if kind in (".xlsx", ".xls", ".ods", ".numbers") else ""
         raise TaskError(
-            f"{file} is not a kind of file that is read; those are {', '.join(KINDS)}, and text also as .gz"
+            f"{file} is not a kind of file that is read; those are {', '.join(KINDS)}, and text also as .gz{sheet}"
         )
     return kind
 
@@ -123,14 +124,30 @@ def read_folder(folder: Path, split: str) -> list[RawRow]:
         if state.get("_indices_data_files"):
             raise TaskError(f"{folder} keeps a selection of its rows; save it again after flatten_indices()")
         return [row for entry in state["_data_files"] for row in read_file(folder / entry["filename"])]
-    inside = [*folder.iterdir(), *((folder / "data").iterdir() if (folder / "data").is_dir() else ())]
-    files = sorted(file for file in inside if file.is_file() and _is_table(file))
+    files = _tables(folder)
     named = [file for file in files if _split_of(file)]
     chosen = [file for file in named if _split_of(file) == split] if named else files
     if not chosen:
         found = ", ".join(file.name for file in files) or "no table"
         raise TaskError(f"{folder} has no rows of split {split!r} (found: {found}); name the split or a file")
     return [row for file in chosen for row in read_file(file)]
+
+
+def splits_in(folder: Path) -> set[str]:
+    """The splits that `read_folder` can tell apart in a folder."""
+    if (folder / "dataset_dict.json").is_file():
+        return {path.name for path in folder.iterdir() if (path / "state.json").is_file()}
+    return {split for file in _tables(folder) if (split := _split_of(file))}
+
+
+def is_table(name: str) -> bool:
+    """True for a name that ends as a file with rows does, or that a file or folder has."""
+    return Path(name.lower().removesuffix(".gz")).suffix in KINDS or (name not in ("", ".") and Path(name).exists())
+
+
+def _tables(folder: Path) -> list[Path]:
+    inside = [*folder.iterdir(), *((folder / "data").iterdir() if (folder / "data").is_dir() else ())]
+    return sorted(file for file in inside if file.is_file() and _is_table(file))
 
 
 def _is_table(file: Path) -> bool:
@@ -204,6 +221,8 @@ def _read_csv(file: Path, text: str, kind: str) -> list[RawRow]:
                 f"{file}, row {number} has {len(surplus)} cells more than the header ({surplus}); put quotes around "
                 "a cell that holds the separator"
             )
+    while rows and not any(map(str.strip, filter(None, rows[-1].values()))):  # below the table, as Excel leaves them
+        rows.pop()
     return rows
 
 
