@@ -295,9 +295,8 @@ def test_too_little_isolation_is_refused_before_the_program_runs() -> None:
 
 def test_the_minimum() -> None:
     assert supervisor.missing(["syscalls", "root"]) == supervisor.missing(["syscalls", "landlock"]) == ""
-    assert (
-        supervisor.missing(["network", "processes", "uid"]) == "a filter of system calls and a file system of its own"
-    )
+    lacking = supervisor.missing(["network", "processes", "uid"])
+    assert lacking.startswith("a filter of system calls and a file system of its own cannot be had (active: network,")
 
 
 def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,10 +307,10 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_sandbox_that_cannot_start_is_told_before_anything_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(sandbox, "_supervise", lambda *_: b"")
+    monkeypatch.setattr(sandbox, "_reported", lambda *_: b"")
     sandbox.active_layers.cache_clear()
     try:
-        with pytest.raises(TaskError, match="the sandbox does not work here.*no verdict came back"):
+        with pytest.raises(TaskError, match="gave no verdict on a program, twice: no verdict came back.*are left"):
             sandbox.active_layers()
     finally:
         sandbox.active_layers.cache_clear()

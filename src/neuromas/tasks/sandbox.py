@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from neuromas.errors import TaskError
 from neuromas.tasks.jail import wire
@@ -26,6 +27,7 @@ _FLAGS = ("-S", "-s", "-P", "-X", "utf8")
 # The whole environment of the processes. The fixed hash seed makes the order of sets, so each verdict, reproducible.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
 _GRACE = 10.0  # Seconds that starting and ending may take beyond the wall-clock limit.
+_PATIENCE = 20  # On a machine under load a program may take so many times the wall-clock limit.
 _LARGEST = 1 << 20  # Characters of the longest program that is run.
 
 
@@ -65,9 +67,18 @@ class ResourceLimits:
 def run(submission: Submission, limits: ResourceLimits | None = None, without: Sequence[str] = ()) -> Verdict:
     """The verdict on one program. Nothing that a program does raises an error here.
 
+    A program that meets the wall-clock limit, or is killed, with computing time left is run a second time.
+
     without: layers to leave out ("namespaces", "landlock", "syscalls"), to test that the others hold.
-    Raises TaskError where the platform offers too little to run an untrusted program at all.
+    Raises TaskError where the platform offers too little to run an untrusted program at all, and where the machine has
+    no room for a verdict.
     """
+    limits = limits or ResourceLimits()
+    return _first(submission, limits, without) or _again(submission, limits, without)
+
+
+def _first(submission: Submission, limits: ResourceLimits, without: Sequence[str] = ()) -> Verdict | None:
+    """The verdict; None where it may be the machine that failed, and not the program."""
     if not sys.platform.startswith("linux"):
         raise TaskError(
             f"grading generated programs needs Linux, and this is {sys.platform}; run in a Linux container or machine"
@@ -75,17 +86,24 @@ def run(submission: Submission, limits: ResourceLimits | None = None, without: S
     if len(submission.program) > _LARGEST:
         length = len(submission.program)
         return Verdict(False, f"program: {length} characters are over the limit of {_LARGEST}", ())
-    reported = _supervise(submission, limits or ResourceLimits(), list(without))
-    try:
-        report = json.loads(reported)
-    except ValueError:
-        return Verdict(False, "sandbox: no verdict came back", ())
-    if report["outcome"] == "refused":
+    report = _supervise(submission, limits, without)
+    return None if report["outcome"] in ("late", "killed", "starved", "nothing") else _verdict(report)
+
+
+def _again(submission: Submission, limits: ResourceLimits, without: Sequence[str] = ()) -> Verdict:
+    """The verdict of a second run, in which a program that is late or killed again is a wrong one."""
+    report = _supervise(submission, limits, without)
+    if report["outcome"] in ("starved", "nothing"):
         raise TaskError(
-            f"this machine cannot run untrusted programs: {report['why']} cannot be had (active: "
-            f"{', '.join(report['layers'])}); use Linux 6.2 or later on x86-64 or arm64, and a container that does not "
-            "forbid seccomp and Landlock"
+            f"this machine gave no verdict on a program, twice: {report['why']}; see that processor time, memory, "
+            f"processes and room in {tempfile.gettempdir()} are left, or use fewer workers"
         )
+    return _verdict(report)
+
+
+def _verdict(report: dict[str, Any]) -> Verdict:
+    if report["outcome"] == "refused":
+        raise TaskError(f"this machine cannot run untrusted programs: {report['why']}")
     return Verdict(report["outcome"] == "passed", report["why"], tuple(report["layers"]))
 
 
@@ -94,10 +112,23 @@ def run_many(
 ) -> list[Verdict]:
     """Verdicts in the order of the submissions, `workers` at a time (by default one for each CPU of this process).
 
-    Raises TaskError as `run` does.
+    What has to run again runs alone, when all others are done. Raises TaskError as `run` does.
     """
+    limits = limits or ResourceLimits()
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(lambda submission: run(submission, limits), submissions))
+        verdicts = list(pool.map(lambda submission: _first(submission, limits), submissions))
+    return [verdict or _again(submission, limits) for submission, verdict in zip(submissions, verdicts, strict=True)]
+
+
+# The standard library that solutions of HumanEval and MBPP use, and what else programs may do.
+_USUAL = """
+import bisect, cmath, collections, copy, datetime, decimal, fractions, functools, hashlib, heapq, itertools, json, math
+import operator, random, re, statistics, string, sys, tempfile, textwrap, threading, time, typing, unicodedata
+threads = [threading.Thread(target=time.sleep, args=(0.01,)) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+room = bytearray(50 << 20)
+"""
 
 
 @lru_cache(maxsize=1)
@@ -107,37 +138,49 @@ def active_layers() -> tuple[str, ...]:
     Raises TaskError where they are too few, or where the sandbox does not tell the two apart.
     """
     tests = "assert double(4) == 8"
-    good = run(Submission("def double(x):\n    return 2 * x\n", tests, ("double",)))
+    good = run(Submission(f"{_USUAL}def double(x):\n    return 2 * x\n", tests, ("double",)))
     wrong = run(Submission("def double(x):\n    return 3 * x\n", tests, ("double",)))
     if not good.passed or wrong.passed:
         raise TaskError(
             f"the sandbox does not work here: a right program was graded {good.passed} ({good.why or 'no reason'}) and "
-            f"a wrong one {wrong.passed}; check that {sys.executable} can start processes and make temporary folders"
+            f"a wrong one {wrong.passed}; check that {sys.executable} can start processes and its standard library, "
+            f"{Path(os.__file__).parent}, can be read"
         )
     return good.layers
 
 
-def _supervise(submission: Submission, limits: ResourceLimits, without: list[str]) -> bytes:
-    """The supervisor's report on one submission; empty when the supervisor did not finish in time."""
-    program = {"memory": limits.memory_mb << 20, "cpu": limits.cpu_seconds, "without": without}
-    checker = {"memory": (limits.memory_mb + 512) << 20, "cpu": limits.cpu_seconds + 4, "without": without}
-    options = json.dumps({"seconds": limits.wall_seconds, "program": program, "checker": checker})
-    with tempfile.TemporaryDirectory(prefix="neuromas-sandbox-") as folder:
-        process = subprocess.Popen(
-            [sys.executable, *_FLAGS, str(_ENTRY), options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env=_ENVIRONMENT,
-            start_new_session=True,
-        )
-        try:
-            return process.communicate(wire.pack(asdict(submission)), timeout=limits.wall_seconds + _GRACE)[0]
-        except subprocess.TimeoutExpired:
-            return b""
-        finally:
-            if process.returncode is None:  # It was not waited for, so the group's number is still its own.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+def _supervise(submission: Submission, limits: ResourceLimits, without: Sequence[str]) -> dict[str, Any]:
+    """The supervisor's report on one submission; of outcome "nothing" where none came."""
+    program = {"memory": limits.memory_mb << 20, "cpu": limits.cpu_seconds, "without": [*without]}
+    checker = {"memory": (limits.memory_mb + 512) << 20, "cpu": limits.cpu_seconds + 4, "without": [*without]}
+    most = limits.wall_seconds * _PATIENCE
+    options = {"seconds": limits.wall_seconds, "most": most, "program": program, "checker": checker}
+    try:
+        with tempfile.TemporaryDirectory(prefix="neuromas-sandbox-") as folder:
+            reported = _reported(wire.pack(asdict(submission)), json.dumps(options), folder, most + _GRACE)
+        report = json.loads(reported)
+    except (OSError, ValueError) as error:
+        return {"outcome": "nothing", "why": f"no verdict came back ({error})", "layers": []}
+    return report
+
+
+def _reported(submission: bytes, options: str, folder: str, timeout: float) -> bytes:
+    """The words of a supervisor in `folder`; empty where it did not finish in time."""
+    process = subprocess.Popen(
+        [sys.executable, *_FLAGS, str(_ENTRY), options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+        env=_ENVIRONMENT,
+        start_new_session=True,
+    )
+    try:
+        return process.communicate(submission, timeout=timeout)[0]
+    except subprocess.TimeoutExpired:
+        return b""
+    finally:
+        if process.returncode is None:  # It was not waited for, so the group's number is still its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()

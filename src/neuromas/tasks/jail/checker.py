@@ -6,6 +6,7 @@ of the program runs here. There is no message by which a program could claim suc
 """
 
 import builtins
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,10 @@ _WHY = 500  # Characters of the longest explanation.
 
 class ProgramError(Exception):
     """Stands for an exception of the program that is not built in."""
+
+
+class Ended(BaseException):
+    """The program's process has gone; no test can catch that as an exception of the program."""
 
 
 class Remote:
@@ -61,21 +66,39 @@ class Link:
 
     def __init__(self, read: int, write: int) -> None:
         self.read, self.write = read, write
-        self.layers: list[str] = wire.receive(read)["layers"]  # Sent before the program is loaded, so trusted.
+        first = wire.receive(read)  # Sent before the program is loaded, so trusted.
+        self.layers: list[str] = first["layers"]
+        self.lacking: str = first["lacking"]  # Why no program can run here; empty where it can.
 
     def ask(self, op: str, *args: Any) -> Any:
         """The program's answer as plain data. Raises the exception that the program raised."""
-        wire.send(self.write, {"op": op, "args": [wire.encode(arg, _reference) for arg in args]})
-        reply = wire.receive(self.read)
+        message = {"op": op, "args": [wire.encode(arg, _reference) for arg in args]}
+        try:
+            wire.send(self.write, message)
+            reply = wire.receive(self.read)
+        except (EOFError, BrokenPipeError):
+            raise Ended from None
         if not isinstance(reply, dict) or not reply.keys() & {"error", "value"}:
             raise ValueError("what the program's process says is no answer")
         if "error" in reply:
             kind, text = reply["error"]
-            error: Any = getattr(builtins, str(kind), None)
-            if not (isinstance(error, type) and issubclass(error, Exception)):
-                error = ProgramError
-            raise error(str(text)) from None
+            raise _error(str(kind), str(text)) from None
         return wire.decode(reply["value"], lambda reference: Remote(self, int(reference)))
+
+
+def _error(kind: str, text: str) -> Exception:
+    """The program's exception as one that is built in, where it is one.
+
+    Those that mean the end of an iteration are not: a test's own loop over calls would end early, and pass.
+    """
+    error: Any = getattr(builtins, kind, None)
+    if isinstance(error, type) and issubclass(error, Exception):
+        if issubclass(error, StopIteration | StopAsyncIteration):
+            return ProgramError(f"{kind}: {text}")
+        for likeness in error.__mro__:  # Some cannot be made of a text alone.
+            with contextlib.suppress(TypeError):
+                return likeness(text)
+    return ProgramError(text)
 
 
 def _reference(value: Any) -> "str | int":
@@ -85,25 +108,28 @@ def _reference(value: Any) -> "str | int":
 
 
 def check(submission: dict[str, Any], link: Link) -> tuple[str, str]:
-    """The outcome, "passed" or "failed", and the reason. submission: the fields of `sandbox.Submission`."""
+    """The outcome and the reason: "passed", "failed", or "ended" where the program's process did before its tests.
+
+    submission: the fields of `sandbox.Submission`.
+    """
     try:
         link.ask("load", submission["program"])
     except BaseException as error:
-        return "failed", _explain("program", error)
+        return _explained("program", error)
     scope: dict[str, Any] = {"__name__": "tests"}
     try:
         exec(compile(submission["setup"], "<setup>", "exec"), scope)
         scope |= {name: Remote(link, name) for name in submission["names"]}
         exec(compile(submission["tests"], "<tests>", "exec"), scope)
     except BaseException as error:
-        return "failed", _explain("tests", error)
+        return _explained("tests", error)
     return "passed", ""
 
 
-def _explain(where: str, error: BaseException) -> str:
-    if isinstance(error, EOFError) and "closed the pipe" in str(error):
-        return f"{where}: the program ended before its tests did"
-    return f"{where}: {type(error).__name__}: {error}"[:_WHY]
+def _explained(where: str, error: BaseException) -> tuple[str, str]:
+    if isinstance(error, Ended):
+        return "ended", f"{where}: the program ended before its tests did"
+    return "failed", f"{where}: {type(error).__name__}: {error}"[:_WHY]
 
 
 def report(fd: int, outcome: str, why: str, layers: list[str]) -> None:

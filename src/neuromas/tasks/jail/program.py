@@ -14,7 +14,7 @@ from neuromas.tasks.jail import wire
 
 def serve(read: int, write: int, layers: list[str]) -> None:
     """Report the active layers, then load the program and answer requests until the checker has gone."""
-    wire.send(write, {"layers": layers})
+    wire.send(write, {"layers": layers, "lacking": ""})
     module = types.ModuleType("program")
     sys.modules[module.__name__] = module  # Dataclasses and pickle look a class's module up by name.
     objects: list[Any] = []
