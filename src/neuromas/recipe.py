@@ -5,6 +5,7 @@ And `Section`, which every table of settings is.
 
 import copy
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,11 @@ def read_recipe(path: Path) -> TomlTable:
         if isinstance(file, str) and "." in file and not Path(file).exists() and (path.parent / file).exists():
             cast(TomlTable, table)[name] = str(path.parent / file)
     return data
+
+
+def toml_value(value: object) -> str:
+    """A text, number, or list of these as TOML, whose strings are those of JSON but for one escape."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def override(data: TomlTable, values: TomlTable) -> TomlTable:

@@ -69,8 +69,10 @@ def test_rows_are_split_graded_and_asked(tmp_path: Path) -> None:
     assert [call.node for call in trace.calls] == ["1.1", "out"]
     assert str(trace).splitlines()[1].startswith("out (reads 1.1): ")
     assert run.metrics.column("step") == [0, 1, 2]
+    alone = nm.load(tmp_path / "rows", backbone=binary_backbone())
+    assert alone.ask("7?").answer == trace.answer
     with pytest.raises(TaskError, match="given in Python"):
-        nm.load(tmp_path / "rows", backbone=binary_backbone())
+        alone.evaluate("test")
     again = nm.load(tmp_path / "rows", task=ROWS, backbone=binary_backbone())
     assert again.evaluate("test").accuracy == pytest.approx(
         sum(again.task.grade(q, again.network.answer([q])[0].answer).reward for q in again.task.questions("test")) / 12

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import huggingface_hub
 import pytest
+from huggingface_hub import ModelCard
 
 from neuromas import cli
 from neuromas.errors import CheckpointError
@@ -50,8 +51,14 @@ def run(tmp_path_factory) -> Path:
     return out
 
 
+def shared(run: Path, out: Path, base: str | None = None) -> Path:
+    """The run as an export in `out`."""
+    export.export(run, out / "shared", base_model_name=base)
+    return out / "shared"
+
+
 def test_an_export_answers_as_its_run_and_leaves_the_optimiser_behind(run, tmp_path) -> None:
-    folder = export.export(run, tmp_path / "shared")
+    folder = shared(run, tmp_path)
     (mine, task, _), (theirs, _, _) = load_run(folder), load_run(run)
     asked = task.questions("test")[:4]
     assert [t.to_dict() | {"seconds": 0} for t in mine.answer(asked)] == [
@@ -64,7 +71,7 @@ def test_an_export_answers_as_its_run_and_leaves_the_optimiser_behind(run, tmp_p
 
 @pytest.mark.slow
 def test_a_node_loaded_by_peft_in_a_fresh_process_writes_what_it_writes_in_the_network(run, tmp_path) -> None:
-    folder = export.export(run, tmp_path / "shared", base_model=str(TINY_FOLDER))
+    folder = shared(run, tmp_path, str(TINY_FOLDER))
     network, task, _ = load_run(run)
     made = network.answer(task.questions("test")[:1])[0].calls
     folders = [folder / "best" / "nodes" / call.node for call in made]
@@ -79,13 +86,16 @@ def test_a_node_loaded_by_peft_in_a_fresh_process_writes_what_it_writes_in_the_n
 
 
 def test_the_card_holds_the_figures_of_the_run_and_how_to_use_it(run, tmp_path) -> None:
-    folder = export.export(run, tmp_path / "shared")
+    folder = shared(run, tmp_path)
     text, final = (folder / "README.md").read_text(), json.loads((run / "final.json").read_text())
-    assert text.startswith('---\nbase_model: "tiny"\nlibrary_name: peft\n')
+    data = ModelCard(text).data
+    assert (data.library_name, data.base_model) == ("peft", None), "the embedded model is not on the hub"
+    best = [row for row in final["results"] if row["checkpoint"] == "best"]
+    assert [entry.metric_value for entry in data.eval_results] == [row["accuracy"] for row in best]
     for row in final["results"]:
         assert f"| {row['checkpoint']} | {row['decoding']} | {row['delivery']} | {row['accuracy']:.1%} |" in text
     assert f"best constant {final['results'][0]['floors']['best_constant']:.1%}" in text
-    assert "neuromas serve shared" in text and '"shared/best/nodes/1.1"' in text
+    assert "neuromas serve shared" in text
 
 
 class Hub:
@@ -93,8 +103,9 @@ class Hub:
 
     asked: ClassVar[list[tuple]] = []
 
-    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> None:
+    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> str:
         self.asked.append(("create", name, private, exist_ok))
+        return f"https://huggingface.co/{name}"
 
     def upload_folder(self, *, repo_id: str, folder_path: Path) -> None:
         self.asked.append(("upload", repo_id, sorted(name for name, _ in export.contents(folder_path))))
@@ -118,7 +129,8 @@ def test_what_the_hub_refuses_is_told_and_the_export_stays(run, tmp_path, monkey
             raise OSError("no network\nmore")
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
-    folder = export.export(run, tmp_path / "a")
+    folder = tmp_path / "a"
+    export.export(run, folder)
     with pytest.raises(CheckpointError, match=r"someone/net could not be written \(no network\)"):
         export.push(folder, "someone/net", True)
     assert (folder / "README.md").is_file()

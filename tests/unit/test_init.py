@@ -14,9 +14,9 @@ import pytest
 
 import neuromas as nm
 from neuromas import cli
-from neuromas.cli import scaffold
 from neuromas.config import RunConfig
 from neuromas.errors import TaskError
+from neuromas.recipe import toml_value
 from neuromas.schema import KINDS, schema
 from neuromas.tasks import SPLITS, load_task
 from neuromas.tasks.guess import guess
@@ -180,4 +180,4 @@ def test_the_schema_that_the_docs_hold_is_the_one_of_the_code(kind: str, capsys)
 
 @pytest.mark.parametrize("text", ["a", 'quo"te\\', "tab\t\x7f\x01é😀", "two\nlines", ["A", "B"], 3])
 def test_texts_come_back_from_toml(text: Any) -> None:
-    assert tomllib.loads(f"x = {scaffold.toml_value(text)}") == {"x": text}
+    assert tomllib.loads(f"x = {toml_value(text)}") == {"x": text}

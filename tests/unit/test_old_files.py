@@ -90,7 +90,7 @@ def test_the_growth_of_an_old_run_is_read(backbone: Backbone) -> None:
 
 
 def test_an_old_run_is_exported_and_an_old_export_is_evaluated(tmp_path: Path, capsys) -> None:
-    folder = export(OLD / "run", tmp_path / "exported")
+    export(OLD / "run", folder := tmp_path / "exported")
     kept = read(OLD / "export" / "README.md").split("## Measured")[1].split("## Use")[0]
     assert kept.strip() in read(folder / "README.md"), "the table of its results"
     cli.main(["eval", str(OLD / "export"), "--limit", "4", "--json", str(tmp_path / "result.json")])

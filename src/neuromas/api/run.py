@@ -88,8 +88,7 @@ class Run:
         >>> print(run.ask("(a(3+5)*b(2*7))"))  # doctest: +SKIP
         """
         if isinstance(question, str):
-            like = self.task.questions("test")[0]
-            question = Question("asked", question, "", like.instruction, like.answer_prefix)
+            question = self.task.asked(question)
         return self.network.answer([question], greedy=greedy, seed=seed)[0]
 
     def grow(
@@ -123,7 +122,8 @@ class Run:
 
     def export(self, out: str | Path) -> Path:
         """Write the nodes as PEFT adapters with a model card; returns the folder."""
-        return export(self.folder, Path(out))
+        export(self.folder, Path(out), task=self.task)
+        return Path(out)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}: {self.network.name}, task {self.task.name}, {self.metrics[-1].step} steps)"
@@ -158,7 +158,9 @@ def trained(
     return opened(folder, checkpoint, backbone, task)
 
 
-def opened(folder: Path, checkpoint: Literal["best", "last"], backbone: Backbone | None, task: Task | None) -> Run:
+def opened(
+    folder: Path, checkpoint: Literal["best", "last"], backbone: Backbone | str | None, task: Task | None
+) -> Run:
     """The run in `folder`. Raises CheckpointError where there is none."""
     network, loaded, config = load_run(folder, checkpoint, backbone, task)
     return Run(folder, network, loaded, config)

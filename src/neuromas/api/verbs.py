@@ -22,6 +22,7 @@ from neuromas.network.topology import Topology
 from neuromas.recipe import override
 from neuromas.results import Result
 from neuromas.run.build import GIVEN
+from neuromas.run.export import found
 from neuromas.run.folder import OnStep, Resumption, recipe_data
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Split
@@ -96,15 +97,20 @@ def load(
     backbone: Any = None,
     tokenizer: Any = None,
 ) -> Run:
-    """The run in `folder`, as of the checkpoint that is best on validation, or of the last one.
+    """The run in `folder`, as of the checkpoint that is best on validation, or of the last one; "owner/name" is an
+    export on the hub.
 
-    task, backbone: as in `train`, where the run was trained on objects that only the program has. Raises
-    CheckpointError where there is no run.
+    task: as in `train`, where the run's own is not here, or another is wanted. backbone: as in `train`, where the run's
+    own is not here under its name. Raises CheckpointError where there is no run, or where the weights are others.
 
     >>> load(folder / "first").config.train.steps
     2
     """
-    return opened(Path(folder), checkpoint, given_backbone(backbone, tokenizer), given_task(task, reward))
+    shared = given_backbone(backbone, tokenizer)
+    if shared is None and backbone is not None:
+        shared = str(backbone)
+    loaded = given_task(task, reward) or (None if task is None else load_task(str(task)))
+    return opened(found(folder) or Path(folder), checkpoint, shared, loaded)
 
 
 def evaluate(

@@ -21,7 +21,7 @@ def main(
     """Ask one question and see the whole trace.
 
     Args:
-        system: A run folder, or a baseline (see `neuromas baselines`).
+        system: A run folder, an export on the hub (OWNER/NAME), or a baseline (see `neuromas baselines`).
         question: The question's text.
         source: Options of the system.
         sampled: Sample instead of decoding greedily.

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 def main(
     system: Annotated[str, tyro.conf.Positional],
     source: SystemOptions,
-    task: str | None = None,
     split: Literal["train", "validation", "test"] = "test",
     limit: int | None = None,
     sampled: bool = False,
@@ -29,9 +28,8 @@ def main(
     """Measure a system: n, Wilson interval, parse rate, calls, tokens, floors.
 
     Args:
-        system: A run folder, or a baseline (see `neuromas baselines`).
+        system: A run folder, an export on the hub (OWNER/NAME), or a baseline (see `neuromas baselines`).
         source: Options of the system.
-        task: Task whose questions are asked; by default the run's own.
         split: Split whose questions are asked.
         limit: Use only the first LIMIT questions.
         sampled: Sample answers instead of decoding greedily.
@@ -49,7 +47,7 @@ def main(
 
     _check(system, sampled, blank, votes)
     with bar("fitting on the train split", visible=False) as on_fit:
-        loaded = load_system(system, source, task, on_fit, seed)
+        loaded = load_system(system, source, on_fit, seed)
     subject, silent = _subject(loaded.system, loaded.task, blank, votes)
     silent |= {"greedy": not sampled and votes == 1, "seed": seed}
     with bar(f"{subject.name} on {loaded.task.name}") as progress:

@@ -19,7 +19,7 @@ def main(
 
     Args:
         run: A run folder.
-        out: The new folder; `neuromas ask`, `eval` and `serve` take it like a run.
+        out: The new folder; `neuromas ask`, `eval`, `serve` and `inspect` take it like a run, on any machine.
         checkpoint: State of the run: best on validation, or last.
         base_model: Base that the adapters name: a hub id or a folder; by default the backbone's name.
         push: Upload to this repository of the hub ("owner/name") as well.
@@ -31,10 +31,15 @@ def main(
 
     if dry_run and push is None:
         raise ConfigError("--dry-run lists what --push OWNER/NAME would upload; give that too, or leave it out")
-    folder = export.export(run, out, checkpoint, base_model)
-    files = export.contents(folder)
+    base = export.export(run, out, checkpoint, base_model)
+    files = export.contents(out)
     size = sum(size for _, size in files) / 1e6
-    print(f"{folder}: {len(files)} files, {size:.1f} MB; the card is {folder / export.CARD}")
+    print(f"{out}: {len(files)} files, {size:.1f} MB; the card is {out / export.CARD}")
+    if base.local:
+        print(
+            f"the base model {base.name} is a folder here, which nobody else has: with --base-model OWNER/NAME others "
+            "get it from the hub; without, they say where theirs lies (--backbone FOLDER)"
+        )
     if push is None:
         return
     if dry_run:
@@ -42,4 +47,4 @@ def main(
         for name, size in files:
             print(f"  {size:>12,}  {name}")
         return
-    print(f"uploaded: {export.push(folder, push, private)}")
+    print(f"uploaded: {export.push(out, push, private)}")

@@ -8,7 +8,7 @@ import tyro
 
 
 def main(
-    run: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[str, tyro.conf.Positional],
     tasks: tuple[str, ...],
     include: Path | None = None,
     limit: int | None = None,
@@ -16,6 +16,7 @@ def main(
     seed: int = 0,
     json: Path | None = None,
     threads: int | None = None,
+    backbone: str | None = None,
 ) -> None:
     """Run tasks of the harness that generate text (output_type generate_until), and print its table.
 
@@ -28,6 +29,7 @@ def main(
         seed: The seed of tasks that sample.
         json: Write the harness's results and samples here.
         threads: CPU threads; by default all cores.
+        backbone: The base model, where it has another name here.
     """
     import torch
 
@@ -36,10 +38,11 @@ def main(
     from neuromas.files import write_json
     from neuromas.network.forward import Network
     from neuromas.run.build import load_run
+    from neuromas.run.export import found
 
     if threads:
         torch.set_num_threads(threads)
-    network, _, _ = load_run(run, checkpoint)
+    network, _, _ = load_run(found(run) or Path(run), checkpoint, backbone)
     if not isinstance(network, Network):
         raise ConfigError(f"{run} holds a trained baseline; the harness runs networks")
     found = evaluate(network, tasks, include=include, limit=limit, seed=seed)

@@ -23,6 +23,7 @@ def main(
     out: Path | None = None,
     json: Path | None = None,
     threads: int | None = None,
+    backbone: str | None = None,
 ) -> None:
     """Study the nodes of a trained network: interventions, values, distinctness, messages.
 
@@ -39,6 +40,7 @@ def main(
         out: Folder of the report, its drawings, figures and raw lines; by default RUN/inspect.
         json: Write the figures to this file too.
         threads: CPU threads; by default all cores.
+        backbone: The base model, where it has another name here.
     """
     from neuromas.analysis.report import content, write_report
     from neuromas.analysis.study import Sizes, study
@@ -55,14 +57,14 @@ def main(
             raise ConfigError(f"{name} is {value}: must be {least} or more")
     if run in BASELINES:
         raise ConfigError(f"{run} is a baseline, whose calls are prompted by hand; inspect takes a trained run folder")
-    loaded = load_system(run, SystemConfig(checkpoint=checkpoint, threads=threads), task)
+    loaded = load_system(run, SystemConfig(checkpoint=checkpoint, threads=threads, task=task, backbone=backbone))
     if not isinstance(loaded.system, Network):
         raise ConfigError(f"{run} holds a team with fixed roles, not a network; inspect takes a network's run folder")
     decodings = ("greedy", "sampled") if decoding == "both" else (decoding,)
     sizes = Sizes(limit, exact, orders)
     with bar("passes") as on_pass:
         inspection = study(loaded.system, loaded.task, split, sizes, decodings=decodings, seed=seed, on_pass=on_pass)
-    findings, folder = inspection.findings, Path(run) / "inspect" if out is None else out
+    findings, folder = inspection.findings, _default_folder(run) if out is None else out
     write_json(folder / "findings.json", findings.to_dict())
     write_json_lines(folder / "raw.jsonl", inspection.raw_lines())
     report = write_report(findings, folder)
@@ -70,6 +72,11 @@ def main(
     console.print(f"\nreport: {report}; figures: findings.json and raw.jsonl beside it", markup=False)
     if json is not None:
         write_json(json, findings.to_dict())
+
+
+def _default_folder(run: str) -> Path:
+    """Inside a run folder; for an export on the hub, in the current folder."""
+    return Path(run) / "inspect" if Path(run).is_dir() else Path(f"{Path(run).name}_inspect")
 
 
 def show(blocks: "Sequence[Block]") -> None:

@@ -16,7 +16,12 @@ class SystemConfig(Section):
         default="best", description="State of the run: best on validation, or last."
     )
     recipe: Path | None = Field(default=None, description="Recipe whose task, backbone and sampling a baseline uses.")
-    backbone: str | None = Field(default=None, description="Model that a baseline uses.")
+    backbone: str | None = Field(
+        default=None, description="Model that a baseline uses, or the run's own where it has another name here."
+    )
+    task: str | None = Field(
+        default=None, description="Task in place of the run's or recipe's own: a name, a TOML file, or a table."
+    )
     options: tuple[str, ...] = Field(default=(), description="Options of a baseline, as name=value.")
     state: Path | None = Field(
         default=None, description="What a fitted baseline learned; `neuromas eval` fits it and writes a missing file."

@@ -1,11 +1,10 @@
 """The files that `neuromas init` writes: a task, a recipe with comments, and the schemas that editors complete by."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from neuromas.errors import ConfigError
 from neuromas.files import write_json, write_text
+from neuromas.recipe import toml_value
 from neuromas.schema import schema
 from neuromas.tasks.guess import Guess
 
@@ -82,8 +81,3 @@ def recipe_text(task: Path, backbone: str, rows: int) -> str:
         steps=40,
         every=10,
     )
-
-
-def toml_value(value: Any) -> str:
-    """A text, number, or list of these as TOML, whose strings are those of JSON but for one escape."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -12,6 +12,7 @@ from neuromas.serve.config import ServeConfig, require_packages
 if TYPE_CHECKING:
     from neuromas.cli.systems import Loaded
     from neuromas.serve.responder import Responder
+    from neuromas.tasks.base import Task
 
 # The number of kernels that oneDNN, and torch on top of it, cache by batch shape. Their default of 1024 takes hundreds
 # of megabytes, since every batch has another shape; one pass needs few.
@@ -27,7 +28,7 @@ def main(
     """Serve a system: OpenAI's API under /v1, and a page at / that shows it think.
 
     Args:
-        system: A run folder, or a baseline (see `neuromas baselines`).
+        system: A run folder, an export on the hub (OWNER/NAME), or a baseline (see `neuromas baselines`).
         source: Options of the system.
         config: Options of the server.
     """
@@ -37,6 +38,7 @@ def main(
     from neuromas.baselines import BASELINES
     from neuromas.cli.systems import load_system
     from neuromas.run.checkpoint import chosen, step_of
+    from neuromas.run.export import found
     from neuromas.serve.app import create_app
     from neuromas.serve.record import Record
     from neuromas.serve.server import announce, listen, run
@@ -44,14 +46,15 @@ def main(
     bound = listen(config)
     loaded = load_system(system, source)
     responder = _responder(loaded, system, source.recipe)
-    model = config.name or Path(system).resolve().name
-    weights = None if system in BASELINES else chosen(Path(system), source.checkpoint)
+    model = config.name or (Path(system).resolve() if Path(system).exists() else Path(system)).name
+    folder = None if system in BASELINES else found(system)
+    weights = folder and chosen(folder, source.checkpoint)
     record = Record(
         model,
-        Path(system) if weights else None,
+        folder if weights else None,
         model,
         responder.topology,
-        [question.text for question in loaded.task.questions("test")[:_EXAMPLES]],
+        _examples(loaded.task),
         step_of(weights) if weights else None,
     )
     created = int(weights.stat().st_mtime) if weights else 0
@@ -59,6 +62,16 @@ def main(
     announce(bound, f"{model}: {{0}}/ (page), {{0}}/v1 (OpenAI's API)", config)
     run(app, bound)
     print(app.state.metrics.summary(), flush=True)
+
+
+def _examples(task: "Task") -> list[str]:
+    """Some questions of a task; none where they did not come along with an export."""
+    from neuromas.errors import TaskError
+
+    try:
+        return [question.text for question in task.questions("test")[:_EXAMPLES]]
+    except TaskError:
+        return []
 
 
 def _responder(loaded: "Loaded", system: str, recipe: Path | None) -> "Responder":

@@ -13,7 +13,10 @@ from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.backbone import Frozen, load_frozen
 from neuromas.recipe import override
+from neuromas.tasks import load_task
 from neuromas.tasks.base import Task
+from neuromas.tasks.own import OwnTask
+from neuromas.tasks.tables import is_table
 from neuromas.types import Question, System
 
 OnFit = Callable[[int, int], None]  # called with (questions done, all) while a baseline is fitted
@@ -28,10 +31,8 @@ class Loaded:
     backbone: Frozen
 
 
-def load_system(
-    system: str, config: SystemConfig, task: str | None = None, on_fit: OnFit | None = None, seed: int = 0
-) -> Loaded:
-    """The network of a run folder, or a baseline; and the task named, or the run's own.
+def load_system(system: str, config: SystemConfig, on_fit: OnFit | None = None, seed: int = 0) -> Loaded:
+    """The network of a run folder or of an export on the hub, or a baseline; and the task named, or the run's own.
 
     on_fit: None where a system is only asked, so that fitting would be a surprise. seed: seed of fitting.
     Raises ConfigError for what is neither run folder nor baseline, and for options that do not fit.
@@ -39,33 +40,45 @@ def load_system(
     import torch
 
     from neuromas.run.build import load_run
-    from neuromas.tasks import load_task
+    from neuromas.run.export import found
 
     if config.threads:
         torch.set_num_threads(config.threads)
     if system in BASELINES:
-        changes = {"task.name": task, "backbone.name": config.backbone}
+        changes = {"task.name": config.task, "backbone.name": config.backbone}
         recipe = RunConfig.load(config.recipe, **changes) if config.recipe else RunConfig.make(override({}, changes))
         return _baseline(system, recipe, parse_options(config.options), config.state, on_fit, seed)
-    if not Path(system).is_dir():
+    if (folder := found(system)) is None:
         frozen = ", ".join(names(trained=False))
-        raise ConfigError(f"{system!r} is neither a run folder nor a baseline; the baselines are: {frozen}")
+        raise ConfigError(
+            f"{system!r} is neither a run folder, nor an export on the hub (OWNER/NAME), nor a baseline; those are: "
+            f"{frozen}"
+        )
     if config.options or config.state:
         raise ConfigError("--options and --state are for baselines, and this is a run folder; leave them out")
-    network, loaded, recipe = load_run(Path(system), config.checkpoint)
-    if task is not None and task != recipe.task.name:
-        loaded = load_task(task)
+    network, loaded, recipe = load_run(folder, config.checkpoint, config.backbone)
+    if folder != Path(system):
+        network.name = f"{system} ({config.checkpoint})"
+    if config.task is not None and config.task != recipe.task.name:
+        loaded = _other_task(config.task, loaded)
         network.limits = replace(
             network.limits, answer_tokens=loaded.max_answer_tokens + recipe.sampling.thinking_tokens
         )
     return Loaded(network, loaded, network.backbone)
 
 
+def _other_task(name: str, own: Task) -> Task:
+    """The task of that name; a table is asked and graded as the run's own task, if that is one of a table."""
+    if isinstance(own, OwnTask) and is_table(name):
+        return load_task(own.name, data=str(Path(name).resolve()), test=None)
+    return load_task(name)
+
+
 def question_of(loaded: Loaded, system: str, recipe: Path | None, text: str) -> Question:
     """A question of one's own, with the instruction and answer prefix of the task that the system is for, if any."""
     if system in BASELINES and recipe is None:
         return Question("asked", text, "")
-    return replace(loaded.task.questions("test")[0], id="asked", text=text, answer="", metadata={})
+    return loaded.task.asked(text)
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
@@ -89,7 +102,6 @@ def _baseline(
     from neuromas.baselines.fitted import Fitted
     from neuromas.network.forward import Limits
     from neuromas.network.sampling import Decoding
-    from neuromas.tasks import load_task
 
     task, b = load_task(config.task.name, **config.task.options), config.backbone
     backbone = load_frozen(b.name, device=b.device, dtype=b.dtype, style=b.style)

@@ -12,6 +12,7 @@ from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.network.wording import Words
 from neuromas.run import checkpoint
+from neuromas.run.carry import GIVEN, backbone_name, carried_task
 from neuromas.run.checkpoint import Trained
 from neuromas.run.folder import saved_config
 from neuromas.run.stages import stages_of
@@ -20,8 +21,6 @@ from neuromas.tasks.base import Task
 from neuromas.train import critic
 from neuromas.train.init import fill
 from neuromas.train.optimizer import NodeAdamW
-
-GIVEN = "python:"  # what the name of a task begins with that was given in Python
 
 
 def build(
@@ -92,18 +91,21 @@ def optimizer_of(config: RunConfig, network: Trained) -> NodeAdamW:
 
 
 def load_run(
-    run: Path, which: str = "best", backbone: Backbone | None = None, task: Task | None = None
+    run: Path, which: str = "best", backbone: Backbone | str | None = None, task: Task | None = None
 ) -> tuple[Trained, Task, RunConfig]:
-    """The network, or team, of a finished or running run: "best" (on validation) or "last".
+    """The network, or team, of a finished or running run, or of an export: "best" (on validation) or "last".
 
-    Raises `CheckpointError` where there is no checkpoint.
+    backbone: loaded already, or its name; None: as the run says. Raises `CheckpointError` where there is no checkpoint.
     """
     config = saved_config(run)
     folder = checkpoint.chosen(run, which)
     if folder is None:
         raise CheckpointError(f"{run} holds no checkpoint yet; wait for its first step")
     topology = checkpoint.topology_of(folder) if config.method == NETWORK else None
-    network, task = build(config, backbone, topology, task)
+    if not isinstance(backbone, Backbone):
+        named = config.backbone.model_copy(update={"name": backbone_name(run, config, backbone)})
+        config, backbone = config.model_copy(update={"backbone": named}), None
+    network, task = build(config, backbone, topology, task or carried_task(run, config))
     checkpoint.load(folder, network)
     network.name = f"{run.name} ({which})"
     return network, task, config

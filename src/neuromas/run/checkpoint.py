@@ -81,7 +81,7 @@ def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> 
     if "words" not in state:  # from before words were settings
         state["words"] = mine["words"] and WORDS[1, "chat"].to_dict()
     for name, value in mine.items():
-        if state.get(name) != value:
+        if state.get(name) != value and name != "backbone":  # a model may have another name here; its fingerprint tells
             raise CheckpointError(
                 f"checkpoint {folder.name} was made with {name} {state.get(name)!r}, this network has {value!r}; "
                 "use the run's own config.json, or start a new run in another folder"

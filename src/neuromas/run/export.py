@@ -1,29 +1,43 @@
 """A trained run as a folder to share: adapters as PEFT writes them, what is needed to run them, and a model card.
 
-The folder is itself a run that `neuromas ask`, `eval` and `serve` take; optimiser, logs and other checkpoints stay
-behind.
+The folder is itself a run that `neuromas ask`, `eval`, `serve` and `inspect` take, on any machine and from the hub;
+rows of a user's own, the optimiser, logs and other checkpoints stay behind.
 """
 
-import json
+import re
 import shutil
 from pathlib import Path
 
-from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError
-from neuromas.files import read_json, whole_folder, write_json, write_text
+from neuromas.files import read_json, read_object, whole_folder, write_json, write_text
 from neuromas.run import checkpoint
+from neuromas.run.build import task_of
+from neuromas.run.card import card
+from neuromas.run.carry import (
+    BASE_FILE,
+    WORDING_FILE,
+    BaseModel,
+    base_model,
+    carried_task,
+    carry_task,
+    without_places,
+    wording,
+)
 from neuromas.run.final import FinalRecord
 from neuromas.run.folder import saved_config
+from neuromas.tasks.base import Task
 
 CARD = "README.md"
-FLOORS = ("chance", "majority", "best_constant")
-HUB = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # built-in backbones that the hub has too
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def export(run: Path, out: Path, which: str = "best", base_model: str | None = None) -> Path:
-    """Write `out` from a run folder; atomic. which: "best" on validation or "last".
+def export(
+    run: Path, out: Path, which: str = "best", base_model_name: str | None = None, task: Task | None = None
+) -> BaseModel:
+    """Write `out` from a run folder; atomic. Returns the base model as others will look for it.
 
-    base_model: what the adapters' configuration names, a hub id or a folder; by default the backbone's own name.
+    which: "best" on validation or "last". base_model_name: what the adapters' settings name, a hub id or a folder; by
+    default the backbone's own name. task: where it was given in Python; None: that of the run.
     Raises CheckpointError where there is no such checkpoint, or where `out` exists.
     """
     source = run / "best" if which == "best" else checkpoint.newest(run / "checkpoints")
@@ -34,22 +48,26 @@ def export(run: Path, out: Path, which: str = "best", base_model: str | None = N
     if out.exists():
         raise CheckpointError(f"{out} exists; choose another --out, or remove it")
     config = saved_config(run)
-    base = base_model or HUB.get(config.backbone.name, config.backbone.name)
+    task = task or carried_task(run, config) or task_of(config)
+    state = read_object(source / checkpoint.STATE)
+    base = base_model(config, state["backbone_fingerprint"], base_model_name)
+    public = lambda data: without_places(data, config, base)
     with whole_folder(out, ".exporting-") as work:
         shutil.copytree(source, work / "best", ignore=shutil.ignore_patterns("optimizer.safetensors"))
         for file in (work / "best" / "nodes").glob("*/adapter_config.json"):
-            settings = read_json(file)
-            write_json(file, settings | {"base_model_name_or_path": base})
-        state = read_json(work / "best" / checkpoint.STATE)
-        write_json(work / "best" / checkpoint.STATE, state | {"files": checkpoint.digests(work / "best")})
-        final = None
-        if (run / "final.json").is_file():
-            final = FinalRecord.from_dict(read_json(run / "final.json"))
+            write_json(file, read_json(file) | {"base_model_name_or_path": base.adapters_name})
+        write_json(work / "best" / checkpoint.STATE, public(state | {"files": checkpoint.digests(work / "best")}))
         for name in ("config.json", "final.json"):
             if (run / name).is_file():
-                shutil.copyfile(run / name, work / name)
-        write_text(work / CARD, card(out.name, config, final, base, checkpoint.step_of(work / "best"), work))
-    return out
+                write_json(work / name, public(read_object(run / name)))
+        write_json(work / WORDING_FILE, wording(task, config).to_dict())
+        write_json(work / BASE_FILE, base.to_dict())
+        carry_task(task, work)
+        final = FinalRecord.from_dict(read_json(work / "final.json")) if (work / "final.json").is_file() else None
+        nodes = sorted(path.name for path in (work / "best" / "nodes").iterdir())
+        text = card(out.name, saved_config(work), final, base, checkpoint.step_of(work / "best"), nodes)
+        write_text(work / CARD, text)
+    return base
 
 
 def contents(folder: Path) -> list[tuple[str, int]]:
@@ -68,96 +86,33 @@ def push(folder: Path, repository: str, private: bool) -> str:
 
     api = HfApi()
     try:
-        api.create_repo(repository, private=private, exist_ok=True)
+        address = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise CheckpointError(
             f"{repository} could not be written ({str(error).splitlines()[0]}); log in with `hf auth login` and check "
             f"the name; the export is whole in {folder}"
         ) from error
-    return f"https://huggingface.co/{repository}"
+    return str(address)
 
 
-# -- the card ---------------------------------------------------------------------------------------------
+def found(name: str | Path) -> Path | None:
+    """The folder that a name means: one that is here, else an export on the hub ("owner/name"), which is downloaded.
 
-_CARD = """\
----
-base_model: {base}
-library_name: peft
-tags:
-- neuromas
-- multi-agent
-- lora
----
-# {name}
+    None where it can be neither. Raises CheckpointError with what the hub said.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if not _HUB_NAME.fullmatch(str(name)):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-A network of {count} language-model nodes (topology `{topology}`, method `{method}`), trained jointly from one final
-reward on `{task}`: {step} updates, seed {seed}. Every node is the same frozen backbone with a LoRA adapter of its own
-(rank {rank}), in `best/nodes/`.
-
-## Measured
-
-{results}
-
-## Use
-
-The whole network, where neuromas is installed:
-
-```
-neuromas ask {name} "…"
-neuromas serve {name}
-```
-
-One node alone is an ordinary PEFT adapter. It was trained on prompts of its place in the network, which hold the
-messages of the nodes before it (`neuromas ask --prompts` shows them), so it is at home in those only.
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-model = AutoModelForCausalLM.from_pretrained({base})
-model = PeftModel.from_pretrained(model, "{name}/best/nodes/{first}")
-```
-"""
-
-
-def card(name: str, config: RunConfig, final: FinalRecord | None, base_model: str, step: int, folder: Path) -> str:
-    """The model card: what it is, how it was measured, how it is used."""
-    nodes = sorted(path.name for path in (folder / "best" / "nodes").iterdir())
-    topology = [config.topology, *(stage.topology for stage in config.stages or () if stage.topology)][-1]
-    return _CARD.format(
-        name=name,
-        base=json.dumps(base_model),
-        count=len(nodes),
-        first=nodes[0],
-        topology=topology if isinstance(topology, str) else json.dumps(topology),
-        method=config.method,
-        task=config.task.name,
-        seed=config.seed,
-        rank=config.adapter.rank,
-        step=step,
-        results="\n".join(_results(final)),
-    )
-
-
-def _results(final: FinalRecord | None) -> list[str]:
-    """The test figures of the run as a table, with what they are read against."""
-    if final is None or not final.results:
-        return ["Not measured yet: `neuromas train` writes the test figures when a run ends."]
-    first = final.results[0]
-    lines = [
-        f"Task `{first.task}` (version {first.task_version}), test split, n = {first.n}.",
-        "Floors: " + ", ".join(f"{key.replace('_', ' ')} {getattr(first.floors, key):.1%}" for key in FLOORS) + ".",
-        "*blanked*: the same network with every message delivered empty.",
-        "",
-        "| which | decoding | messages | accuracy | 95 % | parsed | calls | tokens | trainable |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in final.results:
-        low, high = row.ci95
-        cells = [row.checkpoint or "", row.decoding, row.delivery or "", f"{row.accuracy:.1%}"]
-        cells += [f"{low:.1%} to {high:.1%}", f"{row.parse_rate:.1%}", f"{row.calls:g}"]
-        cells += [f"{row.generated_tokens:.1f}", f"{row.trainable_parameters:,}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    began = [f"\nHow it began: {final.began}."] if final.began else []
-    return lines + began + [f"\nWarning of the run: {text}" for text in final.warnings]
+    try:
+        return Path(snapshot_download(str(name)))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"{name} is no folder here and could not be had from the hub ({said[0]}); check the name, the network, and "
+            "`hf auth login` for private ones"
+        ) from error

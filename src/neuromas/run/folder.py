@@ -123,8 +123,11 @@ def continued(config: RunConfig, out: Path, resume: bool, step: int | None = Non
     return newest
 
 
-def prepare(config: RunConfig, out: Path, progress: Progress, newest: Path | None) -> None:
-    """Make the folder ready for a run that goes on from its checkpoint `newest`, or for a new one."""
+def prepare(config: RunConfig, out: Path, progress: Progress, newest: Path | None, wording: Mapping[str, Any]) -> None:
+    """Make the folder ready for a run that goes on from its checkpoint `newest`, or for a new one.
+
+    wording: how its task asks, for task.json.
+    """
     if newest is None:  # new, or killed before its first step was saved
         for old in (*LOGS, START):
             (out / old).unlink(missing_ok=True)
@@ -136,6 +139,7 @@ def prepare(config: RunConfig, out: Path, progress: Progress, newest: Path | Non
                 keep_json_lines(out / file, progress.step) if keep else read_json_lines(out / file)
         checkpoint.set_aside(out / "checkpoints", newest)
     write_json(out / "config.json", config.model_dump(mode="json"))
+    write_json(out / "task.json", wording)
     checkpoint.clean(out / "checkpoints")
 
 

@@ -12,6 +12,7 @@ from neuromas.network.forward import Network
 from neuromas.results import ValidationMetrics
 from neuromas.run import checkpoint
 from neuromas.run.build import build, fill_adapters, optimizer_of
+from neuromas.run.carry import wording
 from neuromas.run.checkpoint import Trained
 from neuromas.run.folder import NEWEST, Resumption, check_questions, continued, keep_validated, prepare, saved
 from neuromas.run.method import Method, method_of
@@ -74,7 +75,7 @@ class Session:
                 checkpoint.load(newest, network, optimizer)
                 changed = check_questions(questions, newest, how.accept_changes)
                 progress.changes += [f"from step {progress.step}: {change}" for change in changed]
-        workers.from_first(lambda: prepare(config, out, progress, newest))
+        workers.from_first(lambda: prepare(config, out, progress, newest, wording(task, config).to_dict()))
         method = method_of(config, out, network, task, stages[progress.stage], progress.stage_start, workers)
         return cls(config, out, stages, progress, network, task, optimizer, method, workers, questions)
 

@@ -15,7 +15,7 @@ from neuromas.tasks.base import SPLITS, Split, Task
 from neuromas.tasks.mmlu import SUBJECTS
 from neuromas.tasks.tables import KINDS, is_table
 
-__all__ = ["SPLITS", "Split", "Task", "list_tasks", "load_task", "register", "registrars", "run_registrars"]
+__all__ = ["SPLITS", "Split", "Task", "is_known", "list_tasks", "load_task", "register", "registrars", "run_registrars"]
 
 _REASONING = "reasoning-gym/"
 
@@ -121,6 +121,13 @@ def load_task(name: str, **options: Any) -> Task:
         if option not in valid and not takes_any:
             raise TaskError(f"task {name!r} has no option {option!r}; valid options: {', '.join(valid)}")
     return factory(*positional, **options)
+
+
+def is_known(name: str, *, files: bool = True) -> bool:
+    """True where `load_task` knows what `name` means. files: a task's file, or a table, that is there counts."""
+    if name in _TASKS or name in _REGISTERED or name.startswith(_REASONING):
+        return True
+    return files and Path(name).exists() and (name.endswith(".toml") or is_table(name))
 
 
 def _entry(name: str) -> BuiltinTask:

@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from neuromas.errors import TaskError
@@ -32,6 +32,8 @@ class Task(ABC):
     source: str = "generated"  # The origin of the questions.
     answer_choices: tuple[str, ...] | None = None  # Every possible answer; None when they cannot be listed.
 
+    pattern: Question | None = None  # A question like which others are asked; None: the first of the test split.
+
     @abstractmethod
     def questions(self, split: Split) -> list[Question]:
         """All questions of one split, in a fixed order."""
@@ -47,6 +49,11 @@ class Task(ABC):
     def parse(self, question: Question, text: str) -> str | None:
         """The answer that `grade` reads in a reply; None where it can read none."""
         return graded(self, [question], [text], abstain=True)[0].parsed
+
+    def asked(self, text: str) -> Question:
+        """A question of one's own, with the instruction and the answer prefix of the task's."""
+        like = self.pattern or self.questions("test")[0]
+        return replace(like, id="asked", text=text, answer="", metadata={})
 
     def choices(self, question: Question) -> tuple[str, ...] | None:
         """The possible answers of one question; None when they cannot be listed."""

@@ -46,7 +46,7 @@ class OwnTask(LoadedTask):
 
         Raises TaskError for what is missing or wrong in it.
         """
-        self.name, self._folder = file, Path(file).parent
+        self.name, self.folder = file, Path(file).parent
         self.file = read_task_file(Path(file), options)
         self.version, self.max_answer_tokens = self.file.version, self.file.max_answer_tokens
         self.source = self.file.data
@@ -54,14 +54,22 @@ class OwnTask(LoadedTask):
         self._places: dict[str, str] = {}  # For each question id its file and row.
         self.answer_choices = ("No", "Yes") if self.file.grader == "yes-no" else None
         own = self.file.grader not in get_args(Grader)
-        self._reward = load_reward(self.file.grader, self._folder) if own else None
+        self._reward = load_reward(self.file.grader, self.folder) if own else None
         self._form: Grader = "exact" if own else cast(Grader, self.file.grader)  # of the answers
+        instruction, prefix = self.file.instruction, self.file.answer_prefix
+        if self.file.choices is not None:
+            instruction = instruction or choice.INSTRUCTION
+        self.pattern = Question("asked", "", "", instruction, prefix)
         super().__init__(self.file.validation_size, self.file.seed)
+
+    def is_local(self, table: str) -> bool:
+        """True for a table that lies beside the task, and not on the hub."""
+        return (self.folder / table).exists() or Path(table).suffix.lower() in (*KINDS, ".gz")
 
     def reward_source(self) -> str:
         if self._reward is None:
             return ""
-        return (self._folder / self.file.grader.rpartition(":")[0]).read_text(encoding="utf-8")
+        return (self.folder / self.file.grader.rpartition(":")[0]).read_text(encoding="utf-8")
 
     def load(self) -> tuple[list[Question], list[Question]]:
         file = self.file
@@ -104,24 +112,31 @@ class OwnTask(LoadedTask):
 
     def _rows(self, table: str, split: str) -> list[RawRow]:
         """The rows of a file or folder beside the task, and only where there is none, of the hub."""
-        path = self._folder / table
+        path = self.folder / table
         try:
-            if table == self.file.test and (folder := self._folder / self.file.data).is_dir() and not path.suffix:
+            if table == self.file.test and (folder := self.folder / self.file.data).is_dir() and not path.suffix:
                 rows = read_folder(folder, split)
             elif path.is_dir():
                 rows = read_folder(path, split)
-            elif path.exists() or path.suffix.lower() in (*KINDS, ".gz"):
+            elif self.is_local(table):
                 rows = read_file(path)
             else:
                 remedy = f"name a file that ends with {', '.join(KINDS)}"
                 rows = read_hub(self.file.data, self.file.config, split, remedy)
         except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
-            raise TaskError(f"task {self.name!r}: cannot read {path} ({error}); paths are beside the task") from error
+            raise TaskError(
+                f"task {self.name!r}: cannot read {path} ({error}); paths are beside the task, and rows do not travel "
+                "with an export: put the table there, or name it with --task"
+            ) from error
         if not rows:
             raise TaskError(f"task {self.name!r}: {table} has no rows")
         file = self.file
-        several = isinstance(file.choices, tuple)  # a row may have fewer options than others
-        columns = (file.question, file.answer, None if several else file.choices, file.difficulty)
+        columns = [
+            file.question,
+            file.answer,
+            *([file.choices] if isinstance(file.choices, str) else []),
+            file.difficulty,
+        ]
         for number, row in enumerate(rows, 1):
             for column in filter(None, columns):
                 if row.get(column) is None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from neuromas.errors import TaskError
+from neuromas.recipe import TomlTable
 from neuromas.tasks import cells, golds, parsing
 from neuromas.tasks.base import source_of
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
@@ -43,6 +44,7 @@ class RowsTask(LoadedTask):
         """
         self.name, self._reward, self.max_answer_tokens = name, reward, max_answer_tokens
         self._columns, self._words = (question, answer), (instruction, answer_prefix)
+        self.pattern = Question("asked", "", "", *self._words)
         self.source = "rows given in Python"
         splits: Mapping[Any, Any] = rows if isinstance(rows, Mapping) else {"train": rows}
         if "train" not in splits:
@@ -52,6 +54,27 @@ class RowsTask(LoadedTask):
         fifth = len(self._pool) // 5
         self._test_size = min(200, fifth) if test_size is None else test_size
         super().__init__(min(100, fifth) if validation_size is None else validation_size, seed)
+
+    @property
+    def graded_by_answer(self) -> bool:
+        """True where no reward function was given."""
+        return self._reward is None
+
+    def settings(self) -> TomlTable:
+        """The settings of the same task in a file, with its rows in `rows.jsonl`."""
+        question, answer = self._columns
+        instruction, prefix = self._words
+        return {
+            "data": "rows.jsonl",
+            "question": question,
+            "answer": answer,
+            "instruction": instruction,
+            "answer_prefix": prefix,
+            "max_answer_tokens": self.max_answer_tokens,
+            "validation_size": max(1, self.validation_size),
+            "test_size": max(1, self._test_size),
+            "seed": self.seed,
+        }
 
     def reward_source(self) -> str:
         return "" if self._reward is None else source_of(self._reward)
