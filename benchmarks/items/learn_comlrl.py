@@ -109,6 +109,7 @@ def trainer(problem: Problem, team: Team, args: argparse.Namespace, folder: str)
         external_prompt_passthrough=True,
         early_termination_threshold=None,
         eval_interval=0,
+        advantage_normalization=False,  # as in REINFORCE; by default the advantage is GRPO's
         rollout_buffer_size=problem.questions * samples,
     )
     made = MAREINFORCETrainer(

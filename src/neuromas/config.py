@@ -12,7 +12,7 @@ from neuromas.baselines import NETWORK
 from neuromas.errors import ConfigError
 from neuromas.prompt_config import PromptConfig
 from neuromas.recipe import Section, TomlTable, cleaned, explain, override, read_recipe, settings_class
-from neuromas.sampling_config import SamplingConfig, VllmConfig
+from neuromas.sampling_config import LEAST_VLLM_TEMPERATURE, SamplingConfig, VllmConfig
 
 TopologySpec = str | list[int] | TomlTable  # the forms that a topology has in a recipe
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -176,7 +176,7 @@ class RunConfig(Section):
     """Hidden widths (`"2-2"`), a paper name (`"NeuroMAS-5"`), `"single"`, a list of widths, a table, or a path to a
     JSON or TOML file. `@first`, `@<ids>` say who reads the question; `+skip` adds edges from all earlier layers;
     `8-4/2` divides every layer into two groups that read only themselves, for the output to join."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of initial adapters, order of questions and sampling. Tasks have a seed of their own in `task.options`."""
     task: TaskConfig = TaskConfig()
     backbone: BackboneConfig = BackboneConfig()
@@ -207,6 +207,16 @@ class RunConfig(Section):
             raise ConfigError(
                 f"train.alternatives is {t.alternatives}, which estimator {t.estimator!r} does not use; "
                 "leave it out or set train.estimator to 'counterfactual'"
+            )
+        if t.warmup > t.steps and t.warmup != TrainConfig().warmup:
+            raise ConfigError(
+                f"train.warmup is {t.warmup}, but train.steps is {t.steps}, so the learning rate would never be reached; "
+                "lower train.warmup or raise train.steps"
+            )
+        if self.sampling.engine == "vllm" and self.sampling.temperature < LEAST_VLLM_TEMPERATURE:
+            raise ConfigError(
+                f"sampling.temperature is {self.sampling.temperature:g}, which vLLM raises to "
+                f"{LEAST_VLLM_TEMPERATURE:g} on its own; set it to that or more, or sampling.engine to \"built-in\""
             )
         if t.warm_start_until is not None and not t.warm_start:
             raise ConfigError("train.warm_start_until is set, but train.warm_start is 0; set it to its most steps")

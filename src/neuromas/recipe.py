@@ -29,6 +29,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
+class Options(Section):
+    """Options of a command. Construction raises `ConfigError` for what they cannot be."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigError(explain(error)) from error
+
+
 def read_toml(path: Path, what: str) -> TomlTable:
     """The data of a TOML file. Raises `ConfigError`, naming `what` it is, where it is missing or malformed."""
     try:

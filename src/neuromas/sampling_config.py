@@ -6,6 +6,8 @@ from pydantic import Field
 
 from neuromas.recipe import Section
 
+LEAST_VLLM_TEMPERATURE = 0.01  # vLLM 0.32 raises lower ones to it
+
 
 class SamplingConfig(Section):
     """The decoding of nodes, and the limits on it."""

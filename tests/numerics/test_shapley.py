@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from neuromas.analysis.shapley import exact, sampled
+from neuromas.analysis.streams import stream
 
 NODES = ("a", "b", "c", "d")
 
@@ -42,7 +43,7 @@ def test_shares_add_up_to_what_all_add_to_none_on_every_question() -> None:
     assert np.array_equal(found.nobody_P, value(frozenset()))
 
 
-@pytest.mark.parametrize("orders", [3, 8])
+@pytest.mark.parametrize("orders", [4, 8])
 def test_sampled_values_are_unbiased_and_add_up_too(orders: int) -> None:
     P = 4000
     one = game(2, 1)
@@ -69,3 +70,20 @@ def test_each_pass_of_sampled_values_holds_every_question_once() -> None:
 
     sampled(NODES, ["x", "y", "z"], value, np.ones(3), 2, seed=0)
     assert seen == [{0}, *[{1}, {2}, {3}] * 2]
+
+
+def test_an_odd_number_of_orders_is_rounded_up() -> None:
+    names = [str(p) for p in range(50)]
+    one = game(2, 1)
+    value = lambda present: np.array([one(present(q))[0] for q in names])
+    odd, even = (sampled(NODES, names, value, value(lambda _: frozenset(NODES)), orders, seed=0) for orders in (3, 4))
+    assert odd.orders == even.orders == 4
+    assert np.array_equal(odd.shares_P["a"], even.shares_P["a"])
+
+
+@pytest.mark.parametrize("purpose", [(1, 0), (1, 1), (2,), (3,), (4,)])
+def test_streams_of_the_analysis_meet_no_stream_of_a_task(purpose: tuple[int, ...]) -> None:
+    ours = stream(7, *purpose).integers(0, 2**62, 8).tolist()
+    tasks = [[7], [7, 0], [7, 1], [7, 2], [7, 3], [7, 4], [7, *purpose], [7, 1, 0]]
+    assert ours not in [np.random.default_rng(seeds).integers(0, 2**62, 8).tolist() for seeds in tasks]
+    assert ours == stream(7, *purpose).integers(0, 2**62, 8).tolist()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -100,3 +101,20 @@ def test_targets_that_no_pass_calls_are_refused() -> None:
     backbone = Backbone("fake", model, byte_tokenizer(), "compact")
     with pytest.raises(ConfigError, match=r"\['spare'\] would do nothing"):
         backbone.adapter_shapes(("q_proj", "spare"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_do_not_change_with_their_file(folder: Path, dtype: str) -> None:
+    backbone = Backbone.load(str(folder), device="cpu", dtype=dtype)
+    before = backbone.fingerprint()
+    other = {key: value * 2 for key, value in load_file(folder / "model.safetensors").items()}
+    with (folder / "model.safetensors").open("r+b") as file:  # in place, as `cp` writes over a file
+        file.write(safetensors.torch.save(other, {"format": "pt"}))
+    assert backbone.fingerprint() == before
+    assert Backbone.load(str(folder), device="cpu", dtype=dtype).fingerprint() != before
+
+
+def test_tied_weights_stay_tied(folder: Path) -> None:
+    plain_model("llama-mha").save_pretrained(folder)
+    model = Backbone.load(str(folder), device="cpu").model
+    assert model.lm_head.weight is model.model.embed_tokens.weight

@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
+from pydantic import Field
+from pydantic.fields import FieldInfo
 from safetensors import SafetensorError
 
 from neuromas import cli
@@ -56,12 +58,66 @@ def config(**changes: Any) -> RunConfig:
         ({"topology": "  "}, "topology is empty"),
         ({"malt__search": 3}, r"\[malt\] has settings of method 'malt'"),
         ({"collm__actors": 2}, r"\[collm\] has settings of method 'collm"),
+        ({"seed": -1}, "seed is -1"),
+        ({"train__warmup": 20, "train__steps": 10}, "train.warmup is 20, but train.steps is 10"),
+        ({"sampling__engine": "vllm", "sampling__temperature": 0.004}, "sampling.temperature is 0.004, which vLLM"),
         ({"vllm__context": 100}, r"\[vllm\] has settings"),
     ],
 )
 def test_nonsense_is_refused_by_name(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         config(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train__steps": 2},
+        {"train__warmup": 10, "train__steps": 10},
+        {"sampling__engine": "vllm", "sampling__temperature": 0.01},
+        {"sampling__temperature": 0.004},
+    ],
+)
+def test_what_makes_sense_is_taken(change: dict[str, Any]) -> None:
+    config(**change)
+
+
+OUT_OF_RANGE = {
+    "train": "threads -1, test_limit -1, test_limit 0, workers 0, restarts -1, seed -1, steps 0, learning_rate inf, from -1",
+    "eval X": "limit -1, limit 0, votes 0, seed -1, threads 0",
+    "ask X Q": "seed -1, threads -1",
+    "inspect X": "limit -1, orders 0, exact -1, seed -1, threads 0",
+    "harness X --tasks a": "limit 0, limit -1, seed -1, threads -1",
+    "serve X": "port 99999, port -1, seconds nan, seconds inf, seconds 0, batch_rows -1, queue 0, body_bytes 0, threads 0",
+    "watch X": "port 65536, port -1",
+    "plan X": "flops inf, flops 0, bandwidth -1, bandwidth nan, prompt_tokens 0, threads -1",
+    "demo": "seeds 0, steps 0, test 0, workers 0",
+    "compare X": "workers 0, threads 0",
+    "grow X --topology 2 --out Y": "steps 0, anneal -1, freeze -1, old_scale nan, old_scale -1, learning_rate inf",
+}
+
+
+@pytest.mark.parametrize(("command", "option"), [(c, o) for c, all in OUT_OF_RANGE.items() for o in all.split(", ")])
+def test_a_number_out_of_its_range_is_one_line(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name, value = option.split()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*command.split(), f"--{name.replace('_', '-')}", value])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(rf"error: .*{name.replace('_', '[-_]')}\S* is {value}", line), line
+
+
+def unlimited(kind: Any) -> bool:
+    """True for the type of a number that may be any, such as -1 or nan."""
+    if get_origin(kind) is Annotated:
+        return unlimited(get_args(kind)[0]) and not any(isinstance(said, FieldInfo) for said in kind.__metadata__)
+    return kind in (int, float) or any(map(unlimited, get_args(kind)))
+
+
+def test_every_number_of_every_command_has_a_range() -> None:
+    for command in cli.COMMANDS:
+        kinds = get_type_hints(cli.function_of(command), include_extras=True)
+        assert [name for name, kind in kinds.items() if unlimited(kind)] == [], command
+    assert unlimited(int | None) and not unlimited(Annotated[int, Field(ge=0)] | None)
 
 
 @pytest.mark.parametrize(

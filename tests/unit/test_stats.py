@@ -76,3 +76,18 @@ def test_an_interval_of_the_mean_over_seeds_at_the_number_of_questions_is_not_to
         low, high = wilson(mean * 100, 100)
         covered.append(low <= 0.5 <= high)
     assert np.mean(covered) >= 0.95
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("ps", [[NAN, 0.01, 0.02], [0.01, NAN, 0.02], [0.01, 1.5], [-0.1], [INF]])
+def test_what_is_no_p_value_is_refused(ps: list[float]) -> None:
+    with pytest.raises(ValueError, match="is no p-value"):
+        holm(ps)
+
+
+@pytest.mark.parametrize("differences", [[0.0, NAN, 1.0], [INF], [1.0, -INF]])
+def test_a_difference_that_is_not_finite_is_refused(differences: list[float]) -> None:
+    with pytest.raises(ValueError, match="is not finite"):
+        paired_bootstrap(differences)

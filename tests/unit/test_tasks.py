@@ -467,64 +467,6 @@ def test_which_split_a_question_is_in_depends_on_neither_seed_nor_size() -> None
     assert not texts(small, "test") & texts(other, "train") and not texts(small, "train") & texts(other, "test")
 
 
-FORMULAS = ["puzzle24", "countdown", "polynomial_multiplication", "simple_integration", "intermediate_integration"]
-LISTINGS = ["string_insertion", "spiral_matrix", "binary_matrix", "n_queens"]
-WORDS = [
-    "spell_backward",
-    "caesar_cipher",
-    "decimal_arithmetic",
-    "fraction_simplification",
-    "syllogism",
-    "power_function",
-]
-
-
-LONG = ("puzzle24", "intermediate_integration")  # drawing their questions takes seconds
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in WORDS + FORMULAS + LISTINGS]
-)
-def test_gold_answers_of_other_data_sets_score_1(name: str) -> None:
-    pytest.importorskip("reasoning_gym")
-    from neuromas.tasks import reasoning
-
-    task = load_task(f"reasoning-gym/{name}", train_size=20, validation_size=4, test_size=10)
-    assert isinstance(task, reasoning.ReasoningGym)
-    for question in task.questions("test"):
-        assert task.grade(question, question.answer).reward == 1.0
-        assert task.grade(question, f"\n{question.answer} ").reward == 1.0
-        assert task.grade(question, "wrong").reward == 0.0
-        assert task.grade(question, f"{question.answer} or so").reward in (0.0, 1.0)  # never a partial reward
-        assert len(question.answer) <= task.max_answer_tokens
-    check_hostile(task)
-
-
-@pytest.mark.parametrize("name", FORMULAS + LISTINGS)
-def test_scorers_that_evaluate_replies_are_never_given_code(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("reasoning_gym")
-    task = load_task(f"reasoning-gym/{name}", train_size=5, validation_size=1, test_size=2)
-    question, spoiled = task.questions("test")[0], tmp_path / "spoiled"
-    attacks = [
-        f"__import__('pathlib').Path({str(spoiled)!r}).touch()",
-        f"open({str(spoiled)!r}, 'w')",
-        f"[open(x, 'w') for x in [{str(spoiled)!r}]]",
-        "9**9**9**9",
-        "((((9**99)**99)**99)**99)**99",
-        "2**(99*99*99*99*99)",
-        "1e999999999",
-        "[0]*10**10",
-        "().__class__.__bases__",
-        "factorial(99999999)",
-        "(lambda: 1)()",
-        "[1 for a in 'aaaaaaaa' for b in 'aaaaaaaa']",
-    ]
-    for attack in attacks:
-        assert task.grade(question, attack).reward == 0.0
-        assert task.grade(question, attack).parsed is None
-    assert not spoiled.exists()
-
-
 def test_different_but_equal_formulas_are_right() -> None:
     pytest.importorskip("reasoning_gym")
     task = load_task("reasoning-gym/simple_integration", train_size=40, validation_size=1, test_size=1)
@@ -551,12 +493,6 @@ def test_wrong_reasoning_gym_settings_are_named(name: str, options: dict[str, An
     with pytest.raises(TaskError) as error:
         load_task(f"reasoning-gym/{name}", **options)
     assert all(word in str(error.value) for word in words), str(error.value)
-
-
-def test_data_sets_without_a_gold_answer_are_refused() -> None:
-    pytest.importorskip("reasoning_gym")
-    with pytest.raises(TaskError, match="gives no answer to compare with"):
-        load_task("reasoning-gym/propositional_logic").questions("test")
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuromas.analysis.findings import Distinctness
+from neuromas.analysis.streams import stream
 from neuromas.evaluate.stats import Floats
 
 Labels = npt.NDArray[np.int64]
@@ -39,7 +40,7 @@ def distinctness(texts: Sequence[Sequence[str]], seed: int = 0, *, layer: int, n
     fold_R = np.repeat(np.arange(P) % FOLDS, K)
     writer_PK = np.tile(np.arange(K), (P, 1))
     guess_PK = guess(counts_RV, writer_PK.ravel(), fold_R, K).reshape(P, K)
-    rng = np.random.default_rng([seed, 4])
+    rng = stream(seed, 4)
     null: list[float] = []
     for _ in range(PERMUTATIONS):
         dealt_R = rng.permuted(writer_PK, axis=1).ravel()

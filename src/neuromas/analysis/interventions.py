@@ -15,6 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from neuromas.analysis.findings import InterventionKind, TargetScope
+from neuromas.analysis.streams import stream
 from neuromas.errors import TopologyError
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.forward import Network
@@ -117,7 +118,7 @@ def dealt_out(questions: Sequence[Question], senders: Sequence[str], seed: int) 
     ids = [question.id for question in questions]
     sources: dict[str, dict[str, str]] = {}
     for n, sender in enumerate(senders):
-        circle = np.random.default_rng([seed, 1, n]).permutation(len(ids))
+        circle = stream(seed, 1, n).permutation(len(ids))
         sources[sender] = {ids[a]: ids[b] for a, b in zip(circle, np.roll(circle, 1), strict=True)}
     return sources
 
@@ -127,7 +128,7 @@ def donors(questions: Sequence[Question], seed: int) -> dict[str, Question]:
 
     Raises ValueError where all answers are the same.
     """
-    rng = np.random.default_rng([seed, 2])
+    rng = stream(seed, 2)
     drawn: dict[str, Question] = {}
     for question in questions:
         others = [other for other in questions if other.answer != question.answer]

@@ -14,6 +14,7 @@ from math import comb
 
 import numpy as np
 
+from neuromas.analysis.streams import stream
 from neuromas.evaluate.stats import Floats, Paired, paired_bootstrap
 
 Coalition = frozenset[str]
@@ -53,15 +54,16 @@ def exact(nodes: Sequence[str], value: Callable[[Coalition], Floats]) -> Values:
 def sampled(
     nodes: Sequence[str], questions: Sequence[str], value: Value, everybody: Floats, orders: int, seed: int
 ) -> Values:
-    """Unbiased estimates, over `orders` random orders of joining for each question.
+    """Unbiased estimates, over `orders` random orders of joining for each question; an odd number is rounded up.
 
     questions: ids. value: runs all questions at once. everybody: rewards [P] with all nodes. Orders come in pairs, one
     the reverse of the other, which lowers the noise (Mitchell et al. 2022, arXiv 2104.12199).
     """
+    orders += orders % 2  # an order without its reverse would add noise
     rows = {question: p for p, question in enumerate(questions)}
     nobody = value(lambda _: frozenset())
     total = np.zeros((len(nodes), len(questions)))
-    rng = np.random.default_rng([seed, 3])
+    rng = stream(seed, 3)
     order_P: list[list[int]] = []
     for k in range(orders):
         if k % 2:

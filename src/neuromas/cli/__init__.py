@@ -11,9 +11,10 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, get_type_hints
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
 
-from neuromas.errors import NeuromasError
+from neuromas.errors import ConfigError, NeuromasError
 
 COMMANDS = {  # name → one line of help
     "demo": "the main job on the embedded backbone: train, compare with controls, show",
@@ -93,7 +94,7 @@ def _run(command: str, args: list[str]) -> None:
     import tyro
 
     config = (tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
-    tyro.cli(_without_absent_defaults(function_of(command)), prog=f"neuromas {command}", args=args, config=config)
+    tyro.cli(_checked(_without_absent_defaults(function_of(command))), prog=f"neuromas {command}", args=args, config=config)
 
 
 def function_of(command: str) -> Callable[..., None]:
@@ -112,6 +113,26 @@ def _without_absent_defaults(function: Callable[..., None]) -> Callable[..., Non
     for owner in (function, *(group for group in groups if group.__module__.startswith("neuromas."))):
         owner.__annotations__ = {name: Annotated[kind, shown] for name, kind in owner.__annotations__.items()}
     return function
+
+
+def _checked(function: Callable[..., None]) -> Callable[..., None]:
+    """The command, with a check of what its options' types say of their ranges. Raises `ConfigError`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    kinds = get_type_hints(function, include_extras=True)
+
+    @wraps(function)
+    def run(**options: Any) -> None:
+        for name, value in options.items():
+            if isinstance(value, int | float):
+                try:
+                    TypeAdapter(kinds[name]).validate_python(value)
+                except ValidationError as error:
+                    said = error.errors()[0]["msg"].lower()
+                    raise ConfigError(f"--{name.replace('_', '-')} is {value}: {said}") from error
+        function(**options)
+
+    return run
 
 
 def _help() -> str:

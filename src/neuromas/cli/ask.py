@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from neuromas.cli.options import SystemOptions
+from neuromas.cli.options import Number, SystemOptions
 
 
 def main(
@@ -15,7 +15,7 @@ def main(
     sampled: bool = False,
     blank: tuple[str, ...] = (),
     prompts: bool = False,
-    seed: int = 0,
+    seed: Number = 0,
     json: Path | None = None,
 ) -> None:
     """Ask one question and see the whole trace.

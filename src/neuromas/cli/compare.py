@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from neuromas.cli.options import Count
+
 if TYPE_CHECKING:
     from neuromas.compare.spec import Spec
     from neuromas.results import ComparisonRow
@@ -15,8 +17,8 @@ def main(
     out: Path | None = None,
     report: bool = False,
     plan: bool = False,
-    workers: int = 2,
-    threads: int = 1,
+    workers: Count = 2,
+    threads: Count = 1,
     address: str | None = None,
     json: Path | None = None,
 ) -> None:

@@ -9,6 +9,8 @@ import json
 import os
 import re
 from pathlib import Path
+
+from neuromas.cli.options import Count
 from typing import TYPE_CHECKING
 
 from neuromas.recipe import TomlTable
@@ -53,7 +55,7 @@ _WRITTEN = re.compile(  # every file of a demonstration's folder
 )
 
 
-def main(out: Path = Path("runs/demo"), seeds: int = 3, steps: int = 40, test: int = 512, workers: int = 2) -> None:
+def main(out: Path = Path("runs/demo"), seeds: Count = 3, steps: Count = 40, test: Count = 512, workers: Count = 2) -> None:
     """Train a network of three nodes from its final reward, beside its controls, and show what it learned.
 
     Args:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from neuromas.cli.options import SystemOptions
+from neuromas.cli.options import Count, Number, SystemOptions
 
 if TYPE_CHECKING:
     from neuromas.tasks.base import Task
@@ -17,11 +17,11 @@ def main(
     system: Annotated[str, tyro.conf.Positional],
     source: SystemOptions,
     split: Literal["train", "validation", "test"] = "test",
-    limit: int | None = None,
+    limit: Count | None = None,
     sampled: bool = False,
     blank: bool = False,
-    votes: int = 1,
-    seed: int = 0,
+    votes: Count = 1,
+    seed: Number = 0,
     json: Path | None = None,
     answers: Path | None = None,
 ) -> None:

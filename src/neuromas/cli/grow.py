@@ -5,17 +5,19 @@ from typing import Annotated, Literal
 
 import tyro
 
+from neuromas.cli.options import Amount, Count, Factor, Number
+
 
 def main(
     run: Annotated[Path, tyro.conf.Positional],
     topology: str,
     out: Path,
     init: Literal["fade", "copy", "zero", "noise"] = "fade",
-    steps: int | None = None,
-    anneal: int | None = None,
-    freeze: int = 0,
-    old_scale: float = 1.0,
-    learning_rate: float | None = None,
+    steps: Count | None = None,
+    anneal: Number | None = None,
+    freeze: Number = 0,
+    old_scale: Factor = 1.0,
+    learning_rate: Amount | None = None,
     checkpoint: Literal["last", "best"] = "last",
 ) -> None:
     """Grow a trained network; `neuromas train --resume --out OUT` then trains it on.

@@ -6,16 +6,18 @@ from typing import Annotated, Literal
 
 import tyro
 
+from neuromas.cli.options import Count, Number
+
 
 def main(
     run: Annotated[str, tyro.conf.Positional],
     tasks: tuple[str, ...],
     include: Path | None = None,
-    limit: int | None = None,
+    limit: Count | None = None,
     checkpoint: Literal["best", "last"] = "best",
-    seed: int = 0,
+    seed: Number = 0,
     json: Path | None = None,
-    threads: int | None = None,
+    threads: Count | None = None,
     backbone: str | None = None,
 ) -> None:
     """Run tasks of the harness that generate text (output_type generate_until), and print its table.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from neuromas.cli.options import Count, Number
+
 if TYPE_CHECKING:
     from neuromas.evaluate.render import Block
 
@@ -14,15 +16,15 @@ def main(
     run: Annotated[str, tyro.conf.Positional],
     task: str | None = None,
     split: Literal["train", "validation", "test"] = "test",
-    limit: int = 256,
+    limit: Count = 256,
     checkpoint: Literal["best", "last"] = "best",
     decoding: Literal["greedy", "sampled", "both"] = "both",
-    exact: int = 6,
-    orders: int = 4,
-    seed: int = 0,
+    exact: Number = 6,
+    orders: Count = 4,
+    seed: Number = 0,
     out: Path | None = None,
     json: Path | None = None,
-    threads: int | None = None,
+    threads: Count | None = None,
     backbone: str | None = None,
 ) -> None:
     """Study the nodes of a trained network: interventions, values, distinctness, messages.
@@ -35,7 +37,7 @@ def main(
         checkpoint: State of the run: best on validation, or last.
         decoding: Let nodes write greedily, by sampling, or study both.
         exact: Most hidden nodes for which Shapley values are exact (2^n passes).
-        orders: Random orders of joining for each question, in larger networks.
+        orders: Random orders of joining for each question, in larger networks; an odd number is rounded up.
         seed: Seed of sampling and of everything that is drawn at random.
         out: Folder of the report, its drawings, figures and raw lines; by default RUN/inspect.
         json: Write the figures to this file too.
@@ -52,9 +54,6 @@ def main(
     from neuromas.files import write_json, write_json_lines
     from neuromas.network.forward import Network
 
-    for name, value, least in (("--limit", limit, 1), ("--orders", orders, 1), ("--exact", exact, 0)):
-        if value < least:
-            raise ConfigError(f"{name} is {value}: must be {least} or more")
     if run in BASELINES:
         raise ConfigError(f"{run} is a baseline, whose calls are prompted by hand; inspect takes a trained run folder")
     loaded = load_system(run, SystemConfig(checkpoint=checkpoint, threads=threads, task=task, backbone=backbone))

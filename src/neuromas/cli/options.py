@@ -6,10 +6,15 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
-from neuromas.config import Section
+from neuromas.recipe import Options
+
+Count = Annotated[int, Field(ge=1)]  # Numbers of options in their ranges, which `cli._checked` keeps.
+Number = Annotated[int, Field(ge=0)]
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class SystemConfig(Section):
+class SystemConfig(Options):
     """The state of a run that answers, or the parts of a baseline."""
 
     checkpoint: Literal["best", "last"] = Field(
@@ -26,7 +31,7 @@ class SystemConfig(Section):
     state: Path | None = Field(
         default=None, description="What a fitted baseline learned; `neuromas eval` fits it and writes a missing file."
     )
-    threads: int | None = Field(default=None, description="CPU threads; by default all cores.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; by default all cores.")
 
 
 SystemOptions = Annotated[SystemConfig, tyro.conf.arg(name="")]

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from neuromas.cli.options import Amount, Count
+
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
     from neuromas.plan.report import Report
@@ -13,14 +15,14 @@ if TYPE_CHECKING:
 def main(
     recipe: Annotated[Path, tyro.conf.Positional],
     gpu: str | None = None,
-    flops: float | None = None,
-    bandwidth: float | None = None,
+    flops: Amount | None = None,
+    bandwidth: Amount | None = None,
     backbone: str | None = None,
     topology: str | None = None,
     system: str | None = None,
-    prompt_tokens: int | None = None,
+    prompt_tokens: Count | None = None,
     calibrate: bool = True,
-    threads: int | None = None,
+    threads: Count | None = None,
     json: Path | None = None,
 ) -> None:
     """Memory and seconds of a training step, by arithmetic and a short calibration; nothing is trained.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from neuromas.cli.options import Amount, Count, Number
+
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
     from neuromas.results import StepMetrics
@@ -20,20 +22,20 @@ def main(
     task: str | None = None,
     topology: str | None = None,
     backbone: str | None = None,
-    steps: int | None = None,
-    learning_rate: float | None = None,
-    seed: int | None = None,
+    steps: Count | None = None,
+    learning_rate: Amount | None = None,
+    seed: Number | None = None,
     out: Path | None = None,
     resume: bool = False,
-    from_step: Annotated[int | None, tyro.conf.arg(name="from")] = None,
+    from_step: Annotated[Number | None, tyro.conf.arg(name="from")] = None,
     accept_changes: bool = False,
     json: Path | None = None,
-    test_limit: int | None = None,
-    threads: int | None = None,
+    test_limit: Count | None = None,
+    threads: Count | None = None,
     wandb: str | None = None,
-    workers: int = 1,
+    workers: Count = 1,
     address: str | None = None,
-    restarts: int = 10,
+    restarts: Number = 10,
 ) -> None:
     """Train a network of language-model nodes from its final reward, then measure it on the test split.
 

@@ -48,11 +48,13 @@ def paired_bootstrap(differences: Sequence[float], seed: int = 0, resamples: int
 
     differences: one a question; with several seeds the difference of the means over seeds. The p-value is the share of
     resamples, drawn from the differences shifted to mean 0, whose mean is at least as far from 0 as the one observed
-    (the observed one counts as one of them). Raises ValueError where there is no question.
+    (the observed one counts as one of them). Raises ValueError where there is no question, or a difference that is not finite.
     """
     d = np.asarray(differences, np.float64)
     if d.size == 0:
         raise ValueError("no question to resample: the two systems have no question in common")
+    if not np.isfinite(d).all():
+        raise ValueError(f"the difference on question {int(np.argmin(np.isfinite(d)))} is not finite; mend its grades")
     observed = float(d.mean())
     rng = np.random.default_rng(seed)
     size = max(1, _BLOCK // d.size)
@@ -64,7 +66,12 @@ def paired_bootstrap(differences: Sequence[float], seed: int = 0, resamples: int
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number, in the order given: the family-wise error is kept. Holm 1979."""
+    """p-values adjusted for their number, in the order given: the family-wise error is kept. Holm 1979.
+
+    Raises ValueError for a p-value that is not in [0, 1].
+    """
+    if wrong := [p for p in ps if not 0 <= p <= 1]:
+        raise ValueError(f"{wrong[0]} is no p-value: it must be from 0 to 1")
     order = sorted(range(len(ps)), key=lambda i: ps[i])
     adjusted, highest = [0.0] * len(ps), 0.0
     for rank, i in enumerate(order):

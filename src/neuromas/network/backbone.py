@@ -21,7 +21,17 @@ from neuromas.network import packed
 from neuromas.network.adapters import ATTENTION_TARGETS, Route, Router
 from neuromas.network.cpu import fast_products, flushed, start_threads
 from neuromas.network.endpoint import Endpoint, is_endpoint
-from neuromas.network.loading import context_of, declared_style, end_ids, locate, pick_device, pick_dtype, quoting, read
+from neuromas.network.loading import (
+    context_of,
+    declared_style,
+    end_ids,
+    locate,
+    pick_device,
+    pick_dtype,
+    quoting,
+    read,
+    take_memory,
+)
 from neuromas.network.output import Output, decoder_of
 from neuromas.network.plain import State, head_inputs
 from neuromas.network.probe import Proof, first_pass, prove, prove_adapters
@@ -82,7 +92,8 @@ class Backbone:
         source = locate(name)
         with quoting(name, source):
             model, tokenizer = read(name, source, kind, trust_remote_code)
-            return cls(name, model.to(where), tokenizer, style or declared_style(source))
+            take_memory(model.to(where))
+            return cls(name, model, tokenizer, style or declared_style(source))
 
     @property
     def device(self) -> torch.device:

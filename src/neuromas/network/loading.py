@@ -66,6 +66,13 @@ def read(name: str, source: str, dtype: torch.dtype, trust_remote_code: bool) ->
     return model, tokenizer
 
 
+def take_memory(model: Any) -> None:
+    """Give a model memory of its own: what safetensors hands over may be a live view of its file."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
+
+
 def _check_weights(name: str, model: Any, report: dict[str, Any]) -> None:
     """Refuse weights that are missing, which would be drawn at random, and weights of layers beyond the config's."""
     if missing := sorted(report["missing_keys"]):

@@ -4,17 +4,16 @@ import os
 from importlib.util import find_spec
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from neuromas.config import Section
 from neuromas.errors import ConfigError
-from neuromas.recipe import explain
+from neuromas.recipe import Options
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BODY_BYTES = 1 << 20
 
 
-class ListenConfig(Section):
+class ListenConfig(Options):
     """The address of a server, and the key that clients need. Construction raises ConfigError for invalid settings."""
 
     host: str = Field(
@@ -28,10 +27,7 @@ class ListenConfig(Section):
     )
 
     def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise ConfigError(explain(error)) from error
+        super().__init__(**settings)
         if self.key is None and self.host not in LOOPBACK:
             raise ConfigError(
                 f"host {self.host!r} can be reached from other machines; set NEUROMAS_API_KEY, or listen on 127.0.0.1"
