@@ -216,7 +216,7 @@ class RunConfig(Section):
         if self.sampling.engine == "vllm" and self.sampling.temperature < LEAST_VLLM_TEMPERATURE:
             raise ConfigError(
                 f"sampling.temperature is {self.sampling.temperature:g}, which vLLM raises to "
-                f"{LEAST_VLLM_TEMPERATURE:g} on its own; set it to that or more, or sampling.engine to \"built-in\""
+                f'{LEAST_VLLM_TEMPERATURE:g} on its own; set it to that or more, or sampling.engine to "built-in"'
             )
         if t.warm_start_until is not None and not t.warm_start:
             raise ConfigError("train.warm_start_until is set, but train.warm_start is 0; set it to its most steps")

@@ -94,7 +94,9 @@ def _run(command: str, args: list[str]) -> None:
     import tyro
 
     config = (tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
-    tyro.cli(_checked(_without_absent_defaults(function_of(command))), prog=f"neuromas {command}", args=args, config=config)
+    tyro.cli(
+        _checked(_without_absent_defaults(function_of(command))), prog=f"neuromas {command}", args=args, config=config
+    )
 
 
 def function_of(command: str) -> Callable[..., None]:

@@ -55,7 +55,9 @@ _WRITTEN = re.compile(  # every file of a demonstration's folder
 )
 
 
-def main(out: Path = Path("runs/demo"), seeds: Count = 3, steps: Count = 40, test: Count = 512, workers: Count = 2) -> None:
+def main(
+    out: Path = Path("runs/demo"), seeds: Count = 3, steps: Count = 40, test: Count = 512, workers: Count = 2
+) -> None:
     """Train a network of three nodes from its final reward, beside its controls, and show what it learned.
 
     Args:
