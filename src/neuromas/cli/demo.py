@@ -9,10 +9,9 @@ import json
 import os
 import re
 from pathlib import Path
-
-from neuromas.cli.options import Count
 from typing import TYPE_CHECKING
 
+from neuromas.cli.options import Count
 from neuromas.recipe import TomlTable
 
 if TYPE_CHECKING:
