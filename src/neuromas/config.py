@@ -210,8 +210,8 @@ class RunConfig(Section):
             )
         if t.warmup > t.steps and t.warmup != TrainConfig().warmup:
             raise ConfigError(
-                f"train.warmup is {t.warmup}, but train.steps is {t.steps}, so the learning rate would never be reached; "
-                "lower train.warmup or raise train.steps"
+                f"train.warmup is {t.warmup}, but train.steps is {t.steps}, so the learning rate would never be "
+                "reached; lower train.warmup or raise train.steps"
             )
         if self.sampling.engine == "vllm" and self.sampling.temperature < LEAST_VLLM_TEMPERATURE:
             raise ConfigError(

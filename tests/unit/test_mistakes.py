@@ -83,12 +83,12 @@ def test_what_makes_sense_is_taken(change: dict[str, Any]) -> None:
 
 
 OUT_OF_RANGE = {
-    "train": "threads -1, test_limit -1, test_limit 0, workers 0, restarts -1, seed -1, steps 0, learning_rate inf, from -1",
+    "train": "threads -1, test_limit 0, workers 0, restarts -1, seed -1, steps 0, learning_rate inf, from -1",
     "eval X": "limit -1, limit 0, votes 0, seed -1, threads 0",
     "ask X Q": "seed -1, threads -1",
     "inspect X": "limit -1, orders 0, exact -1, seed -1, threads 0",
     "harness X --tasks a": "limit 0, limit -1, seed -1, threads -1",
-    "serve X": "port 99999, port -1, seconds nan, seconds inf, seconds 0, batch_rows -1, queue 0, body_bytes 0, threads 0",
+    "serve X": "port 99999, port -1, seconds nan, seconds inf, batch_rows -1, queue 0, body_bytes 0, threads 0",
     "watch X": "port 65536, port -1",
     "plan X": "flops inf, flops 0, bandwidth -1, bandwidth nan, prompt_tokens 0, threads -1",
     "demo": "seeds 0, steps 0, test 0, workers 0",

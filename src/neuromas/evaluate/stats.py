@@ -48,7 +48,8 @@ def paired_bootstrap(differences: Sequence[float], seed: int = 0, resamples: int
 
     differences: one a question; with several seeds the difference of the means over seeds. The p-value is the share of
     resamples, drawn from the differences shifted to mean 0, whose mean is at least as far from 0 as the one observed
-    (the observed one counts as one of them). Raises ValueError where there is no question, or a difference that is not finite.
+    (the observed one counts as one of them). Raises ValueError where there is no question, or a
+    difference that is not finite.
     """
     d = np.asarray(differences, np.float64)
     if d.size == 0:
