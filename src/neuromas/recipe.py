@@ -29,7 +29,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class Options(Section):
+class CommandOptions(Section):
     """Options of a command. Construction raises `ConfigError` for what they cannot be."""
 
     def __init__(self, **settings: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from neuromas.cli.options import Number, SystemOptions
+from neuromas.cli.options import Natural, SystemOptions
 
 
 def main(
@@ -15,7 +15,7 @@ def main(
     sampled: bool = False,
     blank: tuple[str, ...] = (),
     prompts: bool = False,
-    seed: Number = 0,
+    seed: Natural = 0,
     json: Path | None = None,
 ) -> None:
     """Ask one question and see the whole trace.

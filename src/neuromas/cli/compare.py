@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from neuromas.cli.options import Count
+from neuromas.cli.options import Positive
 
 if TYPE_CHECKING:
     from neuromas.compare.spec import Spec
@@ -17,8 +17,8 @@ def main(
     out: Path | None = None,
     report: bool = False,
     plan: bool = False,
-    workers: Count = 2,
-    threads: Count = 1,
+    workers: Positive = 2,
+    threads: Positive = 1,
     address: str | None = None,
     json: Path | None = None,
 ) -> None:

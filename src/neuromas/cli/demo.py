@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neuromas.cli.options import Count
+from neuromas.cli.options import Positive
 from neuromas.recipe import TomlTable
 
 if TYPE_CHECKING:
@@ -55,7 +55,11 @@ _WRITTEN = re.compile(  # every file of a demonstration's folder
 
 
 def main(
-    out: Path = Path("runs/demo"), seeds: Count = 3, steps: Count = 40, test: Count = 512, workers: Count = 2
+    out: Path = Path("runs/demo"),
+    seeds: Positive = 3,
+    steps: Positive = 40,
+    test: Positive = 512,
+    workers: Positive = 2,
 ) -> None:
     """Train a network of three nodes from its final reward, beside its controls, and show what it learned.
 

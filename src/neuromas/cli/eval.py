@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from neuromas.cli.options import Count, Number, SystemOptions
+from neuromas.cli.options import Natural, Positive, SystemOptions
 
 if TYPE_CHECKING:
     from neuromas.tasks.base import Task
@@ -17,11 +17,11 @@ def main(
     system: Annotated[str, tyro.conf.Positional],
     source: SystemOptions,
     split: Literal["train", "validation", "test"] = "test",
-    limit: Count | None = None,
+    limit: Positive | None = None,
     sampled: bool = False,
     blank: bool = False,
-    votes: Count = 1,
-    seed: Number = 0,
+    votes: Positive = 1,
+    seed: Natural = 0,
     json: Path | None = None,
     answers: Path | None = None,
 ) -> None:

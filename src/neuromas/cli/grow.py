@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from neuromas.cli.options import Amount, Count, Factor, Number
+from neuromas.cli.options import Amount, Factor, Natural, Positive
 
 
 def main(
@@ -13,9 +13,9 @@ def main(
     topology: str,
     out: Path,
     init: Literal["fade", "copy", "zero", "noise"] = "fade",
-    steps: Count | None = None,
-    anneal: Number | None = None,
-    freeze: Number = 0,
+    steps: Positive | None = None,
+    anneal: Natural | None = None,
+    freeze: Natural = 0,
     old_scale: Factor = 1.0,
     learning_rate: Amount | None = None,
     checkpoint: Literal["last", "best"] = "last",

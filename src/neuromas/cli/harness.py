@@ -6,18 +6,18 @@ from typing import Annotated, Literal
 
 import tyro
 
-from neuromas.cli.options import Count, Number
+from neuromas.cli.options import Natural, Positive
 
 
 def main(
     run: Annotated[str, tyro.conf.Positional],
     tasks: tuple[str, ...],
     include: Path | None = None,
-    limit: Count | None = None,
+    limit: Positive | None = None,
     checkpoint: Literal["best", "last"] = "best",
-    seed: Number = 0,
+    seed: Natural = 0,
     json: Path | None = None,
-    threads: Count | None = None,
+    threads: Positive | None = None,
     backbone: str | None = None,
 ) -> None:
     """Run tasks of the harness that generate text (output_type generate_until), and print its table.

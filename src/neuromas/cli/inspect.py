@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from neuromas.cli.options import Count, Number
+from neuromas.cli.options import Natural, Positive
 
 if TYPE_CHECKING:
     from neuromas.evaluate.render import Block
@@ -16,15 +16,15 @@ def main(
     run: Annotated[str, tyro.conf.Positional],
     task: str | None = None,
     split: Literal["train", "validation", "test"] = "test",
-    limit: Count = 256,
+    limit: Positive = 256,
     checkpoint: Literal["best", "last"] = "best",
     decoding: Literal["greedy", "sampled", "both"] = "both",
-    exact: Number = 6,
-    orders: Count = 4,
-    seed: Number = 0,
+    exact: Natural = 6,
+    orders: Positive = 4,
+    seed: Natural = 0,
     out: Path | None = None,
     json: Path | None = None,
-    threads: Count | None = None,
+    threads: Positive | None = None,
     backbone: str | None = None,
 ) -> None:
     """Study the nodes of a trained network: interventions, values, distinctness, messages.

@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
-from neuromas.recipe import Options
+from neuromas.recipe import CommandOptions
 
-Count = Annotated[int, Field(ge=1)]  # Numbers of options in their ranges, which `cli._checked` keeps.
-Number = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]  # Numbers of options in their ranges, which `cli._checked` keeps.
+Natural = Annotated[int, Field(ge=0)]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class SystemConfig(Options):
+class SystemConfig(CommandOptions):
     """The state of a run that answers, or the parts of a baseline."""
 
     checkpoint: Literal["best", "last"] = Field(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from neuromas.cli.options import Amount, Count
+from neuromas.cli.options import Amount, Positive
 
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
@@ -20,9 +20,9 @@ def main(
     backbone: str | None = None,
     topology: str | None = None,
     system: str | None = None,
-    prompt_tokens: Count | None = None,
+    prompt_tokens: Positive | None = None,
     calibrate: bool = True,
-    threads: Count | None = None,
+    threads: Positive | None = None,
     json: Path | None = None,
 ) -> None:
     """Memory and seconds of a training step, by arithmetic and a short calibration; nothing is trained.

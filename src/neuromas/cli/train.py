@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from neuromas.cli.options import Amount, Count, Number
+from neuromas.cli.options import Amount, Natural, Positive
 
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
@@ -22,20 +22,20 @@ def main(
     task: str | None = None,
     topology: str | None = None,
     backbone: str | None = None,
-    steps: Count | None = None,
+    steps: Positive | None = None,
     learning_rate: Amount | None = None,
-    seed: Number | None = None,
+    seed: Natural | None = None,
     out: Path | None = None,
     resume: bool = False,
-    from_step: Annotated[Number | None, tyro.conf.arg(name="from")] = None,
+    from_step: Annotated[Natural | None, tyro.conf.arg(name="from")] = None,
     accept_changes: bool = False,
     json: Path | None = None,
-    test_limit: Count | None = None,
-    threads: Count | None = None,
+    test_limit: Positive | None = None,
+    threads: Positive | None = None,
     wandb: str | None = None,
-    workers: Count = 1,
+    workers: Positive = 1,
     address: str | None = None,
-    restarts: Number = 10,
+    restarts: Natural = 10,
 ) -> None:
     """Train a network of language-model nodes from its final reward, then measure it on the test split.
 

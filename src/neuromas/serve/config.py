@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import Field
 
 from neuromas.errors import ConfigError
-from neuromas.recipe import Options
+from neuromas.recipe import CommandOptions
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BODY_BYTES = 1 << 20
 
 
-class ListenConfig(Options):
+class ListenConfig(CommandOptions):
     """The address of a server, and the key that clients need. Construction raises ConfigError for invalid settings."""
 
     host: str = Field(

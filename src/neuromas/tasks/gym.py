@@ -23,6 +23,7 @@ GymItem = dict[str, Any]  # A record of reasoning-gym: question, answer, metadat
 GymOptions = dict[str, Any]  # The options of one of its data sets.
 Drawn = dict[Split, list[tuple[str, GymItem]]]  # Records with the names of their data sets.
 
+_RUNS_PROGRAMS = ("codeio",)  # Some of them draw at random; of these, what differs when made again is left out.
 CHUNK = 256  # Questions generated with one seed.
 _PATIENCE = 2000  # Questions in a row that are not new, after which a data set counts as exhausted.
 _HELD_OUT_BEFORE = 65  # From this percentile on, version 1 had its validation and test questions.
@@ -104,23 +105,33 @@ def _new_items(name: str, config: GymOptions, seed: int, seen: set[str]) -> Iter
 
 def _generate(name: str, config: GymOptions, start: int) -> Iterator[GymItem]:
     """The records that a data set makes, without end, repetitions included."""
-    import numpy as np
-
     while True:
         try:
-            random.seed(start)
-            np.random.seed(start)
+            _seed(start)
             source = dataset(name, config, start)
             for i in range(CHUNK):
-                random.seed(start + i)
-                np.random.seed(start + i)
-                yield source[i]
+                item = _made(source, i, start + i)
+                if name not in _RUNS_PROGRAMS or item == _made(source, i, start + i):
+                    yield item
         except Exception as error:
             raise TaskError(
                 f"reasoning-gym's {name} cannot generate with options {config} "
                 f"({type(error).__name__}: {str(error)[:200]}); change the options"
             ) from error
         start += CHUNK
+
+
+def _made(source: Any, index: int, seed: int) -> GymItem:
+    _seed(seed)
+    return source[index]
+
+
+def _seed(seed: int) -> None:
+    """Seed the global generators."""
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
 
 
 def _answer() -> None:
