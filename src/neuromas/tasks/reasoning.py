@@ -146,7 +146,7 @@ class ReasoningGym(Task):
         self._splits = {split: [self._question(name, item) for name, item in found[split]] for split in SPLITS}
 
     def _score(self, name: str, reply: str, item: gym.GymItem) -> float | None:
-        """What the data set's own scorer gives for a reply; None for one that it cannot read, or must not get."""
+        """The score that a data set's own scorer gives a reply; None for one that it cannot read, or must not get."""
         if name not in self._scorers:
             self._scorers[name] = gym.dataset(name, self.configs[name], self.seed)
         if not reply or not may_score(self._scorers[name], reply):
