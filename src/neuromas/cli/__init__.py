@@ -24,7 +24,7 @@ COMMANDS = {  # name → one line of help
     "eval": "measure a run, or a baseline, on a task",
     "compare": "several systems, tasks and seeds: table, paired tests, report",
     "inspect": "what each node of a run says, and what it is worth",
-    "ask": "ask a run one question and see the whole trace",
+    "ask": "ask a run a question and see the whole trace, or all questions of a file",
     "serve": "a run behind OpenAI's API, and as a page",
     "watch": "the page of a run that is still training",
     "export": "a run as a folder to share: PEFT adapters and a model card, on disk or on the hub",
@@ -35,6 +35,7 @@ COMMANDS = {  # name → one line of help
     "plan": "memory and time of a run before it starts, and what to change if it does not fit",
     "draw": "draw a topology as text, Mermaid, SVG or PNG",
     "schema": "the JSON schema of recipes or task files, for editors",
+    "completion": "completion of all this in bash, zsh or fish",
     "env": "versions, devices and folders, for a report of a fault",
 }
 GOES_ON = {  # command → how to go on with it after it was interrupted
@@ -94,9 +95,7 @@ def _run(command: str, args: list[str]) -> None:
     import tyro
 
     config = (tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
-    tyro.cli(
-        _checked(_without_absent_defaults(function_of(command))), prog=f"neuromas {command}", args=args, config=config
-    )
+    tyro.cli(_checked(described(function_of(command))), prog=f"neuromas {command}", args=args, config=config)
 
 
 def function_of(command: str) -> Callable[..., None]:
@@ -106,7 +105,7 @@ def function_of(command: str) -> Callable[..., None]:
     return importlib.import_module(f"neuromas.cli.{command}").main
 
 
-def _without_absent_defaults(function: Callable[..., None]) -> Callable[..., None]:
+def described(function: Callable[..., None]) -> Callable[..., None]:
     """The command, so marked that its help says nothing of a default where there is none."""
     import tyro
 

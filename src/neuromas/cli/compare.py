@@ -1,5 +1,6 @@
 """`neuromas compare`: several systems on several tasks with several seeds."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,9 +92,28 @@ def run_with_bar(spec: "Spec", folder: Path, workers: int, threads: int, address
     )
     with Progress(*columns, console=console, speed_estimate_period=36_000, expand=True) as progress:
         bar = progress.add_task("starting", total=None)
-        show = lambda name, done, total: progress.update(bar, completed=done, total=total, description=escape(name))
+        lines = None if console.is_terminal else PercentLines()
+
+        def show(name: str, done: float, total: float) -> None:
+            progress.update(bar, completed=done, total=total, description=escape(name))
+            if lines is not None:
+                lines(name, done, total)
+
         cluster = tasks(folder, address, workers, threads) if address else None
         run(spec, folder, workers=workers, threads=threads, on_job=show, cluster=cluster)
+
+
+class PercentLines:
+    """A line for every tenth of the work, where a bar cannot be shown."""
+
+    def __init__(self) -> None:
+        self._start, self._next = time.monotonic(), 0
+
+    def __call__(self, name: str, done: float, total: float) -> None:
+        percent = int(100 * done / total) if total else 100
+        if percent >= self._next:
+            self._next = percent // 10 * 10 + 10
+            print(f"{percent:>3} % after {time.monotonic() - self._start:.0f} s ({name})", flush=True)
 
 
 def _show_plan(spec: "Spec") -> None:

@@ -73,6 +73,7 @@ def main(
     import time
 
     from neuromas.cli.compare import run_with_bar
+    from neuromas.cli.lists import print_lines
     from neuromas.cli.show import console
     from neuromas.compare.spec import Spec
     from neuromas.evaluate import table
@@ -106,6 +107,14 @@ def main(
     _show_curves(curves)
     _show_traces(trials["trained"][0])
     console.print(f"\n{seconds:.0f} s. Figures: {out / 'summary.json'}; curves: {picture}; runs: {out / 'runs'}")
+    run = trials["trained"][0].folder
+    print_lines(
+        "now try:",
+        f'  neuromas ask {run} "(a(3+5)*b(2*7))"   # every message on the way',
+        f"  neuromas serve {run}   # OpenAI's API, and a page that shows it think",
+        f"  neuromas inspect {run}   # what each node is worth",
+        "  neuromas init data.csv   # from a table of yours to a network for it",
+    )
 
 
 def settings(seeds: int, steps: int, test: int) -> TomlTable:

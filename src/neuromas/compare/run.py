@@ -14,21 +14,19 @@ from typing import Any
 
 import torch
 
+from neuromas.compare.meter import Meter, OnJob, weight
 from neuromas.compare.plan import Contender, Plan, Row, make_plan, unequal
 from neuromas.compare.spec import Spec, TaskEntry
 from neuromas.compare.store import CHUNK, Store, check_same, lock
 from neuromas.compare.work import Chunk, Trial, answer, prepare, start_worker
 from neuromas.errors import ConfigError, NeuromasError
 from neuromas.results import CellRecord
-from neuromas.run.stages import calls_of
 from neuromas.tasks import load_task
 from neuromas.types import Floors
 
-OnJob = Callable[[str, float, float], None]  # (what was done last, work done, work in all); work is about calls
 HandOut = Callable[  # does jobs; yields each with its result, or error, as it ends
     [list[Trial | Chunk]], Iterator[tuple[Trial | Chunk, Any]]
 ]
-_GUESS = 5  # calls of a baseline's question, for the time left only
 
 
 def run(
@@ -53,21 +51,21 @@ def run(
     try:
         with cluster or _workers(out, workers, threads) as hand_out:
             agenda = _Agenda(plan, out, store)
-            done = sum(map(_weight, agenda.jobs(done=True)))
-            total = done + sum(map(_weight, agenda.jobs(done=False)))
-            for wave in (agenda.first, agenda.later_seeds, agenda.rest):
-                jobs = sorted((job for job in wave() if not agenda.done(job)), key=_weight, reverse=True)
-                errors: list[NeuromasError] = []
-                for job, outcome in hand_out(jobs):
-                    if isinstance(outcome, NeuromasError):
-                        errors.append(outcome)
-                    elif isinstance(job, Chunk):
-                        store.add(*outcome)
-                    done += _weight(job)
-                    if on_job is not None:
-                        on_job(_name(job), done, total)
-                if errors:
-                    raise errors[0]
+            done = sum(map(weight, agenda.jobs(done=True)))
+            total = done + sum(map(weight, agenda.jobs(done=False)))
+            with Meter(on_job, done, total) as meter:
+                for wave in (agenda.first, agenda.later_seeds, agenda.rest):
+                    jobs = sorted((job for job in wave() if not agenda.done(job)), key=weight, reverse=True)
+                    errors: list[NeuromasError] = []
+                    meter.begin(jobs)
+                    for job, outcome in hand_out(jobs):
+                        if isinstance(outcome, NeuromasError):
+                            errors.append(outcome)
+                        elif isinstance(job, Chunk):
+                            store.add(*outcome)
+                        meter.end(job, _name(job))
+                    if errors:
+                        raise errors[0]
         store.finish([cell for _, cell, _ in agenda.cells()])
     finally:
         store.close()
@@ -202,18 +200,6 @@ class _Agenda:
             if row.prepared == prepared
             for number in range(-(-cell.n // CHUNK))
         ]
-
-
-def _weight(job: Trial | Chunk) -> float:
-    """About how many calls a job makes; a trained one counts three times."""
-    trial = job.trial if isinstance(job, Chunk) else job
-    if not trial.contender.trained:
-        return _GUESS * (min(CHUNK, job.cell.n) if isinstance(job, Chunk) else 800.0)
-    config = trial.contender.config(trial.task, trial.seed, trial.rate)
-    if isinstance(job, Chunk):
-        return calls_of(config) * min(CHUNK, job.cell.n) * job.variant.votes
-    checks = (config.train.steps // config.train.validate_every + 1) * config.train.validation_questions
-    return calls_of(config) * (3.0 * config.samples + checks)
 
 
 def _name(job: Trial | Chunk) -> str:

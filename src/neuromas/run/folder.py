@@ -37,8 +37,18 @@ _SAMPLES = 2  # traces of the step, and of the validation, kept each time a vali
 def saved_config(run: Path) -> RunConfig:
     """The settings of a run. Raises `CheckpointError` when `run` is no run folder."""
     if not (run / "config.json").is_file():
-        raise CheckpointError(f"{run} is not a run folder (no config.json); make one with: neuromas train")
+        inside = runs_in(run)
+        remedy = f"it holds the runs {', '.join(inside)}; name one" if inside else "make one with: neuromas train"
+        raise CheckpointError(f"{run} is not a run folder (no config.json); {remedy}")
     return RunConfig.saved(read_object(run / "config.json"))
+
+
+def runs_in(folder: Path, most: int = 20) -> list[str]:
+    """The run folders below a folder, such as that of a comparison; those best on validation first."""
+    found = [file.parent for depth in range(1, 6) for file in folder.glob("/".join("*" * depth) + "/config.json")]
+    runs = [run for run in found if (run / "checkpoints").is_dir()]
+    best = {run: max((m.validation.accuracy for m in read_metrics(run) if m.validation), default=0.0) for run in runs}
+    return [str(run) for run in sorted(runs, key=lambda run: (-best[run], str(run)))][:most]
 
 
 def recipe_data(recipe: Path | None, resumed: Path | None) -> TomlTable:

@@ -93,6 +93,12 @@ def _settle_words(settings: TomlTable, reasons: dict[str, str], told: TomlTable,
         settings["max_answer_tokens"] = told.get("max_answer_tokens", max(32, -(-longest // 16) * 8))
 
 
+def question_column(table: Path, rows: list[RawRow]) -> str:
+    """The column of questions in a table that may have no answers. Raises TaskError where none seems to be it."""
+    columns = _Columns(table, rows)
+    return columns.all[0] if len(columns.all) == 1 else columns.question(None)[0]
+
+
 class _Columns:
     """The columns of a table, by what their names and cells say of them."""
 

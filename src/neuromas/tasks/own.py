@@ -107,6 +107,18 @@ class OwnTask(LoadedTask):
         self._places |= {question.id: f"{table}, row {number}" for number, question in enumerate(questions, 1)}
         return questions
 
+    def fits(self, rows: list[RawRow]) -> bool:
+        """True where rows have the columns of questions and answers, and of options where there are such."""
+        file = self.file
+        options = [file.choices] if isinstance(file.choices, str) else list(file.choices or ())[:2]
+        return all(row.get(column) is not None for row in rows for column in (file.question, file.answer, *options))
+
+    def questions_of(self, table: str, rows: list[RawRow]) -> list[Question]:
+        """The questions of other rows. Raises TaskError, which names `table` and the row, for one that makes none."""
+        if self.file.choices is not None:
+            self._decide_form([(table, rows)])
+        return rendered(table, enumerate(rows, 1), self.render)
+
     def place(self, question: Question) -> str:
         return f"task {self.name!r}: {self._places[question.id]}"
 

@@ -1,0 +1,79 @@
+"""How far a comparison has come, told every second: trainings that are under way count by their steps."""
+
+from collections.abc import Callable
+from threading import Event, Lock, Thread
+from typing import Self
+
+from neuromas.compare.store import CHUNK
+from neuromas.compare.work import Chunk, Trial
+from neuromas.run.stages import calls_of
+
+OnJob = Callable[[str, float, float], None]  # (what was done last, work done, work in all); work is about calls
+_GUESS = 5  # calls of a baseline's question, for the time left only
+
+
+class Meter:
+    """Calls a function with the work done so far, at once, every second, and after every job."""
+
+    def __init__(self, on_job: OnJob | None, done: float, total: float) -> None:
+        self._on_job, self._done, self._total = on_job, done, total
+        self._waiting: list[Trial | Chunk] = []
+        self._last, self._over, self._lock = "starting", Event(), Lock()
+        self._thread = Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._on_job is not None:
+            self._tell()
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def begin(self, jobs: list[Trial | Chunk]) -> None:
+        """These are to be done next."""
+        with self._lock:
+            self._waiting = list(jobs)
+
+    def end(self, job: Trial | Chunk, name: str) -> None:
+        """A job is done."""
+        with self._lock:
+            self._waiting.remove(job)
+            self._done, self._last = self._done + weight(job), name
+        self._tell()
+
+    def _watch(self) -> None:
+        while not self._over.wait(1.0):
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._on_job is not None:
+            with self._lock:
+                under_way = sum(map(_done_of, self._waiting))
+                self._on_job(self._last, self._done + under_way, self._total)
+
+
+def _done_of(job: Trial | Chunk) -> float:
+    """The work that a job has done; a training's is told by the lines of its log."""
+    if not isinstance(job, Trial) or job.rate is None:
+        return 0.0
+    try:
+        lines = (job.folder / "metrics.jsonl").read_bytes().count(b"\n")
+    except OSError:
+        return 0.0
+    steps = job.contender.config(job.task, job.seed, job.rate).train.steps
+    return weight(job) * min(1.0, max(0, lines - 1) / steps)
+
+
+def weight(job: Trial | Chunk) -> float:
+    """About how many calls a job makes; a trained one counts three times."""
+    trial = job.trial if isinstance(job, Chunk) else job
+    if not trial.contender.trained:
+        return _GUESS * (min(CHUNK, job.cell.n) if isinstance(job, Chunk) else 800.0)
+    config = trial.contender.config(trial.task, trial.seed, trial.rate)
+    if isinstance(job, Chunk):
+        return calls_of(config) * min(CHUNK, job.cell.n) * job.variant.votes
+    checks = (config.train.steps // config.train.validate_every + 1) * config.train.validation_questions
+    return calls_of(config) * (3.0 * config.samples + checks)
