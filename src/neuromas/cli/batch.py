@@ -23,8 +23,6 @@ from neuromas.types import Question, Trace
 _AT_ONCE = 64  # questions between two writings of the output
 _KINDS = (".csv", ".tsv", ".jsonl")
 
-Answer = Callable[[Sequence[Question]], list[Trace]]
-
 
 def answer_file(
     loaded: Loaded,
@@ -32,7 +30,7 @@ def answer_file(
     out: Path,
     column: str | None,
     ask: Callable[[str], Question],
-    answer: Answer,
+    answer: Callable[[Sequence[Question]], list[Trace]],
     progress: Callable[[int, int], None],
 ) -> int:
     """Answer the rows of a table that `out` does not hold yet; returns how many rows it then has.
