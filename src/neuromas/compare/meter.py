@@ -1,4 +1,4 @@
-"""How far a comparison has come, told every second: trainings that are under way count by their steps."""
+"""The progress of a comparison, told every second: trainings that are under way count by their steps."""
 
 from collections.abc import Callable
 from threading import Event, Lock, Thread
