@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 
 from helpers import make_backbone, make_network
 from neuromas.network.forward import Network
 from neuromas.serve.app import create_app
 from neuromas.serve.config import ListenConfig, ServeConfig
+from neuromas.serve.connections import BoundedServer
 from neuromas.serve.record import Record
 from neuromas.serve.responder import responder_of
 from neuromas.serve.server import listen
@@ -45,7 +45,7 @@ def make_app(network: Network, *, record: Record | None = None, **settings: Any)
 def running(app: FastAPI) -> Iterator[str]:
     """The address of the app, which is shut down in order at the end."""
     bound = listen(ListenConfig(port=0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+    server = BoundedServer(app, connections=64, seconds=60.0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     while not server.started:

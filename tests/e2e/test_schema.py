@@ -17,7 +17,8 @@ def test_schemathesis_finds_no_failure_and_no_undocumented_answer(tmp_path: Path
     """As a program of its own: its pytest plugin does not go with this pytest."""
     train(run_config(train__steps=2), tmp_path / "run", backbone=binary_backbone())
     network = serving_network(tokens=3, max_position_embeddings=8192)
-    app = make_app(network, record=Record("net", tmp_path / "run", "net", network.topology))
+    record = Record("net", tmp_path / "run", "net", network.topology)
+    app = make_app(network, record=record, body_bytes=8 << 20)  # it takes a 413 for no refusal
     with running(app) as address:
         done = subprocess.run(
             [

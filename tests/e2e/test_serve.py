@@ -1,5 +1,6 @@
 """`neuromas serve` and `neuromas watch` as processes: from a run folder to answers, and to an end in order."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from benchmarks.load import Server, serving
+from benchmarks.load import Probe, Server, load, serving
 from helpers import run_config
 from neuromas.cli import main
 from neuromas.network.forward import Network
@@ -75,6 +76,88 @@ def test_a_run_is_served_streamed_and_ended_with_every_accepted_question_answere
         thread.join()
     assert found == [offline(run, 16, 5, greedy=False)] * 10
     assert farewell == "questions: 12 accepted, 12 answered, 0 dropped"
+    assert server.process.returncode == 0
+
+
+class Hostile:
+    """Two clients that want to keep a server busy: one with a megabyte of `stop`, one with halves of bodies."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.over, self.sent = port, threading.Event(), [0, 0]
+        self.threads = [threading.Thread(target=self._stops), threading.Thread(target=self._halves)]
+
+    def __enter__(self) -> "Hostile":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _stops(self) -> None:
+        body = {"model": "first", "messages": [{"role": "user", "content": ASKED}], "stop": "a" * 1_000_000}
+        data = json.dumps(body | {"stream": True}).encode()
+        while not self.over.is_set():
+            self._send(data, len(data), 0)
+
+    def _halves(self) -> None:
+        held: list[socket.socket | None] = []
+        while not self.over.is_set():
+            held.append(self._send(b"{" * 10, 1000, 1))
+            self.over.wait(0.05)
+
+    def _send(self, body: bytes, length: int, which: int) -> socket.socket | None:
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        try:
+            client = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+            client.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + body)
+            if which == 0:
+                assert client.recv(12) in (b"HTTP/1.1 400", b"")
+        except OSError:  # the server has ended
+            return None
+        self.sent[which] += 1
+        return client
+
+
+@pytest.mark.slow
+def test_hostile_clients_keep_nobody_waiting_and_no_end_from_coming(run: Path) -> None:
+    questions = [f"(a({n}+1)+b(1*0))" for n in range(1, 9)]
+    network, task, _ = load_run(run)
+    pattern = replace(task.questions("test")[0], id="asked", answer="", metadata={})
+    probes = [
+        Probe({"model": "first", "messages": [{"role": "user", "content": text}]}, [trace.answer])
+        for text in questions
+        for trace in network.answer([replace(pattern, text=text)])
+    ]
+    with serving(str(run), "--threads", "1") as server:
+        asyncio.run(load(server.port, probes, 64, 4))
+        alone = asyncio.run(load(server.port, probes, 64, 10))
+        with Hostile(server.port) as hostile:
+            beside = asyncio.run(load(server.port, probes, 64, 10))
+            print(alone.to_dict(), beside.to_dict(), hostile.sent)
+            told: list[str] = []
+            start = time.monotonic()
+
+            def end() -> None:
+                time.sleep(2)
+                told.append(server.terminate())
+
+            ending = threading.Thread(target=end)
+            ending.start()
+            last = asyncio.run(load(server.port, probes, 64, 60))
+            ending.join()
+            seconds = time.monotonic() - start
+            print(seconds, last.to_dict(), told)
+        assert min(hostile.sent) > 20
+    p50, p99 = (beside.to_dict()[name] / alone.to_dict()[name] for name in ("p50_seconds", "p99_seconds"))
+    assert p50 < 2 and p99 < 3
+    for tally in (alone, beside, last):
+        assert tally.seconds and (tally.wrong, tally.broken, tally.other) == ([], 0, [])
+    assert seconds < 20
+    accepted, answered, dropped = (int(part.split()[0]) for part in told[0].removeprefix("questions: ").split(", "))
+    assert (accepted, dropped) == (answered, 0)
     assert server.process.returncode == 0
 
 

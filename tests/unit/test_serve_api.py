@@ -156,8 +156,8 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0", "user"),
         ({"messages": [{"role": "user", "content": "1" * 700}]}, "messages", "context window"),
         ({"messages": [{"role": "user", "content": "1" * 15000}]}, "messages", "characters"),
-        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages", "surrogate"),
-        ({"\udfff": 1}, None, "unicode"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages.0.content", "surrogate"),
+        ({"\udfff": 1}, None, "surrogate"),
         ({"model": "gpt"}, "model", "does not exist"),
     ],
 )

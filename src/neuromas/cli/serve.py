@@ -60,7 +60,7 @@ def main(
     created = int(weights.stat().st_mtime) if weights else 0
     app = create_app(responder, model, created, record, config)
     announce(bound, f"{model}: {{0}}/ (page), {{0}}/v1 (OpenAI's API)", config)
-    run(app, bound)
+    run(app, bound, config)
     print(app.state.metrics.summary(), flush=True)
 
 

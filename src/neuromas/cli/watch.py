@@ -28,4 +28,4 @@ def main(run: Annotated[Path, tyro.conf.Positional], config: Annotated[WatchConf
     announce(bound, f"{name}: {{0}}/ (page)", config)
     if config.browser:
         open_page(bound)
-    serve(watch_app(Record(name, run), config), bound)
+    serve(watch_app(Record(name, run), config), bound, config)

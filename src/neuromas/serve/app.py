@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
@@ -78,14 +78,18 @@ def _api(batcher: Batcher, model: str, created: int, seconds: float) -> APIRoute
 
     def check_model(id: str) -> None:
         if id != model:
-            raise Fault(404, f"model {id!r} does not exist; this server has {model!r}", "model_not_found", "model")
+            raise Fault(
+                404, f"model {id[:100]!r} does not exist; this server has {model!r}", "model_not_found", "model"
+            )
 
-    @api.post("/v1/chat/completions", responses=_asked(schema.ChatCompletion), response_model=None)
+    json = [Depends(_check_type)]
+
+    @api.post("/v1/chat/completions", responses=_asked(schema.ChatCompletion), response_model=None, dependencies=json)
     async def chat(body: schema.ChatRequest, request: Request) -> Response:
         """Answer a conversation."""
         return await answer(body, request)
 
-    @api.post("/v1/completions", responses=_asked(schema.TextCompletion), response_model=None)
+    @api.post("/v1/completions", responses=_asked(schema.TextCompletion), response_model=None, dependencies=json)
     async def complete(body: schema.CompletionRequest, request: Request) -> Response:
         """Answer each prompt as a question."""
         return await answer(body, request)
@@ -116,6 +120,13 @@ def _api(batcher: Batcher, model: str, created: int, seconds: float) -> APIRoute
         return Response(batcher.metrics.text(), media_type="text/plain; version=0.0.4")
 
     return api
+
+
+def _check_type(request: Request) -> None:
+    """Refuse what web pages of others can send (another type, or none), whatever this FastAPI makes of it."""
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    if kind.strip().lower() != "application/json":
+        raise Fault(400, "the body is no JSON; send Content-Type: application/json", "invalid_content_type")
 
 
 def _answer_faults(app: FastAPI) -> None:

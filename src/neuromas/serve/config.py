@@ -20,6 +20,7 @@ class ListenConfig(CommandOptions):
         default="127.0.0.1", description="Where to listen; other than a loopback address only with a key."
     )
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes any that is free.")
+    connections: int = Field(default=512, ge=1, description="Connections at a time; fewer where files are few.")
     api_key: str | None = Field(
         default=None,
         repr=False,

@@ -54,6 +54,9 @@ def of_validation(errors: list[Any]) -> Fault:
         case "json_invalid":
             message = f"the body is not valid JSON ({first['ctx']['error']}); send a JSON object"
             return Fault(400, message, "invalid_json")
+        case "string_unicode":
+            message = f"{param or 'the body'} holds half of a surrogate pair, which is no character; send valid Unicode"
+            return Fault(400, message, "invalid_value", param)
         case "missing":
             return Fault(400, f"{param or 'the JSON body'} is missing; add it", "missing_required_parameter", param)
         case _:

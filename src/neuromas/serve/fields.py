@@ -1,5 +1,6 @@
 """The kinds of fields that requests have."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
@@ -10,14 +11,48 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError, core_schema
+
+MOST_FIELDS = 100  # of an object
 
 
 class Strict(BaseModel):
     """No unknown fields, no conversions: "1" is no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, given: Any) -> Any:
+        return at_most(MOST_FIELDS, given)
+
+
+def at_most(most: int, given: Any) -> Any:
+    """A list or an object of at most `most` parts: whoever sends more is told that once, not of every part."""
+    if isinstance(given, list | dict) and len(given) > most:
+        context = {"given": len(given), "most": most}
+        raise PydanticCustomError("too_long", "{given} parts were sent; at most {most} are taken", context)
+    return given
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The check of a list or an object of `least` to `most` parts, which ends with the first wrong part of a list."""
+
+    most: int
+    least: int = 0
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        schema: Any = {**handler(source), "min_length": self.least, "max_length": self.most}
+        if schema["type"] == "list":
+            schema["fail_fast"] = True
+        return core_schema.no_info_before_validator_function(lambda given: at_most(self.most, given), schema)
+
+
+ShortText = Annotated[str, Field(max_length=512)]
+LongText = Annotated[str, Field(max_length=1 << 20)]
 
 
 def _whole(value: Any) -> Any:

@@ -4,6 +4,7 @@ Plain ASGI, so that a stream passes through unbuffered.
 """
 
 import hmac
+import re
 import time
 
 from starlette.exceptions import HTTPException
@@ -41,6 +42,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if scope["method"] == "HEAD":  # answered like GET; the connection leaves the body out
+            scope = {**scope, "method": "GET"}
         start, status, received = time.perf_counter(), 0, 0
 
         async def sending(message: Message) -> None:
@@ -88,5 +91,5 @@ class Guard:
 
 
 def _is_loopback(host: str) -> bool:
-    name = host[: host.find("]") + 1].strip("[]") if host.startswith("[") else host.partition(":")[0]
-    return name.lower() in LOOPBACK
+    named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]{1,5})?", host.lower())
+    return named is not None and named[1].strip("[]") in LOOPBACK

@@ -159,6 +159,9 @@ def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
 
 
 def held_back(text: str, stops: Sequence[str]) -> str:
-    """The text without an end that may be the beginning of a stop."""
-    starts = [k for stop in stops for k in range(1, len(stop)) if text.endswith(stop[:k])]
-    return text[: len(text) - max(starts, default=0)]
+    """The text without an end that may be the beginning of a stop. Looks at no more than the longest stop."""
+    longest = max(map(len, stops), default=0)
+    for start in range(max(0, len(text) - longest + 1), len(text)):
+        if any(stop.startswith(text[start:]) for stop in stops):
+            return text[:start]
+    return text

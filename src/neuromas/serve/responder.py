@@ -47,13 +47,15 @@ class Responder:
 
         Raises `Fault`.
         """
-        if any("\ud800" <= c <= "\udfff" for c in text):
-            message = "the question holds half of a surrogate pair, which is no character; send valid Unicode"
-            raise Fault(400, message, "invalid_value", "messages")
         if len(text) > self.max_characters:
             window = self.backbone.context_window
             message = f"the question has {len(text)} characters, more than fit into {window} tokens; shorten it"
             raise Fault(400, message, "context_length_exceeded", "messages")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            message = "the question holds half of a surrogate pair, which is no character; send valid Unicode"
+            raise Fault(400, message, "invalid_value", "messages") from error
 
     def decoding_for(self, request: AnswerRequest) -> Decoding:
         """The decoding that a request asks for. Raises `Fault` if the system cannot honour it."""

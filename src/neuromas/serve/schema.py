@@ -8,23 +8,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from neuromas.serve.fields import WHOLE, Count, No, Nothing, Strict
+from neuromas.serve.fields import WHOLE, Count, LongText, No, Nothing, Parts, ShortText, Strict
 from neuromas.tasks.cells import conversation
 
 
 class TextPart(Strict):
     type: Literal["text"]
-    text: str
+    text: LongText
 
 
-Parts = Annotated[list[TextPart], Field(min_length=1)]
+TextParts = Annotated[list[TextPart], Parts(1024, least=1)]
 
 
 class ChatTurn(Strict):
     """One turn. `name` is not shown to the network."""
 
-    name: str | None = None
-    content: str | Parts | None
+    name: ShortText | None = None
+    content: LongText | TextParts | None
     refusal: Annotated[Any, Nothing("")] = None
     annotations: Annotated[Any, Nothing([])] = None
     audio: Annotated[Any, Nothing()] = None
@@ -38,16 +38,16 @@ class ChatTurn(Strict):
 
 class AskedTurn(ChatTurn):
     role: Literal["system", "developer", "user"]
-    content: str | Parts  # pyright: ignore[reportIncompatibleVariableOverride]
+    content: LongText | TextParts  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class AnsweredTurn(ChatTurn):
     """A turn of the assistant, as clients send it back. Thoughts are not shown to the network."""
 
     role: Literal["assistant"]
-    content: str | Parts | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    content: LongText | TextParts | None = None
+    reasoning_content: LongText | None = None
+    reasoning: LongText | None = None
 
 
 ChatMessage = Annotated[AskedTurn | AnsweredTurn, Field(discriminator="role")]
@@ -66,13 +66,14 @@ class StreamOptions(Strict):
     continuous_usage_stats: No | None = None
 
 
-Stop = str | Annotated[list[str], Field(max_length=4)]
+StopText = Annotated[str, Field(max_length=256)]
+Stop = StopText | Annotated[list[StopText], Parts(4)]
 
 
 class AnswerRequest(Strict):
     """The fields that chat and completions share."""
 
-    model: str = Field(description="The id that /v1/models lists.")
+    model: ShortText = Field(description="The id that /v1/models lists.")
     temperature: float | None = Field(
         default=None,
         ge=0,
@@ -88,12 +89,12 @@ class AnswerRequest(Strict):
     stream_options: StreamOptions | None = None
     frequency_penalty: float | None = Field(default=None, ge=0, le=0, description="Penalties are not supported.")
     presence_penalty: float | None = Field(default=None, ge=0, le=0, description="Penalties are not supported.")
-    user: str | None = Field(default=None, description="Ignored, like the fields from here to prompt_cache_key.")
-    metadata: dict[str, str] | None = None
+    user: ShortText | None = Field(default=None, description="Ignored, like the fields from here to prompt_cache_key.")
+    metadata: Annotated[dict[ShortText, ShortText], Parts(16)] | None = None
     store: bool | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+    service_tier: ShortText | None = None
+    safety_identifier: ShortText | None = None
+    prompt_cache_key: ShortText | None = None
     logit_bias: Annotated[Any, Nothing({})] = None
     top_k: Annotated[Any, Nothing(-1, 0)] = None
     min_p: Annotated[Any, Nothing(0)] = None
@@ -130,7 +131,7 @@ class AnswerRequest(Strict):
 
 
 class ChatRequest(AnswerRequest):
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: Annotated[list[ChatMessage], Parts(1024, least=1)]
     max_completion_tokens: Count | None = Field(default=None, description="Newer name of max_tokens.")
     logprobs: bool | None = Field(default=None, description="Log-probabilities of the answer's tokens.")
     top_logprobs: Annotated[int, Field(ge=0, le=0), WHOLE] | None = Field(default=None, description="Not supported.")
@@ -162,7 +163,7 @@ class ChatRequest(AnswerRequest):
 
 
 class CompletionRequest(AnswerRequest):
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)]
+    prompt: LongText | Annotated[list[LongText], Parts(64, least=1)]
     logprobs: Annotated[Any, Nothing()] = None
     echo: Annotated[Any, Nothing(False)] = None
     best_of: Annotated[Any, Nothing(1)] = None

@@ -5,11 +5,11 @@ import socket
 import threading
 import webbrowser
 
-import uvicorn
 from fastapi import FastAPI
 
 from neuromas.errors import ConfigError
-from neuromas.serve.config import ListenConfig
+from neuromas.serve.config import ListenConfig, ServeConfig
+from neuromas.serve.connections import BoundedServer
 
 
 def listen(config: ListenConfig) -> socket.socket:
@@ -37,12 +37,12 @@ def open_page(bound: socket.socket) -> None:
     threading.Timer(0.5, webbrowser.open, (_url(bound) + "/",)).start()
 
 
-def run(app: FastAPI, bound: socket.socket) -> None:
+def run(app: FastAPI, bound: socket.socket, config: ListenConfig) -> None:
     """Serve until SIGTERM or Ctrl-C. Requests that were read are answered before this returns."""
     for name in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when it is done; that ends nothing
         signal.signal(name, lambda *_: None)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=30)
-    uvicorn.Server(config).run(sockets=[bound])
+    seconds = config.seconds if isinstance(config, ServeConfig) else 0.0
+    BoundedServer(app, config.connections, seconds).run(sockets=[bound])
 
 
 def _url(bound: socket.socket) -> str:
