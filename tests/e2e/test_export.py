@@ -11,10 +11,13 @@ import pytest
 from huggingface_hub import ModelCard
 
 from neuromas import cli
+from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError
 from neuromas.network.builtin import TINY_FOLDER
 from neuromas.run import export
 from neuromas.run.build import load_run
+from neuromas.run.card import card
+from neuromas.run.carry import base_model
 
 RECIPE = """
 topology = "1-1"
@@ -143,3 +146,21 @@ def test_neither_a_folder_that_exists_nor_one_without_a_run_is_touched(run, tmp_
     with pytest.raises(CheckpointError, match="holds no run"):
         export.export(tmp_path, tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "said"),
+    [
+        ("smollm2-135m", "auto", 'SmolLM2-135M-Instruct", dtype="float32")'),
+        ("smollm2-135m", "bfloat16", 'SmolLM2-135M-Instruct", dtype="bfloat16")'),
+        ("/home/me/small.gguf", "auto", '"small.gguf", dtype="float32")'),
+        ("org/model", "float16", '"org/model", dtype="float16")'),
+    ],
+)
+def test_the_card_names_the_weights_that_were_trained_on_and_their_precision(name, dtype, said) -> None:
+    config = RunConfig.make({"backbone": {"name": name, "dtype": dtype}})
+    text = card("shared", config, None, base_model(config, "f" * 16, None), 3, ["1.1"])
+    assert said in text
+    assert ("Q4_1.gguf`, which are quantised" in text) is (name == "smollm2-135m")
+    assert ("`small.gguf`, which are quantised" in text) is name.endswith(".gguf")
+    assert "/home/me" not in text

@@ -35,7 +35,7 @@ def rotated(name: str, weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def write(file: Path, model: Any, template: str = CHATML) -> None:
+def write(file: Path, model: Any, template: str = CHATML, pre: str = "default") -> None:
     out, config = gguf.GGUFWriter(file, "llama"), model.config
     out.add_context_length(config.max_position_embeddings)
     out.add_embedding_length(config.hidden_size)
@@ -48,7 +48,7 @@ def write(file: Path, model: Any, template: str = CHATML) -> None:
     out.add_rope_dimension_count(8)
     out.add_vocab_size(260)
     out.add_tokenizer_model("gpt2")
-    out.add_tokenizer_pre("default")
+    out.add_tokenizer_pre(pre)
     out.add_token_list(tokens())
     out.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL, gguf.TokenType.NORMAL, *[3, 3]])
     out.add_token_merges(["a b"])
@@ -106,3 +106,31 @@ def test_a_tokenizer_that_reads_other_tokens_is_refused(tmp_path: Path, monkeypa
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: byte_tokenizer())
     with pytest.raises(BackboneError, match=r"1 of its 260 tokens are read otherwise, such as token 257, 'ab'"):
         Backbone.load(str(tmp_path / "small.gguf"))
+
+
+SPLIT = [  # the file's way of splitting texts, a text, its pieces
+    ("gpt-2", "  12 ab", [" ", " 12", " ab"]),
+    ("smollm", "  12 ab", ["  ", "1", "2", " ab"]),
+    ("starcoder", "x=10", ["x", "=", "1", "0"]),
+    ("llama-bpe", "1234 it'S\n\n", ["123", "4", " it", "'S", "\n\n"]),
+    ("qwen2", "12 it's", ["1", "2", " it", "'s"]),
+]
+
+
+@pytest.mark.parametrize(("pre", "text", "pieces"), SPLIT)
+def test_texts_are_split_as_the_file_says(pre: str, text: str, pieces: list[str], tmp_path: Path) -> None:
+    write(tmp_path / "small.gguf", plain_model(), pre=pre)
+    tokenizer = Backbone.load(str(tmp_path / "small.gguf"), device="cpu").tokenizer
+    found = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+    assert [text[start:end] for _, (start, end) in found] == pieces
+
+
+def test_a_way_of_splitting_is_a_part_of_the_fingerprint_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    prints: dict[str, str] = {}
+    for pre in ("default", "gpt-2", "smollm"):
+        write(tmp_path / f"{pre}.gguf", plain_model(), pre=pre)
+        prints[pre] = Backbone.load(str(tmp_path / f"{pre}.gguf"), device="cpu").fingerprint()
+    assert prints["default"] == prints["gpt-2"] != prints["smollm"]
+    write(tmp_path / "other.gguf", plain_model(), pre="tekken")
+    with pytest.raises(BackboneError, match=r"texts are split as 'tekken' does, which is not known here"):
+        Backbone.load(str(tmp_path / "other.gguf"), device="cpu")

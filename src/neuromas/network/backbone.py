@@ -121,6 +121,7 @@ class Backbone:
         digest = hashlib.blake2b(digest_size=8)
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads")
         shape = [self.model.config.model_type, *(getattr(self.config, size, None) for size in sizes), self.vocabulary]
+        shape += filter(None, [getattr(self.model.config, "tokenizer_splits", None)])  # of a converted GGUF file
         digest.update(json.dumps(shape).encode())
         for key, value in sorted(self.model.state_dict().items()):
             flat = value.flatten()

