@@ -123,6 +123,9 @@ class TrainConfig(Section):
     """Steps between validations; the last step is always validated."""
     validation_questions: int = Field(default=128, ge=1)
     """Validate on the first so many questions of the validation split."""
+    patience: int | None = Field(default=None, ge=1)
+    """End the run, or its stage where another one follows, after so many validations in a row that were no better than
+    the best one before. None: go on to the end."""
     silence_questions: int = Field(default=32, ge=0)
     """Replay the first so many of them with each hidden node silenced. 0: none."""
     start_questions: int | None = Field(default=None, ge=0)

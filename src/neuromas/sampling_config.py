@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from neuromas.recipe import Section
 
@@ -23,11 +23,22 @@ class SamplingConfig(Section):
     thinking_tokens: int = Field(default=0, ge=0)
     """Tokens that the answering node may write beyond these, to think aloud before it answers. `neuromas tasks NAME`
     says whether the grader finds an answer behind thoughts."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a message or an answer, such as `["\\n"]` for base models, which seldom end one by themselves. The
+    tokens up to the one that completes a stop text are counted and trained, as an end-of-sequence token is; the text is
+    cut before it."""
     batch_rows: int = Field(default=512, ge=1)
     """Rows of one pass when questions are answered outside training, and at least one question. A training step samples
     all its rows of a layer at once. With `vllm`: the most sequences that it computes together."""
     engine: Literal["built-in", "vllm"] = "built-in"
     """Who samples during `neuromas train`, validation included: this library, or `vllm`."""
+
+    @field_validator("stop")
+    @classmethod
+    def _check_stop(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in stop:
+            raise ValueError("a stop text must not be empty")
+        return stop
 
 
 class VllmConfig(Section):

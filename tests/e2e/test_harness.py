@@ -8,7 +8,8 @@ import pytest
 from helpers import make_network
 from neuromas import cli
 from neuromas.errors import ConfigError
-from neuromas.evaluate.harness import cut, generate_until
+from neuromas.evaluate.harness import generate_until, stops_of
+from neuromas.network.stopping import cut
 from neuromas.run.build import load_run
 from neuromas.tasks import load_task
 from neuromas.types import Question
@@ -39,10 +40,10 @@ metric_list:
 
 
 def test_stop_strings_cut_at_the_first_that_occurs() -> None:
-    assert cut("one\ntwo. three", ["\n\n", ".", "\n"]) == "one"
-    assert cut("one", ["\n"]) == "one"
-    assert cut("one stop", "st") == "one "
-    assert cut("one", ["", None]) == "one"  # pyright: ignore[reportArgumentType]
+    assert cut("one\ntwo. three", stops_of(["\n\n", ".", "\n"])) == ("one", True)
+    assert cut("one", stops_of(["\n"])) == ("one", False)
+    assert cut("one stop", stops_of("st")) == ("one ", True)
+    assert stops_of(["", None]) == stops_of(None) == []  # pyright: ignore[reportArgumentType]
 
 
 def test_requests_are_answered_in_order_each_by_its_own_settings() -> None:

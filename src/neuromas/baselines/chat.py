@@ -101,8 +101,8 @@ class Chat:
         Raises PromptError, naming the stage, where a question does not fit into the context window.
         """
         turns = [self._turn(one, greedy, seed) for one in asked]
-        sample: Sample = lambda groups, keys, limit, how, _: self._generate(
-            self.backbone, self.bank, groups, keys, limit, how
+        sample: Sample = lambda groups, keys, limit, how, _, ended: self._generate(
+            self.backbone, self.bank, groups, keys, limit, how, **({"ended": ended} if ended else {})
         )
         calls: dict[int, NodeCall] = {}
         for decoding in dict.fromkeys(turn.decoding for turn in turns):
@@ -129,6 +129,7 @@ class Chat:
             limit=self.limit(request),
             decoding=replace(self.decoding, greedy=greedy and not request.sampled),
             stream=stream_key(seed, 0, question.id, rollout, request.stage),
+            stop=self.limits.stop,
         )
 
     def wording(self, request: Request) -> Wording:

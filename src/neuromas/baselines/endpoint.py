@@ -59,4 +59,5 @@ class EndpointChat(Chat):
             temperature=0.0 if greedy else self.decoding.temperature,
             top_p=self.decoding.top_p,
             seed=stream_key(seed, 0, question.id, rollout, request.stage) >> 33,  # 31 bits: no API takes fewer
+            stop=self.limits.stop,
         )

@@ -81,6 +81,11 @@ def print_final(final: FinalRecord) -> None:
     rows = final.results
     console.print(results_table(rows, f"{rows[0].task} ({rows[0].split}), {final.steps} steps"))
     console.print(escape(floors_line(rows[0])))
+    train = final.config.train
+    if train.patience is not None and final.steps < train.steps:
+        console.print(
+            f"ended at step {final.steps} of {train.steps}: validation had not risen {train.patience} times in a row"
+        )
     if final.began:
         console.print(escape(f"how it began: {final.began}"))
     if any(row.delivery == "blanked" for row in rows):

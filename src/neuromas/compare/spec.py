@@ -134,7 +134,7 @@ class Spec(Section):
     sampling: TomlTable = Field(default_factory=dict, description=_SHARED)
     prompt: TomlTable = Field(default_factory=dict, description=_SHARED)
     train: TomlTable = Field(
-        default_factory=dict, description=f"{_SHARED} `learning_rate` and `stop_after_seconds` are refused."
+        default_factory=dict, description=f"{_SHARED} `learning_rate`, `stop_after_seconds` and `patience` are refused."
     )
     systems: dict[str, SystemEntry] = Field(min_length=1, description="A table for each system.")
 
@@ -250,11 +250,12 @@ def _check_trained(name: str, entry: TrainedEntry, shared: TomlTable) -> None:
             f"train.resample is set for {name!r}, but all trained systems must draw equally many samples, and nobody "
             "knows how many it asks for; leave it out"
         )
-    if "stop_after_seconds" in settings:
-        raise ConfigError(
-            f"train.stop_after_seconds is set for {name!r}, but all trained systems must draw equally many samples, "
-            "however long they take; leave it out"
-        )
+    for setting, how in (("stop_after_seconds", "however long they take"), ("patience", "however they fare")):
+        if setting in settings:
+            raise ConfigError(
+                f"train.{setting} is set for {name!r}, but all trained systems must draw equally many samples, {how}; "
+                "leave it out"
+            )
 
 
 def _known(where: str, given: Iterable[str], valid: TomlTable) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from neuromas.errors import ConfigError
 from neuromas.network.forward import Network
+from neuromas.network.stopping import cut
 from neuromas.tasks.loaded import digest
 from neuromas.types import Question
 
@@ -75,14 +76,13 @@ def generate_until(network: Network, requests: Sequence[tuple[str, dict[str, Any
         variant = Network(network.topology, network.backbone, network.adapters, limits, decoding, words=network.words)
         questions = [Question(f"harness-{digest(requests[i][0])[:16]}", requests[i][0], "") for i in members]
         for i, trace in zip(members, variant.answer(questions, greedy=not sampled, seed=seed), strict=True):
-            answers[i] = cut(trace.answer, requests[i][1].get("until") or [])
+            answers[i] = cut(trace.answer, stops_of(requests[i][1].get("until")))[0]
     return [answers[i] for i in range(len(requests))]
 
 
-def cut(text: str, until: str | Sequence[str]) -> str:
-    """The text before the first of the stop strings."""
-    stops = [until] if isinstance(until, str) else until
-    return text[: min([at for stop in stops if stop and (at := text.find(stop)) >= 0], default=len(text))]
+def stops_of(until: str | Sequence[str] | None) -> list[str]:
+    """The stop strings of a task of the harness, which gives one, several, or none."""
+    return [*filter(None, [until] if isinstance(until, str) else until or [])]
 
 
 _LIMITS = ("max_gen_toks", "max_new_tokens", "max_completion_tokens", "max_tokens")  # of one number, by precedence

@@ -84,6 +84,7 @@ def _turn(network: Network, rollout: Rollout, branch: Branch, node: str) -> Turn
             limit=network.limits.of(node == network.topology.output),
             decoding=rollout.ask.decoding,
             stream=rollout.stream(node, "alternative", branch.draw),
+            stop=network.limits.stop,
         )
     senders = rollout.topology.parents(node)
     if not any(sender in branch.said for sender in senders):

@@ -29,6 +29,7 @@ class Call:
     temperature: float  # 0 for the most likely text
     top_p: float
     seed: int  # not negative; an endpoint may honour it
+    stop: tuple[str, ...] = ()  # texts before which the completion ends
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ class Endpoint:
     def _one(self, call: Call) -> EndpointReply:
         from openai import OpenAIError
 
-        options: dict[str, float] = {"temperature": call.temperature}
+        options: dict[str, float | list[str]] = {"temperature": call.temperature}
+        if call.stop:
+            options["stop"] = list(call.stop)
         if call.temperature > 0:
             options |= {"seed": call.seed} | ({"top_p": call.top_p} if call.top_p < 1 else {})
         try:

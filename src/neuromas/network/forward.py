@@ -19,10 +19,11 @@ from neuromas.errors import ConfigError
 from neuromas.network.adapters import ATTENTION_TARGETS, AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.cpu import prepacked
-from neuromas.network.generate import Completion, Engine, GoOn, generate
+from neuromas.network.generate import Completion, Ended, Engine, GoOn, generate
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
 from neuromas.network.sampling import Decoding
+from neuromas.network.stopping import shortened
 from neuromas.network.topology import Topology, Unit
 from neuromas.network.turns import Ask, Deliver, Rollout, Turn, asks_of, depth_of, replay_each, speak
 from neuromas.network.wording import Words
@@ -39,6 +40,7 @@ class Limits:
     message_tokens: int = 64
     answer_tokens: int = 64
     batch_rows: int = 512  # rows (questions × rollouts × nodes of a layer) that `answer` runs at once, about
+    stop: tuple[str, ...] = ()  # texts that end a turn; see network/stopping.py
 
     def __post_init__(self) -> None:
         for name in ("message_tokens", "answer_tokens", "batch_rows"):
@@ -49,7 +51,7 @@ class Limits:
     def from_config(cls, sampling: SamplingConfig, task_answer_tokens: int) -> "Limits":
         """The limits of a recipe; a task's own limit on the answer holds where the recipe gives none."""
         answer = (sampling.answer_tokens or task_answer_tokens) + sampling.thinking_tokens
-        return cls(sampling.message_tokens, answer, sampling.batch_rows)
+        return cls(sampling.message_tokens, answer, sampling.batch_rows, sampling.stop)
 
     def of(self, answers: bool) -> int:
         """Tokens that a node may write: one that answers, or one whose message others read."""
@@ -160,6 +162,7 @@ class Network:
             decoding=ask.decoding,
             stream=rollout.stream(node),
             go_on=None if ask.listener is None else partial(ask.listener.wrote, rollout.number, node),
+            stop=self.limits.stop,
         )
 
     def speak(self, turns: Sequence[Turn], batch_rows: int | None = None) -> list[NodeCall]:
@@ -173,12 +176,14 @@ class Network:
         limit: int,
         how: Decoding | Sequence[Decoding],
         go_on: GoOn | None = None,
+        ended: Ended | None = None,
     ) -> list[Completion]:
         """One completion for each row of `groups`, by the engine. Another one than this library's own answers whole
         turns, so rows that someone listens to token by token (`go_on`) are left to the latter."""
         if self.engine is None or go_on is not None:
-            return generate(self.backbone, self.adapters, groups, keys, limit, how, go_on=go_on)
-        return self.engine.generate(self.adapters, groups, keys, limit, how)
+            return generate(self.backbone, self.adapters, groups, keys, limit, how, go_on=go_on, ended=ended)
+        done = self.engine.generate(self.adapters, groups, keys, limit, how)
+        return done if ended is None else [shortened(completion, ended) for completion in done]
 
     def answer(
         self,

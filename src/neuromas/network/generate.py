@@ -18,6 +18,7 @@ from neuromas.network.passes import begin
 from neuromas.network.sampling import Decoding, draw, uniforms
 
 GoOn = Callable[[int, list[int]], bool]  # (row, its tokens so far) → whether it may write more
+Ended = Callable[[list[int]], bool]  # a row's tokens so far → whether the last of them ends it
 
 
 @dataclass
@@ -54,11 +55,12 @@ def generate(
     how: Decoding | Sequence[Decoding],
     block: int | None = None,
     go_on: GoOn | None = None,
+    ended: Ended | None = None,
 ) -> list[Completion]:
     """One completion for each row of `groups`, in order. keys: the rows' random streams.
 
     how: for all rows, or one for each. go_on: asked at every look about each row that has not ended; a row it says no
-    to is left as it is, `truncated`.
+    to is left as it is, `truncated`. ended: asked after every token of a row; one it says yes to is the row's last.
     block: tokens drawn between two looks at which rows have ended. A look waits for the device; a row that has ended
     is computed on until the next one. By default 1 on a CPU and 8 elsewhere; the completions are the same.
     """
@@ -77,7 +79,7 @@ def generate(
             drawn.append(draw(backbone.logits(last), uniform_BT[:, step], ways))
             token, look = drawn[-1][0], (step + 1) % block == 0 or step + 1 == max_tokens
             if look:
-                still = _append(done, rows, drawn, backbone.end_ids, go_on)
+                still = _append(done, rows, drawn, backbone.end_ids, go_on, ended)
                 rows, drawn = [rows[i] for i in still], []
                 if not rows or step + 1 == max_tokens:
                     break
@@ -93,12 +95,16 @@ def _append(
     drawn: list[tuple[Tensor, Tensor, Tensor]],
     end_ids: frozenset[int],
     go_on: GoOn | None,
+    ended: Ended | None,
 ) -> list[int]:
     """Append what was drawn (token, log-probability, entropy; [B] each), up to a row's end; returns the rows left."""
     ids, logprobs, entropies = (torch.stack(x, 1).tolist() for x in zip(*drawn, strict=True))
     still: list[int] = []
     for i, r in enumerate(rows):
         end = next((k for k, token in enumerate(ids[i]) if token in end_ids), None)
+        if ended is not None:
+            written = ids[i] if end is None else ids[i][:end]
+            end = next((k for k in range(len(written)) if ended(done[r].ids + written[: k + 1])), end)
         n = len(drawn) if end is None else end + 1
         done[r].ids += ids[i][:n]
         done[r].logprobs += logprobs[i][:n]

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
-from neuromas.network.generate import Completion, GoOn, replay
+from neuromas.network.generate import Completion, Ended, GoOn, replay
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt, PromptTemplate
 from neuromas.network.sampling import Decoding, stream_key
+from neuromas.network.stopping import cut, ending
 from neuromas.network.topology import Topology
 from neuromas.types import Message, NodeCall, Question, Trace
 
@@ -115,11 +116,12 @@ class Turn:
     decoding: Decoding
     stream: int  # key of its random stream
     go_on: Callable[[list[int]], bool] | None = None  # asked with the tokens so far; False ends the turn
+    stop: tuple[str, ...] = ()  # texts that end it, and are no part of what it says
 
 
-# Samples one completion for each row of groups that are sorted by adapter: groups, keys, limit, decoding, go_on.
+# Samples one completion for each row of groups sorted by adapter: groups, keys, limit, decoding, go_on, ended.
 How = Decoding | Sequence[Decoding]
-Sample = Callable[[Sequence[Group], Sequence[int], int, How, GoOn | None], list[Completion]]
+Sample = Callable[[Sequence[Group], Sequence[int], int, How, GoOn | None, Ended | None], list[Completion]]
 
 
 def speak(
@@ -127,11 +129,12 @@ def speak(
 ) -> list[NodeCall]:
     """Take all `turns` at once; returns their calls in the order given.
 
-    Turns of equal limit run in one batch, in which equal prefixes are read once, or in batches of at most `batch_rows`.
+    Turns of equal limit and stop texts run in one batch, in which equal prefixes are read once, or in batches of at
+    most `batch_rows`.
     """
     calls: dict[int, NodeCall] = {}
-    for limit in dict.fromkeys(turn.limit for turn in turns):
-        numbered = [(i, turn) for i, turn in enumerate(turns) if turn.limit == limit]
+    for limit, stop in dict.fromkeys((turn.limit, turn.stop) for turn in turns):
+        numbered = [(i, turn) for i, turn in enumerate(turns) if (turn.limit, turn.stop) == (limit, stop)]
         ordered = [member for _, members in _together(numbered) for member in members]
         size = batch_rows or len(ordered)
         for start in range(0, len(ordered), size):
@@ -143,7 +146,8 @@ def speak(
             row_turns = [turn for _, turn in batch]
             decodings = [turn.decoding for turn in row_turns]
             how = decodings[0] if len(set(decodings)) == 1 else decodings
-            replies = sample(groups, [turn.stream for turn in row_turns], limit, how, _going_on(row_turns))
+            ended = ending(template.decode, stop)
+            replies = sample(groups, [turn.stream for turn in row_turns], limit, how, _going_on(row_turns), ended)
             for (i, turn), reply in zip(batch, replies, strict=True):
                 calls[i] = _call(template, turn, reply)
     return [calls[i] for i in range(len(turns))]
@@ -185,7 +189,7 @@ def _call(template: PromptTemplate, turn: Turn, reply: Completion) -> NodeCall:
         completion_ids=reply.ids,
         logprobs=reply.logprobs,
         entropies=reply.entropies,
-        text=template.decode(reply.ids),
+        text=cut(template.decode(reply.ids), turn.stop)[0],
         truncated=reply.truncated,
         dropped_tokens=turn.prompt.dropped_tokens,
     )

@@ -83,14 +83,14 @@ def check_questions(now: Mapping[str, str], newest: Path, accept: bool) -> list[
 def check_same(config: RunConfig, out: Path) -> None:
     """Refuse to continue a run under other settings; only its length may change."""
     saved = saved_config(out)
-    length = {"train": {"steps": 0, "stop_after_seconds": None}}
+    length = {"train": {"steps", "stop_after_seconds", "patience"}}
     mine, theirs = (c.model_dump(mode="json") for c in (config, saved))
     differ = [
         f"{section}.{key} was {theirs[section][key]!r}, is {value!r}"
         for section, settings in mine.items()
         if isinstance(settings, dict) and isinstance(theirs.get(section), dict)
         for key, value in settings.items()
-        if theirs[section].get(key) != value and key not in length.get(section, {})
+        if theirs[section].get(key) != value and key not in length.get(section, set())
     ]
     differ += [
         f"{k} was {theirs[k]!r}, is {v!r}"

@@ -14,6 +14,7 @@ class Progress:
     baseline: float = 0.0  # Running mean of the reward, for the `running_mean` estimator.
     best_step: int = 0  # The step of the best validation.
     best_validation: float = -1.0  # Its accuracy; -1 before the first validation.
+    stale: int = 0  # Validations of this stage since the accuracy has last risen.
     stage: int = 0  # Number of the present stage.
     stage_start: int = 0  # The step after which the stage began.
     recent: list[float] = field(default_factory=list[float])  # Mean reward of the last steps, for promotion.
@@ -38,6 +39,7 @@ class Progress:
     def begin_stage(self) -> None:
         """Go on to the next stage."""
         self.stage, self.stage_start, self.recent = self.stage + 1, self.step, []
+        self.stale = 0
 
     def to_dict(self) -> dict[str, Any]:
         return vars(self) | {"lineage": [record.to_dict() for record in self.lineage]}

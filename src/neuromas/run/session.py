@@ -84,7 +84,10 @@ class Session:
         return self.stages[self.progress.stage]
 
     def stage_is_over(self) -> bool:
-        return self.stage.over(self.progress.recent, self.progress.step - self.progress.stage_start)
+        progress, patience = self.progress, self.config.train.patience
+        if patience is not None and progress.stale >= patience:
+            return True
+        return self.stage.over(progress.recent, progress.step - progress.stage_start)
 
     def advance(self) -> bool:
         """Go to the next stage where the present one is over; False where there is none."""
@@ -129,6 +132,7 @@ class Session:
         t = self.config.train
         evaluation = evaluate(self.network, self.task, "validation", t.validation_questions, workers=self.workers)
         result = evaluation.result
+        self.progress.stale = 0 if result.accuracy > self.progress.best_validation else self.progress.stale + 1
         if result.accuracy >= self.progress.best_validation:  # of equals the later: it has learned longer
             self.progress.best_validation, self.progress.best_step = result.accuracy, self.progress.step
         if self.workers.first:

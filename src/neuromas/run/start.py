@@ -119,7 +119,8 @@ def advice(found: StartRecord) -> list[str]:
         )
     if (found.messages_cut or 0) > _CUT:
         out.append(
-            f"{found.messages_cut:.0%} of the messages are cut off by their limit: raise sampling.message_tokens"
+            f"{found.messages_cut:.0%} of the messages are cut off by their limit: raise sampling.message_tokens, or, "
+            'for a model that does not end them, set sampling.stop = ["\\n"]'
         )
     return out
 

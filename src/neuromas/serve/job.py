@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from neuromas.network.sampling import Decoding
+from neuromas.network.stopping import cut
 from neuromas.serve.faults import Fault
 from neuromas.serve.schema import AnswerRequest, FinishReason, NodeTurn, Token
 from neuromas.types import NodeCall, Question, Trace
@@ -65,6 +66,7 @@ class Job:
     output: str  # the node that answers
     decode: Callable[[list[int]], str]
     post: Callable[[Event | Fault], object]
+    own_stops: tuple[str, ...] = ()  # those of the system, which cuts its texts before them by itself
     over: bool = False  # it was answered or has failed
     cancelled: bool = False  # its client left before that
     tokens: tuple[int, int] = (0, 0)  # prompt and generated tokens of all nodes, once it is answered
@@ -79,14 +81,14 @@ class Job:
         request, going_on = self.request, not self.cancelled
         if node != self.output:
             if request.stream and request.wants_messages:
-                self._post_text(rollout, node, self.decode(ids).rstrip(UNFINISHED))
+                self._post_text(rollout, node, held_back(self.decode(ids).rstrip(UNFINISHED), self.own_stops))
             return going_on
         if request.limit is not None and len(ids) >= request.limit:
             return False
         if request.stream or request.stops:
             text, stopped = cut(self.decode(ids), request.stops)
             if request.stream:
-                safe = text if stopped else held_back(text.rstrip(UNFINISHED), request.stops)
+                safe = text if stopped else held_back(text.rstrip(UNFINISHED), [*request.stops, *self.own_stops])
                 self._post_text(rollout, node, self.question.answer_prefix + safe)
             return going_on and not stopped
         return going_on
@@ -150,12 +152,6 @@ class Job:
             self._posted[rollout, node] = text
             hidden = None if node == self.output else node
             self.post(Delta(self.first + rollout, text[len(posted) :], hidden))
-
-
-def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text before the first of `stops`, and True if there was one."""
-    starts = [start for stop in stops if (start := text.find(stop)) >= 0]
-    return (text[: min(starts)], True) if starts else (text, False)
 
 
 def held_back(text: str, stops: Sequence[str]) -> str:

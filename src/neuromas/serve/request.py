@@ -107,6 +107,7 @@ def submit(request: ChatRequest | CompletionRequest, batcher: Batcher, model: st
             first=i * request.choices,
             output=responder.output,
             decode=responder.backbone.template.decode,
+            own_stops=responder.stops,
             post=lambda event: loop.call_soon_threadsafe(events.put_nowait, event),  # called by the network's thread
         )
         for i, text in enumerate(request.questions)

@@ -31,6 +31,7 @@ class Responder:
     width = 1  # rows of the widest layer
     batch_rows = Limits.batch_rows  # rows of one batch unless the server's settings say otherwise
     decoding = Decoding()  # the decoding where a request leaves it open
+    stops: tuple[str, ...] = ()  # texts that end what the system writes, whatever a request says
     sets_temperature = False  # True if temperature and top_p of a request can be honoured
 
     def __init__(self, system: System, backbone: Backbone, pattern: Question) -> None:
@@ -102,6 +103,7 @@ class NetworkResponder(Responder):
         super().__init__(network, backbone, pattern)
         self.network, self.topology, self.decoding = network, network.topology, network.decoding
         self.output, self.batch_rows = network.topology.output, network.limits.batch_rows
+        self.stops = network.limits.stop
         self.width = max(map(len, network.topology.layers))
 
     def _answer(self, jobs: Sequence[Job]) -> None:
