@@ -19,7 +19,7 @@ from neuromas.errors import ConfigError
 from neuromas.network.adapters import ATTENTION_TARGETS, AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.cpu import prepacked
-from neuromas.network.generate import Completion, Ended, Engine, GoOn, generate
+from neuromas.network.generate import Completion, Engine, GoOn, IsEnded, generate
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
 from neuromas.network.sampling import Decoding
@@ -176,7 +176,7 @@ class Network:
         limit: int,
         how: Decoding | Sequence[Decoding],
         go_on: GoOn | None = None,
-        ended: Ended | None = None,
+        ended: IsEnded | None = None,
     ) -> list[Completion]:
         """One completion for each row of `groups`, by the engine. Another one than this library's own answers whole
         turns, so rows that someone listens to token by token (`go_on`) are left to the latter."""

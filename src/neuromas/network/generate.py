@@ -18,7 +18,7 @@ from neuromas.network.passes import begin
 from neuromas.network.sampling import Decoding, draw, uniforms
 
 GoOn = Callable[[int, list[int]], bool]  # (row, its tokens so far) → whether it may write more
-Ended = Callable[[list[int]], bool]  # a row's tokens so far → whether the last of them ends it
+IsEnded = Callable[[list[int]], bool]  # a row's tokens so far → whether the last of them ends it
 
 
 @dataclass
@@ -55,7 +55,7 @@ def generate(
     how: Decoding | Sequence[Decoding],
     block: int | None = None,
     go_on: GoOn | None = None,
-    ended: Ended | None = None,
+    ended: IsEnded | None = None,
 ) -> list[Completion]:
     """One completion for each row of `groups`, in order. keys: the rows' random streams.
 
@@ -95,7 +95,7 @@ def _append(
     drawn: list[tuple[Tensor, Tensor, Tensor]],
     end_ids: frozenset[int],
     go_on: GoOn | None,
-    ended: Ended | None,
+    ended: IsEnded | None,
 ) -> list[int]:
     """Append what was drawn (token, log-probability, entropy; [B] each), up to a row's end; returns the rows left."""
     ids, logprobs, entropies = (torch.stack(x, 1).tolist() for x in zip(*drawn, strict=True))

@@ -6,12 +6,12 @@ scored and trained like an end-of-sequence token; the turn's text is cut before 
 
 from collections.abc import Callable, Sequence
 
-from neuromas.network.generate import Completion, Ended
+from neuromas.network.generate import Completion, IsEnded
 
 _SPARE = 8  # tokens beyond the bytes of a stop text that are decoded when it is looked for
 
 
-def ending(decode: Callable[[list[int]], str], stops: Sequence[str]) -> Ended | None:
+def ending(decode: Callable[[list[int]], str], stops: Sequence[str]) -> IsEnded | None:
     """Tells of the tokens written so far whether the last of them completes a stop text; None where there is none.
 
     No text is made of more tokens than it has bytes, so only so many are decoded.
@@ -22,7 +22,7 @@ def ending(decode: Callable[[list[int]], str], stops: Sequence[str]) -> Ended | 
     return lambda ids: cut(decode(ids[-window:]), stops)[1]
 
 
-def shortened(completion: Completion, ended: Ended) -> Completion:
+def shortened(completion: Completion, ended: IsEnded) -> Completion:
     """The completion up to the first token at which it has ended; as it is where it has not."""
     for n in range(1, len(completion.ids) + 1):
         if ended(completion.ids[:n]):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
-from neuromas.network.generate import Completion, Ended, GoOn, replay
+from neuromas.network.generate import Completion, GoOn, IsEnded, replay
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt, PromptTemplate
 from neuromas.network.sampling import Decoding, stream_key
@@ -121,7 +121,7 @@ class Turn:
 
 # Samples one completion for each row of groups sorted by adapter: groups, keys, limit, decoding, go_on, ended.
 How = Decoding | Sequence[Decoding]
-Sample = Callable[[Sequence[Group], Sequence[int], int, How, GoOn | None, Ended | None], list[Completion]]
+Sample = Callable[[Sequence[Group], Sequence[int], int, How, GoOn | None, IsEnded | None], list[Completion]]
 
 
 def speak(
