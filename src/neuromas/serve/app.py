@@ -1,4 +1,4 @@
-"""The server's routes: OpenAI's chat and completions, models, health, metrics, and the page."""
+"""The server's routes: OpenAI's chat, completions and responses, models, health, metrics, and the page."""
 # pyright: reportUnusedFunction=false
 
 import logging
@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from neuromas.serve import schema
@@ -18,8 +19,9 @@ from neuromas.serve.faults import Fault, Responses, of_validation
 from neuromas.serve.guard import Guard
 from neuromas.serve.metrics import Metrics
 from neuromas.serve.record import Record
-from neuromas.serve.request import submit
+from neuromas.serve.request import Asking, submit
 from neuromas.serve.responder import Responder
+from neuromas.serve.responses_schema import ResponseBody, ResponsesRequest
 from neuromas.serve.site import page_routes
 
 log = logging.getLogger("neuromas.serve")
@@ -68,7 +70,7 @@ def _finished(app: FastAPI, record: Record, metrics: Metrics, key: str | None, b
 def _api(batcher: Batcher, model: str, created: int, seconds: float) -> APIRouter:
     api = APIRouter()
 
-    async def answer(body: schema.ChatRequest | schema.CompletionRequest, client: Request) -> Response:
+    async def answer(body: Asking, client: Request) -> Response:
         check_model(body.model)
         pending = submit(body, batcher, model, seconds)
         if not body.stream:
@@ -92,6 +94,11 @@ def _api(batcher: Batcher, model: str, created: int, seconds: float) -> APIRoute
     @api.post("/v1/completions", responses=_asked(schema.TextCompletion), response_model=None, dependencies=json)
     async def complete(body: schema.CompletionRequest, request: Request) -> Response:
         """Answer each prompt as a question."""
+        return await answer(body, request)
+
+    @api.post("/v1/responses", responses=_asked(ResponseBody), response_model=None, dependencies=json)
+    async def respond(body: ResponsesRequest, request: Request) -> Response:
+        """Answer a text, or a conversation, as a response."""
         return await answer(body, request)
 
     card = schema.ModelCard(id=model, object="model", created=created, owned_by="neuromas")
@@ -166,7 +173,7 @@ _FAULTS: Responses = {
 }
 
 
-def _asked(answer: type[schema.CompletedResponse]) -> Responses:
+def _asked(answer: type[BaseModel]) -> Responses:
     """The possible responses of a route that asks the network."""
     return _FAULTS | {
         200: {
@@ -192,7 +199,7 @@ def _refine_schema(app: FastAPI, model: str | None, locked: bool) -> None:
             parts = spec["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
                 parts.pop(name, None)
-            for name in ("ChatRequest", "CompletionRequest") if model is not None else ():
+            for name in ("ChatRequest", "CompletionRequest", "ResponsesRequest") if model is not None else ():
                 parts[name]["properties"]["model"] |= {"enum": [model]}
             if locked:
                 spec["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}

@@ -2,30 +2,59 @@
 
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 from neuromas.serve import schema
+from neuromas.serve.faults import Fault
 from neuromas.serve.job import Answer, Delta, Event, NodeDone
 
+Asked = TypeVar("Asked", bound=schema.AnswerRequest)
 
-@dataclass(frozen=True)
-class ResponseFormat:
+
+@dataclass
+class AnswerFormat(ABC, Generic[Asked]):
     """The form of the answers to one request, and what all of its objects have in common."""
 
-    request: schema.AnswerRequest
+    names_events: ClassVar[bool] = False  # True where the events of a stream have names
+    last_words: ClassVar[str] = "[DONE]"  # what a stream ends with
+    request: Asked
     model: str
     seed: int
     created: int = field(default_factory=lambda: int(time.time()))  # Unix time
     id: str = field(default_factory=lambda: secrets.token_hex(12))
+
+    @abstractmethod
+    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """The response in one piece. answers: one for each choice."""
+
+    @abstractmethod
+    def opening(self, choices: int) -> Iterator[dict[str, Any]]:
+        """The first events of a stream."""
+
+    @abstractmethod
+    def chunks(self, event: Event) -> Iterator[dict[str, Any]]:
+        """The events of a stream for something that happened."""
+
+    @abstractmethod
+    def closing(self, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
+        """The last events of a stream."""
+
+    def failure(self, fault: Fault) -> dict[str, Any]:
+        """The event of a stream that cannot go on."""
+        return fault.body()
+
+
+class CompletionsFormat(AnswerFormat[schema.AnswerRequest]):
+    """The form of chat and completions."""
 
     @property
     def chat(self) -> bool:
         return isinstance(self.request, schema.ChatRequest)
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        """The response in one piece. answers: one for each choice."""
         extension = schema.NeuromasAnswer(seed=self.seed)
         if self.request.wants_messages:
             extension.traces = [answer.turns for answer in answers]
@@ -33,17 +62,18 @@ class ResponseFormat:
         return {
             **self._common("chat.completion" if self.chat else "text_completion"),
             "choices": [choice(i, answer).model_dump() for i, answer in enumerate(answers)],
-            "usage": _usage(answers).model_dump(),
+            "usage": usage_of(answers).model_dump(),
             "neuromas": extension.model_dump(exclude_unset=True),
         }
 
     def opening(self, choices: int) -> Iterator[dict[str, Any]]:
-        """The first chunks of a stream."""
         for i in range(choices if self.chat else 0):
             yield self._chunk(self._piece(i, {"role": "assistant", "content": ""}))
 
-    def chunk(self, event: Event) -> dict[str, Any]:
-        """The chunk of a stream for one event."""
+    def chunks(self, event: Event) -> Iterator[dict[str, Any]]:
+        yield self._of(event)
+
+    def _of(self, event: Event) -> dict[str, Any]:
         if isinstance(event, Delta) and event.node is None:
             return self._chunk(self._piece(event.choice, {"content": event.text}))
         if isinstance(event, Delta):
@@ -55,9 +85,9 @@ class ResponseFormat:
             last["logprobs"] = _logprobs(event.answer.tokens).model_dump()
         return self._chunk(last)
 
-    def usage(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        """The last chunk of a stream that was asked for it."""
-        return self._chunk() | {"usage": _usage(answers).model_dump()}
+    def closing(self, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
+        if (options := self.request.stream_options) and options.include_usage:
+            yield self._chunk() | {"usage": usage_of(answers).model_dump()}
 
     def _piece(self, choice: int, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
         if self.chat:
@@ -88,7 +118,7 @@ def _text_choice(i: int, answer: Answer) -> schema.CompletionChoice:
     return schema.CompletionChoice(index=i, text=answer.text, finish_reason=answer.finish_reason, logprobs=None)
 
 
-def _usage(answers: Sequence[Answer]) -> schema.Usage:
+def usage_of(answers: Sequence[Answer]) -> schema.Usage:
     traces = [answer.trace for answer in answers]
     prompt, generated = sum(t.prompt_tokens for t in traces), sum(t.generated_tokens for t in traces)
     hidden = generated - sum(len(trace.calls[-1].completion_ids) for trace in traces)

@@ -12,8 +12,12 @@ from fastapi import Request
 from neuromas.serve.batcher import Batcher
 from neuromas.serve.faults import Fault
 from neuromas.serve.job import Answer, Done, Event, Job
-from neuromas.serve.render import ResponseFormat
+from neuromas.serve.render import AnswerFormat, CompletionsFormat
+from neuromas.serve.responses import ResponsesFormat
+from neuromas.serve.responses_schema import ResponsesRequest
 from neuromas.serve.schema import ChatRequest, CompletionRequest
+
+Asking = ChatRequest | CompletionRequest | ResponsesRequest
 
 
 @dataclass
@@ -21,7 +25,7 @@ class PendingRequest:
     """The jobs of one request and the events they post."""
 
     jobs: list[Job]
-    format: ResponseFormat
+    format: AnswerFormat[Any]
     deadline: float  # on the event loop's clock
     events: "asyncio.Queue[Event | Fault]"
     by_choice: dict[int, Answer] = field(default_factory=dict[int, Answer])
@@ -44,17 +48,19 @@ class PendingRequest:
         """Server-sent events. event: the first one, awaited by the caller so that an early fault can be a status."""
         try:
             for chunk in self.format.opening(sum(job.n for job in self.jobs)):
-                yield _sse(chunk)
+                yield self._sse(chunk)
             while True:
-                yield _sse(self.format.chunk(event))
+                for chunk in self.format.chunks(event):
+                    yield self._sse(chunk)
                 if self._complete():
                     break
                 event = await self.next()
-            if (options := self.format.request.stream_options) and options.include_usage:
-                yield _sse(self.format.usage(self.answers))
-            yield "data: [DONE]\n\n"
+            for chunk in self.format.closing(self.answers):
+                yield self._sse(chunk)
+            if self.format.last_words:
+                yield f"data: {self.format.last_words}\n\n"
         except Fault as fault:  # the status has been sent already
-            yield _sse(fault.body())
+            yield self._sse(self.format.failure(fault))
         finally:
             self.leave()
 
@@ -83,6 +89,10 @@ class PendingRequest:
         for job in self.jobs:
             job.cancelled = job.cancelled or not job.over
 
+    def _sse(self, data: dict[str, Any]) -> str:
+        name = f"event: {data['type']}\n" if self.format.names_events else ""
+        return f"{name}data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
     async def _collect(self) -> None:
         while not self._complete():
             await self.next()
@@ -91,7 +101,7 @@ class PendingRequest:
         return len(self.by_choice) == sum(job.n for job in self.jobs)
 
 
-def submit(request: ChatRequest | CompletionRequest, batcher: Batcher, model: str, seconds: float) -> PendingRequest:
+def submit(request: Asking, batcher: Batcher, model: str, seconds: float) -> PendingRequest:
     """Put a request's questions into the queue. Raises `Fault`."""
     responder, loop = batcher.responder, asyncio.get_running_loop()
     for text in request.questions:
@@ -113,13 +123,10 @@ def submit(request: ChatRequest | CompletionRequest, batcher: Batcher, model: st
         for i, text in enumerate(request.questions)
     ]
     batcher.submit(jobs)
-    return PendingRequest(jobs, ResponseFormat(request, model, seed), loop.time() + seconds, events)
+    kind = ResponsesFormat if isinstance(request, ResponsesRequest) else CompletionsFormat
+    return PendingRequest(jobs, kind(request, model, seed), loop.time() + seconds, events)  # pyright: ignore[reportArgumentType]
 
 
 async def _disconnected(client: Request) -> None:
     while (await client.receive())["type"] != "http.disconnect":
         pass
-
-
-def _sse(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
