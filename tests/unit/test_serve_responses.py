@@ -100,12 +100,11 @@ def test_a_stream_has_the_official_events_and_adds_up_to_the_answer(client: open
     deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
     assert len(deltas) > 2 and "".join(deltas) == offline("2+2") == events[-1].response.output_text
     assert events[0].response.status == "in_progress" and events[-1].response.usage.output_tokens > 0
-    with client.responses.stream(model="net", input="2+2") as helped:  # the client checks each event against the last
-        list(helped)
-        assert helped.get_final_response().output_text == offline("2+2")
     mark = offline("2+2")[len("So: ") + 2]
     whole = list(client.responses.create(model="net", input="2+2", stream=True, extra_body={"stop": mark}))
     assert whole[-1].type == "response.completed"
+    with client.responses.stream(model="net", input="2+2", extra_body={"stop": mark}) as helped:  # it checks the order
+        assert helped.get_final_response().output_text == whole[-1].response.output_text
 
 
 def test_events_have_their_names_and_nodes_are_heard_when_asked(address: str) -> None:
