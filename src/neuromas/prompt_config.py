@@ -1,5 +1,6 @@
 """The settings of `[prompt]`: the words of a network's prompts. Their defaults are in network/wording.py."""
 
+from datetime import date as Date
 from typing import Literal
 
 from pydantic import field_validator
@@ -31,6 +32,8 @@ class PromptConfig(Section):
     """How the reply of every hidden node begins; its message goes on from there."""
     answer: str | None = None
     """How the reply of the output node begins, before the answer prefix of the task."""
+    date: Date | None = None
+    """The day that chat templates with a date write into prompts (2026-11-29); a run keeps that of its first step."""
 
     @field_validator("hidden", "message")
     @classmethod

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from datetime import date
 from typing import Any
 
 import pytest
@@ -360,9 +361,13 @@ def test_a_template_whose_thinking_cannot_be_switched_off_is_warned_of() -> None
         template(chat=THINKING)
 
 
-def test_a_template_that_writes_todays_date_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match="writes today's date into prompts"):
-        template(chat=DATED)
+def test_the_day_that_a_template_writes_is_that_of_the_words() -> None:
+    dated, at = template(chat=DATED), Topology.parse("1").position("1.1")
+    on = lambda day: Words.of(PromptConfig(date=day), "chat").at(at, 8)
+    read = lambda day: dated.decode(dated.render(at, Question("q", "1+1", "2"), [], 8, on(day)).prefix_ids)
+    assert read(date(2024, 2, 29)).startswith("29 February 2024")
+    assert read(date(2026, 11, 29)).startswith("29 November 2026")
+    assert read(None).startswith(date.today().strftime("%d %B %Y"))
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from helpers import binary_backbone, make_network, run_config
+from helpers import binary_backbone, make_backbone, make_network, run_config
 from neuromas import cli
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.files import read_json, read_json_lines, write_json
 from neuromas.network.backbone import Backbone
+from neuromas.network.forward import Network
 from neuromas.run import checkpoint
 from neuromas.run.build import load_run
-from neuromas.run.folder import Resumption
+from neuromas.run.folder import Resumption, saved_config
 from neuromas.run.loop import train
 from neuromas.run.owner import OWNER, is_run, owned
 from neuromas.run.progress import Progress
@@ -336,3 +338,21 @@ def test_the_command_that_resumes_a_typo_says_so(tmp_path: Path, capsys: pytest.
         cli.main(["train", "--resume", "--out", str(tmp_path / "typo")])
     assert "typo to resume; correct --out" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
+
+
+# -- the day that a chat template writes ---------------------------------------------------------------------
+
+
+def test_a_run_keeps_the_day_of_its_first_step(tmp_path: Path) -> None:
+    dated = "{{ strftime_now('%d %B %Y') }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    backbone = make_backbone(style="chat", template=dated)
+    train(run_config(**STEPS), tmp_path / "run", backbone=backbone)
+    assert saved_config(tmp_path / "run").prompt.date == date.today()
+    long_ago = date(2020, 2, 29)
+    train(run_config(**STEPS, prompt__date=long_ago), tmp_path / "old", backbone=backbone)
+    train(run_config(**MORE), tmp_path / "old", backbone=backbone, resume=True)  # a recipe says no day
+    network, _, config = load_run(tmp_path / "old", "last", backbone)
+    assert config.prompt.date == long_ago
+    assert isinstance(network, Network) and network.words.date == "2020-02-29"
+    train(run_config(**STEPS), tmp_path / "plain", backbone=binary_backbone())
+    assert saved_config(tmp_path / "plain").prompt.date is None

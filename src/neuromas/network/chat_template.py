@@ -1,25 +1,34 @@
 """The text that a chat template puts before, between and after the system's and the user's words."""
 
+import re
 import warnings
+from datetime import date
 from typing import Any
 
 from neuromas.errors import BackboneError
 
+_NOW = re.compile(r"""strftime_now\(\s*("[^"]*"|'[^']*')\s*\)""")
 _SYSTEM, _USER = "\x02system\x03", "\x02user\x03"  # stand-ins that no chat template contains
 
 
-def around(tokenizer: Any) -> tuple[str, str, str]:
+def is_dated(tokenizer: Any) -> bool:
+    """True where the chat template writes the day into prompts."""
+    return "strftime_now" in str(getattr(tokenizer, "chat_template", None))
+
+
+def around(tokenizer: Any, day: date) -> tuple[str, str, str]:
     """Before the system text, between it and the user's, and after; with thinking switched off where that can be done.
 
     A template without a system role gets the system text in the user's turn. Raises `BackboneError`, with what the
     template says, where it does not repeat both once and in order.
     """
     tried: list[str] = []
+    template = _NOW.sub(lambda now: repr(day.strftime(now[1][1:-1])), tokenizer.get_chat_template())
     folded = [{"role": "user", "content": f"{_SYSTEM}\n{_USER}"}]
     for chat in ([{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}], folded):
         try:
             text: str = tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=True, enable_thinking=False
+                chat, tokenize=False, add_generation_prompt=True, enable_thinking=False, chat_template=template
             )
         except Exception as error:  # jinja raises its own errors for roles that a template refuses
             tried.append(f"{type(error).__name__}: {' '.join(str(error).split())}")
@@ -27,7 +36,7 @@ def around(tokenizer: Any) -> tuple[str, str, str]:
         if text.count(_SYSTEM) == text.count(_USER) == 1 and text.index(_SYSTEM) < text.index(_USER):
             before, rest = text.split(_SYSTEM)
             between, after = rest.split(_USER)
-            _warn(tokenizer.chat_template, after)
+            _warn(after)
             return before, between, after
         tried.append(f"{len(chat)} turns give {text.count(_SYSTEM)} system texts and {text.count(_USER)} user texts")
     raise BackboneError(
@@ -36,16 +45,10 @@ def around(tokenizer: Any) -> tuple[str, str, str]:
     )
 
 
-def _warn(template: Any, after: str) -> None:
+def _warn(after: str) -> None:
     if after.rfind("<think>") > after.rfind("</think>"):
         warnings.warn(
             "this model's chat template opens a thought that cannot be switched off: what nodes write, and the words "
             "that begin an answer, stand inside of it; use prompt style 'plain', or another model",
-            stacklevel=2,
-        )
-    if "strftime_now" in str(template):
-        warnings.warn(
-            "this model's chat template writes today's date into prompts, so a run that goes on, or is measured, on "
-            "another day reads other prompts; use prompt style 'plain', or take the date out of its chat template",
             stacklevel=2,
         )

@@ -15,11 +15,12 @@ Styles:
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import pairwise
 from typing import Any
 
 from neuromas.errors import BackboneError, PromptError
-from neuromas.network.chat_template import around
+from neuromas.network.chat_template import around, is_dated
 from neuromas.network.wording import Style, Wording, Words
 from neuromas.types import Message, Position, Question
 
@@ -59,7 +60,9 @@ class PromptTemplate:
         added = sorted(markers, key=len, reverse=True)
         self._added = re.compile("|".join(map(re.escape, added))) if added else None
         self._lead = _LEAD if _adds_a_blank(tokenizer) else ""
-        self._before_system, self._between, self._after_user = self._markers()
+        self.is_dated = style == "chat" and is_dated(tokenizer)
+        self._around: dict[str, tuple[list[int], list[int], list[int]]] = {}  # by day
+        self._markers("")
 
     def render(
         self,
@@ -117,13 +120,14 @@ class PromptTemplate:
             text = f"{at.id}<{','.join(at.upstream)}>{','.join(at.downstream)}:"
             return self._text(text + (question.text if at.sees_question else "") + "\n")
         user = self._text(_asked(at, question, wording))
-        return self._before_system + self._text(wording.ask) + self._between + user
+        before_system, between, _ = self._markers(wording.date)
+        return before_system + self._text(wording.ask) + between + user
 
     def _tail(self, at: Position, question: Question, wording: Wording) -> list[int]:
         if self.style == "compact":
             return self._text("A" if at.is_output else ">")
         begins = (wording.begin, question.answer_prefix if at.is_output else "")
-        return self._after_user + self._text(" ".join(filter(None, begins)))
+        return self._markers(wording.date)[2] + self._text(" ".join(filter(None, begins)))
 
     def _label(self, sender: str, name: str) -> str:
         return f"{sender}:" if self.style == "compact" else f"\n{name}: "
@@ -146,14 +150,23 @@ class PromptTemplate:
         encode = lambda text: self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special).input_ids
         return encode(lead + text)[len(encode(lead)) if lead else 0 :] if text else []
 
-    def _markers(self) -> tuple[list[int], list[int], list[int]]:
-        """Ids of what the chat template puts before the system text, between it and the user's, and after."""
+    def _markers(self, day: str) -> tuple[list[int], list[int], list[int]]:
+        """Ids of what the chat template puts before the system text, between it and the user's, and after.
+
+        day: what it writes as today's date, where it writes one; empty: that of the first call.
+        """
+        day = day if self.is_dated else ""
+        if day not in self._around:
+            self._around[day] = self._found(date.fromisoformat(day) if day else date.today())
+        return self._around[day]
+
+    def _found(self, day: date) -> tuple[list[int], list[int], list[int]]:
         if self.style == "compact":
             return [], [], []
         if self.style == "plain":
             start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
             return start, self._text("\n"), self._text("\n")
-        before, between, after = around(self.tokenizer)
+        before, between, after = around(self.tokenizer, day)
         first: list[int] = self._encoded(before, special=True, lead="") if before else []
         return first, self._encoded(between, special=True), self._encoded(after, special=True)
 

@@ -21,6 +21,7 @@ class Wording:
     labels: tuple[str, ...] = ()  # what stands before each message, in reading order
     question: str = ""  # what stands before the question
     begin: str = ""  # how the reply begins; what the node writes goes on from it
+    date: str = ""  # the day that a chat template writes (ISO 8601); empty: today
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Words:
     question: str = ""
     begin: str = ""
     answer: str = ""
+    date: str = ""
 
     @classmethod
     def of(cls, config: PromptConfig | None, style: Style) -> "Words":
         """Those of the settings, and of their version and `style` where a setting is left out."""
         config = config or PromptConfig()
         given = {name: text for name, text in config if name != "version" and text is not None}
+        given |= {"date": config.date.isoformat()} if config.date else {}
         return replace(WORDS[config.version, "chat" if style == "compact" else style], **given)
 
     def at(self, position: Position, tokens: int) -> Wording:
@@ -63,10 +66,11 @@ class Words:
 
     def around(self, ask: str, labels: tuple[str, ...], *, answering: bool) -> Wording:
         """Other words, e.g. a baseline's, in the same layout."""
-        return Wording(ask, labels, self.question, self.answer if answering else self.begin)
+        return Wording(ask, labels, self.question, self.answer if answering else self.begin, self.date)
 
     def to_dict(self) -> dict[str, str]:
-        return asdict(self)
+        """The words as a checkpoint keeps them; a date only where there is one."""
+        return {name: text for name, text in asdict(self).items() if text or name != "date"}
 
 
 ANSWER = "Answer the question."  # the words of a single call

@@ -81,7 +81,7 @@ def check_questions(now: Mapping[str, str], newest: Path, accept: bool) -> list[
 
 
 def check_same(config: RunConfig, out: Path) -> None:
-    """Refuse to continue a run under other settings; only its length may change."""
+    """Refuse to continue a run under other settings; only its length may change, and its day need not be said."""
     saved = saved_config(out)
     length = {"train": {"steps", "stop_after_seconds", "patience"}}
     mine, theirs = (c.model_dump(mode="json") for c in (config, saved))
@@ -91,6 +91,7 @@ def check_same(config: RunConfig, out: Path) -> None:
         if isinstance(settings, dict) and isinstance(theirs.get(section), dict)
         for key, value in settings.items()
         if theirs[section].get(key) != value and key not in length.get(section, set())
+        if (section, key, value) != ("prompt", "date", None)
     ]
     differ += [
         f"{k} was {theirs[k]!r}, is {v!r}"

@@ -1,6 +1,7 @@
 """A training run under way: opened from a folder, advanced step by step and stage by stage, saved to it."""
 
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 from neuromas.config import RunConfig
@@ -9,12 +10,22 @@ from neuromas.evaluate.room import check_prompts
 from neuromas.evaluate.run import evaluate
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Network
+from neuromas.network.wording import Words
 from neuromas.results import ValidationMetrics
 from neuromas.run import checkpoint
 from neuromas.run.build import build, fill_adapters, optimizer_of
 from neuromas.run.carry import wording
 from neuromas.run.checkpoint import Trained
-from neuromas.run.folder import NEWEST, Resumption, check_questions, continued, keep_validated, prepare, saved
+from neuromas.run.folder import (
+    NEWEST,
+    Resumption,
+    check_questions,
+    continued,
+    keep_validated,
+    prepare,
+    saved,
+    saved_config,
+)
 from neuromas.run.method import Method, method_of
 from neuromas.run.progress import Progress
 from neuromas.run.stages import Stage, check_growth, growth_record, stages_of, without_files
@@ -65,6 +76,10 @@ class Session:
                 check_growth(stages)
             progress = Progress() if newest is None else checkpoint.progress_of(newest, len(stages))
             network, task = build(config, backbone, stages[progress.stage].topology, task)
+            if isinstance(network, Network) and network.backbone.template.is_dated and not config.prompt.date:
+                day = date.today() if newest is None else saved_config(out).prompt.date
+                config = config.model_copy(update={"prompt": config.prompt.model_copy(update={"date": day})})
+                network.words = Words.of(config.prompt, network.backbone.template.style)
             network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
             if newest is None:
                 fill_adapters(config, network)
