@@ -1,9 +1,27 @@
-"""Small pieces of HTML by which objects show themselves in notebooks. All text is escaped."""
+"""How text of users and models is shown: what steers a terminal is taken out, and pieces of HTML are escaped."""
 
 import io
+import unicodedata
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, TextIO
+
+
+def visible(text: str) -> str:
+    """Text without characters that steer a terminal or the direction of writing; its lines and tabs stay."""
+    return "".join(c if c in "\n\t" or _is_visible(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def say(*lines: str, file: TextIO | None = None) -> None:
+    """Print lines, to standard output by default, without what would steer a terminal."""
+    print(*map(visible, lines), sep="\n", file=file, flush=True)
+
+
+def _is_visible(character: str) -> bool:
+    return (character.isascii() and character.isprintable()) or unicodedata.category(character) not in _STEERING
+
+
+_STEERING = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 def html_table(title: str, rows: Sequence[tuple[str, str]]) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any
 
+from neuromas.markup import say
 from neuromas.results import StartRecord, StepMetrics
 
 
@@ -33,7 +34,7 @@ def progress_bar(steps: int, show: bool | None = None) -> Iterator[Callable[[Ste
 def show_start(start: StartRecord, show: bool | None = None) -> None:
     """Tell what a training run starts from, and what to change, wherever its bar is shown."""
     if show or (show is None and (sys.stderr.isatty() or _display() is not None)):
-        print(start, *(f"warning: {text}" for text in start.advice), sep="\n", file=sys.stderr)
+        say(str(start), *(f"warning: {text}" for text in start.advice), file=sys.stderr)
 
 
 def _display() -> Any:

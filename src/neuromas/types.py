@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from neuromas.markup import html_table
+from neuromas.markup import html_table, visible
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Trace:
             reads = f" (reads {', '.join(self.reads[call.node])})" if self.reads.get(call.node) else ""
             cut = " …" if call.truncated else ""
             lines.append(f"{call.node}{reads}: {call.text.strip()}{cut}")
-        return "\n".join([*lines, f"answer: {self.answer}"])
+        return visible("\n".join([*lines, f"answer: {self.answer}"]))
 
     def _repr_html_(self) -> str:
         """The messages along the edges: who read whom, and what each node said."""

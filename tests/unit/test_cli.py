@@ -29,7 +29,7 @@ def test_help_lists_every_command_and_imports_none() -> None:
     modules = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
     assert {*cli.COMMANDS} <= modules | {*cli.LISTS}
     loaded = {name for name in done.stderr.split() if name.startswith("neuromas.")}
-    assert loaded == {"neuromas.cli", "neuromas.errors"}
+    assert loaded == {"neuromas.cli", "neuromas.errors", "neuromas.markup"}
     assert not {"torch", "pydantic", "rich", "tyro"} & {*done.stderr.split()}
 
 

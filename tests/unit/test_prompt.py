@@ -1,6 +1,8 @@
 """Prompts: their order, what they may say, how text stays text, and what happens when they do not fit."""
 
 import re
+import resource
+import signal
 import warnings
 from datetime import date
 from typing import Any
@@ -26,6 +28,7 @@ from helpers import (
 )
 from neuromas.config import RunConfig
 from neuromas.errors import BackboneError, ConfigError, PromptError
+from neuromas.network import chat_template
 from neuromas.network.prompt import PromptTemplate
 from neuromas.network.topology import Topology
 from neuromas.network.wording import WORDS, Style, Words
@@ -219,6 +222,21 @@ def test_a_completion_is_decoded_without_its_special_tokens() -> None:
 
 
 # -- templates ---------------------------------------------------------------------------------------------
+
+
+LONG = "{% for a in range(400) %}{% for b in range(1000) %}{% set x = a * b %}{% endfor %}{% endfor %}"
+WIDE = "{{ 'a' * 40000000 }}"
+
+
+@pytest.mark.parametrize("template, said", [(LONG, "TimeoutError: it was not done"), (WIDE, "MemoryError")])
+def test_a_template_that_takes_too_much_is_refused(monkeypatch, template: str, said: str) -> None:
+    monkeypatch.setattr(chat_template, "SECONDS", 0.05)
+    monkeypatch.setattr(chat_template, "MEMORY", 16 << 20)
+    before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)
+    with pytest.raises(BackboneError, match=said):
+        PromptTemplate(byte_tokenizer(template + CHATML), "chat", 512)
+    assert (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)) == before
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 def test_chat_markers_are_the_templates_own() -> None:

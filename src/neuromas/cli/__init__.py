@@ -9,12 +9,14 @@ import difflib
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, Any, get_type_hints
 
 from neuromas.errors import ConfigError, NeuromasError
+from neuromas.markup import visible
 
 COMMANDS = {  # name → one line of help
     "demo": "the main job on the embedded backbone: train, compare with controls, show",
@@ -87,6 +89,7 @@ def _dispatch(args: list[str]) -> None:
             raise
         _fail(f"weights could not be read or written ({error}); check the file, and the room on the disk")
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end in the middle of the end
         print(f"\ninterrupted{GOES_ON.get(command, '')}", file=sys.stderr)
         sys.exit(130)
 
@@ -153,5 +156,5 @@ def _version() -> str:
 
 def _fail(message: str) -> None:
     red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-    print(f"{red}error: {message}{plain}", file=sys.stderr)
+    print(f"{red}error: {visible(' '.join(message.split()))}{plain}", file=sys.stderr)
     sys.exit(2)

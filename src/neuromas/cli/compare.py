@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from neuromas.cli.options import Positive
+from neuromas.markup import say
 
 if TYPE_CHECKING:
     from neuromas.compare.spec import Spec
@@ -60,7 +61,8 @@ def main(
         run_with_bar(Spec.load(spec), folder.resolve() if address else folder, workers, threads, address)
     rows = write_report(folder)
     _show(rows)
-    console.print(f"\nreport: {folder / 'report.html'}, {folder / 'report.md'}; figures: {folder / 'summary.json'}")
+    figures = f"{folder / 'report.html'}, {folder / 'report.md'}; figures: {folder / 'summary.json'}"
+    console.print(f"\nreport: {figures}", markup=False)
     if json is not None:
         write_json(json, [row.to_dict() for row in rows])
 
@@ -113,7 +115,7 @@ class PercentLines:
         percent = int(100 * done / total) if total else 100
         if percent >= self._next:
             self._next = percent // 10 * 10 + 10
-            print(f"{percent:>3} % after {time.monotonic() - self._start:.0f} s ({name})", flush=True)
+            say(f"{percent:>3} % after {time.monotonic() - self._start:.0f} s ({name})")
 
 
 def _show_plan(spec: "Spec") -> None:
@@ -148,11 +150,11 @@ def _show(rows: "list[ComparisonRow]") -> None:
 
     for task in dict.fromkeys(row.task for row in rows):
         of_task = [row for row in rows if row.task == task]
-        title = f"\n{escape(task)}, n = {of_task[0].n}; in brackets: one after the other"
+        title = f"\n{task}, n = {of_task[0].n}; in brackets: one after the other"
         numbers = ("accuracy [95 %]", "seeds", "parsed", "calls", "tokens", "trainable")
         figures = grid("system", *numbers, title=title)
         reference = next((row.system for row in of_task if row.reference), "reference")
-        tests = grid("system", "difference [95 %]", "p", "p Holm", title=f"\nminus {escape(reference)}, paired")
+        tests = grid("system", "difference [95 %]", "p", "p Holm", title=f"\nminus {reference}, paired")
         for row in of_task:
             figures.add_row(
                 escape(row.system),

@@ -103,10 +103,11 @@ def main(
     curves = {name: [read_metrics(trial.folder) for trial in trials[name]] for name in trials}
     picture = compare_curves(curves, _LABELS, out / "curve.png", "Validation accuracy while training (greedy)")
     console.print(_table(rows))
-    console.print(_notes(rows), highlight=False)
+    console.print(_notes(rows), highlight=False, markup=False)
     _show_curves(curves)
     _show_traces(trials["trained"][0])
-    console.print(f"\n{seconds:.0f} s. Figures: {out / 'summary.json'}; curves: {picture}; runs: {out / 'runs'}")
+    places = f"Figures: {out / 'summary.json'}; curves: {picture}; runs: {out / 'runs'}"
+    console.print(f"\n{seconds:.0f} s. {places}", markup=False)
     run = trials["trained"][0].folder
     print_lines(
         "now try:",

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from neuromas.markup import say
+
 
 def main(
     topology: Annotated[str, tyro.conf.Positional],
@@ -23,10 +25,10 @@ def main(
 
     network = Topology.parse(topology)
     if out is not None:
-        print(f"wrote {save(network, out)}")
+        say(f"wrote {save(network, out)}")
         return
     if format == "mermaid":
-        print(to_mermaid(network))
+        say(to_mermaid(network))
         return
-    print(to_text(network))
-    print(f"{network.name}: {network.calls} calls a question, {len(network.layers)} one after the other")
+    say(to_text(network))
+    say(f"{network.name}: {network.calls} calls a question, {len(network.layers)} one after the other")

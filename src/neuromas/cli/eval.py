@@ -46,7 +46,7 @@ def main(
     from neuromas.results import fit_line, floors_line
 
     _check(system, sampled, blank, votes)
-    with bar("fitting on the train split", visible=False) as on_fit:
+    with bar("fitting on the train split", shown=False) as on_fit:
         loaded = load_system(system, source, on_fit, seed)
     subject, silent = _subject(loaded.system, loaded.task, blank, votes)
     silent |= {"greedy": not sampled and votes == 1, "seed": seed}

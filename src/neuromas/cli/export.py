@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from neuromas.markup import say
+
 
 def main(
     run: Annotated[Path, tyro.conf.Positional],
@@ -34,17 +36,17 @@ def main(
     base = export.export(run, out, checkpoint, base_model)
     files = export.contents(out)
     size = sum(size for _, size in files) / 1e6
-    print(f"{out}: {len(files)} files, {size:.1f} MB; the card is {out / export.CARD}")
+    say(f"{out}: {len(files)} files, {size:.1f} MB; the card is {out / export.CARD}")
     if base.local:
-        print(
+        say(
             f"the base model {base.name} is a folder here, which nobody else has: with --base-model OWNER/NAME others "
             "get it from the hub; without, they say where theirs lies (--backbone FOLDER)"
         )
     if push is None:
         return
     if dry_run:
-        print(f"would be uploaded to {push} ({'private' if private else 'public'} if it is made):")
+        say(f"would be uploaded to {push} ({'private' if private else 'public'} if it is made):")
         for name, size in files:
-            print(f"  {size:>12,}  {name}")
+            say(f"  {size:>12,}  {name}")
         return
-    print(f"uploaded: {export.push(out, push, private)}")
+    say(f"uploaded: {export.push(out, push, private)}")

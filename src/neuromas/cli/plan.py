@@ -82,6 +82,7 @@ def _configs(recipe: Path, changes: dict[str, str | None], system: str | None) -
 
 
 def _print(report: "Report") -> None:
+    from rich.markup import escape
     from rich.table import Column, Table
 
     from neuromas.cli.show import console
@@ -89,7 +90,7 @@ def _print(report: "Report") -> None:
 
     expected, most = report.expected_memory, report.longest_memory
     right = (Column("expected", justify="right"), Column("at most", justify="right"))
-    table = Table("what is held", *right, title=f"{report.name}: memory of a step on {report.device.name}")
+    table = Table("what is held", *right, title=escape(f"{report.name}: memory of a step on {report.device.name}"))
     rows = {
         "base": "process, libraries, context",
         "weights": f"backbone, {report.longest.dtype}",
@@ -105,12 +106,13 @@ def _print(report: "Report") -> None:
             table.add_row(label + mark, gigabytes(getattr(expected, name)), gigabytes(getattr(most, name)))
     table.add_row("peak", gigabytes(expected.peak), gigabytes(most.peak), style="bold")
     console.print(table)
-    console.print(verdict(report))
+    console.print(verdict(report), markup=False)
     for line in [*(f"  {change_line(change)}" for change in report.changes), *(f"note: {n}" for n in report.notes)]:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
 
 
 def _print_all(reports: "list[Report]") -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from neuromas.cli.show import console
@@ -119,5 +121,5 @@ def _print_all(reports: "list[Report]") -> None:
     table = Table("run", "nodes", "peak at most", "fits", "seconds a step")
     for r in reports:
         time, fits = "" if r.seconds is None else f"{r.seconds.step:.3g}", "yes" if r.fits else "no"
-        table.add_row(r.name, str(len(r.longest.turns)), gigabytes(r.longest_memory.peak), fits, time)
+        table.add_row(escape(r.name), str(len(r.longest.turns)), gigabytes(r.longest_memory.peak), fits, time)
     console.print(table)

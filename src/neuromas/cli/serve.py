@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from neuromas.cli.options import SystemOptions
+from neuromas.markup import say
 from neuromas.serve.config import ServeConfig, require_packages
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def main(
     app = create_app(responder, model, created, record, config)
     announce(bound, f"{model}: {{0}}/ (page), {{0}}/v1 (OpenAI's API)", config)
     run(app, bound, config)
-    print(app.state.metrics.summary(), flush=True)
+    say(app.state.metrics.summary())
 
 
 def _examples(task: "Task") -> list[str]:

@@ -1,23 +1,35 @@
 """Console, tables, bars, traces and curves, as commands show them in the terminal."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 
+from neuromas.markup import visible
 from neuromas.results import Result
 from neuromas.types import Grade, Question, Trace
 
-console = Console()
+
+class PlainConsole(Console):
+    """A console to which no text, whoever wrote it, can give orders: the one door to the terminal of all commands."""
+
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+console = PlainConsole()
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def grid(first: str, *numbers: str, title: str | None = None, words: tuple[str, ...] = ()) -> Table:
     """A table without lines: a first column of names, then numbers, and last columns of words."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title and escape(title), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first, min_width=16)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
@@ -27,14 +39,14 @@ def grid(first: str, *numbers: str, title: str | None = None, words: tuple[str, 
 
 
 @contextmanager
-def bar(label: str, visible: bool = True) -> Iterator[Callable[[int, int], None]]:
+def bar(label: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that vanishes at its end; yields its update, called with (done, all).
 
-    visible: False hides it until its first update.
+    shown: False hides it until its first update.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(label, total=None, visible=visible)
+        task = progress.add_task(escape(label), total=None, visible=shown)
         yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from neuromas.cli.options import Amount, Natural, Positive
+from neuromas.markup import say
 
 if TYPE_CHECKING:
     from neuromas.config import RunConfig
@@ -80,7 +81,7 @@ def main(
     }
     config = RunConfig.make(override(recipe_data(recipe, out if resume else None), options))
     folder = out or _default_folder(config, recipe)
-    print(f"run folder: {folder}")
+    say(f"run folder: {folder}")
     if wandb is not None:
         require_package()  # before anything is written
     cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)

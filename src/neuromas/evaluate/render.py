@@ -3,10 +3,11 @@
 import base64
 import html
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from neuromas.markup import visible
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,7 @@ def _md(text: str) -> str:
 
 def plain(text: str) -> str:
     """Text without characters that steer a terminal or the direction of writing; each run of white space is a blank."""
-    kept = (" " if c.isspace() else c for c in text)
-    shown = (
-        c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") else "\N{REPLACEMENT CHARACTER}" for c in kept
-    )
-    return re.sub(" +", " ", "".join(shown)).strip()
+    return re.sub(" +", " ", visible("".join(" " if c.isspace() else c for c in text))).strip()
 
 
 _STYLE = """

@@ -59,6 +59,7 @@ class PromptTemplate:
         markers = filter(lambda token: token.strip(_BLANK), tokenizer.get_added_vocab())  # blanks are text, not markers
         added = sorted(markers, key=len, reverse=True)
         self._added = re.compile("|".join(map(re.escape, added))) if added else None
+        self._marker_ids = _marker_ids(tokenizer)
         self._lead = _LEAD if _adds_a_blank(tokenizer) else ""
         self.is_dated = style == "chat" and is_dated(tokenizer)
         self._around: dict[str, tuple[list[int], list[int], list[int]]] = {}  # by day
@@ -138,11 +139,26 @@ class PromptTemplate:
         """Ids of text from outside: markers in it are spelled out, never turned into special or added tokens."""
         if not text:
             return []
-        cuts = [m.start() + 1 for m in self._added.finditer(text)] if self._added else []  # split, no marker matches
+        cuts = [m.start() + 1 for m in self._added.finditer(text)] if self._added else []  # split, few markers match
         ids: list[int] = []
         for start, end in pairwise([0, *cuts, len(text)]):
-            ids += self._encoded(text[start:end])
+            ids += self._spelled(text[start:end])
         return ids
+
+    def _spelled(self, text: str) -> list[int]:
+        """Ids of a piece of text, none of which is a marker's: what still makes one is encoded in smaller pieces.
+
+        Tokenizers also find markers behind a change of the text (letters of another width or case), and markers that
+        overlap others. A character that is a marker by itself is encoded by the vocabulary without markers.
+        """
+        ids = self._encoded(text)
+        if self._marker_ids.isdisjoint(ids):
+            return ids
+        if len(text) > 1:
+            middle = len(text) // 2
+            return self._spelled(text[:middle]) + self._spelled(text[middle:])
+        bare = _without_markers(self.tokenizer, text)
+        return bare if self._marker_ids.isdisjoint(bare) else []
 
     def _encoded(self, text: str, *, special: bool = False, lead: str | None = None) -> list[int]:
         """Ids of a piece of text. Vocabularies that put a blank before every text are shown a `_LEAD` that takes it."""
@@ -177,6 +193,26 @@ class PromptTemplate:
                 f"the reply, but the backbone's context window is {self.context_window}; shorten the question, "
                 "lower sampling.message_tokens or answer_tokens, or use a backbone with a longer context"
             )
+
+
+def _marker_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of special and added tokens, but of blanks, which are text, and of the one that means unknown text alone."""
+    special = {id for id in tokenizer.all_special_ids if id is not None}
+    unknown = tokenizer.unk_token_id
+    if unknown is not None and unknown not in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        special.discard(unknown)
+    added = {id for token, id in tokenizer.get_added_vocab().items() if token.strip(_BLANK) and id != unknown}
+    return frozenset(special | added)
+
+
+def _without_markers(tokenizer: Any, text: str) -> list[int]:
+    """Ids of text by a fast tokenizer's vocabulary alone; [] of any other."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:
+        return []
+    normal = core.normalizer.normalize_str(text) if core.normalizer else text
+    parts = core.pre_tokenizer.pre_tokenize_str(normal) if core.pre_tokenizer else [(normal, None)]
+    return [token.id for part, _ in parts for token in core.model.tokenize(part)]
 
 
 def _adds_a_blank(tokenizer: Any) -> bool:

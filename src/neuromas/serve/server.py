@@ -8,6 +8,7 @@ import webbrowser
 from fastapi import FastAPI
 
 from neuromas.errors import ConfigError
+from neuromas.markup import say
 from neuromas.serve.config import ListenConfig, ServeConfig
 from neuromas.serve.connections import BoundedServer
 
@@ -29,7 +30,7 @@ def listen(config: ListenConfig) -> socket.socket:
 def announce(bound: socket.socket, text: str, config: ListenConfig) -> None:
     """Print `text`, in which {0} stands for the server's URL, once the server can be reached."""
     lock = "a key is needed" if config.key else "no key is needed"
-    print(f"{text.format(_url(bound))}; {lock}. Ctrl-C ends it.", flush=True)
+    say(f"{text.format(_url(bound))}; {lock}. Ctrl-C ends it.")
 
 
 def open_page(bound: socket.socket) -> None:
