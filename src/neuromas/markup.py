@@ -1,4 +1,4 @@
-"""How text of users and models is shown: what steers a terminal is taken out, and pieces of HTML are escaped."""
+"""Text of users and models as it is shown: without what steers a terminal, and escaped in pieces of HTML."""
 
 import io
 import unicodedata
