@@ -211,11 +211,6 @@ class RunConfig(Section):
                 f"train.alternatives is {t.alternatives}, which estimator {t.estimator!r} does not use; "
                 "leave it out or set train.estimator to 'counterfactual'"
             )
-        if t.warmup > t.steps and t.warmup != TrainConfig().warmup:
-            raise ConfigError(
-                f"train.warmup is {t.warmup}, but train.steps is {t.steps}, so the learning rate would never be "
-                "reached; lower train.warmup or raise train.steps"
-            )
         if self.sampling.engine == "vllm" and self.sampling.temperature < LEAST_VLLM_TEMPERATURE:
             raise ConfigError(
                 f"sampling.temperature is {self.sampling.temperature:g}, which vLLM raises to "
@@ -228,6 +223,18 @@ class RunConfig(Section):
                 '[vllm] has settings, but sampling.engine is "built-in"; set it to "vllm" or leave them out'
             )
         self._check_stages()
+
+    def remarks(self) -> list[str]:
+        """What can be wanted, and is probably a mistake."""
+        t = self.train
+        if t.warmup <= t.steps or t.warmup == TrainConfig().warmup:
+            return []
+        rate = t.learning_rate * t.steps / t.warmup
+        remark = (
+            f"train.warmup is {t.warmup} and train.steps is {t.steps}, so the learning rate ends at {rate:.3g}, below "
+            "train.learning_rate; lower train.warmup or raise train.steps"
+        )
+        return [remark]
 
     def check_workers(self, workers: int) -> None:
         """Raises `ConfigError` where so many processes cannot share this run."""

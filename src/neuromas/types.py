@@ -152,6 +152,7 @@ class Grade:
     reward: float  # in [0, 1]; 1 is right
     parsed: str | None  # the answer as understood; None when none could be read
     abstained: bool = False  # there is no verdict: the reply is left out, whatever `reward` says
+    ambiguous: bool = False  # the reply commits to several answers at once, so that none could be read
     parts: dict[str, float] = field(default_factory=dict[str, float])  # rewards that were joined to this one, by name
 
 

@@ -8,6 +8,7 @@ from neuromas.baselines.vote import Vote
 from neuromas.evaluate.run import evaluate
 from neuromas.evaluate.stats import wilson
 from neuromas.network.forward import Limits
+from neuromas.tasks import parsing
 from neuromas.tasks.base import Task
 from neuromas.types import Grade, NodeCall, Question, Trace
 
@@ -91,6 +92,17 @@ def test_answers_with_nothing_behind_their_thoughts_are_counted() -> None:
     found = evaluate(Scripted({f"test-{i}": [r] for i, r in enumerate(replies)}), Letters(), "test").result
     assert found.thoughts_cut == 2 / 8 and found.answers_cut is None
     assert "25% of the answers have nothing behind their thoughts" in str(found)
+
+
+def test_answers_that_commit_to_several_are_counted() -> None:
+    class YesNo(Letters):
+        def grade(self, question: Question, text: str) -> Grade:
+            return Grade(0.0, parsing.yes_no(text), ambiguous=parsing.both(text))
+
+    replies = ["yes", "no", "yes and no", "maybe", "yes or no", "no", "no", "no"]
+    found = evaluate(Scripted({f"test-{i}": [r] for i, r in enumerate(replies)}), YesNo(), "test").result
+    assert found.ambiguous == 2 / 8 and found.parse_rate == 5 / 8
+    assert "25% of the answers commit to several at once" in str(found)
 
 
 def test_a_limit_asks_the_first_questions_and_measures_their_own_floor() -> None:

@@ -59,7 +59,6 @@ def config(**changes: Any) -> RunConfig:
         ({"malt__search": 3}, r"\[malt\] has settings of method 'malt'"),
         ({"collm__actors": 2}, r"\[collm\] has settings of method 'collm"),
         ({"seed": -1}, "seed is -1"),
-        ({"train__warmup": 20, "train__steps": 10}, "train.warmup is 20, but train.steps is 10"),
         ({"sampling__engine": "vllm", "sampling__temperature": 0.004}, "sampling.temperature is 0.004, which vLLM"),
         ({"vllm__context": 100}, r"\[vllm\] has settings"),
     ],
@@ -80,6 +79,12 @@ def test_nonsense_is_refused_by_name(change: dict[str, Any], named: str) -> None
 )
 def test_what_makes_sense_is_taken(change: dict[str, Any]) -> None:
     config(**change)
+
+
+def test_a_warmup_that_never_ends_is_remarked_on() -> None:  # it can be meant: a run may be given more steps later
+    (remark,) = config(train__warmup=20, train__steps=10, train__learning_rate=0.01).remarks()
+    assert "the learning rate ends at 0.005, below train.learning_rate; lower train.warmup" in remark
+    assert config(train__warmup=10, train__steps=10).remarks() == config(train__steps=1).remarks() == []
 
 
 OUT_OF_RANGE = {

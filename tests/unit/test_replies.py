@@ -352,6 +352,51 @@ def test_the_yes_or_no_that_a_reply_commits_to(reply: str, said: str | None) -> 
     assert parsing.yes_no(reply) == said
 
 
+AMBIGUOUS = {
+    "letter": [
+        "A or B",
+        "B, C",
+        "The answer is B and C",
+        "(A) or (B)",
+        "Option A falls; option B rises",
+        "b, c",
+    ],
+    "number": [
+        "5 or 6",
+        "Answer: 3, 4",
+        "The answer is 5 apples or 6 apples",
+        "(3, 4)",
+        "#### 5 and 7",
+        "\\boxed{1, 2}",
+    ],
+    "yes-no": ["Yes and no", "Yes or no", "yes/no", "It is both yes and no."],
+}
+PLAIN = {
+    "letter": [
+        "B",
+        "I do not know",
+        "",
+        "Not A",
+        "The answer is B. (A) is wrong",
+        "A dog",
+        "Between B and C, I choose C",
+    ],
+    "number": ["5", "", "none", "Answer: 5 + 3", "The answer is 72 clips, 48 in April", "2\\sqrt{3}", "12:30", "1/0"],
+    "yes-no": ["Yes", "maybe", "", "Yes or no? No", "The answer is yes, not no", "There is no such thing"],
+}
+
+
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_replies_that_commit_to_several_answers_are_told_from_those_with_none(kind: str) -> None:
+    several = {
+        "letter": lambda text: parsing.two_letters(text, "ABCD"),
+        "number": numerals.several,
+        "yes-no": parsing.both,
+    }
+    assert [text for text in AMBIGUOUS[kind] if not several[kind](text)] == []
+    assert [text for text in PLAIN[kind] if several[kind](text)] == []
+
+
 # -- words --------------------------------------------------------------------------------------------------
 
 WORDS = [
@@ -583,6 +628,7 @@ def test_a_hostile_reply_costs_little(reply: str) -> None:
     def seconds(text: str) -> float:
         start = time.process_time()
         numerals.final(text), parsing.letter(text, parsing.LETTERS), parsing.yes_no(text), parsing.contains(text, "1")
+        numerals.several(text), parsing.two_letters(text, parsing.LETTERS), parsing.both(text)
         parsing.bare(text)
         return time.process_time() - start
 
@@ -591,9 +637,15 @@ def test_a_hostile_reply_costs_little(reply: str) -> None:
 
 def test_the_examples_of_the_rules_are_true() -> None:
     """Examples in docstrings of the form `"reply" → answer`."""
-    readers = {numerals.final: numerals.final, parsing.letter: lambda text: parsing.letter(text, "ABCD")}
+    readers: dict[Any, Any] = {
+        numerals.final: numerals.final,
+        parsing.letter: lambda text: parsing.letter(text, "ABCD"),
+        numerals.several: numerals.several,
+        parsing.two_letters: lambda text: parsing.two_letters(text, "ABCD"),
+        parsing.both: parsing.both,
+    }
     for function, read in readers.items():
-        examples = re.findall(r'"([^"\n]+)" → ([0-9A-D]+|None)', function.__doc__ or "")
+        examples = re.findall(r'"([^"\n]+)" → ([0-9A-D]+|None|True|False)', function.__doc__ or "")
         assert examples
         assert [(text, str(read(text))) for text, _ in examples] == examples
 

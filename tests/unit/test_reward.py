@@ -118,6 +118,12 @@ def test_a_grader_that_raises_is_named_with_the_question() -> None:
         graded(task, task.questions("train")[:2], ["1", "x"])
 
 
+def test_a_grader_that_would_end_the_process_is_named_with_the_question() -> None:
+    task = rows(lambda question, reply: sys.exit(0))
+    with pytest.raises(TaskError, match=r"the reward of question 'row-\w+' cannot be had \(SystemExit: 0\)"):
+        graded(task, task.questions("train")[:1], ["1"])
+
+
 # -- in a file beside the task -----------------------------------------------------------------------------
 
 
@@ -140,6 +146,7 @@ def test_a_function_in_a_file_beside_the_task_grades(tmp_path: Path) -> None:
         ("reward.py:score", "score = 1", "has no function 'score'"),
         ("reward.py:score", "def score(:", r"cannot be run \(SyntaxError"),
         ("reward.py:score", "import no_such_module", r"cannot be run \(ModuleNotFoundError: .*no_such_module"),
+        ("reward.py:score", "raise SystemExit", r"cannot be run \(SystemExit"),
         ("reward.py", "", "grader"),
         ("reward.txt:score", "", "grader"),
     ],

@@ -61,7 +61,7 @@ def main(
         address: Address of the Ray cluster they run on; by default one on this machine alone.
         restarts: How often the workers may be started again, from the last checkpoint, after one has died.
     """
-    from neuromas.cli.training import print_final
+    from neuromas.cli.training import print_final, print_warnings
     from neuromas.config import RunConfig
     from neuromas.files import write_json
     from neuromas.recipe import override
@@ -82,6 +82,7 @@ def main(
     config = RunConfig.make(override(recipe_data(recipe, out if resume else None), options))
     folder = out or _default_folder(config, recipe)
     say(f"run folder: {folder}")
+    print_warnings(config.remarks())
     if wandb is not None:
         require_package()  # before anything is written
     cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)

@@ -43,7 +43,7 @@ class TrainingView:
             said = [f"{m.node}: {plain(m.text)}" + (" …" if m.truncated else "") for m in messages]
             verdict = "right" if sample.record.reward == 1 else f"the answer is {sample.record.answer}"
             console.print(escape(f"  {plain(sample.question)} | {' | '.join(said)} ({plain(verdict)})"), style="dim")
-        _print_warnings(start.advice)
+        print_warnings(start.advice)
 
     def measures(self, what: str, done: int, total: int) -> None:
         """After training: show the measurements on the test split under a bar of their own."""
@@ -73,7 +73,7 @@ class TrainingView:
             console.print(text)
             new = [sign for sign in signs(self._steps) if (sign.kind, sign.layer) not in self._said]
             self._said |= {(sign.kind, sign.layer) for sign in new}
-            _print_warnings([sign.text for sign in new])
+            print_warnings([sign.text for sign in new])
 
 
 def print_final(final: FinalRecord) -> None:
@@ -93,7 +93,7 @@ def print_final(final: FinalRecord) -> None:
     size = {row.checkpoint: row.trainable_parameters for row in rows}
     if "last" in size and size["last"] != size["best"]:
         console.print("best: a network from before the last growth; of the grown one use --checkpoint last.")
-    _print_warnings(final.warnings)
+    print_warnings(final.warnings)
 
 
 def print_growth(record: GrowthRecord, command: str, steps: int) -> None:
@@ -108,6 +108,7 @@ def print_growth(record: GrowthRecord, command: str, steps: int) -> None:
     console.print(escape(f"train it for {steps} more steps with: {command}"))
 
 
-def _print_warnings(warnings: list[str]) -> None:
+def print_warnings(warnings: list[str]) -> None:
+    """Print each as a line of its own."""
     for warning in warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}")

@@ -13,6 +13,7 @@ from neuromas.results.evaluation import (
     TopAnswer,
     fit_line,
     floors_line,
+    reading_lines,
 )
 from neuromas.results.record import Interval, JsonRecord
 from neuromas.results.start import StartRecord, StartSample
@@ -54,4 +55,5 @@ __all__ = [
     "Versus",
     "fit_line",
     "floors_line",
+    "reading_lines",
 ]

@@ -66,6 +66,7 @@ class Result(Score):
     messages_cut: float | None = None
     answers_cut: float | None = None  # Share of answers that the token limit ended; None where none were.
     thoughts_cut: float | None = None  # Share of answers with nothing behind their marked thoughts; None likewise.
+    ambiguous: float | None = None  # Share of answers that commit to several at once; None where none do.
     abstained: int | None = None  # Questions left out, since the reward gave no verdict; None where there were none.
     checkpoint: str | None = None  # "untrained", "last" or "best" state of a run; None outside final.json.
     delivery: str | None = None  # Messages are delivered "as sent", or empty: "blanked". None where not told.
@@ -77,16 +78,15 @@ class Result(Score):
         seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
         notes = [self.decoding, *(["messages blanked"] if self.delivery == "blanked" else [])]
         notes += [f"vote of {self.votes}"] if self.votes else []
+        lines = "".join(f"{line}\n" for line in reading_lines(self))
         return (
             f"{self.system} on {self.task} ({self.split}), {', '.join(notes)}\n"
             f"accuracy {self.accuracy:.1%} [{low:.1%}, {high:.1%}], n = {self.n}, {seeds}, "
             f"parse rate {self.parse_rate:.1%}\n"
             f"per question {self.calls:.4g} calls ({self.sequential_calls:.4g} in sequence) and "
             f"{self.generated_tokens:.1f} generated tokens; {self.trainable_parameters:,} trainable parameters\n"
-            f"{_cut_line(self.messages_cut, 'messages were cut by the token limit')}"
-            f"{_cut_line(self.answers_cut, 'answers were cut by the token limit')}"
-            f"{_cut_line(self.thoughts_cut, 'answers have nothing behind their thoughts')}"
-            f"{_abstained_line(self.abstained)}{floors_line(self)}" + (f"\n{fit_line(self.fit)}" if self.fit else "")
+            f"{lines}{_abstained_line(self.abstained)}{floors_line(self)}"
+            + (f"\n{fit_line(self.fit)}" if self.fit else "")
         )
 
     def _repr_html_(self) -> str:
@@ -125,8 +125,15 @@ def floors_line(measured: HasFloors) -> str:
     )
 
 
-def _cut_line(share: float | None, fate: str) -> str:
-    return f"{share:.0%} of the {fate}\n" if share else ""
+def reading_lines(result: Result) -> list[str]:
+    """What kept messages and answers from being read, in words; nothing where all could be."""
+    fates = [
+        (result.messages_cut, "messages were cut by the token limit"),
+        (result.answers_cut, "answers were cut by the token limit"),
+        (result.thoughts_cut, "answers have nothing behind their thoughts"),
+        (result.ambiguous, "answers commit to several at once"),
+    ]
+    return [f"{share:.0%} of the {fate}" for share, fate in fates if share]
 
 
 def _abstained_line(count: int | None) -> str:

@@ -57,8 +57,9 @@ class Navigate(LoadedTask):
 
     def grade(self, question: Question, text: str) -> Grade:
         """1 if the reply commits to the right one of yes and no (`parsing.yes_no`)."""
-        parsed = parsing.yes_no(parsing.without_prefix(text, question.answer_prefix))
-        return Grade(float(parsed == question.answer), parsed)
+        reply = parsing.without_prefix(text, question.answer_prefix)
+        parsed = parsing.yes_no(reply)
+        return Grade(float(parsed == question.answer), parsed, ambiguous=parsing.both(reply))
 
 
 def _from_big_bench(row: RawRow) -> RawRow:

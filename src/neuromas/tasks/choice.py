@@ -36,5 +36,6 @@ class MultipleChoice(LoadedTask):
     def grade(self, question: Question, text: str) -> Grade:
         """1 if the reply commits to the right letter."""
         letters = "".join(self.choices(question))
-        parsed = parsing.letter(parsing.without_prefix(text, question.answer_prefix), letters)
-        return Grade(float(parsed == question.answer), parsed)
+        reply = parsing.without_prefix(text, question.answer_prefix)
+        parsed = parsing.letter(reply, letters)
+        return Grade(float(parsed == question.answer), parsed, ambiguous=parsing.two_letters(reply, letters))

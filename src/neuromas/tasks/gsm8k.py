@@ -52,5 +52,7 @@ class Gsm8k(LoadedTask):
 
     def grade(self, question: Question, text: str) -> Grade:
         """1 if the reply's final number equals the right one, however it is written."""
-        parsed = numerals.final(parsing.conclusion(text))
-        return Grade(float(parsed is not None and numerals.equal(question.answer, parsed)), parsed)
+        reply = parsing.conclusion(text)
+        parsed = numerals.final(reply)
+        right = parsed is not None and numerals.equal(question.answer, parsed)
+        return Grade(float(right), parsed, ambiguous=numerals.several(reply))

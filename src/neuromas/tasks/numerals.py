@@ -88,6 +88,7 @@ _PART_BEHIND = re.compile(
     rf"\s{{0,3}}{_OPERATOR}\s{{0,3}}(?:[(√\\]|\.?[0-9])|\s{{0,3}}\(?{_JOINT}\s{{0,3}}-?\.?[0-9]"
     r"|(?:\s?[%°]|\s[a-z]{1,20})\sor\s-?\.?[0-9]"
 )
+_JOINED = re.compile(rf"\s{{0,3}}(?:[%°]|[A-Za-z]{{1,20}})?\s{{0,3}}\(?{_JOINT}\s{{0,3}}-?\.?[0-9]")
 _PART_BEFORE = re.compile(
     rf"[0-9)}}%]\s{{0,3}}{_OPERATOR}\s{{0,3}}\(?\Z|[0-9][%°]?\s{{0,3}}\(?{_JOINT}\s{{0,3}}\Z"
     r"|[0-9]\s[a-z]{1,20}\sor\s\Z|\bout of\s\Z"
@@ -124,6 +125,18 @@ def final(text: str, prefix: str = "") -> str | None:
             ordered = (last, *results, *hits) if _LINK.search(sentence[: last.start()]) else (*results, last, *hits)
             return next((_canonical(hit) for hit in ordered if _alone(hit)), None)
     return None
+
+
+def several(text: str, prefix: str = "") -> bool:
+    """True where a reply commits to several numbers at once, so that `final` reads none.
+
+    "5 or 6" → True. "Answer: 3, 4" → True. "5" → False. "Answer: 5 + 3" → False. "none" → False.
+    """
+    if final(text, prefix) is not None:
+        return False
+    clauses = (_plain(part) for part in (*_marked(text), *reversed(_CLAUSE.split(text[-4000:]))))
+    plain = next((part for part in clauses if NUMERAL.search(part)), "")
+    return any(_JOINED.match(plain, hit.end()) for hit in NUMERAL.finditer(plain))
 
 
 def only(text: str) -> str:

@@ -217,9 +217,8 @@ class OwnTask(LoadedTask):
         match self._form:
             case "number":
                 parsed = numerals.final(reply, question.answer_prefix)
-                return Grade(
-                    float(parsed is not None and any(numerals.equal(gold, parsed) for gold in answers)), parsed
-                )
+                right = parsed is not None and any(numerals.equal(gold, parsed) for gold in answers)
+                return Grade(float(right), parsed, ambiguous=numerals.several(reply, question.answer_prefix))
             case "contains":
                 found = next((gold for gold in answers if parsing.contains(reply, gold)), None)
                 return Grade(float(found is not None), found or parsing.bare(reply) or None)
@@ -227,10 +226,11 @@ class OwnTask(LoadedTask):
                 words = parsing.bare(reply)
                 return Grade(float(words in [parsing.bare(gold) for gold in answers]), words or None)
             case "yes-no":
-                parsed = parsing.yes_no(reply)
+                parsed, ambiguous = parsing.yes_no(reply), parsing.both(reply)
             case "choice":
-                parsed = parsing.letter(reply, "".join(self.choices(question) or ()))
-        return Grade(float(parsed in answers), parsed)
+                letters = "".join(self.choices(question) or ())
+                parsed, ambiguous = parsing.letter(reply, letters), parsing.two_letters(reply, letters)
+        return Grade(float(parsed in answers), parsed, ambiguous=ambiguous)
 
     def grade_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Grade]:
         if self._reward is None:

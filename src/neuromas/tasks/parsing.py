@@ -95,6 +95,22 @@ def letter(text: str, letters: str) -> str | None:
     word of its own that no lowercase word follows ("A dog …" is no answer, "A is right" is one); a small letter only
     where a bracket, a stop, or the end follows it.
     """
+    said, alone = _said(text, letters)
+    return said if alone else None
+
+
+def two_letters(text: str, letters: str) -> bool:
+    """True where a reply commits to several letters at once, so that `letter` reads none.
+
+    "A or B" → True. "The answer is B and C" → True. "Option A falls, option B rises" → True. "B" → False.
+    "I do not know" → False.
+    """
+    said, alone = _said(text, letters)
+    return said is not None and not alone
+
+
+def _said(text: str, letters: str) -> tuple[str | None, bool]:
+    """The letter of `letter`, and whether it stands alone."""
     stated, start, marked, more = _letter_patterns(letters)
     reply = one_question(text)
 
@@ -107,9 +123,9 @@ def letter(text: str, letters: str) -> str | None:
 
     for hits in (stated.finditer(reply), filter(None, [start.match(reply.lstrip(_OPENING))])):
         if said := [found for hit in hits if (found := read(hit))]:
-            return said[-1][0] if said[-1][1] else None
-    said = {found for hit in marked.finditer(reply) if (found := read(hit))}
-    return next(iter(said))[0] if len(said) == 1 and all(alone for _, alone in said) else None
+            return said[-1]
+    said = sorted({found for hit in marked.finditer(reply) if (found := read(hit))})
+    return (said[0][0], len(said) == 1 and said[0][1]) if said else (None, True)
 
 
 @lru_cache
@@ -178,6 +194,14 @@ def yes_no(text: str) -> str | None:
     if not other:
         return None
     return other[0 if other[0][0] == 0 else -1][1]
+
+
+def both(text: str) -> bool:
+    """True where a reply names yes and no together and decides for none.
+
+    "Yes and no" → True. "yes/no" → True. "Yes or no? No" → False. "Maybe" → False.
+    """
+    return yes_no(text) is None and bool(_EITHER.search(one_question(text)))
 
 
 _LEAD = re.compile(

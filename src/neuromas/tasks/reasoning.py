@@ -127,8 +127,9 @@ class ReasoningGym(Task):
         parsed = reply or None
         if self._integer[name]:
             parsed = numerals.final(reply, question.answer_prefix)
-            if parsed is None or parsed == numerals.canonical(question.answer) or not self.partial:
-                return Grade(float(parsed == numerals.canonical(question.answer)), parsed)
+            right = parsed == numerals.canonical(question.answer)
+            if parsed is None or right or not self.partial:
+                return Grade(float(right), parsed, ambiguous=numerals.several(reply, question.answer_prefix))
         elif reply == item["answer"].strip():
             return Grade(1.0, parsed)
         score = self._score(name, reply, item)

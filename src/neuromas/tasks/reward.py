@@ -6,6 +6,7 @@ import numbers
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -33,7 +34,7 @@ def load_reward(place: str, folder: Path) -> Reward:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskError(f"grader {place!r}: {path} cannot be run ({_said(error)}); correct it") from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -49,7 +50,7 @@ def verdict(worth: object, parsed: str | None = None) -> Grade:
     if isinstance(worth, Grade):
         said = None if worth.parsed is None else str(worth.parsed)
         reward = None if worth.abstained else _number(worth.reward)
-        return Grade(reward or 0.0, said, abstained=reward is None, parts=worth.parts)
+        return replace(worth, reward=reward or 0.0, parsed=said, abstained=reward is None)
     if isinstance(worth, Mapping):
         return _weighed(worth, parsed)
     reward = _number(worth)
@@ -131,7 +132,7 @@ def one_by_one(task: Any, grade: Reward, questions: Iterable[Question], texts: I
             worths.append(grade(question, text))
         except NeuromasError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TaskError(f"{_of(task, question)} cannot be had ({_said(error)}); correct the grader") from error
     return worths
 
