@@ -225,7 +225,7 @@ class RunConfig(Section):
         self._check_stages()
 
     def remarks(self) -> list[str]:
-        """What can be wanted, and is probably a mistake."""
+        """Remarks on settings that can be meant, and are probably mistakes."""
         t = self.train
         if t.warmup <= t.steps or t.warmup == TrainConfig().warmup:
             return []

@@ -126,7 +126,7 @@ def floors_line(measured: HasFloors) -> str:
 
 
 def reading_lines(result: Result) -> list[str]:
-    """What kept messages and answers from being read, in words; nothing where all could be."""
+    """Shares of messages and answers that could not be read whole, in words; nothing where all could be."""
     fates = [
         (result.messages_cut, "messages were cut by the token limit"),
         (result.answers_cut, "answers were cut by the token limit"),
