@@ -49,10 +49,10 @@ class Message:
 class NodeCall:
     """One language-model call: one node's turn in one rollout of one question.
 
-    `completion_ids`, `logprobs` and `entropies` are aligned and have one entry for every sampled token,
-    the end-of-sequence token included. `logprobs` (nats) are those of the distribution sampled from
-    (temperature applied), or of the untempered one when decoding greedily. Where another engine sampled, its own
-    `logprobs`, and no `entropies`.
+    `completion_ids` holds every token behind the prompt, the end-of-sequence token included. `logprobs` and `entropies`
+    have one entry for every sampled one of them, i.e. for all but those `given` by an environment. `logprobs` (nats)
+    are those of the distribution sampled from (temperature applied), or of the untempered one when decoding greedily.
+    Where another engine sampled, its own `logprobs`, and no `entropies`.
     """
 
     node: str
@@ -64,15 +64,22 @@ class NodeCall:
     text: str  # the completion, decoded without special tokens
     truncated: bool  # the token limit ended it, not an end-of-sequence token
     dropped_tokens: int = 0  # upstream message tokens that did not fit into the context window and were left out
+    given: tuple[int, ...] = ()  # places in `completion_ids` of tokens that an environment wrote; none are sampled
     counted: tuple[int, int] | None = None  # prompt and generated tokens as an endpoint counts them, which tells no ids
 
     @property
     def prompt_tokens(self) -> int:
-        return self.counted[0] if self.counted else len(self.prefix_ids) + len(self.own_ids)
+        return self.counted[0] if self.counted else len(self.prefix_ids + self.own_ids) + len(self.given)
 
     @property
     def generated_tokens(self) -> int:
-        return self.counted[1] if self.counted else len(self.completion_ids)
+        return self.counted[1] if self.counted else len(self.completion_ids) - len(self.given)
+
+    @property
+    def sampled_ids(self) -> list[int]:
+        """The tokens that the node wrote."""
+        given = set(self.given)
+        return [token for place, token in enumerate(self.completion_ids) if place not in given]
 
     @property
     def entropy(self) -> float:

@@ -159,5 +159,12 @@ def untrained(network: Network) -> Network:
 
 def _with(network: Network, bank: AdapterBank) -> Network:
     return Network(
-        network.topology, network.backbone, bank, network.limits, network.decoding, network.name, network.words
+        network.topology,
+        network.backbone,
+        bank,
+        network.limits,
+        network.decoding,
+        network.name,
+        network.words,
+        network.environment,
     )

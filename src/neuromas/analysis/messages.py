@@ -28,7 +28,7 @@ def _of_node(calls: Sequence[NodeCall]) -> MessageStatistics:
     shares = np.array(list(Counter(call.text for call in calls).values())) / n
     entropies = [entropy for call in calls for entropy in call.entropies]
     return MessageStatistics(
-        length=sum(len(call.completion_ids) for call in calls) / n,
+        length=sum(call.generated_tokens for call in calls) / n,
         truncated=sum(call.truncated for call in calls) / n,
         empty=sum(not call.text.strip() for call in calls) / n,
         distinct=len(shares) / n,

@@ -19,6 +19,7 @@ from neuromas.errors import ConfigError
 from neuromas.network.adapters import ATTENTION_TARGETS, AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.cpu import prepacked
+from neuromas.network.environment import Dialogue, Environment
 from neuromas.network.generate import Completion, Engine, GoOn, IsEnded, generate
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
@@ -70,6 +71,7 @@ class Network:
         decoding: Decoding | None = None,
         name: str = "",
         words: Words | None = None,
+        environment: Environment | None = None,
     ) -> None:
         missing = [node for node in topology.nodes if node not in adapters.index]
         if missing:
@@ -78,6 +80,7 @@ class Network:
         self.limits, self.decoding = limits or Limits(), decoding or Decoding()
         self.name = name or f"{backbone.name} {topology.name}"
         self.words = words or Words.of(None, backbone.template.style)
+        self.environment = environment  # what nodes may ask while they write
         self.extras: dict[str, Parameter] = {}  # what training keeps beside the adapters, e.g. a critic's memory
         self.engine: Engine | None = None  # who samples; None: this library itself
         self._without = lru_cache(4096)(topology.without)
@@ -97,6 +100,7 @@ class Network:
         decoding: Decoding | None = None,
         name: str = "",
         words: Words | None = None,
+        environment: Environment | None = None,
     ) -> "Network":
         """An untrained network: it speaks as the bare backbone does. alpha is 2 * rank when left out.
 
@@ -111,7 +115,7 @@ class Network:
             seed=seed,
             device=backbone.device,
         )
-        return cls(shape, backbone, bank, limits, decoding, name, words)
+        return cls(shape, backbone, bank, limits, decoding, name, words, environment)
 
     @property
     def trainable_parameters(self) -> int:
@@ -163,7 +167,14 @@ class Network:
             stream=rollout.stream(node),
             go_on=None if ask.listener is None else partial(ask.listener.wrote, rollout.number, node),
             stop=self.limits.stop,
+            dialogue=self.dialogue(ask.question),
         )
+
+    def dialogue(self, question: Question) -> Dialogue | None:
+        """What a node may ask about a question while it writes; None where there is nobody to ask."""
+        if (asked := self.environment) is None or asked.turns < 2:
+            return None
+        return Dialogue(asked.turns, asked.pauses, partial(asked.respond, question))
 
     def speak(self, turns: Sequence[Turn], batch_rows: int | None = None) -> list[NodeCall]:
         """The calls of some turns, in order: all in one batch, or in batches of at most `batch_rows` rows."""

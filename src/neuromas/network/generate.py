@@ -3,7 +3,7 @@
 Legend: B row, M token of the stream, L token of any row's completion, rows concatenated in order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -123,11 +123,13 @@ def replay(
     completions: Sequence[Sequence[int]],
     temperature: float,
     entropy_gradient: bool = False,
+    given: Sequence[Collection[int]] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies (nats) [L] of given completions, differentiable in the bank; the
+    """Log-probabilities and entropies (nats) [L] of sampled completions, differentiable in the bank; the
     entropies only with entropy_gradient.
 
-    groups: as they were sampled from, sorted by adapter. completions: one for each row, never empty. Every prefix is
+    groups: as they were sampled from, sorted by adapter. completions: one for each row, never empty. given: for each
+    row the places in its completion that are only read, and are no part of L; None: there are none. Every prefix is
     computed once and gradients flow into it; logits exist at completion positions only, chunk by chunk.
     """
     longer: list[Group] = []
@@ -138,15 +140,19 @@ def replay(
         at += len(own)
     run = begin(backbone, bank, longer)
     hidden = run.first()
-    where: list[int] = []  # stream index of the token before each completion token
+    where: list[int] = []  # stream index of the token before each sampled token
+    target: list[int] = []
     has_own = [bool(own) for group in groups for own in group.own_ids]
-    rows = zip(completions, has_own, _prefix_ends(longer), run.last_at_B.tolist(), strict=True)
-    for ids, own, prefix_end, last in rows:
-        where.append(last - len(ids) + 1 if own else prefix_end)
-        where += range(last - len(ids) + 2, last + 1)  # before the second, third … token
-    at = torch.tensor(where, device=backbone.device)
-    target = torch.tensor([t for ids in completions for t in ids], device=backbone.device)
-    return backbone.token_logprobs(hidden[at], target, temperature, entropy_gradient)
+    read = given or [()] * len(completions)
+    rows = zip(completions, read, has_own, _prefix_ends(longer), run.last_at_B.tolist(), strict=True)
+    for ids, skipped, own, prefix_end, last in rows:
+        first = last - len(ids) + 1 if own else prefix_end
+        before = [first, *range(last - len(ids) + 2, last + 1)]  # the first token, the second, third …
+        kept = [place for place in range(len(ids)) if place not in skipped]
+        where += [before[place] for place in kept]
+        target += [ids[place] for place in kept]
+    at, target_L = (torch.tensor(values, device=backbone.device) for values in (where, target))
+    return backbone.token_logprobs(hidden[at], target_L, temperature, entropy_gradient)
 
 
 def last_states(backbone: Backbone, bank: AdapterBank | None, groups: Sequence[Group]) -> Tensor:

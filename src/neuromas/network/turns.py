@@ -5,13 +5,14 @@ Legend: L sampled token (the completions of all rows concatenated).
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
+from neuromas.network.environment import Dialogue, answered, joined, prompt_of
 from neuromas.network.generate import Completion, GoOn, IsEnded, replay
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt, PromptTemplate
@@ -92,7 +93,7 @@ class Rollout:
 
     def trace(self) -> Trace:
         """The record of the finished rollout."""
-        longest = [max(len(self.calls[node].completion_ids) for node in layer) for layer in self.topology.layers]
+        longest = [max(self.calls[node].generated_tokens for node in layer) for layer in self.topology.layers]
         return Trace(
             question_id=self.ask.question.id,
             rollout=self.number,
@@ -117,6 +118,7 @@ class Turn:
     stream: int  # key of its random stream
     go_on: Callable[[list[int]], bool] | None = None  # asked with the tokens so far; False ends the turn
     stop: tuple[str, ...] = ()  # texts that end it, and are no part of what it says
+    dialogue: Dialogue | None = None  # with an environment
 
 
 # Samples one completion for each row of groups sorted by adapter: groups, keys, limit, decoding, go_on, ended.
@@ -127,14 +129,48 @@ Sample = Callable[[Sequence[Group], Sequence[int], int, How, GoOn | None, IsEnde
 def speak(
     turns: Sequence[Turn], sample: Sample, template: PromptTemplate, batch_rows: int | None = None
 ) -> list[NodeCall]:
-    """Take all `turns` at once; returns their calls in the order given.
+    """Take all `turns` at once; returns their calls in the order given. Those that ask an environment go on together.
 
     Turns of equal limit and stop texts run in one batch, in which equal prefixes are read once, or in batches of at
     most `batch_rows`.
     """
+    calls = _segments(turns, sample, template, batch_rows)
+    open_ = {i: turn.dialogue for i, turn in enumerate(turns) if turn.dialogue is not None}
+    segment = 1
+    while open_ := {i: dialogue for i, dialogue in open_.items() if segment < dialogue.turns}:
+        segment += 1
+        further: dict[int, Turn] = {}
+        for i, dialogue in open_.items():
+            calls[i], left = answered(calls[i], dialogue, template, turns[i].limit)
+            if left:
+                further[i] = _further(turns[i], calls[i], left, segment)
+        replies = _segments(list(further.values()), sample, template, batch_rows)
+        for i, reply in zip(further, replies, strict=True):
+            calls[i] = joined(calls[i], reply, template, turns[i].stop)
+        open_ = {i: open_[i] for i in further}
+    return calls
+
+
+def _further(turn: Turn, call: NodeCall, left: int, segment: int) -> Turn:
+    """The turn of a call's next segment, of at most `left` tokens."""
+    listen, so_far = turn.go_on, call.completion_ids
+    return replace(
+        turn,
+        prompt=prompt_of(call),
+        limit=left,
+        stream=stream_key(turn.stream, "segment", segment),
+        go_on=None if listen is None else lambda ids: listen(so_far + ids),
+    )
+
+
+def _segments(
+    turns: Sequence[Turn], sample: Sample, template: PromptTemplate, batch_rows: int | None
+) -> list[NodeCall]:
+    """One completion for each turn, in order."""
     calls: dict[int, NodeCall] = {}
-    for limit, stop in dict.fromkeys((turn.limit, turn.stop) for turn in turns):
-        numbered = [(i, turn) for i, turn in enumerate(turns) if (turn.limit, turn.stop) == (limit, stop)]
+    alike = lambda turn: (turn.limit, turn.stop, turn.dialogue.pauses if turn.dialogue else ())
+    for limit, stop, pauses in dict.fromkeys(map(alike, turns)):
+        numbered = [(i, turn) for i, turn in enumerate(turns) if alike(turn) == (limit, stop, pauses)]
         ordered = [member for _, members in _together(numbered) for member in members]
         size = batch_rows or len(ordered)
         for start in range(0, len(ordered), size):
@@ -146,7 +182,7 @@ def speak(
             row_turns = [turn for _, turn in batch]
             decodings = [turn.decoding for turn in row_turns]
             how = decodings[0] if len(set(decodings)) == 1 else decodings
-            ended = ending(template.decode, stop)
+            ended = ending(template.decode, stop + pauses)
             replies = sample(groups, [turn.stream for turn in row_turns], limit, how, _going_on(row_turns), ended)
             for (i, turn), reply in zip(batch, replies, strict=True):
                 calls[i] = _call(template, turn, reply)
@@ -204,6 +240,8 @@ class Completed(Protocol):
     def own_ids(self) -> list[int]: ...
     @property
     def completion_ids(self) -> list[int]: ...
+    @property
+    def given(self) -> Sequence[int]: ...
 
 
 C = TypeVar("C", bound=Completed)
@@ -216,14 +254,15 @@ def replay_calls(
     temperature: float,
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies (nats) [L] of completions that were sampled, differentiable in the bank.
+    """Log-probabilities and entropies (nats) [L] of the tokens that were sampled, differentiable in the bank.
 
     groups: (adapter, calls that share a prefix), sorted by adapter; L runs over their calls in order. bank=None: the
     bare backbone. The entropies have a gradient only with `entropy_gradient`.
     """
     packed = [Group(adapter, calls[0].prefix_ids, [call.own_ids for call in calls]) for adapter, calls in groups]
     completions = [call.completion_ids for _, calls in groups for call in calls]
-    return replay(backbone, bank, packed, completions, temperature, entropy_gradient)
+    given = [call.given for _, calls in groups for call in calls]
+    return replay(backbone, bank, packed, completions, temperature, entropy_gradient, given)
 
 
 def replay_each(
@@ -241,7 +280,7 @@ def replay_each(
     packed = [(index, [call for _, call in members]) for index, members in groups]
     logprobs_L, _ = replay_calls(backbone, bank, packed, temperature)
     order = [pair for _, members in groups for pair in members]
-    parts = logprobs_L.split([len(call.completion_ids) for _, call in order])
+    parts = logprobs_L.split([len(call.completion_ids) - len(call.given) for _, call in order])
     return [part for _, part in sorted(zip((i for i, _ in order), parts, strict=True), key=lambda pair: pair[0])]
 
 

@@ -35,6 +35,8 @@ def build(
         b = config.backbone
         backbone = Backbone.load(b.name, device=b.device, dtype=b.dtype, style=b.style)
     if config.method != NETWORK:
+        if task.turns > 1:
+            raise ConfigError(f"task {task.name!r} answers its nodes, and method {config.method!r} asks nobody")
         if config.task.drop_long:
             raise ConfigError(f"task.drop_long is set and the method is {config.method!r}; only networks know it")
         entry = trained_entry(config.method)
@@ -50,6 +52,7 @@ def build(
         limits=Limits.from_config(config.sampling, task.max_answer_tokens),
         decoding=Decoding.from_config(config.sampling),
         words=Words.of(config.prompt, backbone.template.style),
+        environment=task,
     )
     if config.train.estimator == "critic":
         critic.attach(network)

@@ -142,7 +142,7 @@ class Job:
     def _tokens(self, call: NodeCall) -> list[Token]:
         return [
             Token(token=self.decode([id]), logprob=logprob, entropy=entropy)
-            for id, logprob, entropy in zip(call.completion_ids, call.logprobs, call.entropies, strict=True)
+            for id, logprob, entropy in zip(call.sampled_ids, call.logprobs, call.entropies, strict=True)
         ]
 
     def _post_text(self, rollout: int, node: str, text: str) -> None:

@@ -121,7 +121,7 @@ def _text_choice(i: int, answer: Answer) -> schema.CompletionChoice:
 def usage_of(answers: Sequence[Answer]) -> schema.Usage:
     traces = [answer.trace for answer in answers]
     prompt, generated = sum(t.prompt_tokens for t in traces), sum(t.generated_tokens for t in traces)
-    hidden = generated - sum(len(trace.calls[-1].completion_ids) for trace in traces)
+    hidden = generated - sum(trace.calls[-1].generated_tokens for trace in traces)
     return schema.Usage(
         prompt_tokens=prompt,
         completion_tokens=generated,

@@ -32,6 +32,9 @@ class BuiltinTask:
 
 _TASKS = {
     "compositional": BuiltinTask("nested modular arithmetic or booleans, generated", "compositional", "Compositional"),
+    "calculator": BuiltinTask(
+        "sums of products, generated; nodes may ask a calculator while they write", "calculator", "Calculator"
+    ),
     "bbh/navigate": BuiltinTask("do walking instructions lead back to the start? yes or no", "bbh", "Navigate"),
     "arc-challenge": BuiltinTask("school science, multiple choice", "arc", "ArcChallenge"),
     **{

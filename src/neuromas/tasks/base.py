@@ -32,6 +32,8 @@ class Task(ABC):
     source: str = "generated"  # The origin of the questions.
     answer_choices: tuple[str, ...] | None = None  # Every possible answer; None when they cannot be listed.
 
+    turns: int = 1  # The most segments of one call; above 1 nodes may ask `respond` while they write.
+    pauses: tuple[str, ...] = ()  # Texts that end a segment, with which a node asks.
     pattern: Question | None = None  # A question like which others are asked; None: the first of the test split.
 
     @abstractmethod
@@ -45,6 +47,13 @@ class Task(ABC):
     def grade_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Grade]:
         """`grade` for each pair, in order. Tasks whose grading takes long grade several at a time."""
         return one_by_one(self, self.grade, questions, texts)
+
+    def respond(self, question: Question, text: str) -> str | None:
+        """The environment's answer to a node whose text so far ends with one of `pauses`; None ends the node's call.
+
+        What a node writes is untrusted, so this must not raise. The answer is read by the node, and never trained on.
+        """
+        return None
 
     def parse(self, question: Question, text: str) -> str | None:
         """The answer that `grade` reads in a reply; None where it can read none."""

@@ -160,14 +160,14 @@ def _cost(calls: Sequence[NodeCall]) -> Counter[str]:
     return Counter(
         calls=len(calls),
         prompt_tokens=sum(c.prompt_tokens for c in calls),
-        generated_tokens=sum(len(c.completion_ids) for c in calls),
+        generated_tokens=sum(c.generated_tokens for c in calls),
     )
 
 
 def _said(call: NodeCall) -> Counts:
     return {
         "calls": 1,
-        "tokens": len(call.completion_ids),
+        "tokens": call.generated_tokens,
         "entropy": call.entropy,
         "truncated": call.truncated,
         "dropped": call.dropped_tokens,

@@ -231,7 +231,7 @@ def _micro_loss(
     calls = [row.call for row in rows]
     backbone, bank, temperature = network.backbone, network.adapters, network.decoding.temperature
     logprobs_L, entropies_L = replay_calls(backbone, bank, groups, temperature, config.entropy != 0)
-    lengths = torch.tensor([len(call.completion_ids) for call in calls])
+    lengths = torch.tensor([call.generated_tokens for call in calls])
     spread = lambda values: torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(logprobs_L.device)
     measured = Measured(Mismatch(_ratio_cap(network, config)))
     weights_L = measured.mismatch.weights(logprobs_L.detach(), _sampled(calls, logprobs_L.device))
@@ -289,5 +289,5 @@ def _sampled(calls: Sequence[NodeCall], device: torch.device) -> Tensor:
 
 
 def _kl_of(calls: Sequence[NodeCall], kl_L: Tensor) -> list[tuple[str, int, float]]:
-    parts = kl_L.split([len(call.completion_ids) for call in calls])
+    parts = kl_L.split([call.generated_tokens for call in calls])
     return [(call.node, len(part), part.sum().item()) for call, part in zip(calls, parts, strict=True)]

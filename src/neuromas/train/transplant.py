@@ -41,7 +41,15 @@ def transplant(parent: Network, growth: Growth, init: Init, seed: int) -> Networ
             width = stack[kept].square().mean().sqrt()
             for node, n in new.items():
                 stack[n] = width * _normal(stack[n], stream_key(seed, "noise", node, key))
-    child = Network(growth.topology, parent.backbone, bank, parent.limits, parent.decoding, words=parent.words)
+    child = Network(
+        growth.topology,
+        parent.backbone,
+        bank,
+        parent.limits,
+        parent.decoding,
+        words=parent.words,
+        environment=parent.environment,
+    )
     child.extras, child.engine = parent.extras, parent.engine
     return child
 

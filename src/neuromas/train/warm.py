@@ -7,7 +7,7 @@ Legend: L token (all rows concatenated).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -30,6 +30,7 @@ class Utterance:
     prefix_ids: list[int]
     own_ids: list[int]
     completion_ids: list[int]
+    given: list[int] = field(default_factory=list[int])  # places in it that an environment wrote
 
     @property
     def own_tokens(self) -> int:
@@ -47,7 +48,9 @@ class RightRollout:
 
 def right_ones(rollouts: Sequence[Rollout], rewards: Sequence[float]) -> list[RightRollout]:
     """Those of some graded rollouts that earned something."""
-    said = lambda r: [Utterance(c.node, c.prefix_ids, c.own_ids, c.completion_ids) for c in r.calls.values()]
+    said = lambda r: [
+        Utterance(c.node, c.prefix_ids, c.own_ids, c.completion_ids, list(c.given)) for c in r.calls.values()
+    ]
     pairs = zip(rollouts, rewards, strict=True)
     return [RightRollout(r.ask.question.id, reward, said(r)) for r, reward in pairs if reward > 0]
 
@@ -103,6 +106,6 @@ def imitate(
     for batch in micro_batches(groups, size, budget):
         calls = [(adapter, [utterance for utterance, _ in members]) for adapter, members in batch]
         logprobs_L, _ = replay_calls(network.backbone, network.adapters, calls, network.decoding.temperature)
-        weighted = [(weight, len(utterance.completion_ids)) for _, members in batch for utterance, weight in members]
+        weighted = [(w, len(said.completion_ids) - len(said.given)) for _, members in batch for said, w in members]
         weights_L = torch.tensor([weight for weight, length in weighted for _ in range(length)])
         backward(-(logprobs_L * weights_L.to(logprobs_L.device)).sum(), step, traces)

@@ -161,6 +161,7 @@ class Example:
     prefix_ids: list[int]
     own_ids: list[int]
     completion_ids: list[int]
+    given: tuple[int, ...] = ()  # teams ask no environment
 
     @classmethod
     def of(cls, role: str, call: NodeCall) -> Self:
