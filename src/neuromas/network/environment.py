@@ -25,7 +25,7 @@ class Environment(Protocol):
 
 
 @dataclass(frozen=True)
-class Dialogue:
+class Asking:
     """What one call may ask, and whom."""
 
     turns: int
@@ -33,16 +33,16 @@ class Dialogue:
     respond: Respond
 
 
-def answered(call: NodeCall, dialogue: Dialogue, template: PromptTemplate, limit: int) -> tuple[NodeCall, int]:
+def answered(call: NodeCall, asking: Asking, template: PromptTemplate, limit: int) -> tuple[NodeCall, int]:
     """The call with the environment's answer behind it, and the tokens that it may still write; 0 where it is over.
 
     The answer is left out, and the call counts as truncated, where neither `limit` nor the context window leaves room
     to write on.
     """
     last = call.completion_ids[call.given[-1] + 1 if call.given else 0 :]
-    if call.truncated or not cut(template.decode(last), dialogue.pauses)[1]:
+    if call.truncated or not cut(template.decode(last), asking.pauses)[1]:
         return call, 0
-    answer = dialogue.respond(template.decode(call.completion_ids))
+    answer = asking.respond(template.decode(call.completion_ids))
     if answer is None:
         return call, 0
     ids, written = template.encode(answer), len(call.completion_ids)
