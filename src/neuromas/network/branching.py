@@ -85,7 +85,7 @@ def _turn(network: Network, rollout: Rollout, branch: Branch, node: str) -> Turn
             decoding=rollout.ask.decoding,
             stream=rollout.stream(node, "alternative", branch.draw),
             stop=network.limits.stop,
-            asking=network.asking(rollout.ask.question),
+            inquiry=network.inquiry(rollout.ask.question),
         )
     senders = rollout.topology.parents(node)
     if not any(sender in branch.said for sender in senders):

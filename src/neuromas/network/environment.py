@@ -25,24 +25,24 @@ class Environment(Protocol):
 
 
 @dataclass(frozen=True)
-class Asking:
-    """What one call may ask, and whom."""
+class Inquiry:
+    """The environment, as one call may ask it."""
 
     turns: int
     pauses: tuple[str, ...]
     respond: Respond
 
 
-def answered(call: NodeCall, asking: Asking, template: PromptTemplate, limit: int) -> tuple[NodeCall, int]:
+def answered(call: NodeCall, inquiry: Inquiry, template: PromptTemplate, limit: int) -> tuple[NodeCall, int]:
     """The call with the environment's answer behind it, and the tokens that it may still write; 0 where it is over.
 
     The answer is left out, and the call counts as truncated, where neither `limit` nor the context window leaves room
     to write on.
     """
     last = call.completion_ids[call.given[-1] + 1 if call.given else 0 :]
-    if call.truncated or not cut(template.decode(last), asking.pauses)[1]:
+    if call.truncated or not cut(template.decode(last), inquiry.pauses)[1]:
         return call, 0
-    answer = asking.respond(template.decode(call.completion_ids))
+    answer = inquiry.respond(template.decode(call.completion_ids))
     if answer is None:
         return call, 0
     ids, written = template.encode(answer), len(call.completion_ids)

@@ -19,7 +19,7 @@ from neuromas.errors import ConfigError
 from neuromas.network.adapters import ATTENTION_TARGETS, AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.cpu import prepacked
-from neuromas.network.environment import Asking, Environment
+from neuromas.network.environment import Environment, Inquiry
 from neuromas.network.generate import Completion, Engine, GoOn, IsEnded, generate
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
@@ -167,14 +167,14 @@ class Network:
             stream=rollout.stream(node),
             go_on=None if ask.listener is None else partial(ask.listener.wrote, rollout.number, node),
             stop=self.limits.stop,
-            asking=self.asking(ask.question),
+            inquiry=self.inquiry(ask.question),
         )
 
-    def asking(self, question: Question) -> Asking | None:
-        """What a node may ask about a question while it writes; None where there is nobody to ask."""
+    def inquiry(self, question: Question) -> Inquiry | None:
+        """The environment, as a node may ask it about a question; None where there is nobody to ask."""
         if (asked := self.environment) is None or asked.turns < 2:
             return None
-        return Asking(asked.turns, asked.pauses, partial(asked.respond, question))
+        return Inquiry(asked.turns, asked.pauses, partial(asked.respond, question))
 
     def speak(self, turns: Sequence[Turn], batch_rows: int | None = None) -> list[NodeCall]:
         """The calls of some turns, in order: all in one batch, or in batches of at most `batch_rows` rows."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
-from neuromas.network.environment import Asking, answered, joined, prompt_of
+from neuromas.network.environment import Inquiry, answered, joined, prompt_of
 from neuromas.network.generate import Completion, GoOn, IsEnded, replay
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt, PromptTemplate
@@ -118,7 +118,7 @@ class Turn:
     stream: int  # key of its random stream
     go_on: Callable[[list[int]], bool] | None = None  # asked with the tokens so far; False ends the turn
     stop: tuple[str, ...] = ()  # texts that end it, and are no part of what it says
-    asking: Asking | None = None  # with an environment
+    inquiry: Inquiry | None = None  # with an environment
 
 
 # Samples one completion for each row of groups sorted by adapter: groups, keys, limit, decoding, go_on, ended.
@@ -135,13 +135,13 @@ def speak(
     most `batch_rows`.
     """
     calls = _segments(turns, sample, template, batch_rows)
-    open_ = {i: turn.asking for i, turn in enumerate(turns) if turn.asking is not None}
+    open_ = {i: turn.inquiry for i, turn in enumerate(turns) if turn.inquiry is not None}
     segment = 1
-    while open_ := {i: asking for i, asking in open_.items() if segment < asking.turns}:
+    while open_ := {i: inquiry for i, inquiry in open_.items() if segment < inquiry.turns}:
         segment += 1
         further: dict[int, Turn] = {}
-        for i, asking in open_.items():
-            calls[i], left = answered(calls[i], asking, template, turns[i].limit)
+        for i, inquiry in open_.items():
+            calls[i], left = answered(calls[i], inquiry, template, turns[i].limit)
             if left:
                 further[i] = _further(turns[i], calls[i], left, segment)
         replies = _segments(list(further.values()), sample, template, batch_rows)
@@ -168,7 +168,7 @@ def _segments(
 ) -> list[NodeCall]:
     """One completion for each turn, in order."""
     calls: dict[int, NodeCall] = {}
-    alike = lambda turn: (turn.limit, turn.stop, turn.asking.pauses if turn.asking else ())
+    alike = lambda turn: (turn.limit, turn.stop, turn.inquiry.pauses if turn.inquiry else ())
     for limit, stop, pauses in dict.fromkeys(map(alike, turns)):
         numbered = [(i, turn) for i, turn in enumerate(turns) if alike(turn) == (limit, stop, pauses)]
         ordered = [member for _, members in _together(numbered) for member in members]
