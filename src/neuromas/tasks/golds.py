@@ -11,7 +11,7 @@ from neuromas.tasks import numerals, parsing
 from neuromas.tasks.cells import Options, plain, shown
 from neuromas.types import Question
 
-Grader = Literal["exact", "contains", "number", "yes-no", "choice"]
+Grader = Literal["exact", "contains", "number", "yes-no", "choice", "code"]
 AnswerForm = Literal["label", "letter", "text", "index", "number"]
 FORMS: dict[AnswerForm, str] = {
     "label": "the labels of options",

@@ -55,25 +55,30 @@ class HumanEval(programs.CodeTask):
         return mbpp.published(mbpp.TRAIN_IDS), test
 
     def render(self, row: RawRow) -> Question:
-        for column in _COLUMNS:
-            if not isinstance(row[column], str) or not row[column].strip():
-                raise ValueError(f"{column} must be text, got {str(row[column])[:60]!r}")
-        prompt, function = row["prompt"], row["entry_point"]
-        if not function.isidentifier() or f"def {function}" not in prompt or "def check(" not in row["test"]:
-            raise ValueError(f"prompt and test do not belong to a function {function!r}")
-        return Question(
-            id=row["task_id"],
-            text=prompt,
-            answer=row["canonical_solution"],
-            instruction="Complete the function. Answer with only the Python code.",
-            answer_prefix=programs.FENCE,
-            metadata={"tests": f"{row['test']}\n\ncheck({function})\n", "names": [function], "setup": prompt},
-        )
+        return render(row)
 
     def program(self, question: Question, reply: str) -> str | None:
         if question.id.startswith("mbpp-"):
             return mbpp.whole(question, reply)
         return complete(question.text, question.metadata["names"][0], reply)
+
+
+def render(row: RawRow) -> Question:
+    """The question of one row. Raises ValueError for a row that makes none."""
+    for column in _COLUMNS:
+        if not isinstance(row[column], str) or not row[column].strip():
+            raise ValueError(f"{column} must be text, got {str(row[column])[:60]!r}")
+    prompt, function = row["prompt"], row["entry_point"]
+    if not function.isidentifier() or f"def {function}" not in prompt or "def check(" not in row["test"]:
+        raise ValueError(f"prompt and test do not belong to a function {function!r}")
+    return Question(
+        id=row["task_id"],
+        text=prompt,
+        answer=row["canonical_solution"],
+        instruction="Complete the function. Answer with only the Python code.",
+        answer_prefix=programs.FENCE,
+        metadata={"tests": f"{row['test']}\n\ncheck({function})\n", "names": [function], "setup": prompt},
+    )
 
 
 def complete(prompt: str, entry_point: str, reply: str) -> str | None:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast, get_args
 
 from neuromas.errors import TaskError
-from neuromas.tasks import cells, choice, golds, numerals, parsing
+from neuromas.tasks import cells, choice, golds, numerals, own_code, parsing
 from neuromas.tasks.base import Split
 from neuromas.tasks.golds import AnswerForm, Grader
+from neuromas.tasks.humaneval import HumanEval
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
 from neuromas.tasks.own_file import read_task_file
+from neuromas.tasks.programs import FENCE
 from neuromas.tasks.reward import load_reward, rewarded
 from neuromas.tasks.tables import KINDS, RawRow, read_file, read_folder, read_hub
 from neuromas.types import Grade, Question
@@ -34,6 +36,7 @@ class OwnTask(LoadedTask):
     number     the number that the reply states equals the answer's (`numerals.final`, `numerals.equal`)
     yes-no     the reply commits to yes or no (`parsing.yes_no`)
     choice     the reply commits to a letter (`parsing.letter`); the answer is a letter, an option's text, or an index
+    code       the program in the reply passes the row's tests in the sandbox (`tasks/own_code.py`)
     F.py:NAME  the function NAME in a file beside the task's says what the reply is worth (`tasks/reward.py`)
 
     What the answers of a table may be stands in `golds`; of several right ones each scores.
@@ -49,6 +52,8 @@ class OwnTask(LoadedTask):
         self.name, self.folder = file, Path(file).parent
         self.file = read_task_file(Path(file), options)
         self.version, self.max_answer_tokens = self.file.version, self.file.max_answer_tokens
+        if self.file.grader == "code" and "max_answer_tokens" not in self.file.model_fields_set:
+            self.max_answer_tokens = HumanEval.max_answer_tokens
         self.source = self.file.data
         self.answer_form: AnswerForm | None = None
         self._places: dict[str, str] = {}  # For each question id its file and row.
@@ -59,6 +64,8 @@ class OwnTask(LoadedTask):
         instruction, prefix = self.file.instruction, self.file.answer_prefix
         if self.file.choices is not None:
             instruction = instruction or choice.INSTRUCTION
+        if self.file.grader == "code":
+            instruction, prefix = instruction or own_code.INSTRUCTION, prefix or FENCE
         self.pattern = Question("asked", "", "", instruction, prefix)
         super().__init__(self.file.validation_size, self.file.seed)
 
@@ -147,7 +154,7 @@ class OwnTask(LoadedTask):
             file.question,
             file.answer,
             *([file.choices] if isinstance(file.choices, str) else []),
-            file.difficulty,
+            *(file.difficulty, file.tests, file.function),
         ]
         for number, row in enumerate(rows, 1):
             for column in filter(None, columns):
@@ -176,11 +183,14 @@ class OwnTask(LoadedTask):
 
     def render(self, row: RawRow) -> Question:
         file = self.file
-        text = _in_column(file.question, row, cells.question)
-        id = f"row-{digest(text)[:12]}"
         metadata: dict[str, Any] = {}
         if file.difficulty is not None:
             metadata["difficulty"] = _in_column(file.difficulty, row, _finite)
+        if file.grader == "code":
+            found = own_code.render(row, file)
+            return replace(found, metadata=found.metadata | metadata)
+        text = _in_column(file.question, row, cells.question)
+        id = f"row-{digest(text)[:12]}"
         if file.choices is None:
             answers = _in_column(file.answer, row, lambda cell: golds.read(cell, self._form))
             metadata |= golds.alternatives(answers)
@@ -210,7 +220,7 @@ class OwnTask(LoadedTask):
 
     def grade(self, question: Question, text: str) -> Grade:
         """1 where the grader reads the right answer, or what a function of the user's says."""
-        if self._reward is not None:
+        if self._reward is not None or self._form == "code":
             return self.grade_many([question], [text])[0]
         reply = parsing.without_prefix(text, question.answer_prefix)
         answers = golds.right(question)
@@ -233,6 +243,8 @@ class OwnTask(LoadedTask):
         return Grade(float(parsed in answers), parsed, ambiguous=ambiguous)
 
     def grade_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Grade]:
+        if self._form == "code":
+            return own_code.graded(questions, texts)
         if self._reward is None:
             return super().grade_many(questions, texts)
         replies = [parsing.without_prefix(t, q.answer_prefix) for q, t in zip(questions, texts, strict=True)]

@@ -49,8 +49,16 @@ class OwnTaskFile(Section):
     """The column with how hard a row is, a number."""
     hardest: float | None = None
     """Train on rows up to this difficulty only; validation and test keep all."""
+    tests: str | None = None
+    """For the grader `code`: the column of tests, a text or a list of assertions. The answers are then programs."""
+    function: str | None = None
+    """For the grader `code`: the column with the name of the function that a question begins and the tests call, as in
+    HumanEval. None: a question is a sentence, and the first assertion is shown with it, as in MBPP."""
+    setup: str | None = None
+    """For the grader `code`: the column of code that runs before the tests."""
     grader: Annotated[str, AfterValidator(_known)] = "exact"
-    """`exact`, `contains`, `number`, `yes-no`, `choice`, or `FILE.py:FUNCTION`, whose file lies beside this one."""
+    """`exact`, `contains`, `number`, `yes-no`, `choice`, `code`, or `FILE.py:FUNCTION`, whose file lies beside this
+    one."""
     reward_threads: int = Field(default=1, ge=1)
     """Of a function: the replies that it grades at a time."""
     reward_seconds: float | None = Field(default=None, gt=0)
@@ -90,5 +98,10 @@ def read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:
         raise TaskError(
             f"task file {str(file)!r}: grader is {parsed.grader!r} and choices is {parsed.choices!r}; grader 'choice' "
             "needs the column with the options, and the others have none"
+        )
+    if (parsed.grader == "code") != (parsed.tests is not None):
+        raise TaskError(
+            f"task file {str(file)!r}: grader is {parsed.grader!r} and tests is {parsed.tests!r}; grader 'code' needs "
+            "the column with the tests, and the others have none"
         )
     return parsed

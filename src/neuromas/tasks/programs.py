@@ -5,7 +5,7 @@ A reply is never parsed here, let alone run: text is cut by plain patterns, and 
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from neuromas.tasks import parsing, sandbox
@@ -51,29 +51,43 @@ class CodeTask(LoadedTask):
 
     def grade_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Grade]:
         """As `grade`, several programs at a time. Equal programs for one question run once."""
-        sandbox.active_layers()
-        submissions = [self.submission(question, text) for question, text in zip(questions, texts, strict=True)]
-        distinct = list(dict.fromkeys(submission for submission in submissions if submission is not None))
-        verdicts = dict(zip(distinct, sandbox.run_many(distinct, self.limits), strict=True))
-        return [
-            Grade(0.0, None) if submission is None else Grade(float(verdicts[submission].passed), submission.program)
-            for submission in submissions
-        ]
+        return graded(questions, texts, self.program, self.limits)
 
     def submission(self, question: Question, text: str) -> sandbox.Submission | None:
         """The program in a reply with its question's tests; None where the reply has no code."""
-        reply = parsing.conclusion(text.removeprefix(question.answer_prefix))
-        program = self.program(question, reply.removeprefix(question.answer_prefix))
-        if program is None:
-            return None
-        given = question.metadata
-        return sandbox.Submission(program, given["tests"], tuple(given["names"]), given["setup"])
+        return _submission(question, text, self.program)
 
     def floors(self, split: Split, limit: int | None = None) -> Floors:
         """A constant program answers only the one question it was written for."""
         floors = super().floors(split, limit)
         solved = next(q.id for q in self.questions(split)[:limit] if q.answer == floors.constant_answer)
         return replace(floors, constant_answer=f"solution of {solved}")
+
+
+Read = Callable[[Question, str], str | None]  # The whole program that a reply amounts to; None where it has no code.
+
+
+def graded(
+    questions: Sequence[Question], texts: Sequence[str], program: Read, limits: sandbox.ResourceLimits
+) -> list[Grade]:
+    """1 for each reply whose program passes its question's tests. Equal programs for one question run once."""
+    sandbox.active_layers()
+    submissions = [_submission(question, text, program) for question, text in zip(questions, texts, strict=True)]
+    distinct = list(dict.fromkeys(submission for submission in submissions if submission is not None))
+    verdicts = dict(zip(distinct, sandbox.run_many(distinct, limits), strict=True))
+    return [
+        Grade(0.0, None) if submission is None else Grade(float(verdicts[submission].passed), submission.program)
+        for submission in submissions
+    ]
+
+
+def _submission(question: Question, text: str, program: Read) -> sandbox.Submission | None:
+    reply = parsing.conclusion(text.removeprefix(question.answer_prefix))
+    found = program(question, reply.removeprefix(question.answer_prefix))
+    if found is None:
+        return None
+    given = question.metadata
+    return sandbox.Submission(found, given["tests"], tuple(given["names"]), given["setup"])
 
 
 def blocks(reply: str) -> list[str]:
