@@ -33,7 +33,8 @@ def main(
     json: Path | None = None,
     test_limit: Positive | None = None,
     threads: Positive | None = None,
-    wandb: str | None = None,
+    track: str | None = None,
+    project: str = "neuromas",
     workers: Positive = 1,
     address: str | None = None,
     restarts: Natural = 10,
@@ -56,7 +57,8 @@ def main(
         json: Write the final figures to this file too (they are always in OUT/final.json).
         test_limit: Measure on the first TEST_LIMIT test questions only.
         threads: CPU threads; by default all cores, or 1 of each worker.
-        wandb: Send every line to this project of Weights & Biases too.
+        track: Send every line to this tracker too: wandb, trackio, mlflow, swanlab … (extra `track`).
+        project: The tracker's project.
         workers: Processes that share the questions of every step, over Ray; on GPUs one each.
         address: Address of the Ray cluster they run on; by default one on this machine alone.
         restarts: How often the workers may be started again, from the last checkpoint, after one has died.
@@ -67,7 +69,7 @@ def main(
     from neuromas.recipe import override
     from neuromas.run.folder import Resumption, recipe_data
     from neuromas.run.owner import owned
-    from neuromas.run.wandb import require_package
+    from neuromas.run.tracking import known
     from neuromas.scale.train import ClusterConfig
 
     options = {
@@ -83,12 +85,12 @@ def main(
     folder = out or _default_folder(config, recipe)
     say(f"run folder: {folder}")
     print_warnings(config.remarks())
-    if wandb is not None:
-        require_package()  # before anything is written
+    if track is not None:
+        known(track)  # before anything is written
     cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)
     how = Resumption(from_step, accept_changes)
     with owned(folder, resume=resume) if cluster is None else nullcontext():
-        final = _train(config, folder, resume, how, threads, test_limit, wandb, cluster)
+        final = _train(config, folder, resume, how, threads, test_limit, track and (track, project), cluster)
     if json is not None:
         write_json(json, final.to_dict())
     print_final(final)
@@ -101,7 +103,7 @@ def _train(
     how: "Resumption",
     threads: int | None,
     test_limit: int | None,
-    wandb: str | None,
+    track: tuple[str, str] | None,
     cluster: "ClusterConfig | None",
 ) -> "FinalRecord":
     import torch
@@ -111,10 +113,10 @@ def _train(
     from neuromas.cli.training import TrainingView
     from neuromas.run.final import evaluate_run
     from neuromas.run.loop import train
-    from neuromas.run.wandb import WandbBoard
+    from neuromas.run.tracking import Tracker
     from neuromas.scale import train as scaled
 
-    board = None if wandb is None else WandbBoard(wandb, folder, config)
+    board = None if track is None else Tracker(*track, folder, config)
     with TrainingView(config.train.steps) as view:
 
         def on_step(metrics: "StepMetrics") -> None:

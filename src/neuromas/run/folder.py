@@ -191,6 +191,9 @@ class Logger:
             pass
         else:
             self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done + 1)
+            if done < 0:
+                settings = (out / "config.json").read_text(encoding="utf-8")
+                self._board.add_text("settings", "    " + settings.replace("\n", "\n    "))  # a block of Markdown
 
     def log(self, metrics: StepMetrics) -> object:
         """Write and hand on the metrics of a step; returns what `on_step` says."""
@@ -199,13 +202,21 @@ class Logger:
         line = metrics.to_dict()
         append_json_line(self._file, line)
         if self._board is not None:
-            for name, value in flat(line).items():
+            for name, value in tags(line).items():
                 self._board.add_scalar(name, value, metrics.step)
         return None if self._on_step is None else self._on_step(metrics)
 
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
+
+
+def tags(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics for a tracker: those of nodes lie side by side, as "entropy/1.1"."""
+    found = {name: value for name, value in flat(line).items() if not name.startswith("nodes/") and name != "step"}
+    for node, numbers in (line.get("nodes") or {}).items():
+        found |= {f"{name}/{node}": value for name, value in flat(numbers).items()}
+    return found
 
 
 def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
