@@ -23,6 +23,8 @@ from neuromas.cli import COMMANDS, function_of
 from neuromas.compare.spec import BaselineEntry, Spec, TaskEntry, TrainedEntry, Variant
 from neuromas.config import RunConfig, Section
 from neuromas.files import write_json
+from neuromas.network.drawing import to_text
+from neuromas.network.topology import Topology
 from neuromas.schema import KINDS, schema
 from neuromas.serve.config import ServeConfig
 from neuromas.tasks.own_file import OwnTaskFile
@@ -145,6 +147,29 @@ def own_task(_: str) -> str:
     fields = OwnTaskFile.model_fields.items()
     rows = ((f"`{name}`", _default(field), _values(field), _meaning(field, None)) for name, field in fields)
     return table(["setting", "default", "values", "meaning"], rows)
+
+
+GALLERY = {  # topology → its use
+    "single": "One model, one call. The control of every network with its parameters.",
+    "1-1": "A chain: work is done step by step, each node reading the one before.",
+    "1-1+skip": "A chain whose nodes read all before them; with `adapter.tied`, one model that writes to itself.",
+    "2": "NeuroMAS-3, the smallest network with a choice of who says what. Start here.",
+    "3": "More views of one question side by side; calls of one layer run at once, so latency is that of two calls.",
+    "2-2": "NeuroMAS-5: two layers, so that what was said can be worked on before the answer.",
+    "2-1@first": "Only the first layer reads the question, so messages must carry what the answer needs.",
+    "4-2": "A tree-like reduction with full layers: four parts, two joins, one answer.",
+    "4-2/2": "Two groups that read only themselves: less to read than in `4-2`, and independent opinions.",
+}
+
+
+def gallery(_: str) -> str:
+    """Topologies as they are drawn, with their use."""
+    parts: list[str] = []
+    for spec, use in GALLERY.items():
+        topology = Topology.parse(spec)
+        cost = f"{topology.calls} calls a question, {len(topology.layers)} one after the other."
+        parts.append(f"## {spec}\n\n{use} {cost}\n\n```text\n{to_text(topology)}\n```\n")
+    return "\n".join(parts)
 
 
 def serving(_: str) -> str:
@@ -292,7 +317,19 @@ def variables(part: str) -> str:
 
 PARTS: dict[str, Callable[[str], str]] = {
     function.__name__: function
-    for function in (layout, objects, ranks, settings, comparison, own_task, serving, commands, dependencies, variables)
+    for function in (
+        layout,
+        objects,
+        ranks,
+        settings,
+        comparison,
+        own_task,
+        gallery,
+        serving,
+        commands,
+        dependencies,
+        variables,
+    )
 }
 
 

@@ -38,6 +38,8 @@ def clone(tmp_path: Path, address: Path | None) -> Path:
     (folder / "small.toml").write_text(RECIPE, encoding="utf-8")
     rows = [{"country": f"Country {n}", "capital": f"City {n}"} for n in range(220)]
     (folder / "capitals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    excel = "\ufeffcountry;capital\r\n" + "".join(f"{row['country']};{row['capital']}\r\n" for row in rows) + ";\r\n"
+    (folder / "capitals.csv").write_bytes(excel.encode())
     return folder
 
 
@@ -81,6 +83,8 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
         {
             "train --task capitals": "train small.toml --task capitals",
             "--out runs/capitals": "--out runs/capitals --test-limit 4",
+            "--out runs/guessed": "--out runs/guessed --test-limit 4",
+            "--out runs/recipe": "--out runs/recipe --steps 1 --test-limit 4",
             "test_size = 50": "test_size = 50\nvalidation_size = 4",
             "eval runs/capitals": "eval runs/capitals --limit 4",
             'train(topology="2", task=rows, steps=40': 'train("small.toml", topology="2", task=rows, steps=1',
@@ -97,6 +101,10 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
             "steps=40": "steps=1",
         },
         "runs/near/final.json",
+    ),
+    "for_engineers.md": (
+        {"--out runs/capitals ": "--out runs/capitals --steps 1 --test-limit 4 ", "8000": ""},
+        "elsewhere/answers.csv",
     ),
     "own_topology.md": (
         {"train --topology": "train small.toml --topology", "--steps 40": "--steps 1 --test-limit 4"},
@@ -128,7 +136,7 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
     "vllm.md": ({}, ""),
     "paper.md": ({}, ""),
 }
-LONG = ("growing.md", "one_gpu.md", "scale.md", "ecosystem.md", "own_topology.md")
+LONG = ("for_engineers.md", "growing.md", "one_gpu.md", "scale.md", "ecosystem.md", "own_topology.md")
 AFTER_THE_TUTORIAL = ("growing.md", "ecosystem.md", "serving.md")  # they go on with its run
 
 

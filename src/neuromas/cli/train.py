@@ -87,10 +87,11 @@ def main(
     print_warnings(config.remarks())
     if track is not None:
         known(track)  # before anything is written
+    tracker = None if track is None else (track, project)
     cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)
     how = Resumption(from_step, accept_changes)
     with owned(folder, resume=resume) if cluster is None else nullcontext():
-        final = _train(config, folder, resume, how, threads, test_limit, track and (track, project), cluster)
+        final = _train(config, folder, resume, how, threads, test_limit, tracker, cluster)
     if json is not None:
         write_json(json, final.to_dict())
     print_final(final)
