@@ -250,6 +250,11 @@ LETTERS: list[tuple[str, str | None]] = [
     ("answer = B", "B"),
     ("The answer is clearly B", "B"),
     ("C is a metal, so it conducts. So the answer is B.", "B"),
+    ("A resposta correta é B", "B"),
+    ("La respuesta correcta es B", "B"),
+    ("Not A, not C. B.", "B"),
+    ("Eliminating A, C and D leaves B.", "B"),
+    ("Vitamin D is not it! B", "B"),
     # rejected
     ("Option A is incorrect, as it melts. Answer: B", "B"),
     ("(A) is wrong; (B) is right", "B"),
@@ -332,6 +337,8 @@ YES_NO: list[tuple[str, str | None]] = [
     ("There is no way back: No", "No"),
     ("The answer is yes, not no", "Yes"),
     ("If the answer is no, you moved. You did not: yes", "Yes"),
+    ("This is not true.", "No"),
+    ("That isn't false", "Yes"),
     ("not yes", None),
     ("It is not a yes", None),
     ("There is no such thing", None),
@@ -581,6 +588,10 @@ OWN = {  # further ones of each grader: right, wrong
         ["It is {}, I think", "({})", "{}'s walls", "in {}."],
         ["x{}", "{}x", "non-{}", "{} is wrong", "{}-x", "x-{}"],
     ),
+    "math": (
+        ["\\({}\\)", "${}$", "$${}$$", "\\[{}\\]", "So ${}$"],
+        ["${} + 1$", "\\boxed{{{} + {other}}}", "${}$ = ${other}$", "2 ({})"],
+    ),
     "exact": (["“{}”.", "'{}'"], ["It is {}", "{} or {other}", "{} {}", "x{}", "{}, {other}", "I say {}"]),
 }
 GOLDS = {
@@ -588,12 +599,15 @@ GOLDS = {
     "choice": [("B", "C"), ("D", "A")],
     "yes-no": [("Yes", "No"), ("No", "Yes")],
     "contains": [("Rome", "Paris"), ("Port Louis", "Curepipe")],
+    "math": [("2\\sqrt{3}", "3\\sqrt{2}"), ("x^2+1", "x^2-1")],
     "exact": [("Rome", "Paris"), ("42 km", "41 km")],
 }
 
 
 @pytest.mark.parametrize("grader", OWN)
 def test_thirty_ways_to_say_the_answer_score_and_thirty_that_only_hold_it_do_not(grader: str, tmp_path: Path) -> None:
+    if grader == "math":
+        pytest.importorskip("math_verify")
     right, wrong = OWN[grader]
     ways = [*WRAPPED, *([] if grader == "exact" else REASONED), *right]
     misses = [way for way in [*MISSED, *wrong] if grader != "contains" or way not in ("{} = {other}",)]

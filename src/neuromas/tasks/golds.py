@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
-from neuromas.tasks import numerals, parsing
+from neuromas.tasks import numerals, parsing, symbolic
 from neuromas.tasks.cells import Options, plain, shown
 from neuromas.types import Question
 
-Grader = Literal["exact", "contains", "number", "yes-no", "choice", "code"]
+Grader = Literal["exact", "contains", "number", "yes-no", "choice", "code", "math"]
 AnswerForm = Literal["label", "letter", "text", "index", "number"]
 FORMS: dict[AnswerForm, str] = {
     "label": "the labels of options",
@@ -25,6 +25,7 @@ _NEEDS = {
     "exact": "text",
     "contains": "text",
     "number": "one number, alone or with a unit",
+    "math": "an expression that math-verify reads",
     "yes-no": "yes, no, true, false, 1 or 0",
 }
 _TRUTH = {**dict.fromkeys(("yes", "true", "1", "1.0"), "Yes"), **dict.fromkeys(("no", "false", "0", "0.0"), "No")}
@@ -67,7 +68,7 @@ def _one(cell: Any, grader: Grader) -> str:
         text = plain(cell)
         if grader == "number":
             return numerals.only(text)
-        if not parsing.bare(text):
+        if not parsing.bare(text) or (grader == "math" and symbolic.read(text) is None):
             raise ValueError(text)
         return text
     except (KeyError, ValueError) as error:

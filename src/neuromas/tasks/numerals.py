@@ -139,6 +139,24 @@ def several(text: str, prefix: str = "") -> bool:
     return any(_JOINED.match(plain, hit.end()) for hit in NUMERAL.finditer(plain))
 
 
+def committed(text: str) -> str:
+    """The clause that states the answer, with the marks around it; "" in an empty text.
+
+    It is that of the line behind "####", of the last \\boxed{…}, of what is stated last, or else of the last line.
+    """
+    text = text[-4000:]
+    lines = [line for line in text.split("\n") if line.strip()]
+    stretch = lines[-1] if lines else ""
+    if hits := list(_MARK.finditer(text)):
+        stretch = _line(text[hits[0].end() :])
+    elif hits := list(_BOXED.finditer(text)):
+        stretch = _braced(text, hits[-1].end())
+    elif hits := list(_STATED.finditer(text)):
+        opens = re.search(r"[$\\(\[{]", hits[-1][0])  # the marks before an answer are a part of the pattern
+        stretch = _line(text[hits[-1].start() + opens.start() if opens else hits[-1].end() :])
+    return next((part for part in _CLAUSE.split(stretch) if part.strip()), "").strip()
+
+
 def only(text: str) -> str:
     """The number that a gold answer is, in canonical form.
 

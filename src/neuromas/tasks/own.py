@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast, get_args
 
 from neuromas.errors import TaskError
-from neuromas.tasks import cells, choice, golds, numerals, own_code, parsing
+from neuromas.tasks import cells, choice, golds, numerals, own_code, parsing, symbolic
 from neuromas.tasks.base import Split
 from neuromas.tasks.golds import AnswerForm, Grader
 from neuromas.tasks.humaneval import HumanEval
@@ -34,6 +34,7 @@ class OwnTask(LoadedTask):
     exact      the reply is the answer and nothing else (`parsing.bare`)
     contains   the answer stands in the reply as words of their own (`parsing.contains`)
     number     the number that the reply states equals the answer's (`numerals.final`, `numerals.equal`)
+    math       the expression that the reply states equals the answer (`symbolic.same`; extra `math`)
     yes-no     the reply commits to yes or no (`parsing.yes_no`)
     choice     the reply commits to a letter (`parsing.letter`); the answer is a letter, an option's text, or an index
     code       the program in the reply passes the row's tests in the sandbox (`tasks/own_code.py`)
@@ -229,6 +230,9 @@ class OwnTask(LoadedTask):
                 parsed = numerals.final(reply, question.answer_prefix)
                 right = parsed is not None and any(numerals.equal(gold, parsed) for gold in answers)
                 return Grade(float(right), parsed, ambiguous=numerals.several(reply, question.answer_prefix))
+            case "math":
+                found = [symbolic.same(gold, reply) for gold in answers]
+                return Grade(float(any(equal for _, equal in found)), found[0][0])
             case "contains":
                 found = next((gold for gold in answers if parsing.contains(reply, gold)), None)
                 return Grade(float(found is not None), found or parsing.bare(reply) or None)

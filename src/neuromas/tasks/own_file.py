@@ -57,8 +57,8 @@ class OwnTaskFile(Section):
     setup: str | None = None
     """For the grader `code`: the column of code that runs before the tests."""
     grader: Annotated[str, AfterValidator(_known)] = "exact"
-    """`exact`, `contains`, `number`, `yes-no`, `choice`, `code`, or `FILE.py:FUNCTION`, whose file lies beside this
-    one."""
+    """`exact`, `contains`, `number`, `math`, `yes-no`, `choice`, `code`, or `FILE.py:FUNCTION`, whose file lies beside
+    this one."""
     reward_threads: int = Field(default=1, ge=1)
     """Of a function: the replies that it grades at a time."""
     reward_seconds: float | None = Field(default=None, gt=0)

@@ -28,7 +28,7 @@ _OPENING = " \t\r\n*_`\"'“‘([{<#>-:.$"  # These characters may precede an an
 _MARKS = r"[\s:*_\"'“‘`(\[{$]{0,8}(?:\\[a-z]{1,8}\{){0,2}"
 _NOUN = (
     r"answer|ans|correct|solution|letter|verdict|(?:correct|right|best|final|my)\s(?:option|choice)"
-    r"|antwort|lösung|réponse|respuesta|resposta|risposta"
+    r"|antwort|lösung|(?:réponse|respuesta|resposta|risposta)(?:\s(?:correcte|correcta|correta|corretta))?"
 )
 _BE = r"is|ist|est|es|é|è|equals|(?:must|should|would|will|has\sto|seems\sto|appears\sto)\sbe"
 _SURELY = r"(?:(?:therefore|thus|hence|then|so|clearly|definitely|probably|likely|simply|just|indeed)[,\s]{1,2})?"
@@ -136,8 +136,9 @@ def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
     one = f"(?:{capital}|{small})"
     name = r"(?:(?i:the\sletter|option|choice|letter)[\s:]{1,2})?\(?[*\"'`]{0,3}"
     verbs = r"choose|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)?\swith|went\swith|opt\sfor|vote\sfor|say|guess"
+    verbs += r"|leav(?:es|ing)"
     told = rf"\b(?i:{verbs}|(?:it|this|that)(?:['’]s|\s(?:{_BE})))\b[\s:*_\"'`(]{{1,4}}{name}{one}"
-    ends = rf"\b(?i:so|therefore|thus|hence)[,:]?\s{{1,2}}{name}{capital}(?=[)*.!\s]{{0,5}}\Z)"
+    ends = rf"(?:\b(?i:so|therefore|thus|hence)[,:]?|[.!])\s{{1,2}}{name}{capital}(?=[)*.!\s]{{0,5}}\Z)"
     right = (
         rf"(?<![\w'’.-]){word}[)*\"'`]{{0,3}}\s(?:is|was|(?:must|would|should)\sbe)\s(?:(?:the|a)\s)?"
         r"(?:most\s|only\s)?(?:answer|correct|right|best)\b"
@@ -157,7 +158,7 @@ def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
 
 _SAYS = re.compile(
     rf"{STATED}(?:a\s)?(?P<stated>yes|no|true|false)\b(?!['’-]\w)"
-    r"|\b(?:is|are)\s(?P<last>true|false)[.!*\s]{0,5}\Z"
+    r"|\b(?:is|are)(?P<not>n['’]t|\snot)?\s(?P<last>true|false)[.!*\s]{0,5}\Z"
     r"|\A(?P<first>true|false)\b(?=\s?[^\w\s'’-]|\s?\n|\s{0,9}\Z)"
     r"|(?<![\w-])(?P<bare>yes|no)(?!['’-]?\w)",
     re.IGNORECASE,
@@ -176,15 +177,17 @@ def yes_no(text: str) -> str | None:
 
     The last one that is stated counts ("The answer is no", "Answer: True", "<answer>No</answer>"); else one at the
     start; else the last. No answers are: "no" before a noun ("There are no turns"), "not yes", and "Yes or No".
-    True is Yes and False is No where they are stated, or begin or end the reply.
+    True is Yes and False is No where they are stated, or begin or end the reply; "It is not true" is No.
     """
     reply = _EITHER.sub("", one_question(text)).lstrip(_OPENING + "?,;")
     stated: list[str] = []
     other: list[tuple[int, str]] = []
     for hit in _SAYS.finditer(reply):
-        group = str(hit.lastgroup)
+        group = next(name for name in ("stated", "last", "first", "bare") if hit[name])
         said = hit[group].lower()
-        if denied(reply, hit.start(group), hit.end(group)) or (said == "no" and _NOT_ANY.match(reply, hit.end())):
+        if hit["not"]:
+            said = "false" if said == "true" else "true"
+        elif denied(reply, hit.start(group), hit.end(group)) or (said == "no" and _NOT_ANY.match(reply, hit.end())):
             continue
         answer = "Yes" if said in ("yes", "true") else "No"
         stated += [answer] if group == "stated" else []
