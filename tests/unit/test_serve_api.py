@@ -173,6 +173,12 @@ def test_a_bad_request_names_the_parameter_and_the_reason(
 
 
 ASK_NOTHING: list[dict[str, Any]] = [
+    *({name: None} for name in ("guided_json", "extra_body", "moderation", "anything", "chat_template_kwargs")),
+    *({name: False} for name in ("ignore_eos", "include_stop_str_in_output", "use_beam_search", "echo")),
+    *({name: True} for name in ("skip_special_tokens", "add_generation_prompt")),
+    *({name: 1} for name in ("best_of", "length_penalty", "repetition_penalty")),
+    *({name: 0} for name in ("min_tokens", "min_p", "top_k")),
+    {"prompt_cache_retention": "24h"},
     {"tools": []}, {"tools": None, "tool_choice": None}, {"tool_choice": "auto", "parallel_tool_calls": True},
     {"response_format": {"type": "text"}}, {"response_format": None}, {"logit_bias": None}, {"logit_bias": {}},
     {"functions": [], "function_call": "none"}, {"modalities": ["text"]}, {"audio": None, "prediction": None},

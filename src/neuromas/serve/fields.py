@@ -19,14 +19,22 @@ MOST_FIELDS = 100  # of an object
 
 
 class Strict(BaseModel):
-    """No unknown fields, no conversions: "1" is no number."""
+    """No unknown fields but nulls, which ask for nothing; no conversions: "1" is no number."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        json_schema_extra={"additionalProperties": {"type": "null"}},
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _few_fields(cls, given: Any) -> Any:
-        return at_most(MOST_FIELDS, given)
+        at_most(MOST_FIELDS, given)
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value is not None or name in cls.model_fields}
 
 
 def at_most(most: int, given: Any) -> Any:
@@ -89,3 +97,22 @@ class Nothing:
         if given is not None and not any(map(same, self.values)):
             raise PydanticCustomError("extra_forbidden", "it asks for what is not supported")
         return given
+
+
+class PeersFields(Strict):
+    """Fields that other servers have, and this one takes with their defaults alone."""
+
+    add_generation_prompt: Annotated[Any, Nothing(True)] = None
+    best_of: Annotated[Any, Nothing(1)] = None
+    chat_template_kwargs: Annotated[Any, Nothing({})] = None
+    echo: Annotated[Any, Nothing(False)] = None
+    ignore_eos: Annotated[Any, Nothing(False)] = None
+    include_stop_str_in_output: Annotated[Any, Nothing(False)] = None
+    length_penalty: Annotated[Any, Nothing(1)] = None
+    logit_bias: Annotated[Any, Nothing({})] = None
+    min_p: Annotated[Any, Nothing(0)] = None
+    min_tokens: Annotated[Any, Nothing(0)] = None
+    repetition_penalty: Annotated[Any, Nothing(1)] = None
+    skip_special_tokens: Annotated[Any, Nothing(True)] = None
+    top_k: Annotated[Any, Nothing(-1, 0)] = None
+    use_beam_search: Annotated[Any, Nothing(False)] = None

@@ -51,7 +51,6 @@ class ResponsesRequest(AnswerRequest):
     previous_response_id: Annotated[Any, Nothing()] = None
     prompt: Annotated[Any, Nothing()] = None
     prompt_cache_options: Annotated[Any, Nothing({})] = None
-    prompt_cache_retention: ShortText | None = None
     reasoning: Annotated[Any, Nothing({}, *_NO_EFFORT, *({**e, "summary": None} for e in _NO_EFFORT))] = None
     text: Annotated[Any, Nothing({}, {"format": _PLAIN}, {"format": _PLAIN, "verbosity": "medium"})] = None
     tools: Annotated[Any, Nothing([])] = None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from neuromas.serve.fields import WHOLE, Count, LongText, No, Nothing, Parts, ShortText, Strict
+from neuromas.serve.fields import WHOLE, Count, LongText, No, Nothing, Parts, PeersFields, ShortText, Strict
 from neuromas.tasks.cells import conversation
 
 
@@ -70,7 +70,7 @@ StopText = Annotated[str, Field(max_length=256)]
 Stop = StopText | Annotated[list[StopText], Parts(4)]
 
 
-class AnswerRequest(Strict):
+class AnswerRequest(PeersFields):
     """The fields that chat and completions share."""
 
     model: ShortText = Field(description="The id that /v1/models lists.")
@@ -89,16 +89,13 @@ class AnswerRequest(Strict):
     stream_options: StreamOptions | None = None
     frequency_penalty: float | None = Field(default=None, ge=0, le=0, description="Penalties are not supported.")
     presence_penalty: float | None = Field(default=None, ge=0, le=0, description="Penalties are not supported.")
-    user: ShortText | None = Field(default=None, description="Ignored, like the fields from here to prompt_cache_key.")
+    user: ShortText | None = Field(default=None, description="Ignored, like what follows up to prompt_cache_retention.")
     metadata: Annotated[dict[ShortText, ShortText], Parts(16)] | None = None
     store: bool | None = None
     service_tier: ShortText | None = None
     safety_identifier: ShortText | None = None
     prompt_cache_key: ShortText | None = None
-    logit_bias: Annotated[Any, Nothing({})] = None
-    top_k: Annotated[Any, Nothing(-1, 0)] = None
-    min_p: Annotated[Any, Nothing(0)] = None
-    repetition_penalty: Annotated[Any, Nothing(1)] = None
+    prompt_cache_retention: ShortText | None = None
     neuromas: Extension | None = None
 
     @property
@@ -165,8 +162,6 @@ class ChatRequest(AnswerRequest):
 class CompletionRequest(AnswerRequest):
     prompt: LongText | Annotated[list[LongText], Parts(64, least=1)]
     logprobs: Annotated[Any, Nothing()] = None
-    echo: Annotated[Any, Nothing(False)] = None
-    best_of: Annotated[Any, Nothing(1)] = None
     suffix: Annotated[Any, Nothing("")] = None
 
     @property
