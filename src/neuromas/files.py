@@ -6,12 +6,14 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from neuromas.errors import CheckpointError
+
+Record = TypeVar("Record")
 
 try:
     import fcntl
@@ -71,6 +73,15 @@ def read_object(path: Path) -> dict[str, Any]:
     return data
 
 
+def read_record(path: Path, form: Callable[[dict[str, Any]], Record]) -> Record:
+    """A record of the object in a JSON file. Raises `CheckpointError` where `form` can make none of it."""
+    data = read_object(path)
+    try:
+        return form(data)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} has another form ({_brief(error)}); it is damaged: put a copy back") from error
+
+
 def write_json_lines(path: Path, records: Iterable[Any]) -> None:
     write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
@@ -80,27 +91,40 @@ def append_json_line(path: Path, record: Any) -> None:
         file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def read_json_lines(path: Path) -> list[Any]:
+def read_json_lines(path: Path, form: Callable[[Any], Any] = lambda record: record) -> list[Any]:
     """Records of a JSON-lines file, gzipped where it is called .gz; [] when it does not exist.
 
-    A last line cut off by a crash is dropped. Raises `CheckpointError` naming any other line that is no object.
+    form: makes what is wanted of a record; raises KeyError, TypeError or ValueError for one that it cannot be made of.
+    A last line cut off by a crash is dropped. Raises `CheckpointError` naming any other line that is no such object.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     records: list[Any] = []
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     *lines, last = data.split(b"\n")  # by "\n" alone, since texts may hold other line ends (U+2028)
     for number, line in enumerate([*lines, last] if last else lines, 1):
         try:
-            records.append(_record(line))
-        except (ValueError, RecursionError) as error:
+            records.append(form(_record(line)))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             if number > len(lines):
                 break
             raise CheckpointError(
-                f"{path}, line {number} is damaged ({error}); nothing was changed: mend or remove the line, or put "
-                "back a copy of the file"
+                f"{path}, line {number} is damaged ({_brief(error)}); nothing was changed: mend or remove the line, or "
+                "put back a copy of the file"
             ) from error
     return records
+
+
+def _brief(error: Exception) -> str:
+    text = f"no {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join(text.split())[:200]
+
+
+def of_a_step(record: Any) -> Any:
+    """A record that names its step. Raises ValueError where it does not."""
+    if type(record.get("step")) is not int:
+        raise ValueError("it names no step")
+    return record
 
 
 def _record(line: bytes) -> Any:
@@ -113,7 +137,7 @@ def _record(line: bytes) -> Any:
 def keep_json_lines(path: Path, last_step: int) -> None:
     """Drop the records of steps after `last_step`: a resumed run writes them again."""
     if path.exists():
-        write_json_lines(path, [r for r in read_json_lines(path) if r["step"] <= last_step])
+        write_json_lines(path, [r for r in read_json_lines(path, of_a_step) if r["step"] <= last_step])
 
 
 def take_lock(path: Path, patience: float = 0.0, *, shared: bool = False) -> TextIO | None:

@@ -97,7 +97,7 @@ def test_a_checkpoint_is_loaded_under_the_words_it_was_trained_with_alone(saved:
     with pytest.raises(CheckpointError, match="made with words .*Write one step.* this network has .*short message"):
         checkpoint.load(folder, chat(first))
     state = json.loads((folder / "state.json").read_text())
-    del state["words"]  # as version 0.1.0 wrote it
+    del state["words"], state["digest"]  # as version 0.1.0 wrote it
     (folder / "state.json").write_text(json.dumps(state))
     checkpoint.load(folder, chat(first))
     with pytest.raises(CheckpointError, match="words"):

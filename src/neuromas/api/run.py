@@ -18,11 +18,10 @@ from neuromas.results import Result, StartRecord, StepMetrics
 from neuromas.run.build import GIVEN, load_run
 from neuromas.run.checkpoint import Trained
 from neuromas.run.export import export
-from neuromas.run.folder import NEWEST, OnStep, Resumption, read_metrics, saved_config
+from neuromas.run.folder import NEWEST, OnStep, Resumption, read_metrics, read_start, saved_config
 from neuromas.run.grow import grow_run
 from neuromas.run.loop import train as train_loop
 from neuromas.run.plots import curve_figure
-from neuromas.run.start import read_start
 from neuromas.tasks.base import Split, Task
 from neuromas.types import Question, Trace
 

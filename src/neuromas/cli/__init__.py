@@ -11,7 +11,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Annotated, Any, get_type_hints
 
@@ -77,7 +78,8 @@ def _dispatch(args: list[str]) -> None:
         hint = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(COMMANDS)}"
         _fail(f"{command!r} is no command of neuromas; {hint}")
     try:
-        _run(command, rest)
+        with _interruptible(command):
+            _run(command, rest)
     except NeuromasError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -89,9 +91,35 @@ def _dispatch(args: list[str]) -> None:
             raise
         _fail(f"weights could not be read or written ({error}); check the file, and the room on the disk")
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end in the middle of the end
-        print(f"\ninterrupted{GOES_ON.get(command, '')}", file=sys.stderr)
+        _say_interrupted(command)
         sys.exit(130)
+
+
+@contextmanager
+def _interruptible(command: str) -> Iterator[None]:
+    """Let Ctrl-C end the command in order, and a second one at once; what is on disk is whole in any case."""
+
+    def first(*_: Any) -> None:
+        signal.signal(signal.SIGINT, second)
+        raise KeyboardInterrupt
+
+    def second(*_: Any) -> None:
+        _say_interrupted(command)
+        os._exit(130)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or somebody else's
+        yield
+        return
+    try:
+        signal.signal(signal.SIGINT, first)
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is first:  # after the first one the second stays possible to the very end
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _say_interrupted(command: str) -> None:
+    print(f"\ninterrupted{GOES_ON.get(command, '')}", file=sys.stderr, flush=True)
 
 
 def _run(command: str, args: list[str]) -> None:
@@ -108,6 +136,9 @@ def function_of(command: str) -> Callable[..., None]:
     return importlib.import_module(f"neuromas.cli.{command}").main
 
 
+_described: set[Any] = set()
+
+
 def described(function: Callable[..., None]) -> Callable[..., None]:
     """The command, so marked that its help says nothing of a default where there is none."""
     import tyro
@@ -115,6 +146,9 @@ def described(function: Callable[..., None]) -> Callable[..., None]:
     shown = tyro.conf.arg(help_behavior_hint=lambda value: "" if value in ("None", "") else f"(default: {value})")
     groups = [base for kind in get_type_hints(function).values() for base in getattr(kind, "__mro__", ())]
     for owner in (function, *(group for group in groups if group.__module__.startswith("neuromas."))):
+        if owner in _described:  # another command of this process
+            continue
+        _described.add(owner)
         owner.__annotations__ = {name: Annotated[kind, shown] for name, kind in owner.__annotations__.items()}
     return function
 

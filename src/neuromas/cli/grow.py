@@ -35,12 +35,12 @@ def main(
         checkpoint: State of the run: its last one, or the best on validation.
     """
     from neuromas.cli.training import print_growth
-    from neuromas.files import read_json_lines
+    from neuromas.files import of_a_step, read_json_lines
     from neuromas.run.grow import grow_run
 
     stage = {"topology": topology, "init": init, "freeze": freeze, "old_scale": old_scale}
     stage |= {"learning_rate": learning_rate} | ({} if anneal is None else {"anneal": anneal})
-    done = max((line["step"] for line in read_json_lines(run / "metrics.jsonl")), default=0)
+    done = max((line["step"] for line in read_json_lines(run / "metrics.jsonl", of_a_step)), default=0)
     further = done if steps is None else steps
     progress = grow_run(run, stage, out, steps=further, which=checkpoint)
     print_growth(progress.lineage[-1], f"neuromas train --resume --out {out}", further)

@@ -28,7 +28,7 @@ class Store:
         self.out = out
         for temporary in out.rglob(".*.tmp"):  # a kill kept these files from being renamed
             temporary.unlink()
-        self.cells = {cell.key: cell for cell in map(CellRecord.from_dict, read_json_lines(out / CELLS))}
+        self.cells = {cell.key: cell for cell in read_json_lines(out / CELLS, CellRecord.from_dict)}
         lines = self._answers()
         self.done = {(key, index) for key, index in lines if key in self.cells}
         whole = {place: line for place, line in lines.items() if self.has(place[0], place[1] // CHUNK)}
@@ -69,7 +69,7 @@ class Store:
 
     def _answers(self) -> dict[tuple[CellKey, int], CellAnswer]:
         """The lines of answers.jsonl by cell and number of the question."""
-        lines = map(CellAnswer.from_dict, read_json_lines(self.out / ANSWERS))
+        lines = read_json_lines(self.out / ANSWERS, CellAnswer.from_dict)
         return {(line.key, line.index): line for line in lines}
 
     def _write(self, cells: Iterable[CellRecord], answers: Iterable[CellAnswer]) -> None:

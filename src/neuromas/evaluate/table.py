@@ -32,11 +32,11 @@ def read_cells(folder: Path) -> list[Cell]:
     """
     answers: dict[CellKey, list[CellAnswer]] = defaultdict(list)
     packed = not (folder / ANSWERS).exists()
-    for line in map(CellAnswer.from_dict, read_json_lines(folder / (f"{ANSWERS}.gz" if packed else ANSWERS))):
+    for line in read_json_lines(folder / (f"{ANSWERS}.gz" if packed else ANSWERS), CellAnswer.from_dict):
         answers[line.key].append(line)
     cells = [
         Cell(record, sorted(answers[record.key], key=lambda line: line.index))
-        for record in map(CellRecord.from_dict, read_json_lines(folder / CELLS))
+        for record in read_json_lines(folder / CELLS, CellRecord.from_dict)
         if len(answers[record.key]) == record.n
     ]
     if not cells:

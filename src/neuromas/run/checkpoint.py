@@ -5,7 +5,6 @@
 the whole random state and the whole data position.
 """
 
-import hashlib
 import os
 import platform
 import re
@@ -25,11 +24,11 @@ from neuromas.files import read_object, whole_folder, write_json
 from neuromas.network.forward import Network
 from neuromas.network.topology import Topology
 from neuromas.network.wording import WORDS
+from neuromas.run.digests import STATE, check_files, digests_of, sealed
 from neuromas.run.progress import Progress
 from neuromas.train.optimizer import NodeAdamW
 
 FORMAT = 2
-STATE = "state.json"
 _NAME = re.compile(r"step-(\d{6,})(?:-stage-(\d+))?")
 
 Trained = Network | Team  # what a run trains
@@ -65,19 +64,20 @@ def save(
             save_file({k: v.detach().cpu().contiguous() for k, v in extras.items()}, work / "extras.safetensors")
         save_file(moments, work / "optimizer.safetensors")
         about = {"progress": progress.to_dict(), **_identity(network), "versions": _versions()}
-        write_json(work / STATE, about | {"questions": dict(questions or {}), "files": digests(work)})
+        about |= {"questions": dict(questions or {}), "files": digests_of(work)}
+        write_json(work / STATE, sealed(about))
         for file in work.rglob("*"):
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
         if target.exists():  # the same step of the same run: the content is the same
-            shutil.rmtree(target)
+            remove(target)
     return target
 
 
 def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> Progress:
     """Fill `network` (and `optimizer`) from a checkpoint. Raises `CheckpointError` naming what differs."""
-    state, mine = _state(folder), _identity(network)
+    state, mine = whole_state(folder), _identity(network)
     if "words" not in state:  # from before words were settings
         state["words"] = mine["words"] and WORDS[1, "chat"].to_dict()
     for name, value in mine.items():
@@ -86,7 +86,6 @@ def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> 
                 f"checkpoint {folder.name} was made with {name} {state.get(name)!r}, this network has {value!r}; "
                 "use the run's own config.json, or start a new run in another folder"
             )
-    _check_digests(folder, state)
     for name in network.adapters.names:
         node = folder / "nodes" / name
         network.adapters.import_peft(
@@ -97,6 +96,15 @@ def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> 
     if optimizer is not None:
         optimizer.fill(_tensors(folder / "optimizer.safetensors"))
     return Progress.from_dict(state["progress"])
+
+
+def whole_state(folder: Path) -> dict[str, Any]:
+    """The state of a checkpoint. Raises `CheckpointError` where any of its files is not what was saved."""
+    state = _state(folder)
+    if missing := [key for key in ("format", "topology", "backbone_fingerprint") if key not in state]:
+        raise CheckpointError(f"{folder / STATE} has no {missing[0]}; the checkpoint is damaged, choose another")
+    check_files(folder, state.get("files", {}))
+    return state
 
 
 def progress_of(folder: Path, stages: int) -> Progress:
@@ -174,11 +182,14 @@ def chosen(run: Path, which: str) -> Path | None:
 
 
 def mark_best(run: Path, checkpoint: Path) -> None:
-    """Make `run/best` point at `checkpoint`; atomic."""
+    """Make `run/best` point at `checkpoint`; atomic. A folder that somebody copied there is set aside."""
+    best = run / "best"
+    if best.is_dir() and not best.is_symlink():
+        best.rename(run / f"aside-best-{os.getpid()}")
     link = run / f".best.{os.getpid()}.tmp"
     link.unlink(missing_ok=True)
     link.symlink_to(checkpoint.relative_to(run))
-    os.replace(link, run / "best")
+    os.replace(link, best)
 
 
 def prune(folder: Path, keep: int, best: Path | None) -> None:
@@ -186,7 +197,15 @@ def prune(folder: Path, keep: int, best: Path | None) -> None:
     spared = {best.resolve()} if best is not None and best.exists() else set[Path]()
     for old in saved_in(folder)[:-keep]:
         if old.resolve() not in spared:
-            shutil.rmtree(old)
+            remove(old)
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint; of one that lies elsewhere the link to it alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
 
 
 def clean(folder: Path) -> None:
@@ -249,29 +268,11 @@ def _state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder / STATE} is of step {step}; the checkpoint is damaged, choose another: --resume --from STEP"
         )
+    if "digest" in state and state != sealed(state):
+        raise CheckpointError(
+            f"{folder / STATE} is not what was saved; the checkpoint is damaged, choose another: --resume --from STEP"
+        )
     return state
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file of a checkpoint but its state."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STATE)
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
-
-
-def _check_digests(folder: Path, state: dict[str, Any]) -> None:
-    for name, digest in state.get("files", {}).items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing; the checkpoint is incomplete, choose another")
-        if _sha256(path) != digest:
-            raise CheckpointError(
-                f"{path} is not what was saved; the checkpoint is damaged, choose another: --resume --from STEP"
-            )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from neuromas.errors import CheckpointError
-from neuromas.files import read_json, read_object, whole_folder, write_json, write_text
+from neuromas.files import read_object, read_record, whole_folder, write_json, write_text
 from neuromas.run import checkpoint
 from neuromas.run.build import task_of
 from neuromas.run.card import card
@@ -23,6 +23,7 @@ from neuromas.run.carry import (
     without_places,
     wording,
 )
+from neuromas.run.digests import digests_of, sealed
 from neuromas.run.final import FinalRecord
 from neuromas.run.folder import saved_config
 from neuromas.tasks.base import Task
@@ -49,21 +50,22 @@ def export(
         raise CheckpointError(f"{out} exists; choose another --out, or remove it")
     config = saved_config(run)
     task = task or carried_task(run, config) or task_of(config)
-    state = read_object(source / checkpoint.STATE)
+    state = checkpoint.whole_state(source.resolve())
     base = base_model(config, state["backbone_fingerprint"], base_model_name)
     public = lambda data: without_places(data, config, base)
     with whole_folder(out, ".exporting-") as work:
         shutil.copytree(source, work / "best", ignore=shutil.ignore_patterns("optimizer.safetensors"))
         for file in (work / "best" / "nodes").glob("*/adapter_config.json"):
-            write_json(file, read_json(file) | {"base_model_name_or_path": base.adapters_name})
-        write_json(work / "best" / checkpoint.STATE, public(state | {"files": checkpoint.digests(work / "best")}))
+            write_json(file, read_object(file) | {"base_model_name_or_path": base.adapters_name})
+        state = public(state | {"files": digests_of(work / "best")})
+        write_json(work / "best" / checkpoint.STATE, sealed(state))
         for name in ("config.json", "final.json"):
             if (run / name).is_file():
                 write_json(work / name, public(read_object(run / name)))
         write_json(work / WORDING_FILE, wording(task, config).to_dict())
         write_json(work / BASE_FILE, base.to_dict())
         carry_task(task, work)
-        final = FinalRecord.from_dict(read_json(work / "final.json")) if (work / "final.json").is_file() else None
+        final = read_record(work / "final.json", FinalRecord.from_dict) if (work / "final.json").is_file() else None
         nodes = sorted(path.name for path in (work / "best" / "nodes").iterdir())
         text = card(out.name, saved_config(work), final, base, checkpoint.step_of(work / "best"), nodes)
         write_text(work / CARD, text)

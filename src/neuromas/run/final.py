@@ -16,10 +16,9 @@ from neuromas.run import checkpoint
 from neuromas.run.beginning import began
 from neuromas.run.build import build, fill_adapters, load_run
 from neuromas.run.checkpoint import Trained
-from neuromas.run.folder import read_metrics
+from neuromas.run.folder import read_metrics, read_start
 from neuromas.run.health import collapse_warnings
 from neuromas.run.plots import learning_curve
-from neuromas.run.start import read_start
 from neuromas.tasks.base import Task
 from neuromas.types import System
 from neuromas.workers import ALONE, Workers

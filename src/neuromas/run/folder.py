@@ -8,9 +8,17 @@ from typing import Any
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.evaluate.run import Evaluation
-from neuromas.files import append_json_line, keep_json_lines, read_json_lines, read_object, write_json
+from neuromas.files import (
+    append_json_line,
+    keep_json_lines,
+    of_a_step,
+    read_json_lines,
+    read_object,
+    read_record,
+    write_json,
+)
 from neuromas.recipe import TomlTable, read_recipe
-from neuromas.results import StepMetrics
+from neuromas.results import StartRecord, StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.progress import Progress
 from neuromas.train.step import StepResult
@@ -62,7 +70,12 @@ def recipe_data(recipe: Path | None, resumed: Path | None) -> TomlTable:
 
 def read_metrics(run: Path) -> list[StepMetrics]:
     """The metrics of every step of a run so far; [] before the first. Raises ValueError where a line is damaged."""
-    return [StepMetrics.from_dict(line) for line in read_json_lines(run / "metrics.jsonl")]
+    return read_json_lines(run / "metrics.jsonl", StepMetrics.from_dict)
+
+
+def read_start(run: Path) -> StartRecord | None:
+    """The report of what a run started from; None where there is none. Raises `CheckpointError` where it is damaged."""
+    return read_record(run / START, StartRecord.from_dict) if (run / START).exists() else None
 
 
 def check_questions(now: Mapping[str, str], newest: Path, accept: bool) -> list[str]:
@@ -143,11 +156,12 @@ def prepare(config: RunConfig, out: Path, progress: Progress, newest: Path | Non
         for old in (*LOGS, START):
             (out / old).unlink(missing_ok=True)
     else:
-        if progress.is_best:  # killed after the checkpoint was saved and before it was marked
-            checkpoint.mark_best(out, newest)
+        read_start(out)
         for keep in (False, True):  # all are read before any is cut
             for file in LOGS:
-                keep_json_lines(out / file, progress.step) if keep else read_json_lines(out / file)
+                keep_json_lines(out / file, progress.step) if keep else read_json_lines(out / file, of_a_step)
+        if progress.is_best:  # killed after the checkpoint was saved and before it was marked
+            checkpoint.mark_best(out, newest)
         checkpoint.set_aside(out / "checkpoints", newest)
     write_json(out / "config.json", config.model_dump(mode="json"))
     write_json(out / "task.json", wording)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neuromas.config import RunConfig
 from neuromas.evaluate.run import record
-from neuromas.files import read_json, write_json
+from neuromas.files import write_json
 from neuromas.results import StartRecord, StartSample
 from neuromas.run.beginning import began
 from neuromas.run.checkpoint import Trained
@@ -123,9 +123,3 @@ def advice(found: StartRecord) -> list[str]:
             'for a model that does not end them, set sampling.stop = ["\\n"]'
         )
     return out
-
-
-def read_start(run: Path) -> StartRecord | None:
-    """The report of a run folder; None where there is none."""
-    file = run / START
-    return StartRecord.from_dict(read_json(file)) if file.exists() else None

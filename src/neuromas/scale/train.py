@@ -19,11 +19,10 @@ from neuromas.config import RunConfig
 from neuromas.errors import ClusterError, NeuromasError
 from neuromas.run import checkpoint
 from neuromas.run.final import FinalRecord
-from neuromas.run.folder import NEWEST, OnStep, Resumption, continued, read_metrics
+from neuromas.run.folder import NEWEST, OnStep, Resumption, continued, read_metrics, read_start
 from neuromas.run.loop import OnStart
 from neuromas.run.owner import owned
 from neuromas.run.stages import without_files
-from neuromas.run.start import read_start
 from neuromas.scale.cluster import check_room, cluster
 from neuromas.tasks import registrars, run_registrars
 from neuromas.workers import Workers

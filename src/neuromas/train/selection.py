@@ -22,9 +22,9 @@ class Selection:
         self.schedule, self.visits, self._file = schedule, visits, file if write else None
         self._drawn = start * schedule.size  # how far the schedule has been read
         self._streaks: dict[str, int] = {}  # of visits that were all right, up to now
-        for line in read_json_lines(file):
-            if line["step"] > start:
-                self._take(line["groups"], line["drawn"])
+        for step, groups, drawn in read_json_lines(file, lambda line: (line["step"], line["groups"], line["drawn"])):
+            if step > start:
+                self._take(groups, drawn)
 
     def next(self, count: int) -> list[Question]:
         """The next `count` questions."""

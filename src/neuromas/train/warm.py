@@ -9,6 +9,7 @@ Legend: L token (all rows concatenated).
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,6 +56,11 @@ def right_ones(rollouts: Sequence[Rollout], rewards: Sequence[float]) -> list[Ri
     return [RightRollout(r.ask.question.id, reward, said(r)) for r, reward in pairs if reward > 0]
 
 
+def _kept(line: Any) -> tuple[list[RightRollout], float]:
+    right = [RightRollout(r["question"], r["reward"], [Utterance(**u) for u in r["said"]]) for r in line["right"]]
+    return right, float(line["reward"])
+
+
 class Pool:
     """The right rollouts of a warm start, a line a step in a file of the run folder, for a run that is resumed."""
 
@@ -63,11 +69,8 @@ class Pool:
         self._file = file if write else None
         self._rollouts: list[RightRollout] = []  # the newest last
         self.best = 0.0  # highest mean reward of a step
-        for line in read_json_lines(file):
-            kept = [
-                RightRollout(r["question"], r["reward"], [Utterance(**u) for u in r["said"]]) for r in line["right"]
-            ]
-            self._take(kept, line["reward"])
+        for right, reward in read_json_lines(file, _kept):
+            self._take(right, reward)
 
     def add(self, step: int, right: list[RightRollout], reward: float) -> None:
         """Keep the right rollouts of a step. reward: the mean over all of its rollouts."""
