@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from neuromas.errors import BackboneError, ConfigError
-from neuromas.network import packed
+from neuromas.network import packed, quantised
 from neuromas.network.adapters import ATTENTION_TARGETS, Route, Router
 from neuromas.network.cpu import fast_products, flushed, start_threads
 from neuromas.network.endpoint import Endpoint, is_endpoint
@@ -47,6 +47,7 @@ class Backbone:
     def __init__(self, name: str, model: Any, tokenizer: Any, style: Style | None = None) -> None:
         self.name, self.model, self.tokenizer = name, model, tokenizer
         model.requires_grad_(False).eval()
+        quantised.prepare(model, name)
         self.config: Any = model.config.get_text_config(decoder=True)
         self.own_attention: str = model.config._attn_implementation
         self.decoder = decoder_of(model)
@@ -91,8 +92,8 @@ class Backbone:
         kind = pick_dtype(dtype, where)
         source = locate(name)
         with quoting(name, source):
-            model, tokenizer = read(name, source, kind, trust_remote_code)
-            take_memory(model.to(where))
+            model, tokenizer = read(name, source, kind, where, trust_remote_code)
+            take_memory(model)
             return cls(name, model, tokenizer, style or declared_style(source))
 
     @property
@@ -124,9 +125,11 @@ class Backbone:
         shape += filter(None, [getattr(self.model.config, "tokenizer_splits", None)])  # of a converted GGUF file
         digest.update(json.dumps(shape).encode())
         for key, value in sorted(self.model.state_dict().items()):
-            flat = value.flatten()
-            sample = flat[:: max(1, flat.numel() // 512)].float().to(torch.bfloat16).float().cpu()
-            digest.update(key.replace(".base.", ".").encode() + sample.numpy().tobytes())
+            digest.update(key.replace(".base.", ".").encode())
+            for part in _parts(value):
+                flat = part.flatten()
+                sample = flat[:: max(1, flat.numel() // 512)].float().to(torch.bfloat16).float().cpu()
+                digest.update(sample.numpy().tobytes())
         return digest.hexdigest()
 
     def adapter_shapes(self, targets: Sequence[str] = ATTENTION_TARGETS) -> dict[str, tuple[int, int]]:
@@ -206,6 +209,14 @@ class Backbone:
     ) -> tuple[Tensor, Tensor]:
         """Log-probability of each target token after its hidden state, and the entropy there; see network/head.py."""
         return self.output.token_logprobs(hidden_LE, target_L, temperature, entropy_gradient)
+
+
+def _parts(weight: Tensor) -> list[Tensor]:
+    """A weight, or the plain tensors that a quantised one is made of."""
+    if not hasattr(weight, "__tensor_flatten__"):
+        return [weight]
+    names, _ = cast("Any", weight).__tensor_flatten__()
+    return [part for name in names for part in _parts(getattr(weight, name))]
 
 
 def _checkpointed(forward: Callable[..., Any], again: Callable[[], Any], *args: Any, **keywords: Any) -> Any:

@@ -82,7 +82,7 @@ def prepacked(model: nn.Module, rows: int, tokens: int) -> Iterator[None]:
 
 
 def _suited(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if type(weight) is not nn.Parameter or weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if torch.get_float32_matmul_precision() == "highest":  # then other code than oneDNN's is in use
         return False

@@ -44,9 +44,9 @@ def _kind_of(source: str) -> str:
         return ""
 
 
-def read(name: str, source: str, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder or hub id. Raises `BackboneError` where weights are missing or left over."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def read(name: str, source: str, dtype: torch.dtype, device: torch.device, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Model, on `device`, and tokenizer of a folder or hub id. Raises `BackboneError` where weights do not fit."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     if (Path(source) / "adapter_config.json").is_file():
@@ -55,10 +55,14 @@ def read(name: str, source: str, dtype: torch.dtype, trust_remote_code: bool) ->
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        quantised = getattr(config, "quantization_config", None) is not None
+        place = {"device_map": {"": device}} if quantised else {}  # some such weights cannot be moved later
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
+            source, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True, **place
         )
         model, report = loaded
+        model = model if quantised else model.to(device)
     finally:
         if bars:
             logging.enable_progress_bar()
