@@ -33,7 +33,7 @@ def prepare(model: nn.Module, name: str) -> None:
 
 
 def gradient_error(layer: nn.Module, model: nn.Module) -> float:
-    """How far the gradient by a linear layer's input is from what the layer does to small steps, relative; 1: none.
+    """Relative difference of the gradient by a linear layer's input from what the layer does to small steps; 1: none.
 
     For a linear map, the step of a projection g of its output equals the gradient of that projection times the step of
     the input. Both are taken for a few random rows, after a pass without gradients.
