@@ -186,6 +186,9 @@ FORMS: list[
     ([("y", {"A": "x", "B": "y"}), ("x", {"A": "x", "B": "z"})], "text", "BA"),
     ([("B", [{"label": "A", "text": "x"}, {"label": "B", "text": "y"}])], "label", "B"),
     ([("B", '["x", "y"]'), ("A", '{"A": "x", "B": "y"}')], "letter", "BA"),
+    ([("2", {"1": "x", "2": "y"}), (1, {"1": "x", "2": "y"})], "label", "BA"),
+    ([(0, {"0": "x", "1": "y"}), (1, {"0": "x", "1": "y"})], "label", "AB"),
+    ([("b", {"a": "x", "b": "y"}), ("a", {"a": "x", "b": "y"})], "label", "BA"),
 ]
 
 
@@ -212,6 +215,27 @@ def test_two_readings_that_disagree_are_refused_until_one_is_told() -> None:
         golds.form_of(numbers, None)
     with pytest.raises(ValueError, match="as letters of options that is no option"):
         golds.form_of(rows, "letter")
+
+
+def test_a_text_that_two_options_have_names_none() -> None:
+    with pytest.raises(ValueError, match="row 1: the answer is 'x'.*no option"):
+        golds.form_of([row("x", ["x", "x"]), row("y", ["x", "y"], 2)], "text")
+    assert golds.form_of([row("A", ["x", "x"]), row("B", ["x", "y"], 2)], None) == "letter"
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ('[{"role": "user", "content": "Hi"}]', "Hi"),
+        (' [ {"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]', "Hi"),
+        ('[{"role": "system", "content": "S"}, {"content": "Hi", "role": "user"}]', "S\nHi"),
+        ('[{"role": "user", "content"', '[{"role": "user", "content"'),
+        ("[1, 2] is a list", "[1, 2] is a list"),
+        ('[{"name": "x"}]', '[{"name": "x"}]'),
+    ],
+)
+def test_a_conversation_in_json_is_a_question_too(cell: str, text: str) -> None:
+    assert cells.question(cell) == text
 
 
 def test_a_column_of_two_ways_is_refused_at_the_row() -> None:

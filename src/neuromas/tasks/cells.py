@@ -1,7 +1,9 @@
 """Reads the cells of a table that are not plain text: conversations as questions, and options in every usual form."""
 
+import contextlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,10 +42,13 @@ def plain(cell: Any) -> str:
 
 
 def question(cell: Any) -> str:
-    """The text of a question: text, or a list of turns, `role` and `content` or `from` and `value` each.
+    """The text of a question: text, or a list of turns, `role` and `content` or `from` and `value` each, also in JSON.
 
     Turns of the assistant at the end are left out: they are the answer. Raises ValueError for anything else.
     """
+    if isinstance(cell, str) and re.match(r"\s*\[\s*\{\s*\"(?:role|from|content|value)\"\s*:", cell):
+        with contextlib.suppress(ValueError):
+            cell = json.loads(cell)  # tables without nested cells keep conversations so
     if isinstance(cell, list | tuple) and cell and all(isinstance(turn, dict) for turn in cell):
         turns: list[tuple[str, str]] = []
         for turn in cell:
@@ -66,7 +71,7 @@ def question(cell: Any) -> str:
 
 def options(cell: Any) -> Options:
     """Options given as a list of texts, as {"text": […], "label": […]}, as [{"label": …, "text": …}, …], as {"A": …,
-    "B": …}, or as one of these in JSON. Raises ValueError for anything else.
+    "B": …}, as {"1": …, "2": …}, or as one of these in JSON. Raises ValueError for anything else.
     """
     found = cell
     if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
@@ -81,10 +86,12 @@ def options(cell: Any) -> Options:
         if {"text", "label"} <= found.keys():
             found, labels = found["text"], found["label"]
         else:  # by letter; a table of records fills the letters that a row lacks with nulls
-            kept = {key: text for key, text in sorted(found.items()) if text is not None}
+            kept = {str(key): text for key, text in sorted(found.items()) if text is not None}
             found, labels = list(kept.values()), list(kept)
-            if labels != [chr(ord("A") + place) for place in range(len(labels))]:
-                raise ValueError(f"is {shown(cell)}; the keys of options are text and label, or A, B, C and so on")
+            if labels not in [[chr(ord(first) + place) for place in range(len(labels))] for first in "Aa01"]:
+                raise ValueError(
+                    f"is {shown(cell)}; the keys of options are text and label, or A, B, C and so on, or 1, 2, 3"
+                )
     if not isinstance(found, list | tuple) or (labels is not None and len(labels) != len(found)):
         raise ValueError(f"is {shown(cell)}, which is no list of options")
     if not 2 <= len(found) <= len(LETTERS):

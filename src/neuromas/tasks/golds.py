@@ -140,8 +140,9 @@ def _indices(row: ChoiceRow, form: AnswerForm) -> list[int] | None:
 
 
 def _place(cell: Any, names: Sequence[str]) -> int | None:
+    """The only place of a name; None where it has none, or several."""
     name = str(cell).strip()
-    return names.index(name) if name in names else None
+    return names.index(name) if names.count(name) == 1 else None
 
 
 def _letter(cell: Any, options: Options) -> int | None:
