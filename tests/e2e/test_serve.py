@@ -188,7 +188,7 @@ def test_a_run_is_watched_without_a_model(run: Path) -> None:
         (("watch", "RUN", "--host", "0.0.0.0"), "NEUROMAS_API_KEY"),
         (("serve", "RUN", "--api-key", "two words"), "blanks"),
         (("serve", "logit"), "writes nothing"),
-        (("serve", "nowhere"), "neither a run folder nor a baseline"),
+        (("serve", "nowhere"), "neither a run folder, nor an export on the hub"),
         (("watch", "nowhere"), "not a run folder"),
     ],
 )

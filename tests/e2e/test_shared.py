@@ -120,6 +120,12 @@ def test_a_task_that_only_the_program_has_is_asked_and_says_what_it_cannot_do(tm
         assert nm.load(folder, task=Halves()).evaluate().n == 4
 
 
+def test_a_task_without_test_questions_is_trained_and_asked(tmp_path: Path) -> None:
+    sizes = {"task.options": {"test_size": 0, "train_size": 8, "validation_size": 4}}
+    run = trained(tmp_path, task="compositional", more=sizes)
+    assert run.task.asked("1+1").instruction == run.task.questions("train")[0].instruction != ""
+
+
 def test_an_export_of_a_built_in_task_asks_without_its_data(tmp_path: Path, monkeypatch) -> None:
     rows = [
         {"id": str(n), "question": f"q {n}", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "A"}

@@ -47,7 +47,7 @@ _LABELS = {
 _WRITTEN = re.compile(  # every file of a demonstration's folder
     r"""(.+/)?\.[^/]+\.tmp | \.lock | \.workers | (spec|summary)\.json | (cells|answers)\.jsonl | \.?curve\.png
     | runs/(trained|control_params|control_scratchpad)/compositional/lr[^/]+/ (
-        \.owner | (config|done|failed-step-\d+)\.json | (metrics|samples)\.jsonl | best | tensorboard/events[^/]+
+        \.owner | (config|done|task|failed-step-\d+)\.json | (metrics|samples)\.jsonl | best | tensorboard/events[^/]+
         | checkpoints/[^/]+/ ((topology|state)\.json | optimizer\.safetensors | nodes/[^/]+/adapter_[^/]+)
     )""",
     re.VERBOSE,

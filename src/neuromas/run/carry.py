@@ -78,14 +78,14 @@ class CarriedTask(Task):
 
     def questions(self, split: Split) -> list[Question]:
         raise TaskError(
-            f"task {self.name!r} was given in Python, so its questions are not here; name another one with --task, or "
-            "hand it over: neuromas.load(folder, task=…)"
+            f"the questions of task {self.name!r} are not here (it was given in Python, or its file is gone); name "
+            "another with --task, or hand it over: neuromas.load(folder, task=…)"
         )
 
     def grade(self, question: Question, text: str) -> Grade:
         raise TaskError(
-            f"task {self.name!r} was given in Python, so its grader is not here; hand it over: "
-            "neuromas.load(folder, task=…)"
+            f"the grader of task {self.name!r} is not here (it was given in Python, or its file is gone); hand it "
+            "over: neuromas.load(folder, task=…)"
         )
 
 

@@ -34,7 +34,9 @@ class Task(ABC):
 
     turns: int = 1  # The most segments of one call; above 1 nodes may ask `respond` while they write.
     pauses: tuple[str, ...] = ()  # Texts that end a segment, with which a node asks.
-    pattern: Question | None = None  # A question like which others are asked; None: the first of the test split.
+    pattern: Question | None = (
+        None  # A question like which others are asked; None: the first of the test split, or else of another.
+    )
 
     @abstractmethod
     def questions(self, split: Split) -> list[Question]:
@@ -60,8 +62,14 @@ class Task(ABC):
         return graded(self, [question], [text], abstain=True)[0].parsed
 
     def asked(self, text: str) -> Question:
-        """A question of one's own, with the instruction and the answer prefix of the task's."""
-        like = self.pattern or self.questions("test")[0]
+        """A question of one's own, with the instruction and the answer prefix of the task's.
+
+        Raises TaskError where the task has no question.
+        """
+        first = (question for split in ("test", *SPLITS) for question in self.questions(split)[:1])
+        like = self.pattern or next(first, None)
+        if like is None:
+            raise TaskError(f"task {self.name!r} has no questions; give a split a size above 0")
         return replace(like, id="asked", text=text, answer="", metadata={})
 
     def choices(self, question: Question) -> tuple[str, ...] | None:
