@@ -75,7 +75,7 @@ def test_the_same_command_gives_the_same_bytes(run: Path, tmp_path: Path) -> Non
         (["direct"], "direct is a baseline"),
         (["nowhere"], "neither a run folder, nor an export on the hub"),
         (["RUN", "--limit", "0"], "--limit is 0"),
-        (["RUN", "--exact", "-1"], "--exact is -1: must be 0 or more"),
+        (["RUN", "--exact", "-1"], "--exact is -1: input should be greater than or equal to 0"),
         (["RUN", "--limit", "3"], "3 test questions of compositional are too few"),
     ],
 )
