@@ -23,7 +23,8 @@ def test_schemathesis_finds_no_failure_and_no_undocumented_answer(tmp_path: Path
         done = subprocess.run(
             [
                 sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json",
-                "--phases", "coverage,fuzzing", "--max-examples", "3", "--seed", "1", "--no-color", "--request-timeout", "60",
+                "--phases", "coverage,fuzzing", "--max-examples", "3", "--seed", "1", "--no-color",
+                "--request-timeout", "60",
             ],
             capture_output=True, text=True, timeout=600, cwd=tmp_path,
         )  # fmt: skip
