@@ -73,6 +73,8 @@ def _dispatch(args: list[str]) -> None:
         print(f"neuromas {_version()}")
         return
     command, *rest = args
+    if odd := next((text for text in args if "\0" in text), None):
+        _fail(f"{odd!r} holds a null character, which no path and no option can; leave it out")
     if command not in COMMANDS:
         close = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(COMMANDS)}"

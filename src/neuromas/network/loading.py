@@ -40,7 +40,7 @@ def _kind_of(source: str) -> str:
     """The model type that a folder's config tells, in brackets; empty where it tells none."""
     try:
         return f" ({json.loads((Path(source) / 'config.json').read_text())['model_type']})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -70,7 +70,13 @@ def recipe_data(recipe: Path | None, resumed: Path | None) -> TomlTable:
 
 def read_metrics(run: Path) -> list[StepMetrics]:
     """The metrics of every step of a run so far; [] before the first. Raises ValueError where a line is damaged."""
-    return read_json_lines(run / "metrics.jsonl", StepMetrics.from_dict)
+    return read_json_lines(run / "metrics.jsonl", _metrics)
+
+
+def _metrics(line: TomlTable) -> StepMetrics:
+    if "trace" in line:
+        raise ValueError("it is a line of samples.jsonl")
+    return StepMetrics.from_dict(line)
 
 
 def read_start(run: Path) -> StartRecord | None:
@@ -157,6 +163,9 @@ def prepare(config: RunConfig, out: Path, progress: Progress, newest: Path | Non
             (out / old).unlink(missing_ok=True)
     else:
         read_start(out)
+        read_metrics(out)
+        if (out / "tensorboard").is_file():
+            raise CheckpointError(f"{out / 'tensorboard'} is a file where TensorBoard needs a folder; move it away")
         for keep in (False, True):  # all are read before any is cut
             for file in LOGS:
                 keep_json_lines(out / file, progress.step) if keep else read_json_lines(out / file, of_a_step)

@@ -30,7 +30,7 @@ def owned(out: Path, *, resume: bool = True, name: str = OWNER) -> Iterator[None
     locked, which says who holds it; a dead holder's lock is taken over. Who holds it already may hold it again. Raises
     `CheckpointError`, before anything is changed, where another one holds it or `out` is not a run's.
     """
-    path, me = out.resolve() / name, (os.getpid(), threading.get_ident())
+    path, me = Path(os.path.realpath(out)) / name, (os.getpid(), threading.get_ident())
     if _held.get(path) == me:
         yield
         return
