@@ -28,7 +28,7 @@ def main(
         question: Column of questions; by default guessed.
         answer: Column of answers; by default guessed.
         choices: Column with lists of options, or the columns of the options.
-        grader: exact, contains, number, yes-no, choice, or FILE.py:FUNCTION; by default guessed.
+        grader: exact, contains, number, math, yes-no, choice, or FILE.py:FUNCTION; by default guessed.
         instruction: What the answering node is told; by default according to the grader.
         backbone: The frozen language model; by default one that is here (see `neuromas backbones`).
     """

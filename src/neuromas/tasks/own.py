@@ -116,10 +116,11 @@ class OwnTask(LoadedTask):
         return questions
 
     def fits(self, rows: list[RawRow]) -> bool:
-        """True where rows have the columns of questions and answers, and of options where there are such."""
+        """True where rows have the columns of questions and answers, and of options and tests where there are such."""
         file = self.file
         options = [file.choices] if isinstance(file.choices, str) else list(file.choices or ())[:2]
-        return all(row.get(column) is not None for row in rows for column in (file.question, file.answer, *options))
+        columns = [file.question, file.answer, *options, *filter(None, (file.tests, file.function))]
+        return all(row.get(column) is not None for row in rows for column in columns)
 
     def questions_of(self, table: str, rows: list[RawRow]) -> list[Question]:
         """The questions of other rows. Raises TaskError, which names `table` and the row, for one that makes none."""
