@@ -115,6 +115,10 @@ def _interruptible(command: str) -> Iterator[None]:
     try:
         signal.signal(signal.SIGINT, first)
         yield
+    except Exception as error:
+        if signal.getsignal(signal.SIGINT) is second:  # a library made another error of the interrupt
+            raise KeyboardInterrupt from error
+        raise
     finally:
         if signal.getsignal(signal.SIGINT) is first:  # after the first one the second stays possible to the very end
             signal.signal(signal.SIGINT, signal.default_int_handler)
