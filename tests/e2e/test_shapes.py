@@ -1,8 +1,10 @@
-"""Models of other shapes than Llama's go the whole way: trained, resumed, grown, asked, exported to PEFT."""
+"""Models of other shapes than Llama's go the whole way: trained, resumed, grown, asked, served, exported to PEFT."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import torch
 from peft import PeftModel
@@ -13,6 +15,8 @@ from helpers import byte_tokenizer, plain_logits
 from mechanisms import MECHANISMS, model_of
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
+from neuromas.network.turns import Ask
+from served import PATTERN, make_app, running
 
 SHAPES = {
     "linear attention": "plain", "sinks": "plain", "softcap": "plain", "state space": "plain",
@@ -62,8 +66,14 @@ def test_a_model_of_another_shape_goes_the_whole_way(mechanism: str, tmp_path: P
 
     trace = run.ask("(a(3+5)*b(2*7))")
     assert len(trace.calls) == 3
+    assert isinstance(run.network, nm.Network)
+    with running(make_app(run.network)) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        said = client.chat.completions.create(model="net", messages=[{"role": "user", "content": "1+1"}])
+    asked = Ask(replace(PATTERN, text="1+1"), range(1), 0, nm.Decoding(greedy=True))
+    assert said.choices[0].message.content == run.network.forward([asked])[0].answer
     grown = run.grow("2-2", out=tmp_path / "grown", steps=1)
-    assert len(grown.network.topology.nodes) == 5
+    assert isinstance(grown.network, nm.Network) and len(grown.network.topology.nodes) == 5
 
     shared = run.export(tmp_path / "shared")
     node = run.network.topology.nodes[0]
@@ -72,7 +82,7 @@ def test_a_model_of_another_shape_goes_the_whole_way(mechanism: str, tmp_path: P
     ).eval()
     with torch.no_grad():
         expected = plain_logits(peft, IDS)[:-1].log_softmax(-1).gather(1, torch.tensor(IDS[1:])[:, None])[:, 0]
-        network = nm.load(shared).network
+        network = nm.load(shared, backbone=str(base)).network
         group = Group(network.adapters.index[node], IDS[:1], [[]])
         mine, _ = replay(network.backbone, network.adapters, [group], [IDS[1:]], 1.0)
     torch.testing.assert_close(mine, expected, atol=2e-4, rtol=2e-4)
