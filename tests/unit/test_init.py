@@ -64,7 +64,7 @@ TABLES = [  # header, the row of a number, and the settings that must be guessed
 ]
 
 
-@pytest.mark.parametrize(("head", "row", "expected"), TABLES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("head", "row", "expected"), TABLES, ids=[",".join(head) for head, _, _ in TABLES])
 def test_a_table_tells_its_columns_and_grader_and_every_gold_scores(head, row, expected, tmp_path) -> None:
     file = table(tmp_path / "rows.csv", head, [row(n) for n in range(N)])
     found = guess(file, {}).settings
