@@ -376,6 +376,9 @@ def test_folders_and_arrow_files_are_read(tmp_path: Path) -> None:
     for data in ("saved", "saved/train", "footer.arrow", "files"):
         assert answers(task(tmp_path, data=data)) == EXPECTED, data
     assert len(task(tmp_path, data="files", test="test").questions("test")) == 1
+    (tmp_path / "brought.toml").write_text('data = "files"\nquestion = "q"\nanswer = "a"\nvalidation_size = 1')
+    brought = load_task(str(tmp_path / "brought.toml")).questions("test")
+    assert [question.text for question in brought] == [ROWS[0]["q"]], "the folder's own split"
     with pytest.raises(TaskError, match="has no split 'dev'; it has train"):
         task(tmp_path, data="saved", split="dev").questions("train")
 

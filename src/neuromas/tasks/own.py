@@ -22,7 +22,7 @@ from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
 from neuromas.tasks.own_file import read_task_file
 from neuromas.tasks.programs import FENCE
 from neuromas.tasks.reward import load_reward, rewarded
-from neuromas.tasks.tables import KINDS, RawRow, read_file, read_folder, read_hub
+from neuromas.tasks.tables import KINDS, RawRow, read_file, read_folder, read_hub, splits_in
 from neuromas.types import Grade, Question
 
 Cell = TypeVar("Cell")
@@ -81,13 +81,14 @@ class OwnTask(LoadedTask):
 
     def load(self) -> tuple[list[Question], list[Question]]:
         file = self.file
-        tables = [(file.data, file.split)] if file.test is None else [(file.data, file.split), (file.test, file.test)]
+        test = self._test()
+        tables = [(file.data, file.split)] if test is None else [(file.data, file.split), (test, test)]
         rows = [self._rows(*table) for table in tables]
         if file.choices is not None:
             self._decide_form([(name, found) for (name, _), found in zip(tables, rows, strict=True)])
-        pool, *test = (self._questions(name, found) for (name, _), found in zip(tables, rows, strict=True))
-        if test:
-            return pool, test[0]
+        pool, *asked = (self._questions(name, found) for (name, _), found in zip(tables, rows, strict=True))
+        if asked:
+            return pool, asked[0]
         distinct = {normalise(self.stem(question)): question for question in reversed(pool)}
         size, seed = self.file.test_size, self.file.seed
         if len(distinct) <= size:
@@ -97,6 +98,12 @@ class OwnTask(LoadedTask):
             )
         chosen = sorted(distinct, key=lambda stem: digest(f"test {seed}:{stem}"))[:size]
         return pool, [distinct[stem] for stem in chosen]  # `carve` drops them from the pool, and what asks the same.
+
+    def _test(self) -> str | None:
+        """The rows to test on: those named, or the split of that name that a folder brings; None: some of `data`."""
+        file, folder = self.file, self.folder / self.file.data
+        brings = folder.is_dir() and "test" in splits_in(folder) and file.split != "test"
+        return "test" if file.test is None and brings and "test_size" not in file.model_fields_set else file.test
 
     def questions(self, split: Split) -> list[Question]:
         found, hardest = super().questions(split), self.file.hardest
@@ -135,7 +142,7 @@ class OwnTask(LoadedTask):
         """The rows of a file or folder beside the task, and only where there is none, of the hub."""
         path = self.folder / table
         try:
-            if table == self.file.test and (folder := self.folder / self.file.data).is_dir() and not path.suffix:
+            if table == self._test() and (folder := self.folder / self.file.data).is_dir() and not path.suffix:
                 rows = read_folder(folder, split)
             elif path.is_dir():
                 rows = read_folder(path, split)

@@ -26,7 +26,8 @@ class OwnTaskFile(Section):
     """The rows to train on; also those to test on where `test` is left out. A file or folder beside the task's file, or
     a data set of the hub."""
     test: str | None = None
-    """Rows to test on: another file, or another split of the data set or folder."""
+    """Rows to test on: another file, or another split of the data set or folder. A folder's own split `test` is taken
+    where neither this nor `test_size` is set."""
     config: str | None = None
     """The configuration of a data set on the hub."""
     split: str = "train"
