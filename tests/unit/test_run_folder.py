@@ -356,3 +356,20 @@ def test_a_run_keeps_the_day_of_its_first_step(tmp_path: Path) -> None:
     assert isinstance(network, Network) and network.words.date == "2020-02-29"
     train(run_config(**STEPS), tmp_path / "plain", backbone=binary_backbone())
     assert saved_config(tmp_path / "plain").prompt.date is None
+
+
+def test_a_checkpoint_that_a_training_prunes_while_it_is_read_is_followed_by_the_next(
+    run: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, seen = checkpoint.load, list[str]()
+
+    def pruned_once(folder: Path, *rest: Any) -> Progress:
+        seen.append(folder.name)
+        if len(seen) == 1:
+            resume(run, backbone)
+            (run / "checkpoints" / folder.name).rename(run / "gone")
+        return load(folder, *rest)
+
+    monkeypatch.setattr("neuromas.run.build.checkpoint.load", pruned_once)
+    load_run(run, "last", backbone)
+    assert (seen[0], seen[-1]) == ("step-000002", "step-000003")

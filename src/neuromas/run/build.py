@@ -109,6 +109,11 @@ def load_run(
         named = config.backbone.model_copy(update={"name": backbone_name(run, config, backbone)})
         config, backbone = config.model_copy(update={"backbone": named}), None
     network, task = build(config, backbone, topology, task or carried_task(run, config))
-    checkpoint.load(folder, network)
+    try:
+        checkpoint.load(folder, network)
+    except (CheckpointError, OSError):
+        if checkpoint.chosen(run, which) == folder:
+            raise
+        return load_run(run, which, network.backbone, task)  # a training has gone on meanwhile, and this one was pruned
     network.name = f"{run.name} ({which})"
     return network, task, config
