@@ -124,7 +124,7 @@ def test_what_was_learned_is_kept_in_a_file_and_its_cost_told(name: str, tmp_pat
         (["eval", "moa", "--options", "people=3"], "'moa' has no option 'people'; its options: rounds, agents"),
         (["eval", "moa", "--blank"], "--blank silences the nodes of a network, and moa (tiny) is none"),
         (["eval", "moa", "--state", "x.json"], "learns nothing before it answers; leave out --state"),
-        (["eval", "mao"], "the baselines are: direct, untrained, logit, self-consistency"),
+        (["eval", "mao"], "those are: direct, untrained, logit, self-consistency"),
         (["ask", "gptswarm", "1+1"], "is not fitted; fit it with `neuromas eval"),
         (["baselines", "mao"], "'mao' is no baseline"),
     ],

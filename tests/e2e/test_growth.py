@@ -21,6 +21,7 @@ from neuromas.network.backbone import Backbone
 from neuromas.results import StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.build import load_run
+from neuromas.run.digests import sealed
 from neuromas.run.grow import grow_run
 from neuromas.run.loop import train
 from neuromas.run.method import Joint, method_of
@@ -229,7 +230,7 @@ def test_a_checkpoint_of_a_stage_that_the_run_does_not_have_is_refused(usual: Pa
     newest = checkpoint.newest(tmp_path / "run" / "checkpoints")
     broken = state(usual)
     broken["progress"]["stage"] = 9
-    (newest / "state.json").write_text(json.dumps(broken))
+    (newest / "state.json").write_text(json.dumps(sealed(broken)))
     with pytest.raises(CheckpointError, match="is of stage 9, and the run has 4"):
         train(config(), tmp_path / "run", backbone=backbone, resume=True)
 
@@ -266,7 +267,7 @@ def test_a_run_that_is_grown_afterwards_is_what_it_would_be_with_that_stage_in_i
     newest = checkpoint.newest(tmp_path / "whole" / "checkpoints")
     mended = state(tmp_path / "whole")
     mended["progress"]["lineage"][-1] |= record
-    (newest / "state.json").write_text(json.dumps(mended))
+    (newest / "state.json").write_text(json.dumps(sealed(mended)))
     same_run(tmp_path / "grown", tmp_path / "whole")
 
 

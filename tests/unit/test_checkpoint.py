@@ -65,7 +65,7 @@ def test_a_checkpoint_is_safetensors_and_json_and_nothing_that_runs_code(saved: 
 @pytest.mark.parametrize(
     "field, make",
     [
-        ("backbone ", lambda: make_network("2", make_backbone("qwen3"))),
+        ("backbone_fingerprint", lambda: make_network("2", make_backbone("qwen3"))),
         ("backbone_fingerprint", lambda: make_network("2", make_backbone(seed=1))),
         ("topology", lambda: make_network("1-1")),
         ("rank", lambda: make_network("2", rank=4)),

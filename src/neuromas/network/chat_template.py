@@ -74,7 +74,7 @@ def _bounded() -> Iterator[None]:
             after.callback(resource.setrlimit, resource.RLIMIT_AS, (soft, hard))
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
             after.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, stop))
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, SECONDS, 0.1)  # again, where something swallowed the error
             after.callback(signal.setitimer, signal.ITIMER_REAL, 0)
         yield
 
