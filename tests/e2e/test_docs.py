@@ -59,6 +59,7 @@ def trained(clone: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs(clone: Path, shell: Shell) -> None:
     numbers = {
         "steps = 60": "steps = 1\nvalidation_questions = 4",
@@ -136,7 +137,16 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
     "vllm.md": ({}, ""),
     "paper.md": ({}, ""),
 }
-LONG = ("for_engineers.md", "growing.md", "one_gpu.md", "scale.md", "ecosystem.md", "own_topology.md")
+LONG = (
+    "own_data.md",
+    "own_reward.md",
+    "for_engineers.md",
+    "growing.md",
+    "one_gpu.md",
+    "scale.md",
+    "ecosystem.md",
+    "own_topology.md",
+)
 AFTER_THE_TUTORIAL = ("growing.md", "ecosystem.md", "serving.md")  # they go on with its run
 
 

@@ -159,6 +159,7 @@ def test_the_best_checkpoint_may_be_the_parents_and_is_loaded_as_such(backbone, 
     assert load_run(tmp_path / "run", "last", backbone)[0].topology.name == "2-1-2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "estimator",
     ["counterfactual", *(pytest.param(name, marks=pytest.mark.slow) for name in ("critic", "difference"))],
@@ -242,6 +243,7 @@ def test_a_stage_learns_at_its_own_rate_and_the_next_at_the_run_s(backbone: Back
     assert rates == pytest.approx([3e-2] * 2 + [1e-3] * 3 + [3e-2])
 
 
+@pytest.mark.slow
 def test_with_node_dropout_nodes_are_missing_from_as_many_rollouts_as_asked(backbone: Backbone, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"topology": "4", "train__steps": 3, "train__rollouts": 32}
     train(run_config(**changes, train__node_dropout=0.5), tmp_path / "run", backbone=backbone)

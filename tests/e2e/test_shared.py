@@ -198,6 +198,7 @@ def test_adapter_names_are_distinct_names_of_modules() -> None:
         torch.nn.Module().add_module(name, None)
 
 
+@pytest.mark.slow
 def test_a_push_comes_back_from_the_hub_and_is_asked_there(chain: nm.Run, tmp_path) -> None:
     environment = os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_TOKEN": "hf_test", "HF_HUB_OFFLINE": "0"}
     with hub() as (address, files):

@@ -35,6 +35,7 @@ class Board:
         self.ended = True
 
 
+@pytest.mark.slow
 def test_every_line_reaches_the_board_and_a_resumed_run_goes_on_there(tmp_path, monkeypatch) -> None:
     boards: list[Board] = []
     init = lambda **settings: boards.append(Board(**settings)) or boards[-1]

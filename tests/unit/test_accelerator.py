@@ -148,6 +148,7 @@ def test_long_messages_are_attended_to_there_in_blocks(card: Accelerator) -> Non
 SETTINGS = {"topology": "1", "backbone__name": "tiny", "backbone__device": "xpu", "train__steps": 2}
 
 
+@pytest.mark.slow
 def test_a_run_trains_there_as_it_does_here(card: Accelerator, tmp_path: Path) -> None:
     there = nm.train(run_config(**SETTINGS, train__kl=0.01, train__entropy=0.01), out=tmp_path / "there")
     here = nm.train(

@@ -124,6 +124,7 @@ def test_the_attacks_would_pass_if_they_got_what_they_want() -> None:
         assert verdict.passed, (name, verdict.why)
 
 
+@pytest.mark.slow
 @linux
 def test_leftovers_would_be_found() -> None:
     with ThreadPoolExecutor(1) as pool:

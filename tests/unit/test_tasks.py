@@ -434,6 +434,7 @@ def sums() -> Task:
     return load_task("reasoning-gym/chain_sum+products", chain_sum=digit, products=digit, **sizes)
 
 
+@pytest.mark.slow
 def test_joined_data_sets_are_graded_by_the_stated_number(sums: Task) -> None:
     assert {q.metadata["dataset"] for q in sums.questions("train")} == {"chain_sum", "products"}
     assert [len(sums.questions(split)) for split in SPLITS] == [120, 12, 30]
@@ -457,6 +458,7 @@ def test_a_small_data_set_gives_all_it_has_each_question_once() -> None:
     check_disjoint(task)
 
 
+@pytest.mark.slow
 def test_which_split_a_question_is_in_depends_on_neither_seed_nor_size() -> None:
     pytest.importorskip("reasoning_gym")
     small, other = (
