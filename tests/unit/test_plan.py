@@ -301,12 +301,17 @@ def test_a_recipe_that_is_not_toml_is_told_without_a_traceback(
 def test_the_command_plans_every_network_of_a_spec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = tmp_path / "spec.toml"
     spec.write_text(
-        "title = 'Two'\n[[tasks]]\nname = 'compositional'\n[train]\nsteps = 2\n"
+        "title = 'Two'\nseeds = [0, 1, 2]\nlearning_rates = [1e-3, 2e-3]\n[[tasks]]\nname = 'compositional'\n"
+        "[[tasks]]\nname = 'compositional'\nlabel = 'again'\n[train]\nsteps = 2\n"
         "[systems.direct]\n[systems.pair]\ntopology = '2'\n[systems.chain]\ntopology = '1'\n"
     )
-    main(["plan", str(spec), "--gpu", "24GB"])
+    main(["plan", str(spec), "--gpu", "h100", "--json", str(tmp_path / "plan.json")])
     printed = capsys.readouterr().out
-    assert all(f"{name}, compositional" in printed for name in ("pair", "chain", "single-r24", "single-r16"))
+    systems = ("pair", "chain", "single-r24", "single-r16", "scratchpad-3-r24", "scratchpad-2-r16")
+    assert all(f"{name}, 2 tasks" in printed for name in systems)
+    seconds = sum(report["seconds"]["step"] for report in json.loads((tmp_path / "plan.json").read_text()))
+    hours = seconds * 2 * 4 / 3600  # two steps; two rates with the first seed, and two more seeds
+    assert f"48 trainings of networks take about {hours:,.3g} hours" in " ".join(printed.split())
     assert printed.count("Each alone could be raised to") == 1, "the largest one is explained"
     with pytest.raises(SystemExit):
         main(["plan", str(spec), "--system", "nobody"])

@@ -51,17 +51,21 @@ def main(
     device = device_of(gpu, flops, bandwidth)
     runs = _configs(recipe, {"backbone.name": backbone, "topology": topology}, system)
     single = len(runs) == 1
-    reports = [plan(c, device, name=n, prompt_tokens=prompt_tokens, calibrated=calibrate and single) for n, c in runs]
+    reports = [
+        plan(c, device, name=", ".join(name), prompt_tokens=prompt_tokens, calibrated=calibrate and single)
+        for name, c in runs
+    ]
     largest = max(reports, key=lambda r: r.longest_memory.peak)
     if not single:
-        _print_all(reports)
+        _print_all(reports, [name for name, _ in runs])
+        _print_hours(reports, [c for _, c in runs], recipe)
     _print(largest)
     if json is not None:
         write_json(json, [report.to_dict() for report in reports])
 
 
-def _configs(recipe: Path, changes: dict[str, str | None], system: str | None) -> list[tuple[str, "RunConfig"]]:
-    """Name and settings of every network that a recipe or a spec trains, one for each task."""
+def _configs(recipe: Path, changes: dict[str, str | None], system: str | None) -> list[tuple[list[str], "RunConfig"]]:
+    """Name (system and task) and settings of every network that a recipe or a spec trains, one for each task."""
     from neuromas.compare.plan import make_plan
     from neuromas.compare.spec import Spec
     from neuromas.config import RunConfig
@@ -70,14 +74,14 @@ def _configs(recipe: Path, changes: dict[str, str | None], system: str | None) -
 
     data = read_toml(recipe, "recipe")
     if "systems" not in data:
-        return [(recipe.stem, RunConfig.make(override(data, changes)))]
+        return [([recipe.stem], RunConfig.make(override(data, changes)))]
     if changes["topology"]:
         raise ConfigError("--topology belongs to a recipe; of a spec choose a system with --system")
     spec = Spec.load(recipe)
     networks = [c for c in make_plan(spec).contenders if c.kind == "network" and system in (None, c.name)]
     if not networks:
         raise ConfigError(f"spec {str(recipe)!r} trains no network{f' called {system!r}' if system else ''}")
-    made = [(f"{c.name}, {task.title}", c.config(task, spec.seeds[0])) for c in networks for task in spec.tasks]
+    made = [([c.name, task.title], c.config(task, spec.seeds[0])) for c in networks for task in spec.tasks]
     return [(name, RunConfig.make(override(config.model_dump(), changes))) for name, config in made]
 
 
@@ -111,7 +115,8 @@ def _print(report: "Report") -> None:
         console.print(line, highlight=False, markup=False)
 
 
-def _print_all(reports: "list[Report]") -> None:
+def _print_all(reports: "list[Report]", names: list[list[str]]) -> None:
+    """A line for each system; for each task where they differ."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -119,7 +124,28 @@ def _print_all(reports: "list[Report]") -> None:
     from neuromas.plan.verdict import gigabytes
 
     table = Table("run", "nodes", "peak at most", "fits", "seconds a step")
-    for r in reports:
+    seen: dict[tuple[str, ...], list[str]] = {}  # what is told of a system → the tasks of which it is
+    for r, (system, task) in zip(reports, names, strict=True):
         time, fits = "" if r.seconds is None else f"{r.seconds.step:.3g}", "yes" if r.fits else "no"
-        table.add_row(escape(r.name), str(len(r.longest.turns)), gigabytes(r.longest_memory.peak), fits, time)
+        cells = (system, str(len(r.longest.turns)), gigabytes(r.longest_memory.peak), fits, time)
+        seen.setdefault(cells, []).append(task)
+    for (system, *cells), tasks in seen.items():
+        what = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
+        table.add_row(escape(f"{system}, {what}"), *cells)
     console.print(table)
+
+
+def _print_hours(reports: "list[Report]", configs: "list[RunConfig]", path: Path) -> None:
+    """Print the hours that the networks of a spec train, one run after another: all steps, every rate and seed."""
+    from neuromas.cli.show import console
+    from neuromas.compare.spec import Spec
+
+    times = [r.seconds.step * c.train.steps for r, c in zip(reports, configs, strict=True) if r.seconds is not None]
+    if len(times) == len(reports):
+        spec = Spec.load(path)
+        each = len(spec.learning_rates) + len(spec.seeds) - 1
+        console.print(
+            f"{len(reports) * each} trainings of networks take about {sum(times) * each / 3600:,.3g} hours one after "
+            "another; validation, tests and other systems come on top.",
+            highlight=False,
+        )
