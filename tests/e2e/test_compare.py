@@ -292,3 +292,52 @@ def test_a_comparison_of_two_workers_whose_parent_is_killed_ten_times_ends_as_on
     assert not (tmp_path / "killed" / "report.html").exists()
     subprocess.run(command(tmp_path / "killed"), check=True, stdout=subprocess.DEVNULL)
     same(tmp_path / "killed", tmp_path / "calm")
+
+
+DIES = """
+import os
+from pathlib import Path
+from neuromas import register
+from neuromas.tasks.compositional import Compositional
+class Fatal(Compositional):
+    name = "fatal"
+    def grade(self, question, text):
+        score(question, text)
+        return super().grade(question, text)
+def score(question, reply):
+    if not Path("mended").exists():
+        os._exit(0)
+    return 0.5
+register("fatal", Fatal)
+if __name__ == "__main__":
+    from neuromas.cli import main
+    main()
+"""
+ROWS = "".join(json.dumps({"question": f"{n} + 1", "answer": str(n + 1)}) + "\n" for n in range(30))
+OWN = """
+data = "rows.jsonl"
+grader = "fatal.py:score"
+validation_size = 4
+test_size = 8
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task, said", [("own.toml", "ended its process (exit status 0)"), ("fatal", "a worker's")])
+def test_a_grader_that_ends_its_process_is_cut_in_one_line_by_workers_too(tmp_path: Path, task: str, said: str) -> None:
+    spec = "seeds = [0]\n[backbone]\nname = 'tiny'\n[[tasks]]\nname = 'TASK'\nquestions = 8\n[systems.direct]\n"
+    for name, text in {"fatal.py": DIES, "rows.jsonl": ROWS, "own.toml": OWN}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "spec.toml").write_text(spec.replace("TASK", task))
+
+    def compare() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "fatal.py", "compare", "spec.toml", "--out", "out", "--workers", "2"]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200)
+
+    ended = compare()
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert f"{said}" in ended.stderr
+    assert "the reward of question" in ended.stderr
+    (tmp_path / "mended").touch()
+    assert (ended := compare()).returncode == 0, ended.stderr

@@ -168,6 +168,91 @@ def test_rewards_that_wait_are_had_side_by_side_and_those_that_hang_are_cut(tmp_
         graded(task, asked, ["1", "1", "", "1", "1", "1", "1", "1"])
 
 
+ENDS = {
+    "os._exit(3)": "exit status 3",
+    "os._exit(0)": "exit status 0",
+    "os.kill(os.getpid(), signal.SIGKILL)": "SIGKILL",
+    "os.abort()": "SIGABRT",
+    "signal.raise_signal(signal.SIGSEGV)": "SIGSEGV",
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_function_that_ends_its_process_is_cut_with_task_question_and_value(
+    tmp_path: Path, end: str, threads: int
+) -> None:
+    source = f"import os, signal\ndef score(question, reply):\n    if reply == 'bad':\n        {end}\n    return 1\n"
+    task = own(tmp_path, source, reward_threads=threads)
+    asked = task.questions("train")[:20]
+    with pytest.raises(TaskError) as caught:
+        graded(task, asked, [*["good"] * 7, "bad", *["good"] * 12])
+    said = f"task {task.name!r}: the reward of question {asked[7].id!r} for 'bad' ended its process ({ENDS[end]})"
+    assert str(caught.value).startswith(said) or threads > 1
+    assert f"ended its process ({ENDS[end]}); mend the function" in str(caught.value)
+    assert [grade.reward for grade in graded(task, asked, ["good"] * 20)] == [1] * 20, "the next replies are graded"
+
+
+def test_a_file_that_ends_its_process_when_it_is_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"grader 'reward.py:score': its file ended its process \(exit status 5\)"):
+        own(tmp_path, "import os\nos._exit(5)\n")
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "GeneratorExit", "type('Odd', (BaseException,), {})('x')"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_whatever_a_function_raises_is_one_error(tmp_path: Path, error: str, threads: int) -> None:
+    task = own(tmp_path, f"def score(question, reply):\n    raise {error}\n", reward_threads=threads)
+    with pytest.raises(TaskError, match=r"the reward of question 'row-\w+' cannot be had \((Key|Gen|Odd)"):
+        graded(task, task.questions("train")[:3], ["1"] * 3)
+
+
+def test_a_function_keeps_what_its_file_keeps_and_is_called_in_the_main_thread(tmp_path: Path) -> None:
+    source = """
+import signal
+from dataclasses import dataclass
+from neuromas import Grade
+calls = []
+@dataclass(frozen=True)
+class Mine(Grade):
+    more: object = None
+def score(question, reply):
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    calls.append(reply)
+    return Mine(len(calls) / 4, reply, more=lambda: None)
+"""
+    task = own(tmp_path, source)
+    asked = task.questions("train")[:2]
+    assert [g.reward for _ in range(2) for g in graded(task, asked, ["1", "2"])] == [0.25, 0.5, 0.75, 1]
+
+
+DIES = """
+import os, signal
+from neuromas import Grade, Question
+from neuromas.tasks.reward import graded
+from neuromas.tasks.rows import RowsTask
+
+def reward(question, reply):
+    if reply == "bad":
+        END
+    return 1.0
+
+task = RowsTask([{"question": f"Is {n} odd?", "answer": str(n % 2)} for n in range(40)], reward)
+asked = task.questions("train")[:3]
+print([grade.reward for grade in graded(task, asked, ["good"] * 3)], asked[1].id, flush=True)
+graded(task, asked, ["good", "bad", "good"])
+"""
+
+
+@pytest.mark.parametrize("end", [*ENDS, "pass"])
+def test_a_function_in_python_that_ends_the_process_is_named_by_another(end: str) -> None:
+    script = DIES.replace("END", end)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert ended.stdout.startswith("[1.0, 1.0, 1.0] row-")
+    id = ended.stdout.split()[-1]
+    said = f"error: task 'rows': the reward of question {id!r} for 'bad' was being computed when the process ended; "
+    assert ended.stderr == ("" if end == "pass" else said + "if the grader ended it, correct the grader\n")
+
+
 # -- training ----------------------------------------------------------------------------------------------
 
 
@@ -228,6 +313,23 @@ def test_a_run_on_a_file_s_function_resumes_to_the_same_numbers(tmp_path: Path) 
     assert [known(line) for line in lines[0]] == [known(line) for line in lines[1]]
     assert any(line.get("abstained") for line in lines[0]), "an empty reply has no verdict"
     assert len({line["reward"] for line in lines[0]}) > 1
+
+
+def test_a_run_whose_reward_ends_its_process_goes_on_as_one_that_was_not_disturbed(tmp_path: Path) -> None:
+    source = "import os\nfrom pathlib import Path\ndef score(question, reply):\n"
+    source += "    here = Path(__file__).parent\n    calls = here / 'calls'\n"
+    source += "    calls.write_text(calls.read_text() + '.' if calls.exists() else '.')\n"
+    source += "    if len(calls.read_text()) == 20:\n        os._exit(0)\n    return reply[:1] == '1'\n"
+    own(tmp_path, source)
+    config = run_config(task__name=str(tmp_path / "own.toml"), task__options={}, train__steps=4, train__questions=2)
+    with pytest.raises(TaskError, match=r"the reward of question 'row-\w+' for '.*' ended its process \(exit status 0"):
+        train(config, tmp_path / "cut", backbone=binary_backbone())
+    train(config, tmp_path / "cut", backbone=binary_backbone(), resume=True)
+    train(config, tmp_path / "whole", backbone=binary_backbone())
+    lines = [[line | {"seconds": 0} for line in read_json_lines(tmp_path / run / "metrics.jsonl")]
+             for run in ("cut", "whole")]  # fmt: skip
+    assert lines[0] == lines[1]
+    assert len(lines[0]) >= 4
 
 
 def test_questions_without_a_verdict_are_left_out_of_a_measurement_and_counted() -> None:

@@ -7,6 +7,7 @@ A training is resumed from its checkpoint; answers are kept chunk by chunk.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,7 +20,7 @@ from neuromas.compare.plan import Contender, Plan, Row, make_plan, unequal
 from neuromas.compare.spec import Spec, TaskEntry
 from neuromas.compare.store import CHUNK, Store, check_same, lock
 from neuromas.compare.work import Chunk, Trial, answer, prepare, start_worker
-from neuromas.errors import ConfigError, NeuromasError
+from neuromas.errors import ClusterError, ConfigError, NeuromasError
 from neuromas.results import CellRecord
 from neuromas.tasks import load_task
 from neuromas.types import Floors
@@ -230,7 +231,13 @@ def _workers(out: Path, workers: int, threads: int) -> Iterator[HandOut]:
     def hand_out(jobs: list[Trial | Chunk]) -> Iterator[tuple[Trial | Chunk, Any]]:
         futures = {pool.submit(do, job): job for job in jobs}
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            try:
+                yield futures[future], future.result()
+            except BrokenProcessPool as error:
+                raise ClusterError(
+                    "a worker's process ended in the middle of a job; see whether memory is left, or "
+                    "mend what ended it, then start again: what is done is kept"
+                ) from error
 
     try:
         yield hand_out

@@ -21,7 +21,7 @@ from neuromas.tasks.humaneval import HumanEval
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
 from neuromas.tasks.own_file import read_task_file
 from neuromas.tasks.programs import FENCE
-from neuromas.tasks.reward import load_reward, rewarded
+from neuromas.tasks.reward_process import RewardProcess
 from neuromas.tasks.tables import KINDS, RawRow, read_file, read_folder, read_hub, splits_in
 from neuromas.types import Grade, Question
 
@@ -60,7 +60,8 @@ class OwnTask(LoadedTask):
         self._places: dict[str, str] = {}  # For each question id its file and row.
         self.answer_choices = ("No", "Yes") if self.file.grader == "yes-no" else None
         own = self.file.grader not in get_args(Grader)
-        self._reward = load_reward(self.file.grader, self.folder) if own else None
+        how = (self.file.reward_threads, self.file.reward_seconds)
+        self._reward = RewardProcess(file, self.file.grader, self.folder, *how) if own else None
         self._form: Grader = "exact" if own else cast(Grader, self.file.grader)  # of the answers
         instruction, prefix = self.file.instruction, self.file.answer_prefix
         if self.file.choices is not None:
@@ -260,7 +261,7 @@ class OwnTask(LoadedTask):
         if self._reward is None:
             return super().grade_many(questions, texts)
         replies = [parsing.without_prefix(t, q.answer_prefix) for q, t in zip(questions, texts, strict=True)]
-        return rewarded(self, self._reward, questions, replies, self.file.reward_threads, self.file.reward_seconds)
+        return self._reward.grades(questions, replies)
 
 
 def _in_column(column: str, row: RawRow, read: Callable[[Any], Cell]) -> Cell:

@@ -3,15 +3,13 @@
 import importlib.util
 import math
 import numbers
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, wait
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from neuromas.errors import NeuromasError, TaskError
+from neuromas.tasks.witness import on_death
 from neuromas.types import Grade, Question
 
 # (question, reply) -> a number from 0 to 1, a bool, None (no verdict), a Grade, or a dict of named parts, each one of
@@ -35,7 +33,7 @@ def load_reward(place: str, folder: Path) -> Reward:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise TaskError(f"grader {place!r}: {path} cannot be run ({_said(error)}); correct it") from error
+        raise TaskError(f"grader {place!r}: {path} cannot be run ({shortened(error)}); correct it") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise TaskError(f"grader {place!r}: {path} has no function {name!r}; define it: def {name}(question, reply)")
@@ -50,7 +48,8 @@ def verdict(worth: object, parsed: str | None = None) -> Grade:
     if isinstance(worth, Grade):
         said = None if worth.parsed is None else str(worth.parsed)
         reward = None if worth.abstained else _number(worth.reward)
-        return replace(worth, reward=reward or 0.0, parsed=said, abstained=reward is None)
+        parts = {str(name): part for name, value in worth.parts.items() if (part := _number(value)) is not None}
+        return Grade(reward or 0.0, said, reward is None, bool(worth.ambiguous), parts)
     if isinstance(worth, Mapping):
         return _weighed(worth, parsed)
     reward = _number(worth)
@@ -87,7 +86,7 @@ def judged(task: Any, question: Question, worth: object, parsed: str | None) -> 
     try:
         return verdict(worth, parsed)
     except (TypeError, ValueError, OverflowError) as error:
-        raise TaskError(f"{_of(task, question)} is {_said(worth)}: {error}; {_HINT}") from error
+        raise TaskError(f"{reward_of(task, question)} is {shortened(worth)}: {error}; {_HINT}") from error
 
 
 def graded(task: Any, questions: Sequence[Question], texts: Sequence[str], *, abstain: bool = False) -> list[Grade]:
@@ -100,77 +99,55 @@ def graded(task: Any, questions: Sequence[Question], texts: Sequence[str], *, ab
     grades = [judged(task, question, worth, text) for question, text, worth in found]
     missing = next((q for q, grade in zip(questions, grades, strict=True) if grade.abstained and not abstain), None)
     if missing is not None:
-        raise TaskError(f"{_of(task, missing)} is None, and this needs a verdict on every reply; return a number")
+        raise TaskError(f"{reward_of(task, missing)} is None, and this needs a verdict on every reply; return a number")
     return grades
 
 
-def rewarded(
-    task: Any,
-    reward: Reward,
-    questions: Sequence[Question],
-    replies: Sequence[str],
-    threads: int = 1,
-    seconds: float | None = None,
-) -> list[Grade]:
-    """The grades that a function gives for replies, `threads` at a time.
-
-    seconds: for each reply; None: no limit. Raises `TaskError` as `judged` does, and where a reply takes longer.
-    """
-    if threads == 1 and seconds is None:
-        worths = one_by_one(task, reward, questions, replies)
-    else:
-        worths = _side_by_side(task, reward, questions, replies, threads, seconds)
-    said = [" ".join(reply.casefold().split()).strip(" .") or None for reply in replies]
-    return [judged(task, q, worth, parsed) for q, worth, parsed in zip(questions, worths, said, strict=True)]
+def rewarded(task: Any, reward: Reward, question: Question, reply: str) -> Grade:
+    """The grade that a function gives for a reply. Raises `TaskError` as `judged` does."""
+    (worth,) = one_by_one(task, reward, [question], [reply])
+    return judged(task, question, worth, parsed_as(reply))
 
 
 def one_by_one(task: Any, grade: Reward, questions: Iterable[Question], texts: Iterable[str]) -> list[Any]:
-    """The verdicts of `grade`, unchecked. Raises `TaskError` that names the question where it raises anything."""
+    """The verdicts of `grade`, unchecked. Raises `TaskError` that names the question where it raises anything.
+
+    Where `grade` is not of this library, a second process tells what was asked if it ends this one.
+    """
+    ours = str(getattr(grade, "__module__", None)).startswith("neuromas.")
     worths: list[Any] = []
     for question, text in zip(questions, texts, strict=True):
         try:
-            worths.append(grade(question, text))
+            with nullcontext() if ours else on_death(_last_words(task, question, text)):
+                worths.append(grade(question, text))
         except NeuromasError:
             raise
         except (Exception, SystemExit) as error:
-            raise TaskError(f"{_of(task, question)} cannot be had ({_said(error)}); correct the grader") from error
+            raise not_had(task, question, error) from error
     return worths
 
 
-def _side_by_side(
-    task: Any, grade: Reward, questions: Sequence[Question], texts: Sequence[str], threads: int, seconds: float | None
-) -> list[Any]:
-    waiting: SimpleQueue[tuple[int, Question, str]] = SimpleQueue()
-    done = [Future[Any]() for _ in questions]
-    begun = [Future[None]() for _ in questions]
-    for item in zip(range(len(done)), questions, texts, strict=True):
-        waiting.put(item)
-
-    def work() -> None:
-        while True:
-            try:
-                number, question, text = waiting.get_nowait()
-            except Empty:
-                return
-            begun[number].set_result(None)
-            try:
-                done[number].set_result(one_by_one(task, grade, [question], [text])[0])
-            except BaseException as error:
-                done[number].set_exception(error)
-
-    for _ in range(min(threads, len(done))):
-        threading.Thread(target=work, daemon=True).start()  # one that hangs must not keep the process
-    for start, end, question in zip(begun, done, questions, strict=True):
-        wait([start])
-        if not wait([end], seconds).done:
-            raise TaskError(f"{_of(task, question)} took more than {seconds:g} s; raise the limit or mend the function")
-    return [end.result() for end in done]
+def _last_words(task: Any, question: Question, text: str) -> str:
+    asked = f"{reward_of(task, question)} for {shortened(text)}"
+    return f"{asked} was being computed when the process ended; if the grader ended it, correct the grader"
 
 
-def _of(task: Any, question: Question) -> str:
+def parsed_as(reply: str) -> str | None:
+    """A reply as it is understood where a function does not say; None for an empty one."""
+    return " ".join(reply.casefold().split()).strip(" .") or None
+
+
+def not_had(task: Any, question: Question, error: BaseException) -> TaskError:
+    """The error that a reward could not be computed."""
+    return TaskError(f"{reward_of(task, question)} cannot be had ({shortened(error)}); correct the grader")
+
+
+def reward_of(task: Any, question: Question) -> str:
+    """A reward, as errors name it."""
     return f"task {task.name!r}: the reward of question {question.id!r}"
 
 
-def _said(value: object) -> str:
+def shortened(value: object) -> str:
+    """A value, or an exception, on one line of at most 200 characters."""
     text = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else repr(value)
     return " ".join(text.split())[:_LONGEST]

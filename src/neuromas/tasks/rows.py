@@ -91,7 +91,7 @@ class RowsTask(LoadedTask):
         reply = parsing.without_prefix(text, question.answer_prefix)
         said = parsing.bare(reply) or None
         if self._reward is not None:
-            return rewarded(self, self._reward, [question], [reply])[0]
+            return rewarded(self, self._reward, question, reply)
         return Grade(float(said in [parsing.bare(gold) for gold in golds.right(question)]), said)
 
     def render(self, row: RawRow) -> Question:
