@@ -103,7 +103,7 @@ class RewardProcess:
             raise refused
 
     def _end(self) -> str:
-        """How the process ended."""
+        """End the process, where it has not ended; its exit status or signal, in words."""
         self._stop()
         status = self._process.returncode
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
