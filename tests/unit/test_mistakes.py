@@ -167,10 +167,29 @@ def test_a_recipe_that_is_a_folder_or_has_a_mark_of_its_encoding(tmp_path: Path)
     assert RunConfig.load(tmp_path / "r.toml").topology == "3"
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "mps:7", "meta", "quantum", "xpu"])
+DEVICES = ["cuda:99", "cuda:-1", "mps:7", "meta", "meta:0", "foo", "", "CUDA", "hpu", "xpu", "opengl", "privateuseone"]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_a_device_that_cannot_be_used_is_one_line(device: str) -> None:
-    with pytest.raises(ConfigError, match=f"device '{device}' (cannot be used here|is unknown).*; use auto"):
+    with pytest.raises(ConfigError, match=f"^device '{device}' (cannot be used here|is unknown).*; use auto"):
         pick_device(device)
+
+
+@pytest.mark.parametrize("device", ["foo", "meta", "cuda:99"])
+def test_a_device_that_cannot_be_used_is_one_line_of_each_command(tmp_path: Path, capsys: Any, device: str) -> None:
+    (tmp_path / "r.toml").write_text(f'topology = "2"\nbackbone.device = "{device}"\n')
+    commands = (
+        ["train", tmp_path / "r.toml", "--out", tmp_path / "run"],
+        ["eval", "direct", "--recipe", tmp_path / "r.toml"],
+        ["backbones", "tiny", "--check", "--device", device],
+    )
+    for command in commands:
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([str(part) for part in command])
+        errors = capsys.readouterr().err.splitlines()
+        assert [line for line in errors if "rror" in line] == errors[-1:]
+        assert errors[-1].startswith(f"error: device {device!r} ")
 
 
 ERRORS = [

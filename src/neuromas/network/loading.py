@@ -127,7 +127,7 @@ def pick_device(device: str) -> torch.device:
             raise ConfigError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:1") from error
         try:
             torch.zeros(1, device=found).item()  # "meta" has no values
-        except (AssertionError, NotImplementedError, RuntimeError) as error:
+        except (AssertionError, ImportError, NotImplementedError, RuntimeError) as error:
             reason = str(error).splitlines()[0][:120]
             raise ConfigError(f"device {device!r} cannot be used here ({reason}); use auto or cpu") from error
         return found
