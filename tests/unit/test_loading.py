@@ -1,6 +1,8 @@
 """Folders that are not what they seem end in one clear error, never in a traceback or in a model of random weights."""
 
+import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,18 @@ def quantised(folder: Path) -> None:
     edit(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 32})
 
 
+def truncate(file: Path, size: int) -> None:
+    """A file of that size without a byte on the disk."""
+    file.touch()
+    os.truncate(file, size)
+
+
+def in_place(file: Path, make: Callable[[Path], object]) -> None:
+    file.unlink(missing_ok=True)
+    make(file)
+
+
+READ = ("config.json", "tokenizer.json", "model.safetensors", "neuromas.json", "chat_template.jinja")
 FAULTS: list[tuple[Callable[[Path], Any], str]] = [
     (without_a_layer, r"lack 3 of the model's weights, for instance model\.layers\.1\.mlp"),
     (lambda f: edit(f / "config.json", num_hidden_layers=1), "weights of more layers than the 1 of its config.json"),
@@ -58,6 +72,18 @@ FAULTS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda f: (f / "neuromas.json").write_text('{"prompt_style": "Chat"}'), "prompt_style 'Chat' is unknown"),
     (lambda f: (f / "adapter_config.json").write_text("{}"), "is a PEFT adapter, not a model"),
     (lambda f: edit(f / "generation_config.json", eos_token_id="</s>"), "eos_token_id"),
+    (lambda f: edit(f / "config.json", num_hidden_layers=1001), "says num_hidden_layers = 1001, over 1000; correct"),
+    (
+        lambda f: edit(f / "config.json", model_type="mixtral", num_local_experts=10**5),
+        "num_experts = 100000, over 10000",
+    ),
+    (lambda f: truncate(f / "config.json", 300 << 20), "config.json has 300 MB, and can be no file of a model"),
+    (lambda f: truncate(f / "chat_template.jinja", 300 << 20), "chat_template.jinja has 300 MB"),
+    *((lambda f, name=name: in_place(f / name, os.mkfifo), f"{name} is a pipe, device or socket") for name in READ),
+    (lambda f: in_place(f / "config.json", lambda p: p.symlink_to("/dev/null")), "config.json is a pipe, device or"),
+    (lambda f: in_place(f / "config.json", lambda p: p.symlink_to("config.json")), "could not be loaded"),
+    (lambda f: in_place(f / "tokenizer.json", lambda p: p.write_text("[]")), "could not be loaded"),
+    (lambda f: in_place(f / "tokenizer.json", lambda p: p.write_text("7")), "could not be loaded"),
 ]
 
 
@@ -68,6 +94,46 @@ def test_a_folder_that_is_spoiled_is_refused_with_the_reason(
     spoil(folder)
     with pytest.raises(BackboneError, match=said):
         Backbone.load(str(folder), device="cpu")
+
+
+class RunsCode:
+    """Pickled: the call that makes a file when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_weights_run_nothing(folder: Path, tmp_path_factory: pytest.TempPathFactory, zipped: bool) -> None:
+    mark = tmp_path_factory.mktemp("mark") / "ran"
+    weights = {**load_file(folder / "model.safetensors"), "x": RunsCode(mark)}
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(BackboneError, match="could not be loaded"):
+        Backbone.load(str(folder), device="cpu")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "file, changes",
+    [
+        ("config.json", {"model_type": "mine", "auto_map": {"AutoConfig": "mine.X", "AutoModelForCausalLM": "mine.X"}}),
+        ("config.json", {"auto_map": {"AutoModelForCausalLM": "mine.X"}}),
+        ("tokenizer_config.json", {"tokenizer_class": "X", "auto_map": {"AutoTokenizer": ["mine.X", "mine.X"]}}),
+    ],
+)
+def test_code_that_lies_in_a_folder_does_not_run(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, file: str, changes: dict[str, Any]
+) -> None:
+    mark = tmp_path_factory.mktemp("mark") / "ran"
+    (folder / "mine.py").write_text(f"open({str(mark)!r}, 'w')\nclass X: pass\n")
+    edit(folder / file, **changes)
+    with contextlib.suppress(BackboneError):
+        Backbone.load(str(folder), device="cpu")
+    assert not mark.exists()
 
 
 def test_whatever_a_model_raises_while_it_is_tried_is_quoted_whole(

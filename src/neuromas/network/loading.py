@@ -18,6 +18,8 @@ from neuromas.network.wording import Style
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _OTHER_PARTS = re.compile(r"vision|visual|audio|image|mtp")
 _CHOICES = ("index_topk", "keep_window_size")
+_LARGEST = 1 << 28  # bytes of a file that is read whole; the largest tokenizers have a tenth of it
+_MOST = {"num_hidden_layers": 1000, "num_experts": 10_000, "num_local_experts": 10_000, "n_routed_experts": 10_000}
 _UNLIMITED = 1 << 20  # tokens, where neither the model nor its tokenizer tells a limit
 
 
@@ -51,11 +53,13 @@ def read(name: str, source: str, dtype: torch.dtype, device: torch.device, trust
 
     if (Path(source) / "adapter_config.json").is_file():
         raise BackboneError(f"backbone {name!r} is a PEFT adapter, not a model; name the model that it was made for")
+    _check_files(name, Path(source))
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        _check_sizes(name, config)
         quantised = getattr(config, "quantization_config", None) is not None
         place = {"device_map": {"": device}} if quantised else {}  # some such weights cannot be moved later
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -68,6 +72,25 @@ def read(name: str, source: str, dtype: torch.dtype, device: torch.device, trust
             logging.enable_progress_bar()
     _check_weights(name, model, report)
     return model, tokenizer
+
+
+def _check_files(name: str, folder: Path) -> None:
+    """Refuse a folder with what would be read for ever: a pipe, a device, or a text of gigabytes."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not path.exists():  # a link to nothing: libraries say whether they need it
+            continue
+        if not (path.is_file() or path.is_dir()):
+            raise BackboneError(f"backbone {name!r}: {path.name} is a pipe, device or socket; put a file in its place")
+        if path.suffix in (".json", ".jinja", ".txt", ".model") and (size := path.stat().st_size) > _LARGEST:
+            raise BackboneError(f"backbone {name!r}: {path.name} has {size >> 20} MB, and can be no file of a model")
+
+
+def _check_sizes(name: str, config: Any) -> None:
+    """Refuse a config that would be built for hours before its weights are seen to be others."""
+    for part in (config, config.get_text_config(decoder=True)):
+        for key, most in _MOST.items():
+            if isinstance(size := getattr(part, key, None), int) and size > most:
+                raise BackboneError(f"backbone {name!r}: config.json says {key} = {size}, over {most}; correct it")
 
 
 def take_memory(model: Any) -> None:
