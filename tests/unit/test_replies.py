@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -671,3 +672,36 @@ def test_worked_solutions_are_read_without_their_final_line(benchmark_data: Path
     found = [numerals.final(solution) for solution in solutions]
     missed = sum(said is None or not numerals.equal(q.answer, said) for q, said in zip(asked, found, strict=True))
     assert len(asked) == 1319 and missed <= 20
+
+
+TOGETHER = {
+    "letter": [
+        *("A/B", "Answer: A/C", "A/B/C", "(A) and (C)", "either A or B", "A and/or B", "A vs B", "A oder B"),
+        *("Options A and C", "It could be A or B", "Either (A) or (B) is right", "I can't decide between A and B"),
+    ],
+    "yes-no": ["yes/no", "Yes | No", "Yes, or no", "(yes) or (no)", "yes, no", "Yes. No.", "yes or maybe no"],
+    "number": ["3 or 4", "3 or maybe 4", "Answer: 3, or 4", "3 & 4", "3 | 4", "Answer: 3 oder 4", "either 3 or 4"],
+}
+ONE = {
+    "letter": {"Between B and C, I choose C": "C", "A or B. The answer is B": "B", "(A) is wrong and (B) is right": "B"}
+    | {"Rule out A and C. It is B.": "B", "B (not A or C)": "B"},
+    "yes-no": {"Yes or no: no": "No", "Yes, no turns are left": "Yes", "Yes/no? Yes": "Yes"},
+    "number": {"5 or 6, so 5": "5", "10 or 12? The answer is 12": "12", "2 and 2 make 4": "4"},
+}
+READERS: dict[str, tuple[Callable[[str], str | None], Callable[[str], bool]]] = {
+    "letter": (lambda text: parsing.letter(text, "ABCD"), lambda text: parsing.two_letters(text, "ABCD")),
+    "yes-no": (parsing.yes_no, parsing.both),
+    "number": (numerals.final, numerals.several),
+}
+
+
+@pytest.mark.parametrize("kind, reply", [(kind, reply) for kind, found in TOGETHER.items() for reply in found])
+def test_answers_that_are_joined_are_ambiguous(kind: str, reply: str) -> None:
+    read, several = READERS[kind]
+    assert (read(reply), several(reply)) == (None, True)
+
+
+@pytest.mark.parametrize("kind, reply", [(kind, reply) for kind, found in ONE.items() for reply in found])
+def test_an_answer_beside_joined_ones_is_one(kind: str, reply: str) -> None:
+    read, several = READERS[kind]
+    assert (read(reply), several(reply)) == (ONE[kind][reply], False)

@@ -83,7 +83,10 @@ _LINK = re.compile(
     r"(?:(?:about|approximately|exactly|just|only)\s)?\Z"
 )
 _RESULT = re.compile(r"(?:=|≈|→)\s{0,3}\Z")
-_OPERATOR, _JOINT = r"(?:[+*/^-]|\bx\b|\b(?:plus|minus|times|divided by)\b)", r"(?:,|;|:|\bor\b|\band\b|\bto\b)"
+_OPERATOR, _JOINT = (
+    r"(?:[+*/^-]|\bx\b|\b(?:plus|minus|times|divided by)\b)",
+    r"(?:,|;|:|&|\||,?\s?\b(?:or|oder)\b(?:\s(?:maybe|perhaps|possibly)\b)?|\band\b|\bund\b|\bto\b)",
+)
 _PART_BEHIND = re.compile(
     rf"\s{{0,3}}{_OPERATOR}\s{{0,3}}(?:[(√\\]|\.?[0-9])|\s{{0,3}}\(?{_JOINT}\s{{0,3}}-?\.?[0-9]"
     r"|(?:\s?[%°]|\s[a-z]{1,20})\sor\s-?\.?[0-9]"

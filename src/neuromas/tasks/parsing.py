@@ -24,6 +24,7 @@ _THOUGHTS = re.compile(
 _NEXT_QUESTION = re.compile(r"\n\s{0,9}(?:Question|Q)(?:[ ]?[0-9]{1,4})?:")  # Base models write on with one.
 
 # -- what leads to an answer, for every kind of it --
+_JOINTS = r"and/or|and|or|und|oder|vs\.?|versus"
 _OPENING = " \t\r\n*_`\"'“‘([{<#>-:.$"  # These characters may precede an answer.
 _MARKS = r"[\s:*_\"'“‘`(\[{$]{0,8}(?:\\[a-z]{1,8}\{){0,2}"
 _NOUN = (
@@ -102,16 +103,17 @@ def letter(text: str, letters: str) -> str | None:
 def two_letters(text: str, letters: str) -> bool:
     """True where a reply commits to several letters at once, so that `letter` reads none.
 
-    "A or B" → True. "The answer is B and C" → True. "Option A falls, option B rises" → True. "B" → False.
-    "I do not know" → False.
+    "A or B", "A/B", "It could be either A or C" and "The answer is B and C" → True. "Option A falls, option B rises" →
+    True. "B" → False. "I do not know" → False.
     """
     said, alone = _said(text, letters)
-    return said is not None and not alone
+    return not alone if said else bool(_joined(letters).search(one_question(text)))
 
 
 def _said(text: str, letters: str) -> tuple[str | None, bool]:
     """The letter of `letter`, and whether it stands alone."""
     stated, start, marked, more = _letter_patterns(letters)
+    joined = _joined(letters)
     reply = one_question(text)
 
     def read(hit: re.Match[str]) -> tuple[str, bool] | None:
@@ -119,7 +121,9 @@ def _said(text: str, letters: str) -> tuple[str | None, bool]:
         group = next(number for number, found in enumerate(hit.groups(), 1) if found)
         if denied(hit.string, hit.start(), hit.end(group)) or denied(hit.string, hit.start(group), hit.end(group)):
             return None
-        return hit[group].upper(), more.match(hit.string, hit.end(group)) is None
+        pairs = joined.finditer(hit.string, max(0, hit.start(group) - 20), hit.end(group))
+        behind_another = any(pair.end() == hit.end(group) for pair in pairs)
+        return hit[group].upper(), not (behind_another or more.match(hit.string, hit.end(group)))
 
     for hits in (stated.finditer(reply), filter(None, [start.match(reply.lstrip(_OPENING))])):
         if said := [found for hit in hits if (found := read(hit))]:
@@ -129,9 +133,18 @@ def _said(text: str, letters: str) -> tuple[str | None, bool]:
 
 
 @lru_cache
+def _joined(letters: str) -> re.Pattern[str]:
+    """Two letters, joined: "A/B", "(A) and (C)", "B or option C"."""
+    marks, name = r"[()*\"'`]{0,3}", r"(?:(?i:option|choice)\s)?"
+    joint = rf"\s?(?:/|&|\||\b(?:{_JOINTS})(?!\w))\s?"
+    return re.compile(rf"(?<![\w'’/-])[{letters}]{marks}{joint}{marks}{name}{marks}[{letters}](?![\w'’-])")
+
+
+@lru_cache
 def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
-    word = rf"([{letters}])(?![\w/-])(?!['’.]\w)"
-    capital = rf"{word}(?![ \t]{{1,4}}(?!(?:is|because|since|rather|instead|over|not|but|and|or)\b)[a-z])"
+    word = rf"([{letters}])(?![\w-]|/(?!\(?[{letters}](?!\w)))(?!['’.]\w)"
+    goes_on = rf"is|because|since|rather|instead|over|not|but|{_JOINTS}"
+    capital = rf"{word}(?![ \t]{{1,4}}(?!(?:{goes_on})\b)[a-z])"
     small = rf"([{letters.lower()}])(?!\.\w)(?=[).:,\]}}*<]|\Z)"
     one = f"(?:{capital}|{small})"
     name = r"(?:(?i:the\sletter|option|choice|letter)[\s:]{1,2})?\(?[*\"'`]{0,3}"
@@ -148,7 +161,7 @@ def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
     group = f"([{letters}])"
     marked = re.compile(rf"\b(?i:option|choice)\s{{1,4}}\(?{word}|\({group}\)|\*\*\(?{group}[).:]{{0,2}}\*\*")
     more = re.compile(
-        r"[)\]*_\"'`}.]{0,4}(?:\s?\(?(?:,|;|/|\||&|\+|\b(?:and|or|und|oder)\b)\s?|[ ])"
+        r"[)\]*_\"'`}.]{0,4}(?:\s?\(?(?:,|;|/|\||&|\+|\b(?:" + _JOINTS + r")(?!\w))\s?|[ ])"
         r"(?:(?:and|or|maybe|perhaps|possibly|probably|also)\s){0,2}(?:(?i:option|choice)\s)?[(*\"'`]{0,3}"
         rf"(?:[{letters}](?![\w'’])(?!\s(?:is|was|would|has|could|can)\b|\)\s(?:is|was)\b|[ ][a-z])"
         rf"|[{letters.lower()}](?=[).,;]|\s?\Z))"
@@ -164,7 +177,9 @@ _SAYS = re.compile(
     re.IGNORECASE,
 )
 _EITHER = re.compile(
-    r"\b(?:yes|no|true|false)[\"'”*]{0,3}\s?(?:/|&|\b(?:or|and)\b)\s?[\"'“*]{0,3}(?:yes|no|true|false)\b", re.IGNORECASE
+    r"\b(?:yes|no|true|false)[\"'”*),…]{0,3}\s?(?:/|&|\||\b(?:and/or|or|and|vs)\b)\s?(?:(?:maybe|perhaps|possibly)\s)?"
+    r"[\"'“*(]{0,3}(?:yes|no|true|false)\b",
+    re.IGNORECASE,
 )
 _SUBJECT = (
     r"it|they|you|we|he|she|i|the|this|that|there|these|those|because|since|as|if|but|and|so|for|after|when|in|by"
@@ -179,6 +194,8 @@ def yes_no(text: str) -> str | None:
     start; else the last. No answers are: "no" before a noun ("There are no turns"), "not yes", and "Yes or No".
     True is Yes and False is No where they are stated, or begin or end the reply; "It is not true" is No.
     """
+    if _BOTH_ALONE.fullmatch(one_question(text)):
+        return None
     reply = _EITHER.sub("", one_question(text)).lstrip(_OPENING + "?,;")
     stated: list[str] = []
     other: list[tuple[int, str]] = []
@@ -199,12 +216,16 @@ def yes_no(text: str) -> str | None:
     return other[0 if other[0][0] == 0 else -1][1]
 
 
+_BOTH_ALONE = re.compile(r"\W*(?:(?:yes\b\W+)+no\b|(?:no\b\W+)+yes\b)\W*", re.IGNORECASE)
+
+
 def both(text: str) -> bool:
     """True where a reply names yes and no together and decides for none.
 
     "Yes and no" → True. "yes/no" → True. "Yes or no? No" → False. "Maybe" → False.
     """
-    return yes_no(text) is None and bool(_EITHER.search(one_question(text)))
+    reply = one_question(text)
+    return yes_no(text) is None and bool(_EITHER.search(reply) or _BOTH_ALONE.fullmatch(reply))
 
 
 _LEAD = re.compile(
