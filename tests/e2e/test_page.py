@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from browser import Watched, chromium
-from helpers import binary_backbone, forward, make_backbone, make_network, run_config
+from helpers import FirstCharacter, binary_backbone, forward, make_backbone, make_network, run_config
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.run.loop import train
@@ -56,9 +56,17 @@ def write(path: Path, data: Any) -> None:
 
 @pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
-    record = Record("net", run, "net", NETWORK.topology, ["1+1", "2+2"], answering=2)
+    record = Record("net", run, "net", NETWORK.topology, Sums(), answering=2)
     with running(make_app(NETWORK, record=record)) as found:
         yield found
+
+
+class Sums(FirstCharacter):
+    """Two questions, whose right answers are the page's to show."""
+
+    def __init__(self) -> None:
+        super().__init__("S")
+        self.asked = [Question(text, text, answer, instruction="Add.") for text, answer in (("1+1", "2"), ("2+2", "4"))]
 
 
 def messages(text: str) -> dict[str, str]:
@@ -83,6 +91,8 @@ def test_a_question_shows_every_nodes_message_without_errors_or_faults_of_access
     expected = messages("1+1")
     assert shown == expected | {"out": PATTERN.answer_prefix + expected["out"]}
     assert page.locator("#answer").text_content() == PATTERN.answer_prefix + expected["out"]
+    page.get_by_text("Right answer: 2 · graded right").wait_for()  # the prefix begins with an S
+    assert page.get_by_text("The answering node is told: Add.").is_visible()
     assert page.locator(".edges path").count() == page.locator(".edges path.sent").count() == 2 + 2 + 1
 
     page.locator(".node[data-id='1.2']").click()

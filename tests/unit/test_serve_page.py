@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers import run_config
+from helpers import FirstCharacter, run_config
 from neuromas import serve
 from neuromas.network.topology import Topology
 from neuromas.results import StepMetrics
@@ -123,6 +123,19 @@ def test_a_topology_is_told_with_its_layers_and_who_reads_what() -> None:
         ("out", 3, ["2.1"], False),
     ]
     assert told.output == "out"
+
+
+def test_examples_come_with_their_right_answers_and_are_graded_by_the_task() -> None:
+    task = FirstCharacter("a", size=9)
+    record = Record("run", None, "run", Topology.parse("2"), task)
+    with running(make_app(serving_network(), record=record)) as address:
+        examples = json.loads(get(address, "/run")[1])["examples"]
+        assert examples == [{"text": q.text, "instruction": "", "answer": q.answer} for q in task.asked[:8]]
+        for answer, reward in (("ab", 1.0), ("b", 0.0)):
+            status, body, _ = get(address, f"/run/grade?example=7&answer={answer}")
+            assert (status, json.loads(body)) == (200, {"reward": reward, "parsed": answer[0]})
+        for number, wanted in (("8", 404), ("-1", 400), ("x", 400)):
+            assert get(address, f"/run/grade?example={number}&answer=a")[0] == wanted
 
 
 def test_before_the_first_checkpoint_the_topology_is_the_recipes(tmp_path: Path) -> None:

@@ -13,12 +13,10 @@ from neuromas.serve.config import ServeConfig, require_packages
 if TYPE_CHECKING:
     from neuromas.cli.systems import Loaded
     from neuromas.serve.responder import Responder
-    from neuromas.tasks.base import Task
 
 # The number of kernels that oneDNN, and torch on top of it, cache by batch shape. Their default of 1024 takes hundreds
 # of megabytes, since every batch has another shape; one pass needs few.
 _KERNELS = "32"
-_EXAMPLES = 8  # questions that the page offers
 
 
 def main(
@@ -55,7 +53,7 @@ def main(
         folder if weights else None,
         model,
         responder.topology,
-        _examples(loaded.task),
+        loaded.task,
         step_of(weights) if weights else None,
     )
     created = int(weights.stat().st_mtime) if weights else 0
@@ -63,16 +61,6 @@ def main(
     announce(bound, f"{model}: {{0}}/ (page), {{0}}/v1 (OpenAI's API)", config)
     run(app, bound, config)
     say(app.state.metrics.summary())
-
-
-def _examples(task: "Task") -> list[str]:
-    """Some questions of a task; none where they did not come along with an export."""
-    from neuromas.errors import TaskError
-
-    try:
-        return [question.text for question in task.questions("test")[:_EXAMPLES]]
-    except TaskError:
-        return []
 
 
 def _responder(loaded: "Loaded", system: str, recipe: Path | None) -> "Responder":

@@ -50,6 +50,21 @@ class Comparison(BaseModel):
     rows: list[ComparisonRow]
 
 
+class Example(BaseModel):
+    """A question of the run's task."""
+
+    text: str
+    instruction: str
+    answer: str = Field(description="The right one, in the form that the task compares with.")
+
+
+class GradeView(BaseModel):
+    """What the task says of an answer."""
+
+    reward: float | None = Field(description="In [0, 1]; null where the task gives no verdict.")
+    parsed: str | None = Field(description="The answer that was read; null where none could be.")
+
+
 class RunView(BaseModel):
     """A run, apart from its lines. Fields are null or empty where the run has no such file."""
 
@@ -69,7 +84,7 @@ class RunView(BaseModel):
     results: list[Result]
     warnings: list[str]
     comparison: Comparison | None
-    examples: list[str] = Field(description="Questions of its task, to begin with.")
+    examples: list[Example] = Field(description="Questions of its task, to begin with.")
 
 
 class MetricLines(BaseModel):

@@ -1,7 +1,7 @@
 """A run folder as the page sees it, read anew when its files change. What has not the expected form is left out."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,29 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter
 
 from neuromas.config import RunConfig
-from neuromas.errors import NeuromasError
+from neuromas.errors import NeuromasError, TaskError
 from neuromas.network.topology import Topology
 from neuromas.results import ComparisonRow, GrowthRecord, Result, StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.stages import stages_of
-from neuromas.serve.page_schema import Comparison, MetricLines, RunView, Samples, SampleView, Shape, ShapeNode, Worths
+from neuromas.serve.page_schema import (
+    Comparison,
+    Example,
+    GradeView,
+    MetricLines,
+    RunView,
+    Samples,
+    SampleView,
+    Shape,
+    ShapeNode,
+    Worths,
+)
+from neuromas.tasks.base import Task
+from neuromas.tasks.reward import graded
+from neuromas.types import Question
 
 T = TypeVar("T")
+_EXAMPLES = 8  # questions that the page offers
 _NEARBY = 4  # levels above a run at which the folder of the comparison that trained it may be
 
 
@@ -30,11 +45,12 @@ class Record:
     folder: Path | None  # None for a system without a run folder
     model: str | None = None  # the model's id in requests; None if this server only watches
     topology: Topology | None = None  # the topology that answers; None for that of the newest checkpoint
-    examples: Sequence[str] = ()  # questions of the run's task
+    task: Task | None = None  # the run's, of which the page offers questions
     answering: int | None = None  # the step of the checkpoint that answers
 
     def __post_init__(self) -> None:
         self._lock = Lock()
+        self._examples = _examples(self.task)
         self._lines = GrowingFile(self.folder and self.folder / "metrics.jsonl", StepMetrics.from_dict)
         self._samples = GrowingFile(self.folder and self.folder / "samples.jsonl", _sample)
 
@@ -71,8 +87,15 @@ class Record:
             results=_valid(Result.from_dict, _entry(final, "results")),
             warnings=_valid(TypeAdapter(str).validate_python, _entry(final, "warnings")),
             comparison=_comparison(self.folder),
-            examples=list(self.examples),
+            examples=[Example(text=q.text, instruction=q.instruction, answer=q.answer) for q in self._examples],
         )
+
+    def grade(self, example: int, answer: str) -> GradeView:
+        """The verdict on an answer to one of the examples. Raises IndexError where there is no such example."""
+        question = self._examples[example]
+        assert self.task is not None, "examples are questions of the task"
+        (grade,) = graded(self.task, [question], [answer], abstain=True)
+        return GradeView(reward=None if grade.abstained else grade.reward, parsed=grade.parsed)
 
     def _config(self) -> RunConfig | None:
         try:
@@ -98,6 +121,14 @@ def shape(topology: Topology) -> Shape:
         for n in members
     ]
     return Shape(nodes=nodes, output=topology.output)
+
+
+def _examples(task: Task | None) -> list[Question]:
+    """Some questions of a task; none where they did not come along with an export."""
+    try:
+        return task.questions("test")[:_EXAMPLES] if task else []
+    except TaskError:
+        return []
 
 
 class GrowingFile(Generic[T]):

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from neuromas.serve.faults import Fault, Responses
-from neuromas.serve.page_schema import MetricLines, RunView, Samples
+from neuromas.serve.page_schema import GradeView, MetricLines, RunView, Samples
 from neuromas.serve.record import Record
 
 _TYPES = {
@@ -55,6 +55,14 @@ def page_routes(record: Record, faults: Responses) -> APIRouter:
     def samples(after: After = -1) -> Response:
         """The messages that nodes sent while they were trained."""
         return _json(record.samples(after))
+
+    @site.get("/run/grade", responses=since, response_model=GradeView)
+    def grade(example: Annotated[int, Query(ge=0)], answer: str) -> Response:
+        """What the run's task says of an answer to one of the examples of /run, counted from 0."""
+        try:
+            return _json(record.grade(example, answer))
+        except IndexError:
+            raise Fault(404, f"the run has no example {example}", "unknown_url") from None
 
     return site
 

@@ -3,10 +3,11 @@
 import { stream } from "./api.js";
 import { byId } from "./dom.js";
 
-/** hear: {begin(question), writes(node, text), said(turn), answers(text), end()}. examples: questions, in turn. */
+/** hear: {begin(question), writes(node, text), said(turn), answers(text), end(example)}. examples: questions of the task, in turn. */
 export function askForm(model, examples, hear) {
   const [form, field, error] = [byId("ask"), byId("question"), byId("ask-error")];
   let under_way = null;
+  byId("ask-task").textContent = examples[0]?.instruction ? `The answering node is told: ${examples[0].instruction.trim()}` : "";
 
   const busy = (on) => {
     byId("send").disabled = on;
@@ -27,7 +28,8 @@ export function askForm(model, examples, hear) {
     }
     under_way = null;
     busy(false);
-    hear.end();
+    const example = examples.findIndex((one) => one.text === question);
+    hear.end(example < 0 ? null : { ...examples[example], number: example });
   }
 
   form.hidden = false;
@@ -44,7 +46,7 @@ export function askForm(model, examples, hear) {
   let next = 0;
   byId("example").hidden = !examples.length;
   byId("example").addEventListener("click", () => {
-    field.value = examples[next++ % examples.length];
+    field.value = examples[next++ % examples.length].text;
     field.focus();
   });
 }

@@ -1,9 +1,11 @@
 // Line charts with one cursor for all of them: by pointer, touch, or arrow keys. The legend tells the figures at it.
 
 import { el, short, svg } from "./dom.js";
+import { bounds, linear, logarithmic, stops, upTo } from "./scales.js";
 
 const HEIGHT = 190, LEFT = 46, RIGHT = 10, TOP = 8, BOTTOM = 24;
 const COLOURS = 8;
+const LISTED = 8; // entries of a legend that are seen without scrolling, at the least
 const DEPTH = 1e-5; // of a logarithmic y: the lowest value shown, as a share of the highest
 
 /** The step that all charts point at (null: the last one), and the last step that they show. */
@@ -36,10 +38,11 @@ export class Chart {
 
   /**
    * series: [{name, tone, points: [[step, value], …], kind}]; tone: number of its colour; kind "floor" is a level, "dots"
-   * shows each point. marks: steps.
+   * shows each point, "faint" is drawn behind the others and not told. marks: steps.
    */
   show(series, marks) {
-    this.series = series.filter((one) => one.points.length);
+    const [faint, told] = [true, false].map((wanted) => series.filter((one) => one.points.length && (one.kind === "faint") === wanted));
+    [this.faint, this.series] = [faint, told];
     this.marks = marks;
     this.element.hidden = !this.series.length;
     this.#draw();
@@ -62,10 +65,12 @@ export class Chart {
       ...stops(last, width < 420 ? 4 : 6).map((step) =>
         svg("text", { class: "step", x: this.x(step), y: HEIGHT - 6, "text-anchor": "middle" }, String(step))),
       ...this.marks.map((step) => svg("line", { class: "grown", x1: this.x(step), x2: this.x(step), y1: TOP, y2: HEIGHT - BOTTOM })),
-      ...this.series.map((one) => this.#curve(one)), this.line, this.dots);
+      ...[...this.faint, ...this.series].map((one) => this.#curve(one)), this.line, this.dots);
     this.legend.replaceChildren(...this.series.map((one) => el("li", { class: look(one) },
       svg("svg", { width: 18, height: 8, "aria-hidden": "true" }, svg("line", { x1: 0, x2: 18, y1: 4, y2: 4 })),
       one.name, " ", el("output", {}))));
+    if (this.series.length > LISTED) this.legend.setAttribute("tabindex", "0"); // it scrolls
+    else this.legend.removeAttribute("tabindex");
     this.slider.setAttribute("aria-valuemin", this.steps[0]);
     this.slider.setAttribute("aria-valuemax", this.steps.at(-1));
     this.#point();
@@ -82,21 +87,15 @@ export class Chart {
 
   /** Sets `y`; the values at which lines are drawn. */
   #scale() {
-    const values = this.series.flatMap((one) => one.points.map(([, value]) => value));
-    let [low, high] = this.range ?? bounds(values);
+    const values = [...this.faint, ...this.series].flatMap((one) => one.points.map(([, value]) => value));
     const down = HEIGHT - BOTTOM, tall = down - TOP;
-    this.positive = this.log && high > 0;
-    if (this.positive) {
-      low = Math.floor(Math.log10(bounds(values.filter((value) => value >= high * DEPTH))[0]));
-      high = Math.max(Math.ceil(Math.log10(high)), low + 1);
-      this.y = (value) => down - (tall * Math.max(0, Math.log10(value) - low)) / (high - low);
-      return Array.from({ length: high - low + 1 }, (_, k) => 10 ** (low + k)).filter((_, k) => k % Math.ceil((high - low) / 5) === 0);
-    }
-    if (!this.range) low = Math.min(0, low);
-    const gap = nice((high - low || 1) / 4);
-    [low, high] = [gap * Math.floor(low / gap), gap * Math.ceil((high > low ? high : low + gap) / gap - 1e-9)];
-    this.y = (value) => down - (tall * (value - low)) / (high - low || 1);
-    return Array.from({ length: Math.round((high - low) / gap) + 1 }, (_, k) => Number((low + k * gap).toPrecision(12)));
+    let [least, most] = this.range ?? bounds(values);
+    this.positive = this.log && most > 0;
+    if (!this.range) least = Math.min(0, least);
+    const { low, high, ticks } = this.positive ? logarithmic(values, DEPTH) : linear(least, most);
+    const height = (value) => (this.positive ? Math.max(0, Math.log10(value) - low) : value - low);
+    this.y = (value) => down - (tall * height(value)) / (high - low);
+    return ticks;
   }
 
   /** Tell the figures at the cursor: at the last step up to it that has some. */
@@ -135,28 +134,5 @@ export class Chart {
   }
 }
 
-const look = ({ kind, tone }) => (kind === "floor" ? "series level" : `series c${tone % COLOURS} d${Math.floor(tone / COLOURS) % 3}`);
-
-/** [lowest, highest] without spreading a long list. */
-const bounds = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
-
-/** The last point of a step up to `step`; by halves. */
-function upTo(points, step) {
-  let [low, high] = [0, points.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (points[middle][0] <= step) low = middle + 1;
-    else high = middle;
-  }
-  return points[low - 1];
-}
-
-function nice(gap) {
-  const power = 10 ** Math.floor(Math.log10(gap));
-  return power * [1, 2, 2.5, 5, 10].find((k) => k * power >= gap * (1 - 1e-9));
-}
-
-function stops(last, count) {
-  const gap = Math.max(1, nice(last / count));
-  return Array.from({ length: Math.floor(last / gap + 1e-9) + 1 }, (_, k) => Math.round(k * gap));
-}
+const look = ({ kind, tone }) => (kind === "floor" ? "series level"
+  : `series c${tone % COLOURS} d${Math.floor(tone / COLOURS) % 3}${kind === "faint" ? " faint" : ""}`);

@@ -1,8 +1,11 @@
 // The network as a graph: nodes are buttons in columns (on narrow screens rows), one for each layer; edges lie behind.
 
 import { el, svg } from "./dom.js";
+import { lanes, path } from "./scales.js";
 
 const QUESTION = "\u0000question"; // no node can be called so
+const MANY = 12; // nodes, above which boxes are small
+const LANES = 4; // of single senders in a layer, at the most
 
 /** choose(id) is called when a node is clicked. */
 export class Graph {
@@ -25,7 +28,12 @@ export class Graph {
     const source = el("div", { class: "source" }, el("span", { class: "id" }, "question"), el("p", { class: "text" }));
     this.nodes.set(QUESTION, source);
     this.layers.replaceChildren(el("div", { class: "layer" }, source));
+    this.lanes = new Map();
+    const { list, laneOf } = lanes(shape?.nodes ?? [], LANES);
+    this.laneOf = laneOf;
+    for (const { layer, key } of list) this.#lane(layer, key);
     for (const node of shape?.nodes ?? []) this.#add(node);
+    this.box.classList.toggle("many", this.nodes.size > MANY);
     this.#connect();
   }
 
@@ -63,7 +71,12 @@ export class Graph {
   select(id) {
     this.chosen = id;
     for (const [name, node] of this.nodes) if (name !== QUESTION) node.setAttribute("aria-pressed", name === id);
-    for (const edge of this.edges) edge.path.classList.toggle("near", edge.from === id || edge.to === id);
+    this.lines.classList.toggle("some", id !== null);
+    for (const edge of this.edges) {
+      const near = edge.from === id || edge.to === id;
+      edge.path.classList.toggle("near", near);
+      if (near) this.lines.append(edge.path); // above the others
+    }
   }
 
   /** A few words under a node's message, e.g. what it is worth. */
@@ -82,8 +95,22 @@ export class Graph {
       el("p", { class: "text" }), el("span", { class: "note" }));
     this.nodes.set(node.id, button);
     button.node = node;
-    while (this.layers.children.length <= node.layer) this.layers.append(el("div", { class: "layer" }));
-    this.layers.children[node.layer].append(button);
+    this.#layer(node.layer).append(button);
+  }
+
+  #layer(number) {
+    while (this.layers.children.length <= number) this.layers.append(el("div", { class: "layer" }));
+    return this.layers.children[number];
+  }
+
+  /** Room in a layer for edges that pass it. */
+  #lane(layer, key) {
+    const place = this.#layer(layer);
+    const made = el("div", { class: "lane" });
+    made.style.setProperty("--lane", place.children.length);
+    this.lanes.set(`${layer} ${key}`, made);
+    place.append(made);
+    place.style.setProperty("--lanes", place.children.length);
   }
 
   #connect() {
@@ -113,16 +140,19 @@ export class Graph {
     this.lines.setAttribute("width", this.layers.scrollWidth);
     this.lines.setAttribute("height", this.layers.scrollHeight);
     const layer = (id) => this.nodes.get(id).node?.layer ?? 0;
-    for (const { from, to, path } of this.edges) {
+    const middle = (box, end) => {
+      const point = down ? [box.x + box.width / 2, end ? box.bottom : box.y] : [end ? box.right : box.x, box.y + box.height / 2];
+      return [point[0] - frame.x, point[1] - frame.y];
+    };
+    for (const { from, to, path: line } of this.edges) {
       const [a, b] = [from, to].map((id) => this.nodes.get(id).getBoundingClientRect());
-      const bend = 36 * (layer(to) - layer(from) - 1); // an edge that skips layers passes beside them
-      const start = down ? [a.x + a.width / 2, a.bottom] : [a.right, a.y + a.height / 2];
-      const stop = down ? [b.x + b.width / 2, b.y] : [b.x, b.y + b.height / 2];
-      const [x1, y1, x2, y2] = [start[0] - frame.x, start[1] - frame.y, stop[0] - frame.x, stop[1] - frame.y];
-      const [mx, my] = [(x2 - x1) / 2, (y2 - y1) / 2];
-      path.setAttribute("d", down
-        ? `M${x1} ${y1}C${x1 + 2 * bend} ${y1 + my} ${x2 + 2 * bend} ${y2 - my} ${x2} ${y2}`
-        : `M${x1} ${y1}C${x1 + mx} ${y1 - 2 * bend} ${x2 - mx} ${y2 - 2 * bend} ${x2} ${y2}`);
+      const passed = [];
+      for (let at = layer(from) + 1; at < layer(to); at++) {
+        const lane = this.lanes.get(`${at} ${this.laneOf(from)}`)?.getBoundingClientRect();
+        if (lane) passed.push(middle(lane, 0), middle(lane, 1));
+      }
+      line.setAttribute("d", path([middle(a, 1), ...passed, middle(b, 0)], down));
+      line.classList.toggle("past", passed.length > 0);
     }
   }
 
@@ -135,9 +165,9 @@ export class Graph {
     const across = { [forth]: 1, [back]: -1 }[event.key] ?? 0;
     const along = { [next]: 1, [previous]: -1 }[event.key] ?? 0;
     if (!at || !(across || along)) return;
-    const row = [...at.parentElement.children];
+    const row = [...at.parentElement.querySelectorAll(".node")];
     const place = row.indexOf(at);
-    const other = this.layers.children[at.node.layer + across]?.children;
+    const other = this.layers.children[at.node.layer + across]?.querySelectorAll(".node");
     const found = along ? row[place + along] : other?.[Math.min(place, other.length - 1)];
     if (found?.node) {
       event.preventDefault();

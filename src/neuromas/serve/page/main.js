@@ -3,7 +3,7 @@
 import { get, Refusal, useKey } from "./api.js";
 import { askForm } from "./ask.js";
 import { Curves } from "./curves.js";
-import { byId, el, points } from "./dom.js";
+import { byId, el, points, short } from "./dom.js";
 import { Graph } from "./graph.js";
 import { emptyPanel, nodePanel } from "./node.js";
 import { Samples } from "./samples.js";
@@ -15,7 +15,7 @@ const graph = new Graph(byId("graph"), choose);
 const curves = new Curves();
 const samples = new Samples();
 const turns = new Map(); // node → what it said to the last question
-let run = null, asking = false, chosen = null;
+let run = null, asking = false, asked = false, chosen = null;
 
 async function look() {
   try {
@@ -25,6 +25,7 @@ async function look() {
     show(found);
     curves.show(lines, found);
     samples.add(told.samples);
+    recall();
     headings();
   } catch (fault) {
     if (!(fault instanceof Refusal)) throw fault;
@@ -57,10 +58,28 @@ function show(found) {
   showTables(run);
   if (!run.model || asking) return;
   asking = true;
-  askForm(run.model, run.examples, { begin, writes, said, answers, end: () => graph.end() });
+  askForm(run.model, run.examples, { begin, writes, said, answers, end });
+}
+
+/** Until something is asked: what the nodes said at the last validation. */
+function recall() {
+  const sample = samples.validated;
+  byId("recalled").hidden = asked || !sample || !run.shape;
+  if (byId("recalled").hidden) return;
+  byId("recalled").textContent = `Messages of the validation at step ${sample.step}.`;
+  graph.begin(sample.question);
+  turns.clear();
+  for (const turn of sample.turns.filter(({ node }) => graph.nodes.has(node))) {
+    turns.set(turn.node, turn);
+    graph.done(turn.node, turn.node === run.shape.output ? sample.answer || turn.text : turn.text, turn.truncated);
+  }
+  if (chosen) choose(chosen);
 }
 
 function begin(question) {
+  asked = true;
+  byId("recalled").hidden = true;
+  byId("grade").textContent = "";
   turns.clear();
   graph.begin(question);
   byId("answer").textContent = "";
@@ -87,6 +106,17 @@ function answers(text) {
   else graph.writes(run.shape.output, text);
 }
 
+/** example: the one that was asked, or null. Its right answer is known, and its task grades. */
+async function end(example) {
+  graph.end();
+  const answer = byId("answer").textContent;
+  if (!example || !answer) return;
+  const grade = await get(`/run/grade?example=${example.number}&answer=${encodeURIComponent(answer)}`).catch(() => null);
+  const verdict = { 1: "right", 0: grade?.parsed === null ? "wrong: no answer can be read in it" : "wrong" };
+  byId("grade").textContent = [`Right answer: ${example.answer}`,
+    typeof grade?.reward === "number" && `graded ${verdict[grade.reward] ?? short(grade.reward)}`].filter(Boolean).join(" · ");
+}
+
 /** Show a node in the panel. */
 function choose(id) {
   chosen = id;
@@ -95,6 +125,7 @@ function choose(id) {
   const readers = (run.shape?.nodes ?? []).filter((other) => other.upstream.includes(id)).map((other) => other.id);
   nodePanel(byId("node"), node, turns.get(id) ?? null, run.worths, readers);
   samples.select(id);
+  curves.select(id);
 }
 
 /** Links to the sections that there are. */

@@ -16,6 +16,12 @@ export class Samples {
     return this.list.at(-1)?.step ?? -1;
   }
 
+  /** The first question of the last validation, as it was answered; undefined before one was. */
+  get validated() {
+    const step = this.list.findLast((s) => s.split === "validation")?.step;
+    return this.list.find((s) => s.split === "validation" && s.step === step);
+  }
+
   add(samples) {
     if (!samples.length) return;
     this.list.push(...samples);
