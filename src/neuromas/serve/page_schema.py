@@ -50,7 +50,7 @@ class Comparison(BaseModel):
     rows: list[ComparisonRow]
 
 
-class Example(BaseModel):
+class ExampleView(BaseModel):
     """A question of the run's task."""
 
     text: str
@@ -84,7 +84,7 @@ class RunView(BaseModel):
     results: list[Result]
     warnings: list[str]
     comparison: Comparison | None
-    examples: list[Example] = Field(description="Questions of its task, to begin with.")
+    examples: list[ExampleView] = Field(description="Questions of its task, to begin with.")
 
 
 class MetricLines(BaseModel):

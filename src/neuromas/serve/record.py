@@ -18,7 +18,7 @@ from neuromas.run import checkpoint
 from neuromas.run.stages import stages_of
 from neuromas.serve.page_schema import (
     Comparison,
-    Example,
+    ExampleView,
     GradeView,
     MetricLines,
     RunView,
@@ -87,7 +87,7 @@ class Record:
             results=_valid(Result.from_dict, _entry(final, "results")),
             warnings=_valid(TypeAdapter(str).validate_python, _entry(final, "warnings")),
             comparison=_comparison(self.folder),
-            examples=[Example(text=q.text, instruction=q.instruction, answer=q.answer) for q in self._examples],
+            examples=[ExampleView(text=q.text, instruction=q.instruction, answer=q.answer) for q in self._examples],
         )
 
     def grade(self, example: int, answer: str) -> GradeView:
