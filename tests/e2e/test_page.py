@@ -15,6 +15,7 @@ from neuromas.network.topology import Topology
 from neuromas.run.loop import train
 from neuromas.serve.app import watch_app
 from neuromas.serve.record import Record
+from neuromas.tasks.base import Split
 from neuromas.types import Question
 from served import PATTERN, RESULT, ROW, make_app, running, serving_network
 
@@ -56,7 +57,7 @@ def write(path: Path, data: Any) -> None:
 
 @pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
-    record = Record("net", run, "net", NETWORK.topology, Sums(), answering=2)
+    record = Record("net", run, "net", NETWORK.topology, Sums("S"), answering=2)
     with running(make_app(NETWORK, record=record)) as found:
         yield found
 
@@ -64,9 +65,8 @@ def address(run: Path) -> Iterator[str]:
 class Sums(FirstCharacter):
     """Two questions, whose right answers are the page's to show."""
 
-    def __init__(self) -> None:
-        super().__init__("S")
-        self.asked = [Question(text, text, answer, instruction="Add.") for text, answer in (("1+1", "2"), ("2+2", "4"))]
+    def questions(self, split: Split) -> list[Question]:
+        return [Question(text, text, answer, instruction="Add.") for text, answer in (("1+1", "2"), ("2+2", "4"))]
 
 
 def messages(text: str) -> dict[str, str]:

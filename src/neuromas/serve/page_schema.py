@@ -59,7 +59,7 @@ class ExampleView(BaseModel):
 
 
 class GradeView(BaseModel):
-    """What the task says of an answer."""
+    """The verdict of the task on an answer."""
 
     reward: float | None = Field(description="In [0, 1]; null where the task gives no verdict.")
     parsed: str | None = Field(description="The answer that was read; null where none could be.")

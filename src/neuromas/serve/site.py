@@ -58,7 +58,7 @@ def page_routes(record: Record, faults: Responses) -> APIRouter:
 
     @site.get("/run/grade", responses=since, response_model=GradeView)
     def grade(example: Annotated[int, Query(ge=0)], answer: str) -> Response:
-        """What the run's task says of an answer to one of the examples of /run, counted from 0."""
+        """The verdict of the run's task on an answer to one of the examples of /run, counted from 0."""
         try:
             return _json(record.grade(example, answer))
         except IndexError:
