@@ -130,7 +130,7 @@ def test_examples_come_with_their_right_answers_and_are_graded_by_the_task() -> 
     record = Record("run", None, "run", Topology.parse("2"), task)
     with running(make_app(serving_network(), record=record)) as address:
         examples = json.loads(get(address, "/run")[1])["examples"]
-        assert examples == [{"text": q.text, "instruction": "", "answer": q.answer} for q in task.asked[:8]]
+        assert examples == [{"text": q.text, "instruction": "", "answer": q.answer} for q in task.questions("test")[:8]]
         for answer, reward in (("ab", 1.0), ("b", 0.0)):
             status, body, _ = get(address, f"/run/grade?example=7&answer={answer}")
             assert (status, json.loads(body)) == (200, {"reward": reward, "parsed": answer[0]})
