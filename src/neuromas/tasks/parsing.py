@@ -216,7 +216,8 @@ def yes_no(text: str) -> str | None:
     return other[0 if other[0][0] == 0 else -1][1]
 
 
-_BOTH_ALONE = re.compile(r"\W*(?:(?:yes\b\W+)+no\b|(?:no\b\W+)+yes\b)\W*", re.IGNORECASE)
+_BETWEEN = r"\b[^\w\n]{0,3}[ ,;/|&][^\w\n]{0,3}"  # on one line, and apart
+_BOTH_ALONE = re.compile(rf"\W*(?:(?:yes{_BETWEEN})+no\b|(?:no{_BETWEEN})+yes\b)\W*", re.IGNORECASE)
 
 
 def both(text: str) -> bool:
