@@ -10,8 +10,10 @@ import pytest
 from neuromas.errors import TaskError
 from neuromas.tasks import cells, golds, load_task, numerals
 from neuromas.tasks.base import Task
-from neuromas.tasks.cells import Options
+from neuromas.tasks.cells import Options, native
 from neuromas.tasks.golds import ChoiceRow
+from neuromas.tasks.rows import RowsTask
+from neuromas.tasks.tables import read_file
 
 SMALL = {"test_size": 1, "validation_size": 1}
 
@@ -442,3 +444,50 @@ def test_the_benchmarks_as_own_tables_have_the_golds_of_the_tasks(
     tails = ("\nOptions:\n- Yes\n- No",)
     ours = [(q.metadata.get("stem", q.text.removesuffix(tails[0])), q.answer) for q in found]
     assert sorted(ours) == sorted(builtin) and len(ours) > 200
+
+
+NESTED = "question,answer,options\n" + "".join(
+    f"\"[{{'role': 'user', 'content': 'Q{place}'}}]\",{letter},\"{{'A': 'x', 'B': 'it is, y'}}\"\n"
+    for place, letter in enumerate("ABAB")
+)
+TABLES: list[tuple[str, str, str, list[str] | str]] = [
+    # pandas writes nested cells as Python does
+    ("rows.csv", NESTED, 'grader = "choice"\nchoices = "options"', ["A", "B", "A", "B"]),
+    ("rows.csv", "sep=;\r\nquestion;answer\r\na;1\r\nb;2\r\nc;3\r\nd;1.234,5\r\n", "", ["1", "2", "3", "1234.5"]),
+    ("rows.jsonl", '{"question": "a", "answer": 1, "answer": 2}\n', "", "line 1 .*has 'answer' twice"),
+    ("rows.json", '[{"question": "a", "question": "b", "answer": 1}]', "", "has 'question' twice"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "settings", "found"), TABLES)
+def test_tables_as_other_programs_write_them(
+    tmp_path: Path, name: str, text: str, settings: str, found: list[str] | str
+) -> None:
+    (tmp_path / name).write_text(text, newline="")
+    file = tmp_path / "own.toml"
+    known = settings or 'grader = "number"'
+    file.write_text(
+        f'data = "{name}"\nquestion = "question"\nanswer = "answer"\ntest_size = 1\nvalidation_size = 1\n{known}'
+    )
+    if isinstance(found, str):
+        with pytest.raises(TaskError, match=found):
+            load_task(str(file)).questions("train")
+        return
+    task = load_task(str(file))
+    asked = [q for split in ("train", "validation", "test") for q in task.questions(split)]
+    assert sorted(q.answer for q in asked) == sorted(found)
+
+
+def test_numbers_of_single_precision_are_those_that_were_written(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"q": list("abcd"), "a": pa.array([0.1, 0.2, 3, 1e-7], pa.float32())})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    assert [row["a"] for row in read_file(tmp_path / "rows.parquet")] == [0.1, 0.2, 3.0, 1e-7]
+
+
+def test_cells_of_numpy_are_read_as_those_of_python() -> None:
+    np = pytest.importorskip("numpy")
+    found = [np.float32(0.1), np.int64(5), np.bool_(True), np.array(["a", "b"]), {"text": np.array([0.5], "float32")}]
+    assert [native(cell) for cell in found] == [0.1, 5, True, ["a", "b"], {"text": [0.5]}]
+    rows = [{"question": np.str_(f"Q{place}"), "answer": np.float32(0.1)} for place in range(10)]
+    assert {q.answer for q in RowsTask(rows).questions("train")} == {"0.1"}

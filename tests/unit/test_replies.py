@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from neuromas.tasks import load_task, numerals, parsing
+from neuromas.tasks import load_task, numerals, parsing, words
 
 # -- thoughts -----------------------------------------------------------------------------------------------
 
@@ -428,7 +428,7 @@ WORDS = [
 
 @pytest.mark.parametrize(("gold", "replies", "found"), WORDS)
 def test_an_answer_stands_in_a_reply_as_words(gold: str, replies: list[str], found: bool) -> None:
-    assert {reply for reply in replies if parsing.contains(reply, gold) is not found} == set()
+    assert {reply for reply in replies if words.contains(reply, gold) is not found} == set()
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_an_answer_stands_in_a_reply_as_words(gold: str, replies: list[str], fou
     ],
 )
 def test_only_what_is_put_around_an_answer_is_taken_away(reply: str, bare: str) -> None:
-    assert parsing.bare(reply) == bare
+    assert words.bare(reply) == bare
 
 
 # -- thirty ways to say it, and thirty to miss it, for every grader -----------------------------------------
@@ -642,9 +642,9 @@ HOSTILE += ["no turns " * 6_000, "A, " * 17_000, "not A. " * 8_000, "- 1\n" * 12
 def test_a_hostile_reply_costs_little(reply: str) -> None:
     def seconds(text: str) -> float:
         start = time.process_time()
-        numerals.final(text), parsing.letter(text, parsing.LETTERS), parsing.yes_no(text), parsing.contains(text, "1")
+        numerals.final(text), parsing.letter(text, parsing.LETTERS), parsing.yes_no(text), words.contains(text, "1")
         numerals.several(text), parsing.two_letters(text, parsing.LETTERS), parsing.both(text)
-        parsing.bare(text)
+        words.bare(text)
         return time.process_time() - start
 
     assert seconds(reply) < 1

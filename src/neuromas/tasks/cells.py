@@ -1,5 +1,6 @@
 """Reads the cells of a table that are not plain text: conversations as questions, and options in every usual form."""
 
+import ast
 import contextlib
 import json
 import math
@@ -11,6 +12,9 @@ from neuromas.tasks.parsing import LETTERS
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant"}
 ROLES |= {"gpt": "assistant", "model": "assistant"}
+
+
+_LONGEST = 100_000  # Characters of a literal of Python.
 
 
 class Options(NamedTuple):
@@ -42,13 +46,14 @@ def plain(cell: Any) -> str:
 
 
 def question(cell: Any) -> str:
-    """The text of a question: text, or a list of turns, `role` and `content` or `from` and `value` each, also in JSON.
+    """The text of a question: text, or a list of turns, `role` and `content` or `from` and `value` each, also as a
+    literal of JSON or Python.
 
     Turns of the assistant at the end are left out: they are the answer. Raises ValueError for anything else.
     """
-    if isinstance(cell, str) and re.match(r"\s*\[\s*\{\s*\"(?:role|from|content|value)\"\s*:", cell):
+    if isinstance(cell, str) and re.match(r"\s*\[\s*\{\s*[\"'](?:role|from|content|value)[\"']\s*:", cell):
         with contextlib.suppress(ValueError):
-            cell = json.loads(cell)  # tables without nested cells keep conversations so
+            cell = _literal(cell)  # tables without nested cells keep conversations so
     if isinstance(cell, list | tuple) and cell and all(isinstance(turn, dict) for turn in cell):
         turns: list[tuple[str, str]] = []
         for turn in cell:
@@ -71,14 +76,16 @@ def question(cell: Any) -> str:
 
 def options(cell: Any) -> Options:
     """Options given as a list of texts, as {"text": […], "label": […]}, as [{"label": …, "text": …}, …], as {"A": …,
-    "B": …}, as {"1": …, "2": …}, or as one of these in JSON. Raises ValueError for anything else.
+    "B": …}, as {"1": …, "2": …}, or as one of these in a literal of JSON or Python.
+
+    Raises ValueError for anything else.
     """
     found = cell
     if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
         try:
-            found = json.loads(cell)
+            found = _literal(cell)
         except ValueError as error:
-            raise ValueError(f"is {shown(cell)}, which is no list in JSON ({error})") from error
+            raise ValueError(f"is {shown(cell)}, which is no list in JSON or Python ({error})") from error
     if isinstance(found, list | tuple) and found and all(isinstance(option, dict) for option in found):
         found = {"text": [o.get("text") for o in found], "label": [o.get("label", o.get("key")) for o in found]}
     labels = None
@@ -100,6 +107,29 @@ def options(cell: Any) -> Options:
     if not all(texts):
         raise ValueError(f"is {shown(cell)}, where an option is empty")
     return Options(texts, None if labels is None else [plain(label) for label in labels])
+
+
+def native(cell: Any) -> Any:
+    """A cell as Python has it, where it is NumPy's: numbers by their shortest numerals, arrays as lists."""
+    if isinstance(cell, dict):
+        return {key: native(value) for key, value in cell.items()}
+    if isinstance(cell, list | tuple):
+        return [native(value) for value in cell]
+    if type(cell).__module__ != "numpy":
+        return cell
+    if cell.shape:
+        return [native(value) for value in cell]
+    return float(str(cell)) if isinstance(cell.item(), float) else cell.item()
+
+
+def _literal(text: str) -> Any:
+    """The value of a literal of JSON, or of Python as pandas writes nested cells. Raises ValueError for neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return ast.literal_eval(text.strip()[:_LONGEST])
+        raise ValueError(str(error)) from error
 
 
 def options_in(row: Mapping[str, Any], columns: Sequence[str]) -> Options:

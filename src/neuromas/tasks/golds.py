@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
-from neuromas.tasks import numerals, parsing, symbolic
+from neuromas.tasks import numerals, parsing, symbolic, words
 from neuromas.tasks.cells import Options, plain, shown
 from neuromas.types import Question
 
@@ -68,7 +68,7 @@ def _one(cell: Any, grader: Grader) -> str:
         text = plain(cell)
         if grader == "number":
             return numerals.only(text)
-        if not parsing.bare(text) or (grader == "math" and symbolic.read(text) is None):
+        if not words.bare(text) or (grader == "math" and symbolic.read(text) is None):
             raise ValueError(text)
         return text
     except (KeyError, ValueError) as error:

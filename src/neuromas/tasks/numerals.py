@@ -12,7 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import islice
 
-from neuromas.tasks.parsing import STATED, denied
+from neuromas.tasks.parsing import STATED, WIDE, corrected, denied
 
 TOLERANCE = Fraction(1, 10**9)  # Relative, for numbers of 15 and more digits with a point, as rounded floats have.
 
@@ -82,6 +82,8 @@ _LINK = re.compile(
     r"(?:=|≈|≃|→|\\approx|\\implies|\b(?:is|are|be|equals|gives|makes|leaves|rounds\s(?:up\s|down\s)?to|i\.e\.|thus|so|therefore|or\sjust)\b)[,:\s]{0,3}"
     r"(?:(?:about|approximately|exactly|just|only)\s)?\Z"
 )
+# "is 0.25 (25%)": what stands in brackets says the same once more.
+_ASIDE = re.compile(r"((?:=|≈|\b(?:is|are|equals))\s{0,3}-?[0-9][0-9.,/]{0,20}[%°]?)\s?\((?!or\b|and\b)[^()\n]{0,80}\)")
 _RESULT = re.compile(r"(?:=|≈|→)\s{0,3}\Z")
 _OPERATOR, _JOINT = (
     r"(?:[+*/^-]|\bx\b|\b(?:plus|minus|times|divided by)\b)",
@@ -89,12 +91,12 @@ _OPERATOR, _JOINT = (
 )
 _PART_BEHIND = re.compile(
     rf"\s{{0,3}}{_OPERATOR}\s{{0,3}}(?:[(√\\]|\.?[0-9])|\s{{0,3}}\(?{_JOINT}\s{{0,3}}-?\.?[0-9]"
-    r"|(?:\s?[%°]|\s[a-z]{1,20})\sor\s-?\.?[0-9]"
+    r"|(?:\s?[%°]|\s[a-z]{1,20})\sor\s-?\.?[0-9]|\sor\s[a-z]\s?=\s?-?\.?[0-9]"
 )
 _JOINED = re.compile(rf"\s{{0,3}}(?:[%°]|[A-Za-z]{{1,20}})?\s{{0,3}}\(?{_JOINT}\s{{0,3}}-?\.?[0-9]")
 _PART_BEFORE = re.compile(
     rf"[0-9)}}%]\s{{0,3}}{_OPERATOR}\s{{0,3}}\(?\Z|[0-9][%°]?\s{{0,3}}\(?{_JOINT}\s{{0,3}}\Z"
-    r"|[0-9]\s[a-z]{1,20}\sor\s\Z|\bout of\s\Z"
+    r"|[0-9]\s[a-z]{1,20}\sor\s\Z|[0-9]\sor\s[a-z]\s?=\s?\Z|\bout of\s\Z"
 )
 
 
@@ -112,6 +114,7 @@ def final(text: str, prefix: str = "") -> str | None:
     ("She has 21 - 7 = 14 left after 7 days." → 14). A number that is a part of a sum, a list or a range ("Answer: 5 +
     3", "5 or 6"), and one that is rejected ("not 5"), is none.
     """
+    text = corrected(text)
     if prefix and _STATED.search(prefix.rstrip() + " "):
         line = next((line for line in text.split("\n") if line.strip()), "")
         if found := final(line) if _marked(line) else _committed(_plain(_line(text[:2000]))):
@@ -120,7 +123,7 @@ def final(text: str, prefix: str = "") -> str | None:
         numbers = NUMERAL.search(plain := _plain(stretch))
         if numbers:
             return _committed(plain)
-    for sentence in reversed(_CLAUSE.split(_plain(text[-4000:]))):
+    for sentence in reversed(_CLAUSE.split(_ASIDE.sub(r"\1", _plain(text[-4000:])))):
         hits = list(NUMERAL.finditer(sentence))
         if hits and not sentence.startswith(("not ", "rather ", "instead ")):
             results = [hit for hit in reversed(hits) if _RESULT.search(sentence[: hit.start()])]
@@ -137,6 +140,7 @@ def several(text: str, prefix: str = "") -> bool:
     """
     if final(text, prefix) is not None:
         return False
+    text = corrected(text)
     clauses = (_plain(part) for part in (*_marked(text), *reversed(_CLAUSE.split(text[-4000:]))))
     plain = next((part for part in clauses if NUMERAL.search(part)), "")
     return any(_JOINED.match(plain, hit.end()) for hit in NUMERAL.finditer(plain))
@@ -147,7 +151,7 @@ def committed(text: str) -> str:
 
     It is that of the line behind "####", of the last \\boxed{…}, of what is stated last, or else of the last line.
     """
-    text = text[-4000:]
+    text = corrected(text)[-4000:]
     lines = [line for line in text.split("\n") if line.strip()]
     stretch = lines[-1] if lines else ""
     if hits := list(_MARK.finditer(text)):
@@ -166,6 +170,7 @@ def only(text: str) -> str:
     A unit, currency or percent may stand around it, a solution that ends with "#### 72" or \\boxed{72} before it.
     Raises ValueError where it is no number, or more than one ("12:30", "(3, 4)", "2\\sqrt{3}", "1/0").
     """
+    text = text.translate(WIDE)
     boxes = [_braced(text, hit.end()) for hit in islice(_BOXED.finditer(text), 2)]
     stated = text.rpartition("####")[2] if "####" in text else boxes[0] if len(boxes) == 1 else text
     plain = _plain(stated.strip()).strip().rstrip(".")

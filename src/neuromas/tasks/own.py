@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast, get_args
 
 from neuromas.errors import TaskError
-from neuromas.tasks import cells, choice, golds, numerals, own_code, parsing, symbolic
+from neuromas.tasks import cells, choice, golds, numerals, own_code, parsing, symbolic, words
 from neuromas.tasks.base import Split
 from neuromas.tasks.golds import AnswerForm, Grader
 from neuromas.tasks.humaneval import HumanEval
@@ -31,8 +31,8 @@ Cell = TypeVar("Cell")
 class OwnTask(LoadedTask):
     """Rows of a user's table. Graders, each given the reply without the answer prefix and without marked thoughts:
 
-    exact      the reply is the answer and nothing else (`parsing.bare`)
-    contains   the answer stands in the reply as words of their own (`parsing.contains`)
+    exact      the reply is the answer and nothing else (`words.bare`)
+    contains   the answer stands in the reply as words of their own (`words.contains`)
     number     the number that the reply states equals the answer's (`numerals.final`, `numerals.equal`)
     math       the expression that the reply states equals the answer (`symbolic.same`; extra `math`)
     yes-no     the reply commits to yes or no (`parsing.yes_no`)
@@ -243,11 +243,11 @@ class OwnTask(LoadedTask):
                 found = [symbolic.same(gold, reply) for gold in answers]
                 return Grade(float(any(equal for _, equal in found)), found[0][0])
             case "contains":
-                found = next((gold for gold in answers if parsing.contains(reply, gold)), None)
-                return Grade(float(found is not None), found or parsing.bare(reply) or None)
+                found = next((gold for gold in answers if words.contains(reply, gold)), None)
+                return Grade(float(found is not None), found or words.bare(reply) or None)
             case "exact":
-                words = parsing.bare(reply)
-                return Grade(float(words in [parsing.bare(gold) for gold in answers]), words or None)
+                said = words.bare(reply)
+                return Grade(float(said in [words.bare(gold) for gold in answers]), said or None)
             case "yes-no":
                 parsed, ambiguous = parsing.yes_no(reply), parsing.both(reply)
             case "choice":

@@ -6,10 +6,7 @@ answer, and two answers at once are none. Nothing here raises, and every pattern
 """
 
 import re
-import unicodedata
 from functools import lru_cache
-
-from neuromas.tasks.loaded import normalise
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -21,26 +18,38 @@ _THOUGHTS = re.compile(
     r"|<\|channel\|?>(?:analysis|thought)|\Aanalysis(?=(?-i:[A-Z]))",
     re.IGNORECASE,
 )
+WIDE = {0xFF01 + place: 0x21 + place for place in range(94)} | {0x3000: 0x20}  # the full-width forms of ASCII
+# "B. Wait, no: C" takes back what stands before it.
+_TAKEN_BACK = re.compile(
+    r"\b(?:(?:wait|hold\son|oops)[\s,.!…–—-]{1,4}(?:(?:no|that['’]s\s(?:wrong|not\sright))(?=\s{0,2}(?:[,.:;!…–—]|\Z))"
+    r"|actually\b)|no[,.…–—]{1,3}\s?wait\b|scratch\sthat\b|correction(?=:))(?:[,.:;!…–—]{1,4}\s+|—|\s*)",
+    re.IGNORECASE,
+)
 _NEXT_QUESTION = re.compile(r"\n\s{0,9}(?:Question|Q)(?:[ ]?[0-9]{1,4})?:")  # Base models write on with one.
 
 # -- what leads to an answer, for every kind of it --
 _JOINTS = r"and/or|and|or|und|oder|vs\.?|versus"
 _OPENING = " \t\r\n*_`\"'“‘([{<#>-:.$"  # These characters may precede an answer.
-_MARKS = r"[\s:*_\"'“‘`(\[{$]{0,8}(?:\\[a-z]{1,8}\{){0,2}"
+_MARKS = r"[\s:*_\"'“‘`(\[{$]{0,8}(?:\\(?![dtc]?frac|sqrt)[a-z]{1,8}\{){0,2}"
 _NOUN = (
-    r"answer|ans|correct|solution|letter|verdict|(?:correct|right|best|final|my)\s(?:option|choice)"
+    r"(?:(?:correct|right|best|final|my)_)?answer|ans|correct|solution|letter|verdict"
+    r"|(?:correct|right|best|final|my)[\s_](?:option|choice)"
     r"|antwort|lösung|(?:réponse|respuesta|resposta|risposta)(?:\s(?:correcte|correcta|correta|corretta))?"
 )
 _BE = r"is|ist|est|es|é|è|equals|(?:must|should|would|will|has\sto|seems\sto|appears\sto)\sbe"
 _SURELY = r"(?:(?:therefore|thus|hence|then|so|clearly|definitely|probably|likely|simply|just|indeed)[,\s]{1,2})?"
-_TOLD = (
-    rf"(?<!\bif\sthe\s)\b(?i:{_NOUN})\b[*_\"')]{{0,3}}"
+_OF_WHAT = r"(?:\s(?:here|to\s[^.,:;?!\n]{1,40}?)(?=\s)|,\s(?:therefore|then|thus|hence|of\scourse),)?"
+TOLD = (
+    rf"(?<!\bif\sthe\s)\b(?i:{_NOUN})\b[*_\"')]{{0,3}}{_OF_WHAT}"
     rf"(?:\s{{1,4}}(?i:{_BE})\b|\.?\s{{0,4}}(?::|=|->|→)|\s[-–—](?=\s)){_MARKS}(?i:{_SURELY}){_MARKS}"
 )
-STATED = rf"(?:{_TOLD}|(?:答案\s?[是为:：]|<(?i:answer)>|\\boxed\{{|\#{{4}}){_MARKS})"
+_HEADING = r"(?m:^[#*_ ]{0,8}(?i:(?:final|correct)\sanswer|answer)[*_ ]{0,4}$)"
+STATED = (
+    rf"(?:{TOLD}|(?:{_HEADING}|答案\s?[是为:]|(?<!不)[选選][择擇]?(?!项)|<(?i:answer)>|\\boxed\{{|\#{{4}}){_MARKS})"
+)
 _NOT_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|nor|cannot|rul(?:e|es|ed|ing)\sout|(?:eliminat|exclud|reject|discard)(?:e|es|ed|ing|s)?"
-    r"|instead\sof|rather\sthan|other\sthan|unlike|except)|n['’]t)(?:\s(?:be|say|a|an|the)){0,2}"
+    r"|instead\sof|rather\sthan|other\sthan|unlike|except)|n['’]t)(?:\s(?:be|say|think|believe|that|a|an|the)){0,3}(?:\s(?:it|this)(?:['’]s|\sis))?"
     r"(?:\s(?:option|choice|answer|letter))?[\s(\"'“*]{1,4}\Z",
     re.IGNORECASE,
 )
@@ -72,8 +81,15 @@ def without_prefix(text: str, prefix: str) -> str:
 
 
 def one_question(text: str) -> str:
-    """The text up to where a model goes on with a next question of its own."""
-    return _NEXT_QUESTION.split(text.strip(), maxsplit=1)[0]
+    """The text as `corrected`, up to where a model goes on with a next question of its own."""
+    return corrected(_NEXT_QUESTION.split(text.strip(), maxsplit=1)[0])
+
+
+def corrected(text: str) -> str:
+    """The text, in ASCII where it has full-width forms, without what it takes back: "5. Wait, no: ６" → "6"."""
+    text = text.translate(WIDE)
+    hits = list(_TAKEN_BACK.finditer(text))
+    return text[hits[-1].end() :] or text[hits[-1].start() :] if hits else text
 
 
 def denied(text: str, start: int, end: int) -> bool:
@@ -143,7 +159,7 @@ def _joined(letters: str) -> re.Pattern[str]:
 @lru_cache
 def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
     word = rf"([{letters}])(?![\w-]|/(?!\(?[{letters}](?!\w)))(?!['’.]\w)"
-    goes_on = rf"is|because|since|rather|instead|over|not|but|{_JOINTS}"
+    goes_on = rf"is|seems|looks|because|since|rather|instead|over|not|but|{_JOINTS}"
     capital = rf"{word}(?![ \t]{{1,4}}(?!(?:{goes_on})\b)[a-z])"
     small = rf"([{letters.lower()}])(?!\.\w)(?=[).:,\]}}*<]|\Z)"
     one = f"(?:{capital}|{small})"
@@ -151,10 +167,12 @@ def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
     verbs = r"choose|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)?\swith|went\swith|opt\sfor|vote\sfor|say|guess"
     verbs += r"|leav(?:es|ing)"
     told = rf"\b(?i:{verbs}|(?:it|this|that)(?:['’]s|\s(?:{_BE})))\b[\s:*_\"'`(]{{1,4}}{name}{one}"
-    ends = rf"(?:\b(?i:so|therefore|thus|hence)[,:]?|[.!])\s{{1,2}}{name}{capital}(?=[)*.!\s]{{0,5}}\Z)"
+    ends = (
+        rf"(?:\b(?i:so|therefore|thus|hence)[,:]?|[.!])\s{{1,2}}(?:(?i:answer)\s)?{name}{capital}(?=[)*.!\s]{{0,5}}\Z)"
+    )
     right = (
-        rf"(?<![\w'’.-]){word}[)*\"'`]{{0,3}}\s(?:is|was|(?:must|would|should)\sbe)\s(?:(?:the|a)\s)?"
-        r"(?:most\s|only\s)?(?:answer|correct|right|best)\b"
+        rf"(?<![\w'’.-]){word}[)*\"'`]{{0,3}}(?:\s(?:is|was|seems|looks|(?:must|would|should)\sbe)\s(?:(?:the|a)\s)?"
+        r"(?:most\s|only\s)?(?:answer|correct|right|best)\b|\s?[:–—-]\s?(?i:correct|right)(?=[.,;!*]|\s*(?:\n|\Z)))"
     )
     stated = re.compile(f"{STATED}{name}{one}|{told}|{ends}|{right}")
     start = re.compile(rf"(?:(?i:option|choice|answer){_MARKS})?(?:\\[a-z]{{1,8}}\{{)?{one}")
@@ -171,7 +189,7 @@ def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
 
 _SAYS = re.compile(
     rf"{STATED}(?:a\s)?(?P<stated>yes|no|true|false)\b(?!['’-]\w)"
-    r"|\b(?:is|are)(?P<not>n['’]t|\snot)?\s(?P<last>true|false)[.!*\s]{0,5}\Z"
+    r"|(?:\b(?:is|are)|['’]s)(?P<not>n['’]t|\snot)?\s(?P<last>true|false)[.!*\s]{0,5}\Z"
     r"|\A(?P<first>true|false)\b(?=\s?[^\w\s'’-]|\s?\n|\s{0,9}\Z)"
     r"|(?<![\w-])(?P<bare>yes|no)(?!['’-]?\w)",
     re.IGNORECASE,
@@ -227,62 +245,3 @@ def both(text: str) -> bool:
     """
     reply = one_question(text)
     return yes_no(text) is None and bool(_EITHER.search(reply) or _BOTH_ALONE.fullmatch(reply))
-
-
-_LEAD = re.compile(
-    rf"\A(?:\W{{0,4}}(?:so|thus|therefore)?,?\s?(?:the\s|my\s)?(?:final\s|correct\s|right\s)?{_TOLD}|\#{{4}}\s?)",
-    re.IGNORECASE,
-)
-_PAIRS = (
-    ("**", "**"),
-    ("\\(", "\\)"),
-    ("$", "$"),
-    ("_", "_"),
-    ("(", ")"),
-    ("[", "]"),
-    ("{", "}"),
-    ("“", "”"),
-    ("‘", "’"),
-)
-_PAIRS += (("\\boxed{", "}"), ("\\text{", "}"), ("<answer>", "</answer>"))
-_EDGES = " .,;:!?\"'`*"
-
-
-def bare(text: str) -> str:
-    """The words of an answer without what is put around it: marks, quotes, brackets, \\boxed{…}, "The answer is".
-
-    '**"Rome"**.' → "rome"; "It is Rome" → "it is rome".
-    """
-    words = _trimmed(normalise(unicodedata.normalize("NFC", text)))
-    for _ in range(8):
-        lead = _LEAD.match(words)
-        inner = words[lead.end() :] if lead else words
-        for left, right in _PAIRS:
-            if inner.startswith(left) and inner.endswith(right) and len(inner) > len(left + right):
-                inner = inner[len(left) : -len(right)]
-        inner = _trimmed(inner)
-        if inner == words or not inner:
-            break
-        words = inner
-    return words
-
-
-def _trimmed(text: str) -> str:
-    """The text without marks at its ends; the point of ".5" is none."""
-    words = text.strip(_EDGES)
-    pointed = words[:1].isdigit() and text[: text.find(words)].endswith(".")
-    return f".{words}" if pointed else words
-
-
-def contains(text: str, gold: str) -> bool:
-    """True where the gold answer stands in a text as words of their own, and is not rejected there.
-
-    "Rome" stands in "The capital is **Rome**, in Italy." and in "Rome's walls", not in "Jerome" or "not Rome"; "5" does
-    not stand in "5.5" or "-5".
-    """
-    words = re.sub(r"(?<!\w)_|_(?!\w)", "", normalise(unicodedata.normalize("NFC", text)))
-    wanted = bare(gold)
-    before = r"(?<!\w)(?<!\w-)" + (r"(?<![0-9][.,:/])(?<![-−.])" if wanted[:1].isdigit() else "")
-    behind = r"(?!-?\w)(?!['’](?!s\b)\w)" + (r"(?![.,:/][0-9])" if wanted[-1:].isdigit() else "")
-    hits = re.finditer(before + re.escape(wanted) + behind, words)
-    return any(not denied(words, hit.start(), hit.end()) for hit in hits)

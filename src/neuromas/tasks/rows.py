@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from neuromas.errors import TaskError
 from neuromas.recipe import TomlTable
-from neuromas.tasks import cells, golds, parsing
+from neuromas.tasks import cells, golds, parsing, words
 from neuromas.tasks.base import source_of
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
 from neuromas.tasks.reward import Reward, rewarded
@@ -89,10 +89,10 @@ class RowsTask(LoadedTask):
     def grade(self, question: Question, text: str) -> Grade:
         """The reward function's verdict on the reply without the answer prefix; raises TaskError for no reward."""
         reply = parsing.without_prefix(text, question.answer_prefix)
-        said = parsing.bare(reply) or None
+        said = words.bare(reply) or None
         if self._reward is not None:
             return rewarded(self, self._reward, question, reply)
-        return Grade(float(said in [parsing.bare(gold) for gold in golds.right(question)]), said)
+        return Grade(float(said in [words.bare(gold) for gold in golds.right(question)]), said)
 
     def render(self, row: RawRow) -> Question:
         """The question of a row; raises ValueError for one without question or answer."""
@@ -105,7 +105,9 @@ class RowsTask(LoadedTask):
         return Question(id, text, answers[0], *self._words, metadata=golds.alternatives(answers))
 
     def _questions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> list[Question]:
-        questions = rendered(f"task {self.name!r}: {split} rows", enumerate(map(dict, rows), 1), self.render)
+        questions = rendered(
+            f"task {self.name!r}: {split} rows", enumerate((cells.native(dict(row)) for row in rows), 1), self.render
+        )
         if not questions:
             raise TaskError(f"task {self.name!r}: there are no {split} rows; give some with a question and an answer")
         return questions

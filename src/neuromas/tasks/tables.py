@@ -177,7 +177,7 @@ def _read_lines(file: Path, text: str) -> list[RawRow]:
         if not line.strip():
             continue
         try:
-            row: Any = json.loads(line)
+            row: Any = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             raise TaskError(f"{file}, line {number} is not JSON ({error}); write one object a line") from error
         if not isinstance(row, dict):
@@ -186,9 +186,18 @@ def _read_lines(file: Path, text: str) -> list[RawRow]:
     return rows
 
 
+def _object(pairs: list[tuple[str, Any]]) -> RawRow:
+    """A JSON object. Raises ValueError for a name that it has twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
+
+
 def _rows_of_json(file: Path, text: str) -> list[RawRow]:
     try:
-        found: Any = json.loads(text)
+        found: Any = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         if text.lstrip().startswith("{") and "\n" in text.strip():
             return _read_lines(file, text)  # One object a line, under a name that is common for it too.
@@ -205,9 +214,11 @@ def _read_csv(file: Path, text: str, kind: str) -> list[RawRow]:
     """Rows of a table with a header; the separator is the comma, semicolon, tab or | that the header has most of."""
     csv.field_size_limit(2**31 - 1)
     try:
+        told = re.match(r"sep=(.)\r?\n", text)  # as Excel writes it
+        text = text[told.end() :] if told else text
         first = text.split("\n", 1)[0]
         columns = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in ",;\t|"}
-        mark = "\t" if kind == ".tsv" else max(columns, key=columns.__getitem__)
+        mark = told[1] if told else "\t" if kind == ".tsv" else max(columns, key=columns.__getitem__)
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark)
         header = list(reader.fieldnames or [])
         rows = list(reader)
@@ -229,9 +240,17 @@ def _read_csv(file: Path, text: str, kind: str) -> list[RawRow]:
 def _read_arrow(file: Path, module: str, read: Callable[[Any], Any]) -> list[RawRow]:
     library = require(module, f"reading {file.name}", "pip install pyarrow", "convert it to .jsonl")
     try:
-        return read(library).to_pylist()
+        return _by_numerals(read(library)).to_pylist()
     except (ValueError, OSError) as error:  # All errors of pyarrow are one of these.
         raise TaskError(f"{file} is no readable {file.suffix} file ({error}); replace it") from error
+
+
+def _by_numerals(table: Any) -> Any:
+    """A table whose numbers of single precision are those that were written: 0.1, not 0.10000000149011612."""
+    for place, field in enumerate(table.schema):
+        if str(field.type) == "float":
+            table = table.set_column(place, field.name, table.column(place).cast("string").cast("double"))
+    return table
 
 
 def _arrow_table(pyarrow: Any, file: Path) -> Any:
