@@ -175,6 +175,8 @@ def test_a_bad_request_names_the_parameter_and_the_reason(
 ASK_NOTHING: list[dict[str, Any]] = [
     *({name: None} for name in ("guided_json", "extra_body", "moderation", "anything", "chat_template_kwargs")),
     *({name: False} for name in ("ignore_eos", "include_stop_str_in_output", "use_beam_search", "echo")),
+    *({name: False} for name in ("continue_final_message", "early_stopping", "return_token_ids")),
+    {"bad_words": [], "stop_token_ids": [], "priority": 0, "mirostat": 0, "typical_p": 1.0, "include_reasoning": True},
     *({name: True} for name in ("skip_special_tokens", "add_generation_prompt")),
     *({name: 1} for name in ("best_of", "length_penalty", "repetition_penalty")),
     *({name: 0} for name in ("min_tokens", "min_p", "top_k")),

@@ -103,16 +103,27 @@ class PeersFields(Strict):
     """Fields that other servers have, and this one takes with their defaults alone."""
 
     add_generation_prompt: Annotated[Any, Nothing(True)] = None
+    bad_words: Annotated[Any, Nothing([])] = None
     best_of: Annotated[Any, Nothing(1)] = None
     chat_template_kwargs: Annotated[Any, Nothing({})] = None
+    continue_final_message: Annotated[Any, Nothing(False)] = None
+    early_stopping: Annotated[Any, Nothing(False)] = None
     echo: Annotated[Any, Nothing(False)] = None
     ignore_eos: Annotated[Any, Nothing(False)] = None
     include_stop_str_in_output: Annotated[Any, Nothing(False)] = None
+    include_reasoning: Annotated[Any, Nothing(True)] = None
     length_penalty: Annotated[Any, Nothing(1)] = None
     logit_bias: Annotated[Any, Nothing({})] = None
     min_p: Annotated[Any, Nothing(0)] = None
     min_tokens: Annotated[Any, Nothing(0)] = None
+    mirostat: Annotated[Any, Nothing(0)] = None
+    priority: Annotated[Any, Nothing(0)] = None
     repetition_penalty: Annotated[Any, Nothing(1)] = None
+    return_token_ids: Annotated[Any, Nothing(False)] = None
+    return_tokens_as_token_ids: Annotated[Any, Nothing(False)] = None
     skip_special_tokens: Annotated[Any, Nothing(True)] = None
+    spaces_between_special_tokens: Annotated[Any, Nothing(True)] = None
+    stop_token_ids: Annotated[Any, Nothing([])] = None
     top_k: Annotated[Any, Nothing(-1, 0)] = None
+    typical_p: Annotated[Any, Nothing(1)] = None
     use_beam_search: Annotated[Any, Nothing(False)] = None

@@ -20,7 +20,8 @@ _FENCE = re.compile(
     re.MULTILINE,
 )
 _CLOSE = re.compile(r"^(?P<indent>[ \t]{0,24})(?P<fence>`{3,20}|~{3,20})", re.MULTILINE)
-_INFO = re.compile(r"[ \t]*[A-Za-z0-9_+.#-]{0,20}(?:[ \t{].*)?")
+_INFO = re.compile(r"[ \t]*[A-Za-z0-9_+.#-]{0,20}(?:[ \t{:].*)?")
+_QUOTED = re.compile(r"^>[ ]?[`~]{3}", re.MULTILINE)
 # What may be put before a program without running anything: imports, functions, classes, constants, comments.
 _DEFINES = re.compile(
     r"(?:[ \t)\]}#@].*|(?:from|import|def|class|async)\b.*|[A-Z_][A-Z0-9_]*[ ]?(?::[^=]*)?=.*|\"{3}.*|'{3}.*|)"
@@ -95,6 +96,8 @@ def blocks(reply: str) -> list[str]:
 
     A block ends at a fence of its own kind that is as long as its first, or at the end of the reply.
     """
+    if _QUOTED.search(reply):
+        reply = re.sub(r"(?m)^>[ ]?(?!>)", "", reply)
     found: list[str] = []
     position = 0
     while opening := _FENCE.search(reply, position):
@@ -156,4 +159,4 @@ def continued(body: str) -> str:
 
 def definition(name: str) -> str:
     """A pattern for a line that defines `name`, for `block`."""
-    return rf"(?m)^(?:async[ \t]+)?(?:def|class)[ \t]+{re.escape(name)}\b|^{re.escape(name)}[ \t]*="
+    return rf"(?m)^(?:async[ \t]+)?(?:def|class)[ \t]+{re.escape(name)}\b|^{re.escape(name)}[ \t]*(?::[^=\n]{{1,80}})?="
