@@ -1,5 +1,7 @@
 """Replies in the forms that models of 2026 write, for each kind of answer, with what a careful person reads in them."""
 
+import time
+
 import pytest
 
 from neuromas.tasks import numerals, parsing, words
@@ -545,3 +547,32 @@ def test_what_is_taken_back_is_no_answer(reply: str, letter: str | None) -> None
 def alone(text: str, place: int) -> bool:
     around = text[max(0, place - 1) : place] + text[place + 1 : place + 2]
     return not any(character.isalpha() for character in around)
+
+
+@pytest.mark.parametrize(
+    ("reply", "number"),
+    [
+        ("They wait 5 minutes, then 7 more. The answer is 12", "12"),
+        ("The total is 12 (5 apples) + 3 = 15", "15"),
+        ("The remainder is 5 (or 6)", None),
+        ("The answer is 3 (mod 5)", "3"),
+        ("x = 2 or x = 3", None),
+        ("x = 3, y = 4", "4"),
+        ("I don't think it's 7", None),
+    ],
+)
+def test_numbers_beside_others(reply: str, number: str | None) -> None:
+    assert numerals.final(reply) == number
+
+
+@pytest.mark.parametrize("reply", ["Yes. Wait, no.", "Yes — hold on, no.", "Yes. Wait, no: no."])
+def test_a_no_that_takes_back_is_the_answer(reply: str) -> None:
+    assert parsing.yes_no(reply) == "No"
+
+
+@pytest.mark.parametrize("text", ["wait, ", "no,… ", "is 5 (", "### answer", "the answer to ", "\n", "```\n"])
+def test_reading_is_linear_in_the_length(text: str) -> None:
+    start = time.process_time()
+    for read in (numerals.final, parsing.yes_no, words.bare, lambda reply: parsing.letter(reply, "ABCD")):
+        read(text * 20_000)
+    assert time.process_time() - start < 2

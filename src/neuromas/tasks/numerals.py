@@ -76,7 +76,7 @@ _STATED = re.compile(STATED)
 _RUN_ON = re.compile(r"\s{0,9}\n\s{0,9}(?==)")
 _CLAUSE = re.compile(
     r"[.!?][)*_\"']{0,3}\s+(?=[A-Z(\\*])|\n|</|[,;]?\s(?=(?:because|since|as|where|but|for|given)\s)"
-    r"|,\s(?=(?:not|rather|instead)\s)|(?<=\w)\s\((?=[^)]{0,80}[A-Za-z])"
+    r"|,\s(?=(?:not|rather|instead)\s)|(?<=\w)\s\((?!or\b|and\b)(?=[^)]{0,80}[A-Za-z])"
 )
 _LINK = re.compile(
     r"(?:=|≈|≃|→|\\approx|\\implies|\b(?:is|are|be|equals|gives|makes|leaves|rounds\s(?:up\s|down\s)?to|i\.e\.|thus|so|therefore|or\sjust)\b)[,:\s]{0,3}"

@@ -89,7 +89,10 @@ def corrected(text: str) -> str:
     """The text, in ASCII where it has full-width forms, without what it takes back: "5. Wait, no: ６" → "6"."""
     text = text.translate(WIDE)
     hits = list(_TAKEN_BACK.finditer(text))
-    return text[hits[-1].end() :] or text[hits[-1].start() :] if hits else text
+    if not hits:
+        return text
+    behind = text[hits[-1].end() :]
+    return behind if re.search(r"\w", behind) else text[hits[-1].start() :]
 
 
 def denied(text: str, start: int, end: int) -> bool:
@@ -234,7 +237,7 @@ def yes_no(text: str) -> str | None:
     return other[0 if other[0][0] == 0 else -1][1]
 
 
-_BETWEEN = r"\b[^\w\n]{0,3}[ ,;/|&][^\w\n]{0,3}"  # on one line, and apart
+_BETWEEN = r"\b(?=[^\w\n]*[ ,;/|&])[^\w\n]+"  # on one line, and apart; can be split in one way only
 _BOTH_ALONE = re.compile(rf"\W*(?:(?:yes{_BETWEEN})+no\b|(?:no{_BETWEEN})+yes\b)\W*", re.IGNORECASE)
 
 
