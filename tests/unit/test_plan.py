@@ -305,7 +305,8 @@ def test_the_command_plans_every_network_of_a_spec(tmp_path: Path, capsys: pytes
         "[[tasks]]\nname = 'compositional'\nlabel = 'again'\n[train]\nsteps = 2\n"
         "[systems.direct]\n[systems.pair]\ntopology = '2'\n[systems.chain]\ntopology = '1'\n"
     )
-    main(["plan", str(spec), "--gpu", "h100", "--json", str(tmp_path / "plan.json")])
+    speed = ("--flops", "1e14", "--bandwidth", "1e12")
+    main(["plan", str(spec), "--gpu", "2GB", *speed, "--json", str(tmp_path / "plan.json")])
     printed = capsys.readouterr().out
     systems = ("pair", "chain", "single-r24", "single-r16", "scratchpad-3-r24", "scratchpad-2-r16")
     assert all(f"{name}, 2 tasks" in printed for name in systems)
