@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -166,6 +167,27 @@ def test_rewards_that_wait_are_had_side_by_side_and_those_that_hang_are_cut(tmp_
     task = own(tmp_path, source, reward_threads=2, reward_seconds=0.3)
     with pytest.raises(TaskError, match=r"the reward of question '.*' took more than 0\.3 s; raise the limit"):
         graded(task, asked, ["1", "1", "", "1", "1", "1", "1", "1"])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_function_that_lets_no_other_thread_run_is_cut_whatever_waits_for_it(tmp_path: Path, threads: int) -> None:
+    source = "import ctypes\nhold = ctypes.PyDLL(None).sleep\n"
+    source += "def score(question, reply):\n    hold(60 if reply.startswith('bad') else 0)\n    return 1\n"
+    task = own(tmp_path, source, reward_threads=threads, reward_seconds=0.3)
+    asked = [task.questions("train")[0]] * 60
+    with pytest.raises(TaskError, match=r"for 'bad 0+.*took more than 0\.3 s; raise the limit"):
+        graded(task, asked, ["good", "bad " + 10_000 * "0", *["good " + 10_000 * "0"] * 58])
+
+
+def test_callers_at_the_same_time_get_their_own_grades(tmp_path: Path) -> None:
+    task = own(tmp_path, "def score(question, reply):\n    return float(reply)\n", reward_threads=2)
+    question = task.questions("train")[0]
+    asked = [[f"{caller / 10 + n / 1000}" for n in range(50)] for caller in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda replies: graded(task, [question] * 50, replies), asked))
+    assert [[grade.reward for grade in grades] for grades in found] == [
+        [float(r) for r in replies] for replies in asked
+    ]
 
 
 ENDS = {

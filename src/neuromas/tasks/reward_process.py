@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
+from itertools import islice
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from queue import SimpleQueue
@@ -35,45 +36,57 @@ class RewardProcess:
 
     def __init__(self, task: str, place: str, folder: Path, threads: int = 1, seconds: float | None = None) -> None:
         self._task, self._seconds = SimpleNamespace(name=task), seconds
+        self._threads = threads
         self._how = [task, place, str(folder), str(threads)]
+        self._asking = threading.Lock()
         self._start()
 
     def grades(self, questions: Sequence[Question], replies: Sequence[str]) -> list[Grade]:
-        """The grades for replies. Raises `TaskError` with task, question and value at the first that cannot be had."""
-        if self._process.poll() is not None or self._owner != os.getpid():
-            self._stop()
-            self._start()
+        """The grades for replies. Raises `TaskError` with task, question and value at the first that cannot be had.
+
+        It may be called from several threads; they take turns.
+        """
         asked = list(zip(range(len(replies)), questions, replies, strict=True))
+        with self._asking:
+            if self._process.poll() is not None or self._owner != os.getpid():
+                self._stop()
+                self._start()
+            grades = self._answers(asked)
+        return [grades[number] for number, *_ in asked]
+
+    def _answers(self, asked: Sequence[PendingReply]) -> dict[int, Grade]:
+        """The grades by number. No more is sent than is worked at, so that sending waits for no function."""
+        waiting = iter(asked)
         grades: dict[int, Grade] = {}
-        begun: dict[int, float] = {}  # For each reply under way, when it was begun.
+        begun: dict[int, float] = {}  # For each reply under way, when it was sent.
         try:
-            with contextlib.suppress(OSError):  # What it said before it ended is still to be read.
-                for item in asked:
-                    self._link.send(item)
             while len(grades) < len(asked):
+                for item in islice(waiting, self._threads - len(begun)):
+                    begun[item[0]] = time.monotonic()
+                    with contextlib.suppress(OSError):  # What it said before it ended is still to be read.
+                        self._link.send(item)
                 self._await(asked, begun)
                 number, said = self._link.recv()
                 if isinstance(said, NeuromasError):
                     raise said
-                if isinstance(said, Grade):
-                    begun.pop(number)
-                    grades[number] = said
-                else:
-                    begun[number] = time.monotonic()
+                begun.pop(number)
+                grades[number] = said
         except (EOFError, OSError) as error:
-            late = asked[min(begun or set(range(len(asked))) - grades.keys())]
-            raise TaskError(f"{self._named(late)} ended its process ({self._end()}); mend the function") from error
+            raise TaskError(
+                f"{self._named(asked[min(begun)])} ended its process ({self._end()}); mend the function"
+            ) from error
         except BaseException:
             self._stop()
             raise
-        return [grades[number] for number, *_ in asked]
+        return grades
 
     def _await(self, asked: Sequence[PendingReply], begun: dict[int, float]) -> None:
         """Wait for the next word of the process. Raises `TaskError` where a reply takes longer than it may."""
-        if self._seconds is None or not begun:
+        if self._seconds is None:
             return
         first = min(begun, key=lambda number: begun[number])
         if not self._link.poll(max(0.0, begun[first] + self._seconds - time.monotonic())):
+            self._process.kill()
             limit = f"took more than {self._seconds:g} s; raise the limit or mend the function"
             raise TaskError(f"{self._named(asked[first])} {limit}")
 
@@ -148,7 +161,6 @@ def _serve(link: Connection, task: str, place: str, folder: str, threads: str) -
     def work() -> None:
         while True:
             number, question, reply = waiting.get()
-            send((number, None))
             send((number, _grade(SimpleNamespace(name=task), reward, question, reply)))
 
     for target in [read] + [work] * (int(threads) - 1):
