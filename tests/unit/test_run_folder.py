@@ -112,6 +112,24 @@ def test_a_thread_may_hold_a_folder_twice_and_two_threads_may_not(run: Path) -> 
     assert len(caught) == 1, "it was given back"
 
 
+@pytest.mark.parametrize("there", [(), ("new",), ("new", "new/runs"), ("new", "new/runs", "new/runs/out")])
+@pytest.mark.parametrize("fault", [["--backbone", "./nothing"], ["--task", "./nothing.toml"]], ids=str)
+def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path: Path, capsys, there, fault: list[str]) -> None:
+    for place in there:
+        (tmp_path / place).mkdir()
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--topology", "2", "--out", str(tmp_path / "new/runs/out"), *fault])
+    assert capsys.readouterr().err.startswith("error: ")
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == set(there)
+
+
+def test_what_a_run_has_written_before_an_error_stays(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), owned(tmp_path / "run", resume=False):
+        (tmp_path / "run/config.json").touch()
+        raise ZeroDivisionError
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {OWNER, "config.json"}
+
+
 # -- whose folder ------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """One owner of a run folder: a lock that ends with its process, on a file that also marks the folder as a run's."""
 
+import contextlib
 import os
 import platform
 import threading
@@ -27,14 +28,16 @@ def owned(out: Path, *, resume: bool = True, name: str = OWNER) -> Iterator[None
     """Hold the run folder `out` against every other process and thread; makes it where it is missing.
 
     resume: False where a run is to begin, for which `out` must be new, empty, or a run's. name: the file that is
-    locked, which says who holds it; a dead holder's lock is taken over. Who holds it already may hold it again. Raises
-    `CheckpointError`, before anything is changed, where another one holds it or `out` is not a run's.
+    locked, which says who holds it; a dead holder's lock is taken over. Who holds it already may hold it again. After
+    an error in a block that has written nothing, what was made for it is removed. Raises `CheckpointError`, before
+    anything is changed, where another one holds it or `out` is not a run's.
     """
     path, me = Path(os.path.realpath(out)) / name, (os.getpid(), threading.get_ident())
     if _held.get(path) == me:
         yield
         return
     _check_ours(out, resume)
+    made = [place for place in (path, *path.parents) if not place.exists()]  # the innermost first
     out.mkdir(parents=True, exist_ok=True)
     file = take_lock(path)
     if file is None:
@@ -49,6 +52,13 @@ def owned(out: Path, *, resume: bool = True, name: str = OWNER) -> Iterator[None
         _held[path] = me
         try:
             yield
+        except Exception:
+            with contextlib.suppress(OSError):  # a folder that holds something by now stays
+                if path in made and [*path.parent.iterdir()] == [path]:
+                    path.unlink()
+                    for folder in made[1:]:
+                        folder.rmdir()
+            raise
         finally:
             del _held[path]
 
