@@ -22,6 +22,8 @@ TomlTable = dict[str, Any]  # a table of a TOML file, or an object of a JSON fil
 REMOVED_SETTINGS: dict[str, object] = {"decay": "constant", "credit_nodes": None}
 REMOVED_ESTIMATOR = "group_mean"
 
+PUBLISHED = Path(__file__).with_name("recipes")  # the recipes that come with the library
+
 
 class Section(BaseModel):
     """A table of settings. Unknown settings are refused, and none can be changed."""
@@ -40,27 +42,35 @@ class CommandOptions(Section):
 
 
 def read_toml(path: Path, what: str) -> TomlTable:
-    """The data of a TOML file. Raises `ConfigError`, naming `what` it is, where it is missing or malformed."""
+    """The data of a TOML file; `recipes/NAME` is the published one where there is no such file here.
+
+    Raises `ConfigError`, naming `what` it is, where it is missing or malformed.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        brought = path.parent == Path("recipes") and not path.exists()
+        return tomllib.loads((PUBLISHED / path.name if brought else path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise ConfigError(f"{what} {str(path)!r} does not exist; published ones are in recipes/") from error
+        raise ConfigError(f"{what} {str(path)!r} does not exist; published ones are in {PUBLISHED}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{what} {str(path)!r} is not UTF-8 ({error}); save it in that encoding") from error
     except (OSError, ValueError, RecursionError) as error:  # a null byte in a path is a ValueError
         raise ConfigError(f"{what} {str(path)!r} is not valid TOML: {error}") from error
 
 
-def read_recipe(path: Path) -> TomlTable:
-    """The data of a recipe; the files of its task and its topology are looked for here, and else beside it.
+def read_recipe(path: Path, what: str = "recipe") -> TomlTable:
+    """The data of a recipe or a spec; the files of its tasks and topologies are looked for here, and else beside it.
 
     Raises `ConfigError` as `read_toml` does.
     """
-    data = read_toml(path, "recipe")
-    for table, name in ((data, "topology"), (data.get("task"), "name")):
+    data = read_toml(path, what)
+    tasks, systems = data.get("tasks"), data.get("systems")
+    places: list[tuple[Any, str]] = [(data, "topology"), (data.get("task"), "name")]
+    places += [(task, "name") for task in (cast(list[Any], tasks) if isinstance(tasks, list) else [])]
+    places += [(entry, "topology") for entry in (cast(TomlTable, systems).values() if isinstance(systems, dict) else [])]
+    for table, name in places:
         file = table.get(name) if isinstance(table, dict) else None
         if isinstance(file, str) and "." in file and not Path(file).exists() and (path.parent / file).exists():
-            cast(TomlTable, table)[name] = str(path.parent / file)
+            table[name] = str(path.parent / file)
     return data
 
 
@@ -146,7 +156,7 @@ def explain(error: ValidationError, settings: type[BaseModel] | None = None) -> 
         name = ".".join(map(str, item["loc"])) or "recipe"
         if item["type"] == "extra_forbidden":
             meant = None if settings is None else _meant(name, settings)
-            hint = f"did you mean {meant}?" if meant else "see docs/settings.md for the list"
+            hint = f"did you mean {meant}?" if meant else "`neuromas schema` lists them"
             lines.append(f"{name}: no such setting; {hint}")
         else:
             lines.append(f"{name} is {item['input']!r}: {item['msg'].lower()}")

@@ -101,11 +101,21 @@ def test_a_mistake_in_a_spec_is_told_with_a_remedy(changes: dict[str, Any], mess
 
 
 def test_a_spec_file_that_is_missing_or_no_toml_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="does not exist; published ones are in recipes/"):
+    with pytest.raises(ConfigError, match="does not exist; published ones are in .*recipes"):
         Spec.load(tmp_path / "none.toml")
     write_text(tmp_path / "bad.toml", "seeds = [")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         Spec.load(tmp_path / "bad.toml")
+
+
+def test_tasks_and_topologies_of_a_spec_are_found_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "there/rows.csv", "question,answer\n" + "".join(f"{i}?,{i}\n" for i in range(40)))
+    write_text(tmp_path / "there/net.toml", 'output = "b"\n[nodes]\na = []\nb = ["a"]\n')
+    text = "[[tasks]]\nname = 'rows.csv'\n[systems.network]\ntopology = 'net.toml'\n"
+    write_text(tmp_path / "there/spec.toml", text)
+    monkeypatch.chdir(tmp_path)
+    spec = Spec.load(Path("there/spec.toml"))
+    assert spec.tasks[0].name == "there/rows.csv" and spec.systems["network"].topology == "there/net.toml"
 
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -128,11 +128,24 @@ def test_the_settings_are_those_of_the_recipe_else_of_the_run_that_goes_on_else_
 
 
 def test_a_recipe_that_is_missing_or_is_no_toml_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.toml' does not exist; published ones are in recipes/"):
+    with pytest.raises(ConfigError, match="nowhere.toml' does not exist; published ones are in .*recipes"):
         RunConfig.load(tmp_path / "nowhere.toml")
     (tmp_path / "bad.toml").write_text("steps = = 3")
     with pytest.raises(ConfigError, match="bad.toml' is not valid TOML"):
         RunConfig.load(tmp_path / "bad.toml")
+
+
+def test_a_published_recipe_is_found_without_a_clone_and_an_own_one_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = Path("recipes/tiny_compositional_2.toml")
+    assert RunConfig.load(recipe).topology == "2"
+    recipe.parent.mkdir()
+    recipe.write_text('topology = "3"\n')
+    assert RunConfig.load(recipe).topology == "3"
+    with pytest.raises(ConfigError, match="recipes/none.toml' does not exist"):
+        RunConfig.load(Path("recipes/none.toml"))
 
 
 @pytest.mark.parametrize("name", ["message_tokens", "answer_tokens", "batch_rows"])

@@ -70,9 +70,9 @@ def _configs(recipe: Path, changes: dict[str, str | None], system: str | None) -
     from neuromas.compare.spec import Spec
     from neuromas.config import RunConfig
     from neuromas.errors import ConfigError
-    from neuromas.recipe import override, read_toml
+    from neuromas.recipe import override, read_recipe
 
-    data = read_toml(recipe, "recipe")
+    data = read_recipe(recipe)
     if "systems" not in data:
         return [([recipe.stem], RunConfig.make(override(data, changes)))]
     if changes["topology"]:

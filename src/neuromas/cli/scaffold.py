@@ -13,11 +13,11 @@ SCHEMAS = ".neuromas"  # the folder of schemas, beside them
 
 _TASK = """\
 #:schema ./{schemas}/task.json
-# The task of {table}, guessed from its columns and cells by `neuromas init`. Every setting: docs/own_data.md.
+# The task of {table}, guessed from its columns and cells by `neuromas init`. Every setting: neuromas schema task.
 """
 _RECIPE = """\
 #:schema ./{schemas}/recipe.json
-# A first training on {task}. Every setting: docs/settings.md. Memory and time before it starts: neuromas plan THIS.
+# A first training on {task}. Every setting: neuromas schema recipe. Memory and time before it starts: neuromas plan THIS.
 topology = "2"           # two nodes that both feed an output node; "1-1" is a chain, "single" one model (neuromas draw)
 seed = 0
 

@@ -12,7 +12,7 @@ from neuromas.config import BackboneConfig, Section, StageConfig
 from neuromas.errors import ConfigError, TopologyError
 from neuromas.network.endpoint import is_endpoint
 from neuromas.network.topology import Topology
-from neuromas.recipe import TomlTable, explain, read_toml
+from neuromas.recipe import TomlTable, explain, read_recipe
 from neuromas.tasks.base import Split
 
 Control = Literal["parameters", "tokens", "vote", "scratchpad", "untrained", "blanked"]
@@ -141,7 +141,7 @@ class Spec(Section):
     @classmethod
     def load(cls, path: Path) -> "Spec":
         """Read a spec; raises ConfigError that names each wrong setting."""
-        return cls.make(read_toml(path, "spec"))
+        return cls.make(read_recipe(path, "spec"))
 
     @classmethod
     def make(cls, data: TomlTable) -> "Spec":

@@ -39,8 +39,9 @@ def signs(metrics: Steps) -> list[Sign]:
     if len(since) < _WINDOW:
         return []
     silenced = [m.validation.silenced for m in since if m.validation and m.validation.silenced]
+    right = any(m.validation.accuracy > 0 for m in since if m.validation)
     found = [*_answers(since[-_WINDOW:]), *_entropies(steps, since[-_WINDOW:]), *_growth(steps)]
-    return found + _silences([check for check in silenced if check.n])
+    return found + _silences([check for check in silenced if check.n], right)
 
 
 def _mean(steps: Steps, name: str) -> float:
@@ -170,8 +171,8 @@ def _growth(steps: Steps) -> list[Sign]:
     return [Sign("lost by growing", "", lost)]
 
 
-def _silences(checks: Sequence[Silenced]) -> list[Sign]:
-    """Messages that nobody heeds, and nodes whose messages are heeded and do no good."""
+def _silences(checks: Sequence[Silenced], right: bool) -> list[Sign]:
+    """Messages that nobody heeds, and, where any answer was right, nodes whose messages are heeded and do no good."""
     recent = checks[-_CHECKS:]
     if len(recent) < _CHECKS:
         return []
@@ -184,7 +185,8 @@ def _silences(checks: Sequence[Silenced]) -> list[Sign]:
         return [Sign("messages ignored", "", ignored)]
     costs = {node: [c.nodes.get(node, MessageCost(1.0, 1.0)) for c in recent] for node in recent[-1].nodes}
     ignored = [node for node, of in costs.items() if all(cost.changed == 0 for cost in of)]
-    useless = [node for node, of in costs.items() if node not in ignored and all(cost.cost <= 0 for cost in of)]
+    idle = [node for node, of in costs.items() if right and all(cost.cost <= 0 for cost in of)]
+    useless = [node for node in idle if node not in ignored]
 
     def unheard(nodes: list[str]) -> str:
         is_, it = ("is", "its message") if len(nodes) == 1 else ("are", "the message of each")

@@ -44,7 +44,7 @@ def create_app(
 
     app = FastAPI(
         title="neuromas", version="1", docs_url=None, redoc_url=None, lifespan=lifespan,
-        description="A network of language-model nodes behind OpenAI's API. How: docs/serving.md.",
+        description="A network of language-model nodes behind OpenAI's API.",
     )  # fmt: skip
     app.state.metrics = metrics
     app.include_router(_api(batcher, model, created, config.seconds))

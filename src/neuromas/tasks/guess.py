@@ -230,7 +230,7 @@ def _warnings(settings: TomlTable, answers: Sequence[Any]) -> list[str]:
     if settings["grader"] != "exact" or not words or (usual := words[len(words) // 2]) <= _LONG:
         return []
     text = f"answers have {usual} words or so, which no reply meets word by word; grade them by a function of yours"
-    return [f'{text} (grader = "reward.py:score", docs/own_reward.md)']
+    return [f'{text} (grader = "reward.py:score", which is called with question and reply)']
 
 
 def _plain_name(name: str) -> str:

@@ -86,7 +86,7 @@ def read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:
             settings = guess(file, options).settings
         parsed = OwnTaskFile.model_validate(settings | options)
     except FileNotFoundError as error:
-        raise TaskError(f"task file {str(file)!r} does not exist; see docs/own_data.md for what it says") from error
+        raise TaskError(f"task file {str(file)!r} does not exist; `neuromas init TABLE` writes one") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise TaskError(f"task file {str(file)!r} cannot be read as TOML: {error}") from error
     except ValidationError as error:

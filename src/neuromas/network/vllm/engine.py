@@ -130,6 +130,6 @@ def python() -> str:
         return found
     if importlib.util.find_spec("vllm") is None:
         raise EngineError(
-            f"no vLLM in this environment; install it in one of its own (docs/vllm.md) and name its Python in {PYTHON}"
+            f"no vLLM in this environment; install it in one of its own and name its Python in {PYTHON}"
         )
     return sys.executable
