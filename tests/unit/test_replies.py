@@ -678,15 +678,62 @@ TOGETHER = {
     "letter": [
         *("A/B", "Answer: A/C", "A/B/C", "(A) and (C)", "either A or B", "A and/or B", "A vs B", "A oder B"),
         *("Options A and C", "It could be A or B", "Either (A) or (B) is right", "I can't decide between A and B"),
+        *(
+            "A\nB",
+            "A\n\nB\n",
+            "(A)\n(B)",
+            "A.\nB.",
+            "- A\n- B",
+            "**A**\n**B**",
+            "1. A\n2. B",
+            "B\nA\nC",
+            "Answer:\nA\nB",
+        ),
+        *("The answer is:\n- A\n- C", "A and B are correct", "\\boxed{A} or \\boxed{B}", "\\boxed{A} and \\boxed{C}"),
+        *("The answer is A. Or maybe B.", "The answer is A or the answer is B", "It's A or it's B", "Answers: A, D"),
+        *("The correct options are A, B, and D", "\\boxed{\\text{A}} or \\boxed{\\text{B}}"),
     ],
-    "yes-no": ["yes/no", "Yes | No", "Yes, or no", "(yes) or (no)", "yes, no", "Yes. No.", "yes or maybe no"],
-    "number": ["3 or 4", "3 or maybe 4", "Answer: 3, or 4", "3 & 4", "3 | 4", "Answer: 3 oder 4", "either 3 or 4"],
+    "yes-no": [
+        *("yes/no", "Yes | No", "Yes, or no", "(yes) or (no)", "yes, no", "Yes. No.", "yes or maybe no", "Yes\nNo"),
+        *("\\boxed{Yes} or \\boxed{No}", "- Yes\n- No", "True\nFalse", "true, false", "Answer: yes, no", "Yes (or no)"),
+        "The answer is yes. Or no.",
+    ],
+    "number": [
+        *(
+            "x = 3 or x = 4",
+            "x=3 or x=-4",
+            "x = 3 and x = 4",
+            "x = 3, x = 4",
+            "x_1 = 3, x_2 = 4",
+            "Either x = 3 or x = 4.",
+        ),
+        *("\\boxed{3} or \\boxed{4}", "\\boxed{3} and \\boxed{4}", "\\boxed{3}, \\boxed{4}", "$x = 3$ or $x = 4$"),
+        *("\\boxed{3} \\text{ or } \\boxed{4}", "$\\boxed{3}$ or $\\boxed{4}$", "\\boxed{x = 3 \\text{ or } x = 4}"),
+        *(
+            "$x=3 \\quad \\text{or} \\quad x=-3$",
+            "The answer is 3. Or 4.",
+            "The solutions are x = 3 and x = 4.",
+            "3\n4",
+        ),
+        *("- 3\n- 4", "x = 1, x = 2, x = 3"),
+        *("3 or 4", "3 or maybe 4", "Answer: 3, or 4", "3 & 4", "3 | 4", "Answer: 3 oder 4", "either 3 or 4"),
+    ],
 }
 ONE = {
     "letter": {"Between B and C, I choose C": "C", "A or B. The answer is B": "B", "(A) is wrong and (B) is right": "B"}
-    | {"Rule out A and C. It is B.": "B", "B (not A or C)": "B"},
-    "yes-no": {"Yes or no: no": "No", "Yes, no turns are left": "Yes", "Yes/no? Yes": "Yes"},
-    "number": {"5 or 6, so 5": "5", "10 or 12? The answer is 12": "12", "2 and 2 make 4": "4"},
+    | {"Rule out A and C. It is B.": "B", "B (not A or C)": "B", "A or B? B.": "B", "B\nB": "B"}
+    | {"A and C are incorrect, so B": "B", "A, C and D are wrong, so the answer is B.": "B", "A\nB is wrong": "A"}
+    | {"Since A and C are incorrect, B is the answer": "B", "(A) and (C) are wrong; (B) is right": "B"},
+    "yes-no": {"Yes or no: no": "No", "Yes, no turns are left": "Yes", "Yes/no? Yes": "Yes", "Yes\nYes": "Yes"}
+    | {"Yes\nNo turns": "Yes", "Yes\n\nNo additional comments.": "Yes"},
+    "number": {"5 or 6, so 5": "5", "10 or 12? The answer is 12": "12", "2 and 2 make 4": "4"}
+    | {"x = 3, so 2x = 6": "6", "\\boxed{3} ... wait ... \\boxed{4}": "4", "x = 3 or x = 4, so the answer is 7": "7"}
+    | {
+        "x = 3 or x = -3; taking the positive root, x = 3": "3",
+        "x = 3 or x = 4. The answer is 3.": "3",
+        "2x = 6, x = 3": "3",
+    }
+    | {"The answer is 3/4 (or 0.75).": "3/4", "The answer is 0.75 (or 3/4).": "0.75", "x = 6/2, x = 3": "3"},
 }
 READERS: dict[str, tuple[Callable[[str], str | None], Callable[[str], bool]]] = {
     "letter": (lambda text: parsing.letter(text, "ABCD"), lambda text: parsing.two_letters(text, "ABCD")),
@@ -705,3 +752,12 @@ def test_answers_that_are_joined_are_ambiguous(kind: str, reply: str) -> None:
 def test_an_answer_beside_joined_ones_is_one(kind: str, reply: str) -> None:
     read, several = READERS[kind]
     assert (read(reply), several(reply)) == (ONE[kind][reply], False)
+
+
+REJECTED = ["A and B are wrong", "A and B are incorrect.", "Both A and B are wrong", "A and B can be eliminated"]
+REJECTED += ["A and B do not work", "A and B are out", "(A) and (B) are not right", "A, B, and D can be ruled out"]
+
+
+@pytest.mark.parametrize("reply", REJECTED)
+def test_letters_that_are_rejected_together_are_neither_an_answer_nor_two(reply: str) -> None:
+    assert (parsing.letter(reply, "ABCD"), parsing.two_letters(reply, "ABCD")) == (None, False)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from neuromas.tasks import numerals, parsing, words
+from neuromas.tasks import numerals, parsing, programs, words
 
 NUMBERS: dict[str | None, list[str]] = {
     "7": [
@@ -102,7 +102,22 @@ NUMBERS: dict[str | None, list[str]] = {
         "The answer is \\(16\\pi\\) cm²",
         "The answer is x^2",
         "⁻1",
+        "Therefore, Tom needs 2 hours and 30 minutes.",
+        "2 h 30 min",
+        "The answer is 5 feet 6 inches",
+        "1200 dollars and 50 cents",
+        "0.\\overline{3}",
+        "x > 5",
+        "x \\neq 5",
     ],
+    "6": [
+        "The GCD is 6.",
+        "The answer is **not** 5 but **6**.",
+        "There will be 6 left after 3 days.",
+        "There are 6 ounces of cereal in those 3 boxes.",
+        "There are 6 apples, and 3 do not count.",
+    ],
+    "94": ["x >= 94", "x \\geq 94"],
     "3.14": ["The answer is approximately 3.14", "≈ 3.14"],
     "20": ["The answer is about 20 minutes.", "The answer is roughly 20", "The answer is ~20"],
     "15/4": ["3 3/4", "The answer is 3¾ cups.", "The answer is $3\\tfrac{3}{4}$"],
@@ -141,7 +156,6 @@ NUMBERS: dict[str | None, list[str]] = {
     "1024": ["2**10 = 1024"],
     "1": ["10 % 3 = 1", "10 mod 3 = 1"],
     "120": ["5! = 120"],
-    "6": ["The GCD is 6."],
     "9": ["The 3rd number is 9."],
     "3": ["She needs 3 more."],
     "2.5": ["2.500"],
@@ -288,7 +302,30 @@ LETTERS: dict[str | None, list[str]] = {
         "The answer is: $C$",
         "The final answer is $\\boxed{C}$. I hope it is correct.",
     ],
+    "D": [
+        "Among the choices, D best fits.",
+        "D best describes the process.",
+        "D fits best. The answer's D",
+        "✅ D. Paris",
+        "👉 D",
+        "Final Answer\n=> D",
+        "I am between A and B. Final: D",
+        "I lean towards D, though C is possible.",
+        "La réponse correcte est la D.",
+        "La respuesta correcta es la opción D.",
+        "Richtig ist D.",
+        "Die richtige Antwort lautet D",
+        "Ответ: D",
+        "정답: D",
+        "A ✗ B ✗ C ✗ D ✓",
+        "A ❌\nB ❌\nC ❌\nD ✅",
+        "A. ✗\nB. ✗\nC. ✗\nD. ✓",
+        "A. Paris\nB. Rome\n\nAnswer: D",
+        "Looking at the options:\nA. 5\nB. 6\nC. 8\nD. 7\n\n2+5 = 7, which matches option D.",
+    ],
     None: [
+        "A. Paris\nB. Rome\nC. Oslo\nD. Bern",
+        "A) 1\nB) 2",
         "<think>The answer is C",
         "Everything except C",
         "It's not C",
@@ -323,6 +360,8 @@ YES_NO: dict[str | None, list[str]] = {
         "**Answer:** Yes",
         "Yes.",
         "yes, because there are no others",
+        "The claim is TRUE ✅",
+        "<answer>True</answer>",
         "\\boxed{Yes}",
         "<answer>Yes</answer>",
         "<think>No</think>Yes",
@@ -361,6 +400,9 @@ YES_NO: dict[str | None, list[str]] = {
     "No": [
         "**Answer: No**",
         "No!",
+        "The statement is **false**.",
+        "Not true",
+        "I'd answer No here.",
         "No, it is true that it moved, but",
         "\\boxed{\\text{No}}",
         "[THINK]yes[/THINK]No",
@@ -424,6 +466,10 @@ STANDS = [
             "Ｒｏｍｅ",
         ],
     ),
+    ("Rome", False, ["Rome and Paris are wrong: Berlin", "anything but Rome", "Rome, Oslo and Bern are not it"]),
+    ("8", False, ["2^8"]),
+    ("CO2", True, ["CO₂ is"]),
+    ("New York City", True, ["**New York** City"]),
     ("Rome", False, ["Jerome", "not Rome but Paris", "<think>Rome</think> Paris", "It isn't Rome"]),
     ("New York", True, ["New  York", "New\nYork"]),
     ("New York", False, ["New-York"]),
@@ -471,12 +517,23 @@ EXACT = [
             "Ｒｏｍｅ",
             '"Rome".',
             "> Rome",
+            "# Rome",
+            "=> Rome",
+            "→ Rome",
+            "« Rome »",
+            "「Rome」",
+            "✅ Rome",
+            "Rome</s>",
+            "Rome<|im_end|>",
             "- Rome",
         ],
     ),
     ("Rome", False, ['{"answer": "Rome"}', "Rome\n\nBecause."]),
     ("O'Neill", True, ["O’Neill"]),
     ("2-1", True, ["2–1"]),
+    ("10%", True, ["10\\%"]),
+    ("$5", True, ["\\$5", "**$5**"]),
+    ("3. Mai", False, ["5. Mai"]),
     ("f(x)", True, ["f(x)"]),
     ("(a, b)", True, ["(a, b)"]),
     ("[1, 2]", True, ["[1, 2]"]),
@@ -517,7 +574,7 @@ def test_an_answer_stands_in_a_reply(gold: str, found: bool, replies: list[str])
 
 @pytest.mark.parametrize(("gold", "same", "replies"), EXACT)
 def test_an_answer_is_the_reply(gold: str, same: bool, replies: list[str]) -> None:
-    assert [reply for reply in replies if (words.bare(reply) == words.bare(gold)) is not same] == []
+    assert [r for r in replies if (words.bare(parsing.conclusion(r)) == words.bare(gold)) is not same] == []
 
 
 RETRACTED = [
@@ -570,9 +627,38 @@ def test_a_no_that_takes_back_is_the_answer(reply: str) -> None:
     assert parsing.yes_no(reply) == "No"
 
 
-@pytest.mark.parametrize("text", ["wait, ", "no,… ", "is 5 (", "### answer", "the answer to ", "\n", "```\n"])
+REPEATED = [
+    "wait, ",
+    "no,… ",
+    "is 5 (",
+    "### answer",
+    "the answer to ",
+    "\n",
+    "```\n",
+    "- A\n",
+    "3\n",
+    "yes, ",
+    "A, ",
+    "or ",
+]
+REPEATED += [
+    "x = 1, ",
+    "} or \\boxed{",
+    " or it's",
+    "A and B are ",
+    "2 h 3 min ",
+    "yes (or no",
+    ". Or ",
+    "✅",
+    "x > 1 ",
+]
+
+
+@pytest.mark.parametrize("text", REPEATED)
 def test_reading_is_linear_in_the_length(text: str) -> None:
     start = time.process_time()
-    for read in (numerals.final, parsing.yes_no, words.bare, lambda reply: parsing.letter(reply, "ABCD")):
+    for read in (numerals.final, numerals.several, parsing.yes_no, parsing.both, words.bare, programs.unfenced):
         read(text * 20_000)
+    for choose in (parsing.letter, parsing.two_letters):
+        choose(text * 20_000, "ABCD")
     assert time.process_time() - start < 2

@@ -373,10 +373,7 @@ def test_hub_failures_name_the_data_set_and_the_remedy(monkeypatch: pytest.Monke
             (t, "B")
             for t in ("The answer is B", "the answer is (B).", "Answer: B", "**Answer:** B", "Option B", "B, so")
         ],
-        *[
-            (t, "B")
-            for t in ("B. wet palms", "B is right", "B because it is wet", "B\nA\nC", ": B", "B Wet palms", "$B$")
-        ],
+        *[(t, "B") for t in ("B. wet palms", "B is right", "B because it is wet", ": B", "B Wet palms", "$B$")],
         *[(t, "B") for t in ("I believe the answer is **B**, not A", "The correct answer is option B", r"\boxed{B}")],
         *[
             (t, "B")
@@ -414,7 +411,7 @@ def test_letters(text: str, expected: str | None) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        *[(t, "Yes") for t in ("Yes", "yes.", "YES", "**Yes**", "The answer is yes, not no", "(Yes)", "Yes\nNo")],
+        *[(t, "Yes") for t in ("Yes", "yes.", "YES", "**Yes**", "The answer is yes, not no", "(Yes)")],
         *[(t, "No") for t in ("No", "no", "No, because", "Answer: NO!", "1. No", "no.Yes")],
         *[(t, None) for t in ("", "not", "Yesterday", "nobody knows", "maybe", "no-one", "noyes", "noé", "y", "N")],
     ],

@@ -87,7 +87,7 @@ def complete(prompt: str, entry_point: str, reply: str) -> str | None:
     before = programs.before_fence(reply)
     solution = programs.block(reply, definition)
     if solution is None and re.search(definition, before):
-        solution = before
+        solution = programs.unfenced(before)
     if solution is not None:
         return f"{prompt}\n\n{solution}"
     body = programs.continued(before if before.strip() else programs.block(reply) or "")

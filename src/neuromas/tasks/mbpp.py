@@ -74,7 +74,7 @@ def whole(question: Question, reply: str) -> str | None:
     before = programs.before_fence(reply)
     definition = programs.definition(question.metadata["names"][-1])
     if re.search(definition, before):
-        return before
+        return programs.unfenced(before)
     program = programs.block(reply, definition) or programs.block(reply) or before
     return program if program.strip() else None
 

@@ -7,43 +7,14 @@ sums are no numerals: nothing is computed. Lengths are bounded, so that no reply
 """
 
 import re
-import unicodedata
 from decimal import Decimal
 from fractions import Fraction
 from itertools import islice
 
-from neuromas.tasks.parsing import STATED, WIDE, corrected, denied
+from neuromas.tasks.parsing import STATED, WIDE, corrected, denied, items
+from neuromas.tasks.spelling import uniform
 
 TOLERANCE = Fraction(1, 10**9)  # Relative, for numbers of 15 and more digits with a point, as rounded floats have.
-
-_LONG, _TOP_BELOW = "[0-9]{1,40}", r" \1\3\2\4/\5\6"
-
-# -- one spelling for all --
-_SPELLINGS: list[tuple[re.Pattern[str], str]] = [
-    (re.compile(pattern), spelling)
-    for pattern, spelling in (
-        (r"[−‐‑‒–﹣-]|(?<!\S)—(?=[0-9.])", "-"),
-        ("[\u00a0\u2007\u2009\u202f]", " "),
-        (r"\{,\}|,\\!|\{\\,\}", ","),
-        (r"\\(?=[%$€£#&_])|\\(?:left|right|displaystyle|!|[()\[\]])", ""),
-        (r"\\[,;: ]|~", " "),
-        (r"\\(?:text|mathrm|textbf|mathbf|textit|operatorname|mbox)\s?\{([^{}]{0,60})\}", r"\1"),
-        (r"(?<=[\w)])\*\*(?=[\w(-])", "^"),
-        (r"\*\*|__|(?<!\S)[*_](?=\S)|(?<=\S)[*_](?!\S)|`", ""),
-        (r"\\times|\\cdot|×|·", "*"),
-        (r"\\div|÷", " / "),
-        (r"(?<![\w)])-\s?\\[dtc]?frac\s?\{\s?-", r"\\frac{"),
-        (rf"\\[dtc]?frac\s?(?:\{{\s?(-?)\s?({_LONG})\s?\}}|()([0-9]))\s?(?:{{\s?({_LONG})\s?\}}|([0-9]))", _TOP_BELOW),
-        (r"(?<![\w)])([+-])\s?(?:US|C|A|R)?[$€£¥₹]\s?(?=[0-9.])", r"\1"),
-        (r"\^\{?\s?\\circ\s?\}?|\\%|\\degree", "°"),
-        (r"\b(?:US|C|A|R)?\$|[$€£¥₹]", " "),
-        (r"(?<![\w)] )(?<![\w)])(?i:minus|negative)\s(?=[0-9.])", "-"),
-        (r"(?:\A|(?<=[=:(#{>])|(?<=\bis)|(?<=\bof)|(?<=equals))(\s{0,3})-\s(?=[0-9.])", r"\1-"),
-    )
-]  # fmt: skip
-_SMALL = re.compile("[¼½¾⅐-⅞]")
-_RAISED = re.compile("[⁺⁻⁰¹²³⁴-⁹]{1,9}")
-_BULLETS = re.compile(r"^\s{0,9}[-*•]\s", re.MULTILINE)
 
 _GROUPED = r"[0-9]{1,3}(?:,[0-9]{3}){1,12}|[0-9]{1,3}(?:[ '’_][0-9]{3}){1,12}|[0-9]{1,2}(?:,[0-9]{2}){1,9},[0-9]{3}"
 _EXPONENT = r"(?:[eE](?P<e>[+-]?[0-9]{1,3})|\s?[*x]\s?10\^[{(]?\s?(?P<times>[+-]?[0-9]{1,3})\s?[})]?)"
@@ -57,7 +28,7 @@ NUMERAL = re.compile(
     r"|(?P<continental>[0-9]{1,3}(?:[. ][0-9]{3}){1,12},[0-9]{1,40})"
     rf"|(?P<plain>(?:{_GROUPED}|[0-9]{{1,40}})(?:\.[0-9]{{1,40}})?|\.[0-9]{{1,40}}){_EXPONENT}?"
     rf"(?:\s?/\s?(?P<below>[0-9]{{1,40}})(?![0-9.]))?(?:\s(?P<scale>{'|'.join(_POWERS)})\b)?)"
-    r"(?![0-9]|[eEx][+-]?[0-9]|[.,:/][0-9])(?P<more>\s?(?:\\?sqrt|√|\\?pi\b|π|\^|\\frac)|[kMB]\b|\sdozen\b)?"
+    r"(?![0-9]|[eEx][+-]?[0-9]|[.,:/][0-9])(?P<more>\s?(?:\\?sqrt|√|\\?pi\b|π|\^|\\frac|\.?\\(?:overline|bar|dot)\b)|[kMB]\b|\sdozen\b)?"
 )
 
 # -- what may stand around a gold answer --
@@ -91,12 +62,13 @@ _OPERATOR, _JOINT = (
 )
 _PART_BEHIND = re.compile(
     rf"\s{{0,3}}{_OPERATOR}\s{{0,3}}(?:[(√\\]|\.?[0-9])|\s{{0,3}}\(?{_JOINT}\s{{0,3}}-?\.?[0-9]"
-    r"|(?:\s?[%°]|\s[a-z]{1,20})\sor\s-?\.?[0-9]|\sor\s[a-z]\s?=\s?-?\.?[0-9]"
+    r"|(?:\s?[%°]|\s[a-z]{1,20})\sor\s-?\.?[0-9]|\s[<>]\s"
 )
 _JOINED = re.compile(rf"\s{{0,3}}(?:[%°]|[A-Za-z]{{1,20}})?\s{{0,3}}\(?{_JOINT}\s{{0,3}}-?\.?[0-9]")
 _PART_BEFORE = re.compile(
     rf"[0-9)}}%]\s{{0,3}}{_OPERATOR}\s{{0,3}}\(?\Z|[0-9][%°]?\s{{0,3}}\(?{_JOINT}\s{{0,3}}\Z"
-    r"|[0-9]\s[a-z]{1,20}\sor\s\Z|[0-9]\sor\s[a-z]\s?=\s?\Z|\bout of\s\Z"
+    r"|[0-9]\s[a-z]{1,20}\sor\s\Z|\bout of\s\Z"
+    r"|(?:(?<![<\w/])[A-Za-z]\s?[<>]|≠|\\(?:neq?|gt|lt)\b)\s?\Z"
 )
 
 
@@ -110,25 +82,29 @@ def final(text: str, prefix: str = "") -> str | None:
     2. the last sentence with a number
 
     Of a line that is committed to, it is the number behind the last "=" or "is" ("#### 5 + 3 = 8" → 8), else the first
-    ("The answer is 72 clips, 48 in April" → 72). Of other sentences it is the one behind the last "=", else the last
-    ("She has 21 - 7 = 14 left after 7 days." → 14). A number that is a part of a sum, a list or a range ("Answer: 5 +
-    3", "5 or 6"), and one that is rejected ("not 5"), is none.
+    ("The answer is 72 clips, 48 in April" → 72). Of other sentences it is the one behind the last "=", else behind the
+    last "is", else the last ("She has 21 - 7 = 14 left after 7 days." → 14). No number is a part of a sum, a list, a
+    range, an inequality or a time ("Answer: 5 + 3", "5 or 6", "x = 5 or x = 6", "2 h 30 min", or 5 and 6 on two lines),
+    nor one that is rejected ("not 5"). "3/4 (or 0.75)" is one.
     """
     text = corrected(text)
+    if not prefix and _listed(text):
+        return None
     if prefix and _STATED.search(prefix.rstrip() + " "):
         line = next((line for line in text.split("\n") if line.strip()), "")
-        if found := final(line) if _marked(line) else _committed(_plain(_line(text[:2000]))):
+        if found := final(line) if _marked(line) else _committed(uniform(_line(text[:2000]))):
             return found
     for stretch in _marked(text):
-        numbers = NUMERAL.search(plain := _plain(stretch))
+        numbers = NUMERAL.search(plain := uniform(stretch))
         if numbers:
             return _committed(plain)
-    for sentence in reversed(_CLAUSE.split(_ASIDE.sub(r"\1", _plain(text[-4000:])))):
+    for sentence in reversed(_CLAUSE.split(_ASIDE.sub(r"\1", uniform(text[-4000:])))):
         hits = list(NUMERAL.finditer(sentence))
         if hits and not sentence.startswith(("not ", "rather ", "instead ")):
-            results = [hit for hit in reversed(hits) if _RESULT.search(sentence[: hit.start()])]
+            links = [hit for hit in reversed(hits) if _LINK.search(sentence[max(0, hit.start() - 60) : hit.start()])]
+            results = [hit for hit in links if _RESULT.search(sentence[max(0, hit.start() - 60) : hit.start()])]
             last = hits[-1]
-            ordered = (last, *results, *hits) if _LINK.search(sentence[: last.start()]) else (*results, last, *hits)
+            ordered = (last, *results, *links, *hits) if last in links else (*results, *links, last, *hits)
             return next((_canonical(hit) for hit in ordered if _alone(hit)), None)
     return None
 
@@ -141,9 +117,19 @@ def several(text: str, prefix: str = "") -> bool:
     if final(text, prefix) is not None:
         return False
     text = corrected(text)
-    clauses = (_plain(part) for part in (*_marked(text), *reversed(_CLAUSE.split(text[-4000:]))))
+    if _listed(text):
+        return True
+    clauses = (uniform(part) for part in (*_marked(text), *reversed(_CLAUSE.split(text[-4000:]))))
     plain = next((part for part in clauses if NUMERAL.search(part)), "")
     return any(_JOINED.match(plain, hit.end()) for hit in NUMERAL.finditer(plain))
+
+
+def _listed(text: str) -> bool:
+    """True for a reply of nothing but different numbers, one a line."""
+    if len(text) > 400 or "\n" not in text:
+        return False
+    hits = [NUMERAL.fullmatch(item) for item in items(uniform(text))]
+    return all(hits) and len({_canonical(hit) for hit in hits if hit}) > 1
 
 
 def committed(text: str) -> str:
@@ -173,7 +159,7 @@ def only(text: str) -> str:
     text = text.translate(WIDE)
     boxes = [_braced(text, hit.end()) for hit in islice(_BOXED.finditer(text), 2)]
     stated = text.rpartition("####")[2] if "####" in text else boxes[0] if len(boxes) == 1 else text
-    plain = _plain(stated.strip()).strip().rstrip(".")
+    plain = uniform(stated.strip()).strip().rstrip(".")
     hit = NUMERAL.search(plain)
     alone = hit and _UNIT_BEFORE.fullmatch(plain[: hit.start()]) and _UNIT.fullmatch(plain[hit.end() :])
     found = _canonical(hit) if hit and alone else None
@@ -217,18 +203,6 @@ def canonical(digits: str) -> str:
     return value if value == "0" else sign + value
 
 
-def _plain(text: str) -> str:
-    """The text with one spelling for what can be written in many ways: signs, fractions, powers, LaTeX."""
-    text = _RAISED.sub(lambda hit: "^" + unicodedata.normalize("NFKC", hit[0]), text)
-    text = _SMALL.sub(lambda hit: " " + unicodedata.normalize("NFKC", hit[0]).replace("⁄", "/"), text)
-    text = text.replace("⁄", "/")
-    if len(_BULLETS.findall(text)) > 1:
-        text = _BULLETS.sub(" ", text)
-    for pattern, spelling in _SPELLINGS:
-        text = pattern.sub(spelling, text)
-    return text
-
-
 def _marked(text: str) -> list[str]:
     """The short stretches of a reply that it marks as its answer, those with stronger marks first."""
     found: list[str] = []
@@ -256,8 +230,9 @@ def _braced(text: str, start: int) -> str:
 
 def _committed(plain: str) -> str | None:
     """The number of a line that a reply commits to."""
-    clause = next((part for part in _CLAUSE.split(plain) if part and NUMERAL.search(part)), "")
-    hits = list(NUMERAL.finditer(clause))
+    clauses = ((part, list(NUMERAL.finditer(part))) for part in _CLAUSE.split(plain) if part)
+    said = ((part, hits) for part, hits in clauses if any(not denied(part, *hit.span()) for hit in hits))
+    clause, hits = next(said, ("", []))
     linked = [hit for hit in reversed(hits) if _LINK.search(clause[: hit.start()])]
     return next((_canonical(hit) for hit in (*linked, *hits[:1]) if _alone(hit)), None)
 
@@ -265,9 +240,16 @@ def _committed(plain: str) -> str | None:
 def _alone(hit: re.Match[str]) -> bool:
     """True for a number that is no part of a sum, a list or a range, and not rejected."""
     before, text, end = hit.string[max(0, hit.start() - 40) : hit.start()], hit.string, hit.end()
-    part = _PART_BEHIND.match(text, end) or _PART_BEFORE.search(before) or hit["more"]
+    behind = _PART_BEHIND.match(text, end)
+    part = (behind and not _repeated(hit, behind)) or _PART_BEFORE.search(before) or hit["more"]
     minus = hit["sign"] and before.rstrip()[-1:].isdigit()
     return not (part or minus or denied(text, hit.start(), end))
+
+
+def _repeated(hit: re.Match[str], behind: re.Match[str]) -> bool:
+    """True where what is offered with a number is the same number: "3/4 (or 0.75)"."""
+    other = NUMERAL.search(hit.string, hit.end()) if re.search(r"\bor\b", behind[0]) else None
+    return other is not None and equal(_canonical(hit) or "", _canonical(other) or "")
 
 
 def _canonical(hit: re.Match[str]) -> str | None:

@@ -18,6 +18,7 @@ _THOUGHTS = re.compile(
     r"|<\|channel\|?>(?:analysis|thought)|\Aanalysis(?=(?-i:[A-Z]))",
     re.IGNORECASE,
 )
+_END_OF_TURN = re.compile(r"(?:</s>|<\|(?:im_end|eot_id|end|endoftext|end_of_text)\|>|<end_of_turn>)\s{0,9}\Z")
 WIDE = {0xFF01 + place: 0x21 + place for place in range(94)} | {0x3000: 0x20}  # the full-width forms of ASCII
 # "B. Wait, no: C" takes back what stands before it.
 _TAKEN_BACK = re.compile(
@@ -29,34 +30,48 @@ _NEXT_QUESTION = re.compile(r"\n\s{0,9}(?:Question|Q)(?:[ ]?[0-9]{1,4})?:")  # B
 
 # -- what leads to an answer, for every kind of it --
 _JOINTS = r"and/or|and|or|und|oder|vs\.?|versus"
-_OPENING = " \t\r\n*_`\"'“‘([{<#>-:.$"  # These characters may precede an answer.
+_OPENING = " \t\r\n*_`\"'“‘([{<#>-:.$✅☑✔✓👉"  # These characters may precede an answer.
 _MARKS = r"[\s:*_\"'“‘`(\[{$]{0,8}(?:\\(?![dtc]?frac|sqrt)[a-z]{1,8}\{){0,2}"
 _NOUN = (
-    r"(?:(?:correct|right|best|final|my)_)?answer|ans|correct|solution|letter|verdict"
+    r"(?:(?:correct|right|best|final|my)_)?answer|ans|correct|solution|letter|verdict|final(?=:)"
     r"|(?:correct|right|best|final|my)[\s_](?:option|choice)"
-    r"|antwort|lösung|(?:réponse|respuesta|resposta|risposta)(?:\s(?:correcte|correcta|correta|corretta))?"
+    r"|antwort|lösung|richtig|ответ|(?:réponse|respuesta|resposta|risposta)(?:\s(?:correcte|correcta|correta|corretta))?"
 )
-_BE = r"is|ist|est|es|é|è|equals|(?:must|should|would|will|has\sto|seems\sto|appears\sto)\sbe"
+_BE = r"is|ist|lautet|est|es|é|è|equals|(?:must|should|would|will|has\sto|seems\sto|appears\sto)\sbe"
 _SURELY = r"(?:(?:therefore|thus|hence|then|so|clearly|definitely|probably|likely|simply|just|indeed)[,\s]{1,2})?"
 _OF_WHAT = r"(?:\s(?:here|to\s[^.,:;?!\n]{1,40}?)(?=\s)|,\s(?:therefore|then|thus|hence|of\scourse),)?"
 TOLD = (
     rf"(?<!\bif\sthe\s)\b(?i:{_NOUN})\b[*_\"')]{{0,3}}{_OF_WHAT}"
-    rf"(?:\s{{1,4}}(?i:{_BE})\b|\.?\s{{0,4}}(?::|=|->|→)|\s[-–—](?=\s)){_MARKS}(?i:{_SURELY}){_MARKS}"
+    rf"(?:(?:\s{{1,4}}(?i:{_BE})|['’]s)\b|\.?\s{{0,4}}(?::|=>?|->|→)|\s[-–—](?=\s)){_MARKS}(?i:{_SURELY}){_MARKS}"
 )
 _HEADING = r"(?m:^[#*_ ]{0,8}(?i:(?:final|correct)\sanswer|answer)[*_ ]{0,4}$)"
-STATED = (
-    rf"(?:{TOLD}|(?:{_HEADING}|答案\s?[是为:]|(?<!不)[选選][择擇]?(?!项)|<(?i:answer)>|\\boxed\{{|\#{{4}}){_MARKS})"
+_EASTERN = r"(?<!不)(?:(?:答案|答え|正解|정답)\s?[是为:は은]|[选選][择擇]?(?!项))"
+STATED = rf"(?:{TOLD}|(?:{_HEADING}|{_EASTERN}|<(?i:answer)>|\\boxed\{{|\#{{4}}){_MARKS})"
+_PERHAPS = r"(?:(?:maybe|perhaps|possibly|even),?\s)?"
+_OR_ELSE = re.compile(rf"(?:[.,]\s|\s)[Oo]r\s{_PERHAPS}(?:(?i:it|that)(?:['’]s|\sis)\s|(?:the\s)?{TOLD})?")
+_BOX_OR_BOX = re.compile(
+    r"\}{1,2}(?:\s?(?:\$|\\\)))?\s?(?:\\(?:text|mbox)\{\s?)?(,|,?\s?\b(?:or|and|oder|und)\b)\s?\}?\s?(?:\$|\\\()?\s?\\boxed\{(?:\\[a-z]{4,6}\{)?"
 )
+_LISTING = re.compile(r"[-*•\s(]{0,9}A[.):][^\n]{1,300}\n[-*•\s(]{0,9}B[.):]")  # the options once more
+_LED = re.compile(rf"\W{{0,9}}(?:(?i:the|my)\s)?{STATED}")
+_ITEM = re.compile(r"\A\s*(?:[-*•]|[0-9]{1,2}[.)])\s")
 _NOT_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|nor|cannot|rul(?:e|es|ed|ing)\sout|(?:eliminat|exclud|reject|discard)(?:e|es|ed|ing|s)?"
-    r"|instead\sof|rather\sthan|other\sthan|unlike|except)|n['’]t)(?:\s(?:be|say|think|believe|that|a|an|the)){0,3}(?:\s(?:it|this)(?:['’]s|\sis))?"
+    r"|instead\sof|rather\sthan|other\sthan|unlike|except|(?:any|every)thing\sbut)|n['’]t)(?:\s(?:be|say|think|believe|that|a|an|the)){0,3}(?:\s(?:it|this)(?:['’]s|\sis))?"
     r"(?:\s(?:option|choice|answer|letter))?[\s(\"'“*]{1,4}\Z",
     re.IGNORECASE,
 )
-_NOT_BEHIND = re.compile(
-    r"\A[)\]*_\"'”}]{0,4}(?:\s(?:is|was|are|seems|looks|can|could|would|does)(?:n['’]t\b|not\b|(?:\s\w{1,12}){0,2}?\s"
+_WRONG = (
+    r"(?:n['’]t\b|not\b|(?:\s\w{1,12}){0,2}?\s"
     r"(?:not|wrong|incorrect|false|impossible|unlikely|invalid|out|eliminated|excluded|rejected)\b)"
-    r"|\s?[:–—-]\s?(?:wrong|incorrect)\b(?!,)|\s?[✗✘❌×]|\?\s{1,3}\w)",
+)
+_OTHER = r"[(*_\"'“`]{0,3}(?:(?:option|choice)\s)?\w{1,20}[)*_\"'”`]{0,3}"
+_OTHERS = rf"(?:(?:,\s{_OTHER}){{1,8}},?)?\s(?:and|or|nor|&)\s{_OTHER}"  # "A, B and D are wrong"
+_NOT_BEHIND = re.compile(
+    r"[)\]*_\"'”}]{0,4}"
+    rf"(?:\s(?:is|was|seems|looks|can|could|must|should|would|does|(?<![0-9]\s)(?:are|were|do)){_WRONG}"
+    rf"|{_OTHERS}\s(?:are|were|can|could|must|should|would|do|both){_WRONG}"
+    r"|\s?[:–—-]\s?(?:wrong|incorrect)\b(?!,)|[.:]?\s?[✗✘❌×]|\?\s{1,3}\w)",
     re.IGNORECASE,
 )
 
@@ -66,13 +81,13 @@ def conclusion(text: str) -> str:
 
     "<think>A or B?</think> B" → " B"; "<think>A or B?" → "". Known are <think>, <thinking>, <thought>, <reasoning>,
     <analysis>, <reflection> and <scratchpad>, also with a prefix (<seed:think>), and the marks [THINK], ◁think▷,
-    <|begin_of_thought|>, <|START_THINKING|> and the channels of gpt-oss and Gemma.
+    <|begin_of_thought|>, <|START_THINKING|> and the channels of gpt-oss and Gemma. A mark that ends a turn is left out.
     """
     start, open = 0, False
     for mark in _THOUGHTS.finditer(text):
         open = mark["closes"] is None
         start = start if open else mark.end()
-    return "" if open else text[start:]
+    return "" if open else _END_OF_TURN.sub("", text[start:])
 
 
 def without_prefix(text: str, prefix: str) -> str:
@@ -86,8 +101,11 @@ def one_question(text: str) -> str:
 
 
 def corrected(text: str) -> str:
-    """The text, in ASCII where it has full-width forms, without what it takes back: "5. Wait, no: ６" → "6"."""
-    text = text.translate(WIDE)
+    """The text, in ASCII where it has full-width forms, without what it takes back: "5. Wait, no: ６" → "6".
+
+    Two answers that are offered together stand together: "It's 5. Or it's 6" → "It's 5 or 6".
+    """
+    text = _BOX_OR_BOX.sub(r" \1 ", _OR_ELSE.sub(" or ", text.translate(WIDE)))
     hits = list(_TAKEN_BACK.finditer(text))
     if not hits:
         return text
@@ -95,10 +113,20 @@ def corrected(text: str) -> str:
     return behind if re.search(r"\w", behind) else text[hits[-1].start() :]
 
 
+def items(reply: str) -> list[str]:
+    """The lines of a reply without bullets and marks, and without what leads to them: "Answer:\n- A\n- B" → A, B."""
+    led = _LED.match(reply)
+    return [
+        _ITEM.sub("", line).strip(" .,;:*_`\"'()[]{}$")
+        for line in reply[led.end() if led else 0 :].split("\n")
+        if line.strip()
+    ]
+
+
 def denied(text: str, start: int, end: int) -> bool:
     """True where what stands from `start` to `end` is rejected: "not B", "rule out B", "B is wrong"."""
     before = _NOT_BEFORE.search(text[max(0, start - 40) : start])
-    return bool(before or _NOT_BEHIND.match(text[end : end + 60]))
+    return bool(before or _NOT_BEHIND.match(text, end, end + 60))
 
 
 def letter(text: str, letters: str) -> str | None:
@@ -126,7 +154,12 @@ def two_letters(text: str, letters: str) -> bool:
     True. "B" → False. "I do not know" → False.
     """
     said, alone = _said(text, letters)
-    return not alone if said else bool(_joined(letters).search(one_question(text)))
+    reply = one_question(text)
+    return (
+        not alone
+        if said
+        else any(not denied(reply, at := pair.start(), at + 1) for pair in _joined(letters).finditer(reply))
+    )
 
 
 def _said(text: str, letters: str) -> tuple[str | None, bool]:
@@ -134,6 +167,9 @@ def _said(text: str, letters: str) -> tuple[str | None, bool]:
     stated, start, marked, more = _letter_patterns(letters)
     joined = _joined(letters)
     reply = one_question(text)
+    listed = [item.upper() for item in items(reply)]
+    if all(len(item) == 1 and item in letters for item in listed) and len(set(listed)) > 1:
+        return listed[0], False
 
     def read(hit: re.Match[str]) -> tuple[str, bool] | None:
         """A letter and whether it stands alone; None for one that is rejected."""
@@ -144,7 +180,8 @@ def _said(text: str, letters: str) -> tuple[str | None, bool]:
         behind_another = any(pair.end() == hit.end(group) for pair in pairs)
         return hit[group].upper(), not (behind_another or more.match(hit.string, hit.end(group)))
 
-    for hits in (stated.finditer(reply), filter(None, [start.match(reply.lstrip(_OPENING))])):
+    begins = None if _LISTING.match(reply) else start.match(reply.lstrip(_OPENING))
+    for hits in (stated.finditer(reply), filter(None, [begins])):
         if said := [found for hit in hits if (found := read(hit))]:
             return said[-1]
     said = sorted({found for hit in marked.finditer(reply) if (found := read(hit))})
@@ -162,20 +199,22 @@ def _joined(letters: str) -> re.Pattern[str]:
 @lru_cache
 def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
     word = rf"([{letters}])(?![\w-]|/(?!\(?[{letters}](?!\w)))(?!['’.]\w)"
-    goes_on = rf"is|seems|looks|because|since|rather|instead|over|not|but|{_JOINTS}"
+    goes_on = rf"is|seems|looks|because|since|rather|instead|over|not|but|best|{_JOINTS}"
     capital = rf"{word}(?![ \t]{{1,4}}(?!(?:{goes_on})\b)[a-z])"
     small = rf"([{letters.lower()}])(?!\.\w)(?=[).:,\]}}*<]|\Z)"
     one = f"(?:{capital}|{small})"
-    name = r"(?:(?i:the\sletter|option|choice|letter)[\s:]{1,2})?\(?[*\"'`]{0,3}"
+    name = r"(?:(?i:the\sletter|(?:la\s)?op(?:tion|ción|ção)|choice|letter|la)[\s:]{1,2})?\(?[*\"'`]{0,3}"
     verbs = r"choose|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)?\swith|went\swith|opt\sfor|vote\sfor|say|guess"
-    verbs += r"|leav(?:es|ing)"
+    verbs += r"|leav(?:es|ing)|lean(?:ing)?\stowards?"
+    verbs += r"|(?:answers|(?:correct|right|best)\s(?:options|choices))(?:\sare|(?=:))"
     told = rf"\b(?i:{verbs}|(?:it|this|that)(?:['’]s|\s(?:{_BE})))\b[\s:*_\"'`(]{{1,4}}{name}{one}"
     ends = (
-        rf"(?:\b(?i:so|therefore|thus|hence)[,:]?|[.!])\s{{1,2}}(?:(?i:answer)\s)?{name}{capital}(?=[)*.!\s]{{0,5}}\Z)"
+        rf"(?:\b(?i:so|therefore|thus|hence)[,:]?|[.!?])\s{{1,2}}(?:(?i:answer)\s)?{name}{capital}(?=[)*.!\s]{{0,5}}\Z)"
     )
     right = (
-        rf"(?<![\w'’.-]){word}[)*\"'`]{{0,3}}(?:\s(?:is|was|seems|looks|(?:must|would|should)\sbe)\s(?:(?:the|a)\s)?"
-        r"(?:most\s|only\s)?(?:answer|correct|right|best)\b|\s?[:–—-]\s?(?i:correct|right)(?=[.,;!*]|\s*(?:\n|\Z)))"
+        rf"(?<![\w'’.-]){word}[)*\"'`]{{0,3}}(?:\s(?:is|was|are|seems|looks|(?:must|would|should)\sbe)\s(?:(?:the|a|both)\s)?"
+        r"(?:most\s|only\s)?(?:answers?|correct|right|best)\b|\s?[:–—-]\s?(?i:correct|right)(?=[.,;!*]|\s*(?:\n|\Z))"
+        r"|[.:]?\s?[✓✔✅]|\sbest\s[a-z]{2,12}s\b)"
     )
     stated = re.compile(f"{STATED}{name}{one}|{told}|{ends}|{right}")
     start = re.compile(rf"(?:(?i:option|choice|answer){_MARKS})?(?:\\[a-z]{{1,8}}\{{)?{one}")
@@ -192,20 +231,22 @@ def _letter_patterns(letters: str) -> tuple[re.Pattern[str], ...]:
 
 _SAYS = re.compile(
     rf"{STATED}(?:a\s)?(?P<stated>yes|no|true|false)\b(?!['’-]\w)"
-    r"|(?:\b(?:is|are)|['’]s)(?P<not>n['’]t|\snot)?\s(?P<last>true|false)[.!*\s]{0,5}\Z"
-    r"|\A(?P<first>true|false)\b(?=\s?[^\w\s'’-]|\s?\n|\s{0,9}\Z)"
+    r"|(?:\A|(?:\b(?:is|are)|['’]s)(?=n['’]t|\s))(?P<not>n['’]t|\s?not\b)?\s?[*_\"'“]{0,3}(?P<last>true|false)"
+    r"[.!*_\"'”\s✅❌✓✗]{0,6}\Z"
+    rf"|\A[{re.escape(_OPENING)}?,;]{{0,40}}(?P<first>true|false)\b(?=\s?[^\w\s'’-]|\s?\n|\s{{0,9}}\Z)"
     r"|(?<![\w-])(?P<bare>yes|no)(?!['’-]?\w)",
     re.IGNORECASE,
 )
-_EITHER = re.compile(
-    r"\b(?:yes|no|true|false)[\"'”*),…]{0,3}\s?(?:/|&|\||\b(?:and/or|or|and|vs)\b)\s?(?:(?:maybe|perhaps|possibly)\s)?"
-    r"[\"'“*(]{0,3}(?:yes|no|true|false)\b",
-    re.IGNORECASE,
-)
 _SUBJECT = (
-    r"it|they|you|we|he|she|i|the|this|that|there|these|those|because|since|as|if|but|and|so|for|after|when|in|by"
+    r"it|they|you|we|he|she|i|the|this|that|there|these|those|because|since|as|if|but|and|so|for|after|when|in|by|here"
 )
 _NOT_ANY = re.compile(rf"[ \t]{{1,4}}(?!(?:{_SUBJECT})\b)[a-z]")  # "no turns": no answer, but how many turns there are.
+_EITHER = re.compile(
+    r"\b(?:yes|no|true|false)[\"'”*),…]{0,3}\s?\(?(?:/|&|\||\b(?:and/or|or|and|vs)\b)\s?(?:(?:maybe|perhaps|possibly)\s)?"
+    rf"[\"'“*(]{{0,3}}(?:yes|true|false|no(?!{_NOT_ANY.pattern}))\b",
+    re.IGNORECASE,
+)
+_SENSES = {"yes": "Yes", "true": "Yes", "no": "No", "false": "No"}
 
 
 def yes_no(text: str) -> str | None:
@@ -215,9 +256,10 @@ def yes_no(text: str) -> str | None:
     start; else the last. No answers are: "no" before a noun ("There are no turns"), "not yes", and "Yes or No".
     True is Yes and False is No where they are stated, or begin or end the reply; "It is not true" is No.
     """
-    if _BOTH_ALONE.fullmatch(one_question(text)):
+    reply = _EITHER.sub("", one_question(text))
+    start = len(reply) - len(reply.lstrip(_OPENING + "?,;"))
+    if _both_alone(reply):
         return None
-    reply = _EITHER.sub("", one_question(text)).lstrip(_OPENING + "?,;")
     stated: list[str] = []
     other: list[tuple[int, str]] = []
     for hit in _SAYS.finditer(reply):
@@ -227,18 +269,20 @@ def yes_no(text: str) -> str | None:
             said = "false" if said == "true" else "true"
         elif denied(reply, hit.start(group), hit.end(group)) or (said == "no" and _NOT_ANY.match(reply, hit.end())):
             continue
-        answer = "Yes" if said in ("yes", "true") else "No"
+        answer = _SENSES[said]
         stated += [answer] if group == "stated" else []
         other.append((hit.start(group), answer))
     if stated:
         return stated[-1]
     if not other:
         return None
-    return other[0 if other[0][0] == 0 else -1][1]
+    return other[0 if other[0][0] == start else -1][1]
 
 
-_BETWEEN = r"\b(?=[^\w\n]*[ ,;/|&])[^\w\n]+"  # on one line, and apart; can be split in one way only
-_BOTH_ALONE = re.compile(rf"\W*(?:(?:yes{_BETWEEN})+no\b|(?:no{_BETWEEN})+yes\b)\W*", re.IGNORECASE)
+def _both_alone(reply: str) -> bool:
+    """True for a reply of nothing but yes and no, apart: "Yes, no", or a line for each."""
+    words = [word.strip("\"'“”*.,:!?()[]{}`") for item in items(reply) for word in re.split(r"[\s,;/|&]+", item)]
+    return {_SENSES.get(word.lower()) for word in words if word} == {"Yes", "No"}
 
 
 def both(text: str) -> bool:
@@ -247,4 +291,4 @@ def both(text: str) -> bool:
     "Yes and no" → True. "yes/no" → True. "Yes or no? No" → False. "Maybe" → False.
     """
     reply = one_question(text)
-    return yes_no(text) is None and bool(_EITHER.search(reply) or _BOTH_ALONE.fullmatch(reply))
+    return yes_no(text) is None and bool(_EITHER.search(reply) or _both_alone(reply))

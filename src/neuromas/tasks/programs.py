@@ -26,6 +26,10 @@ _QUOTED = re.compile(r"^>[ ]?[`~]{3}", re.MULTILINE)
 _DEFINES = re.compile(
     r"(?:[ \t)\]}#@].*|(?:from|import|def|class|async)\b.*|[A-Z_][A-Z0-9_]*[ ]?(?::[^=]*)?=.*|\"{3}.*|'{3}.*|)"
 )
+# Lines of a reply that are no code, before and behind it.
+_MARKER = r"\[/?[A-Z]+\]\s*$|</?[a-z]+>\s*$"
+_SPEECH = re.compile(rf"\s*$|{_MARKER}|[A-Z][a-z']*[,!:.]?(?: (?![=:|&*/%+-])\S.*)?\s*$")
+_SENTENCE = re.compile(rf"{_MARKER}|[A-Z][a-z']*,? [a-z]")
 # A function is over where one of these lines begins: the stop sequences of Chen et al. 2021, §3.1.
 _STOPS = re.compile(r"\n(?:class|def|#|if|print)")
 
@@ -124,7 +128,7 @@ def block(reply: str, pattern: str = "") -> str | None:
     every = blocks(reply)
     main = next((text for text in every if re.search(pattern, text)), None)
     if main is None and pattern:  # The answer prefix may have opened one.
-        every = blocks(FENCE + reply)
+        every = [unfenced(text) for text in blocks(FENCE + reply)]
         main = next((text for text in every if re.search(pattern, text)), None)
     if main is None or not pattern:
         return main
@@ -138,6 +142,15 @@ def before_fence(reply: str) -> str:
     """The text before the first fence, which is the rest of a block that the answer prefix opened."""
     closing = next(_closings(reply, 0, 3), None)
     return reply[: closing.start()] if closing else reply
+
+
+def unfenced(text: str) -> str:
+    """Code that stands in no fence, without the sentences and marks around it ("Sure!", "[PYTHON]", "</code>")."""
+    lines = text.splitlines(keepends=True)
+    start = next((place for place, line in enumerate(lines) if not _SPEECH.match(line)), 0)
+    body = max((place for place, line in enumerate(lines) if line[:1] in " \t" and line.strip()), default=start)
+    end = next((place for place in range(body, len(lines)) if _SENTENCE.match(lines[place])), len(lines))
+    return "".join(lines[start:end])
 
 
 def _moved_left(text: str, indent: int) -> str:

@@ -7,22 +7,17 @@ from neuromas.tasks.loaded import normalise
 from neuromas.tasks.parsing import TOLD, WIDE, corrected, denied
 
 _TYPED = {ord("’"): "'", ord("‘"): "'", ord("“"): '"', ord("”"): '"', ord("−"): "-"}  # as keyboards have them
+_TYPED |= {0x2080 + digit: str(digit) for digit in range(10)}  # CO₂
 _LEAD = re.compile(
-    rf"\A(?:\#{{1,6}}\s(?:final\s)?answer:?\s|>\s|[-•]\s(?![0-9.])|\W{{0,4}}(?:so|thus|therefore)?,?\s?(?:the\s|my\s)?(?:final\s|correct\s|right\s)?{TOLD}|\#{{4}}\s?)",
+    rf"\A(?:\#{{1,6}}\s(?:(?:final\s)?answer:?\s)?|(?:[-=]?>|→)\s|[-•]\s(?![0-9.])|\W{{0,4}}(?:so|thus|therefore)?,?\s?(?:the\s|my\s)?(?:final\s|correct\s|right\s)?{TOLD}|\#{{4}}\s?)",
     re.IGNORECASE,
 )
 _PAIRS = (
-    ("**", "**"),
-    ("\\(", "\\)"),
-    ("$", "$"),
-    ("_", "_"),
-    ("(", ")"),
-    ("[", "]"),
-    ("{", "}"),
+    *(("**", "**"), ("\\(", "\\)"), ("$", "$"), ("_", "_"), ("(", ")"), ("[", "]"), ("{", "}")),
+    *(("\\boxed{", "}"), ("\\text{", "}"), ("<answer>", "</answer>")),
 )
-_PAIRS += (("\\boxed{", "}"), ("\\text{", "}"), ("<answer>", "</answer>"))
 _FENCED = re.compile(r"\s*(?P<fence>`{3,9}|~{3,9})\w*[ ]?\n(?P<inside>[^`~]*)(?P=fence)\s*")
-_EDGES = " .,;:!?\"'`*"
+_EDGES = " .,;:!?\"'`*«»「」『』„✅☑✔✓👉"
 
 
 def bare(text: str) -> str:
@@ -48,7 +43,7 @@ def bare(text: str) -> str:
 def _typed(text: str) -> str:
     """The words of a text as `normalise` gives them, with one form of each character, quote and minus sign."""
     one = unicodedata.normalize("NFC", text).translate(WIDE | _TYPED)
-    return normalise(re.sub("(?<=[0-9])–(?=[0-9])", "-", one))
+    return normalise(re.sub(r"\\(?=[%$&#])", "", re.sub("(?<=[0-9])–(?=[0-9])", "-", one)))
 
 
 def _trimmed(text: str) -> str:
@@ -64,9 +59,9 @@ def contains(text: str, gold: str) -> bool:
     "Rome" stands in "The capital is **Rome**, in Italy." and in "Rome's walls", not in "Jerome" or "not Rome"; "5" does
     not stand in "5.5" or "-5".
     """
-    words = re.sub(r"(?<!\w)_|_(?!\w)", "", _typed(corrected(text)))
+    words = re.sub(r"(?<!\w)(?:_|\*\*)|(?:_|\*\*)(?!\w)", "", _typed(corrected(text)))
     wanted = bare(gold)
-    before = r"(?<!\w)(?<!\w-)" + (r"(?<![0-9][.,:/])(?<![-−.])" if wanted[:1].isdigit() else "")
+    before = r"(?<!\w)(?<!\w-)" + (r"(?<![0-9][.,:/])(?<![-−.^])" if wanted[:1].isdigit() else "")
     behind = r"(?!-?\w)(?!['’](?!s\b)\w)(?!\+\+|#)" + (r"(?![.,:/][0-9])" if wanted[-1:].isdigit() else "")
     hits = re.finditer(before + re.escape(wanted) + behind, words)
     return any(not denied(words, hit.start(), hit.end()) for hit in hits)
