@@ -55,9 +55,16 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
+def plain(path: Path) -> Path:
+    """The path again. Raises OSError where it is a pipe, a device or a socket, whose content may have no end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(f"{path} is a pipe, device or socket")
+    return path
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises OSError where it cannot be read, ValueError where it is no JSON."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(plain(path).read_text(encoding="utf-8"))
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -100,7 +107,8 @@ def read_json_lines(path: Path, form: Callable[[Any], Any] = lambda record: reco
     if not os.path.lexists(path):
         return []
     records: list[Any] = []
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    data = plain(path).read_bytes()
+    data = gzip.decompress(data) if path.suffix == ".gz" else data
     *lines, last = data.split(b"\n")  # by "\n" alone, since texts may hold other line ends (U+2028)
     for number, line in enumerate([*lines, last] if last else lines, 1):
         try:

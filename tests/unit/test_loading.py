@@ -61,10 +61,13 @@ READ = ("config.json", "tokenizer.json", "model.safetensors", "neuromas.json", "
 FAULTS: list[tuple[Callable[[Path], Any], str]] = [
     (without_a_layer, r"lack 3 of the model's weights, for instance model\.layers\.1\.mlp"),
     (lambda f: edit(f / "config.json", num_hidden_layers=1), "weights of more layers than the 1 of its config.json"),
-    (lambda f: edit(f / "config.json", hidden_size=64), r"\(llama\) could not be loaded \(\w+: .*size"),
+    (
+        lambda f: edit(f / "config.json", hidden_size=64),
+        r"lm_head.weight in model.safetensors has the shape \[260, 32\], and by config.json it has \[260, 64\]",
+    ),
     (lambda f: edit(f / "config.json", model_type="no-such-model"), "no-such-model"),
-    (truncated, r"\(llama\) could not be loaded \(SafetensorError: "),
-    (a_pointer, r"\(llama\) could not be loaded \(SafetensorError: "),
+    (truncated, "model.safetensors cannot be read \\(Error while deserializing header"),
+    (a_pointer, "model.safetensors cannot be read \\(Error while deserializing header"),
     (quantised, r"\(llama\) could not be loaded \(ImportError: "),
     (lambda f: (f / "model.safetensors").unlink(), "could not be loaded"),
     (lambda f: (f / "neuromas.json").write_text("{"), "neuromas.json is damaged"),
@@ -81,9 +84,12 @@ FAULTS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda f: truncate(f / "chat_template.jinja", 300 << 20), "chat_template.jinja has 300 MB"),
     *((lambda f, name=name: in_place(f / name, os.mkfifo), f"{name} is a pipe, device or socket") for name in READ),
     (lambda f: in_place(f / "config.json", lambda p: p.symlink_to("/dev/null")), "config.json is a pipe, device or"),
-    (lambda f: in_place(f / "config.json", lambda p: p.symlink_to("config.json")), "could not be loaded"),
-    (lambda f: in_place(f / "tokenizer.json", lambda p: p.write_text("[]")), "could not be loaded"),
-    (lambda f: in_place(f / "tokenizer.json", lambda p: p.write_text("7")), "could not be loaded"),
+    (lambda f: in_place(f / "config.json", lambda p: p.symlink_to("config.json")), "config.json is a link to nothing"),
+    (
+        lambda f: in_place(f / "tokenizer.json", lambda p: p.write_text("[]")),
+        r"tokenizer.json holds \[\] and no object",
+    ),
+    (lambda f: in_place(f / "tokenizer.json", lambda p: p.write_text("7")), "tokenizer.json holds 7 and no object"),
 ]
 
 

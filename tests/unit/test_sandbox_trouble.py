@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from neuromas.compare import work
 from neuromas.errors import TaskError
 from neuromas.tasks import sandbox
 from neuromas.tasks.jail import checker, isolation
-from neuromas.tasks.sandbox import ResourceLimits, Submission, run, run_many
+from neuromas.tasks.sandbox import ResourceLimits, Submission, Verdict, run, run_many
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox is Linux only")
 TEST = "assert f(1) == 1"
@@ -92,6 +94,31 @@ def test_what_the_machine_may_have_caused_is_run_again(monkeypatch: pytest.Monke
     else:
         with pytest.raises(TaskError, match="no verdict on a program, twice: trouble; see that"):
             run(Submission("", "", ()))
+
+
+def test_a_worker_of_many_runs_as_many_programs_as_it_has_threads(monkeypatch, tmp_path: Path) -> None:
+    under_way, most = 0, 0
+
+    def first(*_: object) -> Verdict:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        time.sleep(0.02)
+        under_way -= 1
+        return Verdict(True, "", ())
+
+    monkeypatch.setattr(sandbox, "_first", first)
+    monkeypatch.setattr(sandbox, "at_once", None)
+    monkeypatch.setattr(work, "_held", [])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16))
+    jobs = [Submission(f"f = lambda x: {n}", TEST, ("f",)) for n in range(40)]
+    run_many(jobs)
+    assert most > 2
+    threads, most = torch.get_num_threads(), 0
+    work.enlist(tmp_path, 2)
+    torch.set_num_threads(threads)
+    run_many(jobs)
+    assert most == 2
 
 
 def test_a_sandbox_that_cannot_be_started_raises(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def main(
         report: Only write the report anew from the folder's JSON lines.
         plan: Only show the rows that the table would have, and the trainings.
         workers: Processes at a time; on a GPU take 1.
-        threads: CPU threads of each process; keep them the same from start to end.
+        threads: CPU threads of each process, and programs that it runs at a time; keep them the same from start to end.
         address: Address of a Ray cluster that does the work; by default this machine does, without Ray.
         json: Write the rows to this file too (they are always in OUT/summary.json).
     """

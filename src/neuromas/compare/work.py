@@ -30,7 +30,7 @@ from neuromas.run.final import validation_score
 from neuromas.run.loop import train
 from neuromas.run.owner import is_run
 from neuromas.run.stages import stages_of
-from neuromas.tasks import load_task
+from neuromas.tasks import load_task, sandbox
 from neuromas.tasks.base import Split, Task
 from neuromas.tasks.reward import graded
 from neuromas.types import System
@@ -152,6 +152,7 @@ def enlist(out: Path, threads: int) -> None:
     if not _held:
         _held.append(share(out))
         torch.set_num_threads(threads)
+        sandbox.at_once = threads  # so that all workers together do not flood the machine
 
 
 def _system(trial: Trial, checkpoint: str) -> System:

@@ -9,23 +9,26 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from safetensors import safe_open
 
 from neuromas.errors import BackboneError, ConfigError, NeuromasError
 from neuromas.network.builtin import BUILT_IN, TINY_FOLDER, cache_folder, smollm2_folder
 from neuromas.network.conversion import converted, gguf_in
+from neuromas.network.folders import check_folder, check_sizes
 from neuromas.network.wording import Style
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _OTHER_PARTS = re.compile(r"vision|visual|audio|image|mtp")
 _CHOICES = ("index_topk", "keep_window_size")
-_LARGEST = 1 << 28  # bytes of a file that is read whole; the largest tokenizers have a tenth of it
-_MOST = {"num_hidden_layers": 1000, "num_experts": 10_000, "num_local_experts": 10_000, "n_routed_experts": 10_000}
 _UNLIMITED = 1 << 20  # tokens, where neither the model nor its tokenizer tells a limit
 
 
 @contextmanager
-def quoting(name: str, source: str) -> Iterator[None]:
-    """Turn any error of a library, while a backbone is loaded and tried, into a `BackboneError` with its whole text."""
+def quoting(name: str, source: str, part: str = "") -> Iterator[None]:
+    """Turn any error of a library, while a backbone is loaded and tried, into a `BackboneError` with its whole text.
+
+    part: of the backbone, such as "the tokenizer of ".
+    """
     try:
         yield
     except (NeuromasError, torch.OutOfMemoryError):
@@ -33,8 +36,8 @@ def quoting(name: str, source: str) -> Iterator[None]:
     except Exception as error:
         said = " ".join(str(error).split())
         raise BackboneError(
-            f"backbone {name!r}{_kind_of(source)} could not be loaded ({type(error).__name__}: {said}); give one of "
-            f"{', '.join(BUILT_IN)}, a folder with a Hugging Face model, or a hub id that this machine can reach"
+            f"{part}backbone {name!r}{_kind_of(source)} could not be loaded ({type(error).__name__}: {said}); give one "
+            f"of {', '.join(BUILT_IN)}, a folder with a Hugging Face model, or a hub id that this machine can reach"
         ) from error
 
 
@@ -53,44 +56,34 @@ def read(name: str, source: str, dtype: torch.dtype, device: torch.device, trust
 
     if (Path(source) / "adapter_config.json").is_file():
         raise BackboneError(f"backbone {name!r} is a PEFT adapter, not a model; name the model that it was made for")
-    _check_files(name, Path(source))
+    check_folder(name, Path(source))
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-        _check_sizes(name, config)
+        with quoting(name, source, "the config.json of "):
+            config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        check_sizes(name, config)
+        with quoting(name, source, "the tokenizer of "):
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         quantised = getattr(config, "quantization_config", None) is not None
         place = {"device_map": {"": device}} if quantised else {}  # some such weights cannot be moved later
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True, **place
-        )
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True, **place
+            )
+        except RuntimeError:
+            _check_shapes(name, Path(source), config, trust_remote_code)
+            raise
         model, report = loaded
         model = model if quantised else model.to(device)
     finally:
         if bars:
             logging.enable_progress_bar()
     _check_weights(name, model, report)
+    if not quantised:
+        _check_numbers(name, model)
+    _check_vocabulary(name, model, tokenizer)
     return model, tokenizer
-
-
-def _check_files(name: str, folder: Path) -> None:
-    """Refuse a folder with what would be read for ever: a pipe, a device, or a text of gigabytes."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if not path.exists():  # a link to nothing: libraries say whether they need it
-            continue
-        if not (path.is_file() or path.is_dir()):
-            raise BackboneError(f"backbone {name!r}: {path.name} is a pipe, device or socket; put a file in its place")
-        if path.suffix in (".json", ".jinja", ".txt", ".model") and (size := path.stat().st_size) > _LARGEST:
-            raise BackboneError(f"backbone {name!r}: {path.name} has {size >> 20} MB, and can be no file of a model")
-
-
-def _check_sizes(name: str, config: Any) -> None:
-    """Refuse a config that would be built for hours before its weights are seen to be others."""
-    for part in (config, config.get_text_config(decoder=True)):
-        for key, most in _MOST.items():
-            if isinstance(size := getattr(part, key, None), int) and size > most:
-                raise BackboneError(f"backbone {name!r}: config.json says {key} = {size}, over {most}; correct it")
 
 
 def take_memory(model: Any) -> None:
@@ -98,6 +91,23 @@ def take_memory(model: Any) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device.type == "cpu":
             tensor.data = tensor.data.clone()
+
+
+def _check_shapes(name: str, folder: Path, config: Any, trust_remote_code: bool) -> None:
+    """Name a weight that has another shape in the folder's files than in the model; the library's error does not."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    wanted = {key: list(weight.shape) for key, weight in model.state_dict().items()}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            for key in sorted(weights.keys() & wanted.keys()):
+                if (shape := weights.get_slice(key).get_shape()) != wanted[key]:
+                    raise BackboneError(
+                        f"backbone {name!r}: {key} in {file.name} has the shape {shape}, and by config.json it has "
+                        f"{wanted[key]}; one of the two files is that of another model"
+                    )
 
 
 def _check_weights(name: str, model: Any, report: dict[str, Any]) -> None:
@@ -114,6 +124,41 @@ def _check_weights(name: str, model: Any, report: dict[str, Any]) -> None:
         raise BackboneError(
             f"backbone {name!r}: its files hold weights of more layers than the {layers} of its config.json, for "
             f"instance {sorted(beyond)[0]}; the config is that of another model"
+        )
+    if unused := sorted(key for key in report["unexpected_keys"] if _belongs(model, key)):
+        raise BackboneError(
+            f"backbone {name!r}: its files hold {unused[0]}, and by config.json that layer has no such weight; one of "
+            "the two is that of another model"
+        )
+
+
+def _belongs(model: Any, key: str) -> bool:
+    """True for a weight, such as a bias, of a layer that the model has with other weights."""
+    layer, _, leaf = key.rpartition(".")
+    found = dict(model.named_modules()).get(layer)
+    return hasattr(found, "weight") and leaf in ("weight", "bias")
+
+
+def _check_numbers(name: str, model: Any) -> None:
+    """Refuse weights that are not finite."""
+    for key, weight in model.named_parameters():
+        if weight.dtype in DTYPES.values() and weight.numel() and not torch.stack(weight.aminmax()).isfinite().all():
+            raise BackboneError(
+                f"backbone {name!r}: its weight {key} holds a number that is not finite in {weight.dtype}; load it in "
+                "another dtype, or put a whole copy of its file in place"
+            )
+
+
+def _check_vocabulary(name: str, model: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer with tokens for which the model has no embedding; markers that it adds may be such."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    added = tokenizer.get_added_vocab()
+    beyond = {token: id for token, id in tokenizer.get_vocab().items() if token not in added and id >= rows}
+    if beyond:
+        token, id = min(beyond.items(), key=lambda item: item[1])
+        raise BackboneError(
+            f"backbone {name!r}: its tokenizer has {len(beyond)} tokens beyond the {rows} of its model, for instance "
+            f"{token!r} with id {id}; it is the tokenizer of another model"
         )
 
 
@@ -138,6 +183,10 @@ def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
         raise BackboneError("the backbone names no end-of-sequence token, so no message could ever end")
     if wrong := [end for end in ends if not isinstance(end, int)]:
         raise BackboneError(f"generation_config.json names {wrong[0]!r} as eos_token_id; it must be a number")
+    if not any(0 <= end < model.get_input_embeddings().weight.shape[0] for end in ends):
+        raise BackboneError(
+            f"the end-of-sequence token has the id {min(ends)}, which the model does not have; correct it"
+        )
     return frozenset(ends)
 
 
@@ -190,7 +239,7 @@ def declared_style(source: str) -> Style | None:
         return None
     try:
         style = json.loads(file.read_text(encoding="utf-8"))["prompt_style"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BackboneError(f'{file} is damaged ({error}); write {{"prompt_style": "chat"}}, or remove it') from error
     if style not in get_args(Style):
         raise BackboneError(f"{file}: prompt_style {style!r} is unknown; use one of {', '.join(get_args(Style))}")

@@ -50,6 +50,11 @@ class Output:
         finally:
             for hook in hooks:
                 hook.remove()
+        if logits.isnan().any():
+            raise BackboneError(
+                f"backbone {name!r} ({model.config.model_type}) gives logits that are no numbers; a setting of its "
+                "config.json, or the dtype, is not what its weights were made for"
+            )
         if "out" not in seen:
             raise BackboneError(f"backbone {name!r} ({model.config.model_type}) does not call its output layer")
         if seen["given"].shape[:2] != (1, len(_IDS)):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from neuromas.baselines.trained.team import Team
 from neuromas.errors import CheckpointError, DivergenceError
-from neuromas.files import read_object, whole_folder, write_json
+from neuromas.files import plain, read_object, whole_folder, write_json
 from neuromas.network.forward import Network
 from neuromas.network.topology import Topology
 from neuromas.network.wording import WORDS
@@ -281,7 +281,7 @@ def _finite(tensors: Iterable[Tensor]) -> bool:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        found = load_file(path)
+        found = load_file(plain(path))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); the checkpoint is damaged, choose another") from error
     if not _finite(found.values()):

@@ -24,7 +24,7 @@ from neuromas.run.loop import OnStart
 from neuromas.run.owner import owned
 from neuromas.run.stages import without_files
 from neuromas.scale.cluster import check_room, cluster
-from neuromas.tasks import registrars, run_registrars
+from neuromas.tasks import registrars, run_registrars, sandbox
 from neuromas.workers import Workers
 
 
@@ -133,6 +133,7 @@ def _work(work: dict[str, Any]) -> Any:
     if Path(work["here"]).is_dir():
         os.chdir(work["here"])  # paths in the settings are relative to where the command was given
     torch.set_num_threads(work["threads"])
+    sandbox.at_once = work["threads"]
     config, out, workers = RunConfig.make(work["config"]), Path(work["out"]), Workers.joined()
     try:
         run_registrars(work["registrars"])

@@ -30,6 +30,8 @@ _GRACE = 10.0  # Seconds that starting and ending may take beyond the wall-clock
 _PATIENCE = 20  # On a machine under load a program may take so many times the wall-clock limit.
 _LARGEST = 1 << 20  # Characters of the longest program that is run.
 
+at_once: int | None = None  # Programs that this process runs at a time by default; None: one for each of its CPUs.
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -110,12 +112,12 @@ def _verdict(report: dict[str, Any]) -> Verdict:
 def run_many(
     submissions: Sequence[Submission], limits: ResourceLimits | None = None, workers: int | None = None
 ) -> list[Verdict]:
-    """Verdicts in the order of the submissions, `workers` at a time (by default one for each CPU of this process).
+    """Verdicts in the order of the submissions, `workers` at a time (by default `at_once`).
 
     What has to run again runs alone, when all others are done. Raises TaskError as `run` does.
     """
     limits = limits or ResourceLimits()
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(workers or at_once or len(os.sched_getaffinity(0))) as pool:
         verdicts = list(pool.map(lambda submission: _first(submission, limits), submissions))
     return [verdict or _again(submission, limits) for submission, verdict in zip(submissions, verdicts, strict=True)]
 

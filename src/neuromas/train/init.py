@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from neuromas.errors import CheckpointError
-from neuromas.files import read_object
+from neuromas.files import plain, read_object
 from neuromas.network import peft
 from neuromas.network.adapters import AdapterBank
 
@@ -61,7 +61,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the tensors of a PEFT folder."""
     try:
         config = read_object(folder / "adapter_config.json")
-        state = load_file(folder / _FILE)
+        state = load_file(plain(folder / _FILE))
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"adapter.init_from names {folder}, which cannot be read ({error}); name a folder with adapter_config.json "
