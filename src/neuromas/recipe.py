@@ -66,7 +66,8 @@ def read_recipe(path: Path, what: str = "recipe") -> TomlTable:
     tasks, systems = data.get("tasks"), data.get("systems")
     places: list[tuple[Any, str]] = [(data, "topology"), (data.get("task"), "name")]
     places += [(task, "name") for task in (cast(list[Any], tasks) if isinstance(tasks, list) else [])]
-    places += [(entry, "topology") for entry in (cast(TomlTable, systems).values() if isinstance(systems, dict) else [])]
+    named = cast(TomlTable, systems).values() if isinstance(systems, dict) else []
+    places += [(entry, "topology") for entry in named]
     for table, name in places:
         file = table.get(name) if isinstance(table, dict) else None
         if isinstance(file, str) and "." in file and not Path(file).exists() and (path.parent / file).exists():

@@ -55,7 +55,9 @@ def describe_task(task: "Task") -> dict[str, Any]:
     print_table(("split", "questions", "chance", "majority", "best constant"), rows)
     if form := record.get("answers_are"):
         print_lines(f"the answer column holds {form}")
-    thinking = {True: "replies may think aloud before the answer", False: "replies must not think aloud before the answer"}
+    thinking = {
+        may: f"replies {verb} think aloud before the answer" for may, verb in ((True, "may"), (False, "must not"))
+    }
     print_lines(*([thinking[found]] if (found := record["counts_thinking"]) is not None else []), "")
     return record
 

@@ -17,7 +17,7 @@ _TASK = """\
 """
 _RECIPE = """\
 #:schema ./{schemas}/recipe.json
-# A first training on {task}. Every setting: neuromas schema recipe. Memory and time before it starts: neuromas plan THIS.
+# A first training on {task}. Every setting: neuromas schema recipe. Its memory and time: neuromas plan THIS.
 topology = "2"           # two nodes that both feed an output node; "1-1" is a chain, "single" one model (neuromas draw)
 seed = 0
 

@@ -129,7 +129,5 @@ def python() -> str:
             raise EngineError(f"{PYTHON} names {named!r}, which is no program; name the Python that has vLLM")
         return found
     if importlib.util.find_spec("vllm") is None:
-        raise EngineError(
-            f"no vLLM in this environment; install it in one of its own and name its Python in {PYTHON}"
-        )
+        raise EngineError(f"no vLLM in this environment; install it in one of its own and name its Python in {PYTHON}")
     return sys.executable
