@@ -20,6 +20,7 @@ from neuromas.config import TrainConfig
 from neuromas.errors import TaskError
 from neuromas.evaluate.run import evaluate
 from neuromas.files import read_json_lines
+from neuromas.run.carry import carry_task
 from neuromas.run.loop import train
 from neuromas.tasks import load_task
 from neuromas.tasks.reward import graded
@@ -273,6 +274,43 @@ def test_a_function_in_python_that_ends_the_process_is_named_by_another(end: str
     id = ended.stdout.split()[-1]
     said = f"error: task 'rows': the reward of question {id!r} for 'bad' was being computed when the process ended; "
     assert ended.stderr == ("" if end == "pass" else said + "if the grader ended it, correct the grader\n")
+
+
+# -- rows graded by name -----------------------------------------------------------------------------------
+
+NAMED = [
+    ("exact", "Paris", "**paris**.", "It is Paris."),
+    ("contains", "Paris", "It is Paris.", "It is Parisian."),
+    ("number", "12", "So 5 + 7 = 12.0", "12 apples minus 1 is 11"),
+    ("number", 1e-05, "0.00001", "5"),
+    ("math", "1/2", "\\boxed{\\frac{2}{4}}", "\\boxed{2}"),
+    ("yes-no", False, "There are no doubts: the answer is no.", "Yes"),
+]
+
+
+@pytest.mark.parametrize(("grader", "answer", "right", "wrong"), NAMED)
+def test_rows_in_python_are_graded_by_name_and_so_is_their_export(
+    tmp_path: Path, grader: Any, answer: Any, right: str, wrong: str
+) -> None:
+    given = RowsTask([row | {"answer": answer} for row in ROWS], grader, validation_size=5, test_size=5)
+    carry_task(given, tmp_path)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row | {"answer": answer}) + "\n" for row in ROWS))
+    for task in (given, load_task(str(tmp_path / "task.toml"))):
+        question = task.questions("test")[0]
+        assert [task.grade(question, reply).reward for reply in (right, wrong)] == [1, 0]
+        assert task.choices(question) == (("No", "Yes") if grader == "yes-no" else None)
+
+
+@pytest.mark.parametrize("reward", ["numbr", "choice", 0.5, [], ("number",)])
+def test_a_reward_that_is_neither_a_function_nor_a_grader_is_refused_at_once(reward: Any) -> None:
+    with pytest.raises(TaskError, match=r"reward is .*neither a function .* exact, contains, number, math, yes-no;"):
+        RowsTask(ROWS, reward)
+
+
+def test_another_grader_is_another_reward() -> None:
+    prints = [RowsTask(ROWS, grader).fingerprint() for grader in (None, "exact", "number")]
+    assert prints[0] == prints[1]
+    assert prints[2].keys() - prints[0].keys() == {"reward source"}
 
 
 # -- training ----------------------------------------------------------------------------------------------

@@ -208,19 +208,23 @@ def rows(change: Callable[[dict[str, str]], dict[str, str]] = lambda row: row, r
     return RowsTask([change({"question": f"Is {n} odd?", "answer": str(n % 2)}) for n in range(40)], reward)
 
 
+ASKED = "train split was 24 questions with hash"
 CHANGES = {
-    "question": (rows(lambda row: row | {"question": row["question"] + "!"}), "train split was 24 questions with hash"),
-    "answer": (rows(lambda row: row | {"answer": "0"}), "train split was 24 questions with hash"),
-    "reward": (rows(reward=whole), "reward source was of hash"),
+    "question": (rows(), rows(lambda row: row | {"question": row["question"] + "!"}), ASKED),
+    "answer": (rows(), rows(lambda row: row | {"answer": "0"}), ASKED),
+    "reward": (rows(), rows(reward=whole), "reward source was of hash"),
+    "a reward where there was none": (rows(reward=None), rows(), "reward source was none, is of hash"),
+    "no reward where there was one": (rows(), rows(reward=None), "reward source was of hash"),
+    "grader": (rows(reward="number"), rows(reward="contains"), "reward source was of hash"),
 }
 
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_changed_questions_and_rewards_are_refused_or_noted(tmp_path: Path, backbone: Backbone, what: str) -> None:
-    now, said = CHANGES[what]
+    first, now, said = CHANGES[what]
     config, out = run_config(**STEPS, task__name="python:rows", task__options={}), tmp_path / "run"
     longer = config.model_copy(update={"train": config.train.model_copy(update={"steps": 3})})
-    train(config, out, backbone=backbone, task=rows())
+    train(config, out, backbone=backbone, task=first)
     before = contents(out)
     with pytest.raises(CheckpointError, match=f"changed since step-000002: .*{said}.*--accept-changes"):
         train(longer, out, backbone=backbone, task=now, resume=True)

@@ -9,12 +9,13 @@ from neuromas.errors import ConfigError
 from neuromas.network.backbone import Backbone
 from neuromas.run.build import GIVEN
 from neuromas.tasks.base import Task
+from neuromas.tasks.graders import Plain
 from neuromas.tasks.rows import Reward, RowsTask
 
 TaskLike = str | Path | Task | Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Mapping[str, Any]]]
 
 
-def given_task(task: TaskLike | None, reward: Reward | None) -> Task | None:
+def given_task(task: TaskLike | None, reward: Reward | Plain | None) -> Task | None:
     """A task that only the program has; None for one that is known by its name."""
     if task is None or isinstance(task, str | Path | Task):
         if reward is not None:

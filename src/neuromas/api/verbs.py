@@ -26,6 +26,7 @@ from neuromas.run.export import found
 from neuromas.run.folder import OnStep, Resumption, recipe_data
 from neuromas.tasks import load_task
 from neuromas.tasks.base import Split
+from neuromas.tasks.graders import Plain
 from neuromas.tasks.rows import Reward
 from neuromas.types import System
 
@@ -35,7 +36,7 @@ def train(
     *,
     topology: str | list[int] | Topology | None = None,
     task: TaskLike | None = None,
-    reward: Reward | None = None,
+    reward: Reward | Plain | None = None,
     backbone: Any = None,
     tokenizer: Any = None,
     steps: int | None = None,
@@ -51,7 +52,8 @@ def train(
 
     recipe: a TOML file or a `RunConfig`; the other arguments override it, `settings` by dotted names, e.g.
     {"train.learning_rate": 5e-4, "adapter.rank": 16}. task: a name, a TOML file, a `Task`, rows of {question, answer},
-    or a data set of the `datasets` library; with rows, `reward` may grade the replies. backbone: a name, a folder, a
+    or a data set of the `datasets` library; with rows, `reward` grades the
+    replies: a function, or the name of a grader as "number". backbone: a name, a folder, a
     hub id, a `Backbone`, or a loaded transformers model with its `tokenizer`. out: by default runs/<recipe or task>.
     resume: continue the run in `out`, to the same numbers as if it had not stopped; accept_changes: though questions or
     reward are no longer the same, which the run notes. on_step: called with the
@@ -93,7 +95,7 @@ def load(
     checkpoint: Literal["best", "last"] = "best",
     *,
     task: TaskLike | None = None,
-    reward: Reward | None = None,
+    reward: Reward | Plain | None = None,
     backbone: Any = None,
     tokenizer: Any = None,
 ) -> Run:
@@ -119,7 +121,7 @@ def evaluate(
     split: Split = "test",
     limit: int | None = None,
     *,
-    reward: Reward | None = None,
+    reward: Reward | Plain | None = None,
     greedy: bool = True,
     seed: int = 0,
     **options: Any,

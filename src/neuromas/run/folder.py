@@ -90,7 +90,8 @@ def check_questions(now: Mapping[str, str], newest: Path, accept: bool) -> list[
     Raises `CheckpointError` where something does, unless that is accepted.
     """
     saved = checkpoint.questions_of(newest)
-    differ = [f"{part} was {saved[part]}, is {now.get(part)}" for part in saved if saved[part] != now.get(part)]
+    parts = [part for part in {**saved, **now} if saved and saved.get(part) != now.get(part)]
+    differ = [f"{part} was {saved.get(part, 'none')}, is {now.get(part, 'none')}" for part in parts]
     if differ and not accept:
         raise CheckpointError(
             f"what the run learns from has changed since {newest.name}: {'; '.join(differ)}; put it back, or accept it "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast, get_args
 
 from neuromas.errors import TaskError
-from neuromas.tasks import cells, choice, golds, numerals, own_code, parsing, symbolic, words
+from neuromas.tasks import cells, choice, golds, graders, own_code, parsing
 from neuromas.tasks.base import Split
 from neuromas.tasks.golds import AnswerForm, Grader
 from neuromas.tasks.humaneval import HumanEval
@@ -29,18 +29,13 @@ Cell = TypeVar("Cell")
 
 
 class OwnTask(LoadedTask):
-    """Rows of a user's table. Graders, each given the reply without the answer prefix and without marked thoughts:
+    """Rows of a user's table, graded by name (`tasks/graders.py`), or by
 
-    exact      the reply is the answer and nothing else (`words.bare`)
-    contains   the answer stands in the reply as words of their own (`words.contains`)
-    number     the number that the reply states equals the answer's (`numerals.final`, `numerals.equal`)
-    math       the expression that the reply states equals the answer (`symbolic.same`; extra `math`)
-    yes-no     the reply commits to yes or no (`parsing.yes_no`)
-    choice     the reply commits to a letter (`parsing.letter`); the answer is a letter, an option's text, or an index
     code       the program in the reply passes the row's tests in the sandbox (`tasks/own_code.py`)
     F.py:NAME  the function NAME in a file beside the task's says what the reply is worth (`tasks/reward.py`)
 
-    What the answers of a table may be stands in `golds`; of several right ones each scores.
+    The grader `choice` lets the answer be a letter, an option's text, or an index; what the answers of a table may be
+    stands in `golds`.
     """
 
     changes: ClassVar = {}
@@ -233,27 +228,7 @@ class OwnTask(LoadedTask):
         if self._reward is not None or self._form == "code":
             return self.grade_many([question], [text])[0]
         reply = parsing.without_prefix(text, question.answer_prefix)
-        answers = golds.right(question)
-        match self._form:
-            case "number":
-                parsed = numerals.final(reply, question.answer_prefix)
-                right = parsed is not None and any(numerals.equal(gold, parsed) for gold in answers)
-                return Grade(float(right), parsed, ambiguous=numerals.several(reply, question.answer_prefix))
-            case "math":
-                found = [symbolic.same(gold, reply) for gold in answers]
-                return Grade(float(any(equal for _, equal in found)), found[0][0])
-            case "contains":
-                found = next((gold for gold in answers if words.contains(reply, gold)), None)
-                return Grade(float(found is not None), found or words.bare(reply) or None)
-            case "exact":
-                said = words.bare(reply)
-                return Grade(float(said in [words.bare(gold) for gold in answers]), said or None)
-            case "yes-no":
-                parsed, ambiguous = parsing.yes_no(reply), parsing.both(reply)
-            case "choice":
-                letters = "".join(self.choices(question) or ())
-                parsed, ambiguous = parsing.letter(reply, letters), parsing.two_letters(reply, letters)
-        return Grade(float(parsed in answers), parsed, ambiguous=ambiguous)
+        return graders.grade(self._form, question, reply, "".join(self.choices(question) or ()))
 
     def grade_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Grade]:
         if self._form == "code":

@@ -1,12 +1,13 @@
 """A task made of rows in memory: a list, a data set of the `datasets` library, or one for each split."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from neuromas.errors import TaskError
 from neuromas.recipe import TomlTable
-from neuromas.tasks import cells, golds, parsing, words
+from neuromas.tasks import cells, golds, graders, parsing
 from neuromas.tasks.base import source_of
+from neuromas.tasks.graders import Plain
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
 from neuromas.tasks.reward import Reward, rewarded
 from neuromas.tasks.tables import RawRow
@@ -14,7 +15,7 @@ from neuromas.types import Grade, Question
 
 
 class RowsTask(LoadedTask):
-    """Questions and answers given as rows. A reply is right where it is the answer, or worth what `reward` says."""
+    """Questions and answers given as rows. A reply is worth what a function of yours or a named grader says."""
 
     changes: ClassVar[dict[int, str]] = {}
     version = 2
@@ -22,7 +23,7 @@ class RowsTask(LoadedTask):
     def __init__(
         self,
         rows: "Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Mapping[str, Any]]]",
-        reward: Reward | None = None,
+        reward: Reward | Plain | None = None,
         *,
         name: str = "rows",
         question: str = "question",
@@ -37,12 +38,16 @@ class RowsTask(LoadedTask):
         """rows: mappings with the columns `question` and `answer`; or a mapping with such rows for "train" and "test".
 
         reward: given the question and the reply, returns a number in [0, 1], a bool, None where it has no verdict, a
-        `Grade`, or a dict of named numbers, each perhaps with its weight in a tuple; None: the reply must
-        equal the answer, whatever the case and the spacing. validation_size, test_size: rows held out, chosen by a hash
+        `Grade`, or a dict of named numbers, each perhaps with its weight in a tuple; or the name of a grader that reads
+        replies ("number", "yes-no", "contains", "math"); None: "exact", the reply must equal the answer, whatever the
+        case and the spacing. validation_size, test_size: rows held out, chosen by a hash
         of their text; None: a fifth of the rows each, at most 100 and 200. Raises TaskError for a row that lacks a
-        column, and where nothing is left to train on.
+        column, for what is no reward, and where nothing is left to train on.
         """
-        self.name, self._reward, self.max_answer_tokens = name, reward, max_answer_tokens
+        self.name, self.max_answer_tokens = name, max_answer_tokens
+        self._reward, grader = _checked(reward)
+        self._grader: Plain = grader
+        self.answer_choices = ("No", "Yes") if self._grader == "yes-no" else None
         self._columns, self._words = (question, answer), (instruction, answer_prefix)
         self.pattern = Question("asked", "", "", *self._words)
         self.source = "rows given in Python"
@@ -68,6 +73,7 @@ class RowsTask(LoadedTask):
             "data": "rows.jsonl",
             "question": question,
             "answer": answer,
+            "grader": self._grader,
             "instruction": instruction,
             "answer_prefix": prefix,
             "max_answer_tokens": self.max_answer_tokens,
@@ -77,7 +83,9 @@ class RowsTask(LoadedTask):
         }
 
     def reward_source(self) -> str:
-        return "" if self._reward is None else source_of(self._reward)
+        if self._reward is None:
+            return "" if self._grader == "exact" else self._grader
+        return source_of(self._reward)
 
     def load(self) -> tuple[list[Question], list[Question]]:
         if self._test is not None:
@@ -89,10 +97,9 @@ class RowsTask(LoadedTask):
     def grade(self, question: Question, text: str) -> Grade:
         """The reward function's verdict on the reply without the answer prefix; raises TaskError for no reward."""
         reply = parsing.without_prefix(text, question.answer_prefix)
-        said = words.bare(reply) or None
         if self._reward is not None:
             return rewarded(self, self._reward, question, reply)
-        return Grade(float(said in [words.bare(gold) for gold in golds.right(question)]), said)
+        return graders.grade(self._grader, question, reply)
 
     def render(self, row: RawRow) -> Question:
         """The question of a row; raises ValueError for one without question or answer."""
@@ -100,7 +107,7 @@ class RowsTask(LoadedTask):
             if row.get(column) is None:
                 names = ", ".join(map(str, row))
                 raise ValueError(f"it has no {column!r} (it has {names}), name the columns with question= and answer=")
-        text, answers = cells.question(row[self._columns[0]]), golds.read(row[self._columns[1]], "exact")
+        text, answers = cells.question(row[self._columns[0]]), golds.read(row[self._columns[1]], self._grader)
         id = f"row-{digest(text)[:12]}"
         return Question(id, text, answers[0], *self._words, metadata=golds.alternatives(answers))
 
@@ -111,3 +118,15 @@ class RowsTask(LoadedTask):
         if not questions:
             raise TaskError(f"task {self.name!r}: there are no {split} rows; give some with a question and an answer")
         return questions
+
+
+def _checked(reward: Any) -> tuple[Reward | None, Plain]:
+    """The function, and the grader that reads the answers. Raises TaskError for what is neither."""
+    if reward is None or callable(reward):
+        return reward, "exact"
+    if reward not in get_args(Plain):
+        raise TaskError(
+            f"reward is {reward!r}, which is neither a function of question and reply nor one of the graders "
+            f"{', '.join(get_args(Plain))}; options and programs are graded by a task file (docs/own_data.md)"
+        )
+    return None, reward
