@@ -5,15 +5,16 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, time
+from typing import Any, NamedTuple, TypeVar
 
 from neuromas.tasks.parsing import LETTERS
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant"}
 ROLES |= {"gpt": "assistant", "model": "assistant"}
 
-
+Cell = TypeVar("Cell")
 _LONGEST = 100_000  # Characters of a literal of Python.
 
 
@@ -37,7 +38,9 @@ def conversation(turns: Iterable[tuple[str, str]]) -> str:
 
 
 def plain(cell: Any) -> str:
-    """The text of a cell with text or a finite number. Raises ValueError for any other."""
+    """The text of a cell with text, a finite number, or a date or time (ISO 8601). Raises ValueError for any other."""
+    if isinstance(cell, date | time):
+        return str(cell).removesuffix(" 00:00:00")
     if isinstance(cell, str):
         return cell.strip()
     if isinstance(cell, int | float) and not isinstance(cell, bool) and math.isfinite(cell):
@@ -122,6 +125,23 @@ def native(cell: Any) -> Any:
     return float(str(cell)) if isinstance(cell.item(), float) else cell.item()
 
 
+def missing(row: Mapping[str, Any], column: str) -> str:
+    """What an error says of a row without this cell, and the remedy."""
+    has = f"(it has {', '.join(row)})"
+    if column in row:
+        return f"has no {column!r}: the cell is empty; write it, or remove the row"
+    if deep := next((name for name, cell in row.items() if _holds(cell, column)), None):
+        return f"has no {column!r} {has}, but inside {deep!r} there is one; write a row for each question"
+    return f"has no {column!r} {has}; name the columns with question, answer, choices and difficulty, or remove the row"
+
+
+def _holds(cell: Any, column: str) -> bool:
+    """True where a record with this column lies somewhere inside a cell, as in SQuAD's own file."""
+    if isinstance(cell, dict):
+        return column in cell or any(_holds(value, column) for value in cell.values())
+    return isinstance(cell, list) and any(_holds(value, column) for value in cell[:10])
+
+
 def _literal(text: str) -> Any:
     """The value of a literal of JSON, or of Python as pandas writes nested cells. Raises ValueError for neither."""
     try:
@@ -146,3 +166,19 @@ def shown(cell: Any) -> str:
     """A cell as an error names it."""
     text = repr(cell)
     return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def in_column(column: str, row: Mapping[str, Any], read: Callable[[Any], Cell]) -> Cell:
+    """A row's cell through `read`. Raises ValueError that names the column."""
+    try:
+        return read(row[column])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"column {column!r} {error}") from error
+
+
+def finite(cell: Any) -> float:
+    """The number in a cell. Raises ValueError where it is not finite."""
+    number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError(f"is {cell!r}, and must be a finite number")
+    return number

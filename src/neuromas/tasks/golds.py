@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from neuromas.tasks import numerals, parsing, symbolic, words
 from neuromas.tasks.cells import Options, plain, shown
+from neuromas.tasks.features import Label
 from neuromas.types import Question
 
 Grader = Literal["exact", "contains", "number", "yes-no", "choice", "code", "math"]
@@ -89,11 +90,14 @@ def form_of(rows: Sequence[ChoiceRow], told: AnswerForm | None) -> AnswerForm:
     """The way in which a column names the right options, one for every row.
 
     told: what its owner says. Otherwise the first of these that fits every row: labels, where options have such; of
-    whole numbers indices from 0, then text or numbers from 1; of texts letters, text or indices, then numbers from 1.
+    whole numbers indices from 0, then text or numbers from 1; of texts letters, text or indices, then numbers from 1;
+    of named classes letters or text, then the places of the classes.
     Raises ValueError where none fits, or where two of one rank fit and disagree.
     """
     numeric = all(isinstance(cell, int | float) for row in rows for cell in _cells(row.cell))
     ranks: tuple[tuple[AnswerForm, ...], ...] = (("label",), ("letter", "text", "index"), ("number",))
+    if any(isinstance(cell, Label) for row in rows for cell in _cells(row.cell)):
+        ranks = (("label",), ("letter", "text"), ("index",))
     if numeric:
         ranks = (("label",), ("index",), ("text", "number"))
     if told:
@@ -151,7 +155,7 @@ def _letter(cell: Any, options: Options) -> int | None:
 
 
 def _number(cell: Any, options: Options, first: int) -> int | None:
-    text = str(cell).strip().removesuffix(".0")
+    text = str(cell.place if isinstance(cell, Label) else cell).strip().removesuffix(".0")
     index = int(text) - first if text.isdecimal() and len(text) < 3 else -1
     return index if 0 <= index < len(options.texts) else None
 

@@ -13,7 +13,7 @@ from neuromas.recipe import TomlTable
 from neuromas.tasks import cells, golds
 from neuromas.tasks.golds import Grader
 from neuromas.tasks.loaded import normalise
-from neuromas.tasks.tables import RawRow, read_file, read_folder, splits_in
+from neuromas.tasks.tables import RawRow, read_file, read_folder, splits_in, validation_in
 
 # Names of columns, the most telling first; compared without case, accents and marks.
 _QUESTIONS = """question questions prompt problem query instruction input text sentence review message frage pregunta
@@ -67,9 +67,12 @@ def guess(table: Path, told: TomlTable) -> Guess:
     settle("answer", lambda: columns.answer(used))
     answers = [row[settings["answer"]] for row in rows if not _empty(row.get(settings["answer"]))]
     _settle_words(settings, reasons, told, answers)
-    if not told.get("test") and table.is_dir() and "test" in splits_in(table):
+    brought = splits_in(table) if table.is_dir() else set[str]()
+    if not told.get("test") and "test" in brought:
         settings["test"] = "test"
     sizes = _sizes(table, len({normalise(str(row.get(settings["question"]))) for row in rows}), "test" in settings)
+    if validation_in(brought):
+        del sizes["validation_size"]
     settings |= {key: told.get(key, size) for key, size in sizes.items()}
     return Guess(settings, reasons, _warnings(settings, answers))
 

@@ -14,7 +14,8 @@ from neuromas.types import Question
 
 
 class LoadedTask(Task):
-    """A benchmark with published rows. Its test split stays as published, validation is carved from training.
+    """A benchmark with published rows. Its test split stays as published, validation is carved from training, unless
+    the data bring it.
 
     Training rows that ask what a test row asks, or that repeat another training row, are dropped. A hash of their text
     and the seed decide which rows become validation. Questions with the same stem go the same way.
@@ -32,6 +33,7 @@ class LoadedTask(Task):
         check_count(self.name, "validation_size", self.validation_size)
         check_count(self.name, "seed", seed)
         self._splits: dict[Split, list[Question]] = {}
+        self._brought: list[Question] | None = None  # Questions that the data bring for validation; `load` may set it.
 
     @abstractmethod
     def render(self, row: RawRow) -> Question:
@@ -53,7 +55,12 @@ class LoadedTask(Task):
         check_split(self.name, split)
         if not self._splits:
             pool, test = self.load()
-            train, validation = carve(pool, test, self.stem, self.validation_size, self.seed, self.balanced)
+            how = (self.seed, self.balanced)
+            if self._brought is None:
+                train, validation = carve(pool, test, self.stem, self.validation_size, *how)
+            else:
+                _, validation = carve(self._brought, test, self.stem, self.validation_size, *how)
+                train, _ = carve(pool, [*test, *self._brought], self.stem, 0, *how)
             if not train:
                 raise TaskError(
                     f"task {self.name!r}: validation_size={self.validation_size} leaves nothing to train on of "

@@ -7,11 +7,11 @@ instruction = "Answer with the name of the city alone."
 grader = "exact"                # or a function of yours in a file beside this one: "reward.py:score"
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast, get_args
+from typing import Any, ClassVar, cast, get_args
 
 from neuromas.errors import TaskError
 from neuromas.tasks import cells, choice, golds, graders, own_code, parsing
@@ -22,10 +22,10 @@ from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
 from neuromas.tasks.own_file import read_task_file
 from neuromas.tasks.programs import FENCE
 from neuromas.tasks.reward_process import RewardProcess
-from neuromas.tasks.tables import KINDS, RawRow, read_file, read_folder, read_hub, splits_in
+from neuromas.tasks.tables import KINDS, RawRow, from_hub, read_file, read_folder, read_hub, splits_in, validation_in
 from neuromas.types import Grade, Question
 
-Cell = TypeVar("Cell")
+_REMEDY = f"name a file that ends with {', '.join(KINDS)}"
 
 
 class OwnTask(LoadedTask):
@@ -77,14 +77,25 @@ class OwnTask(LoadedTask):
 
     def load(self) -> tuple[list[Question], list[Question]]:
         file = self.file
-        test = self._test()
-        tables = [(file.data, file.split)] if test is None else [(file.data, file.split), (test, test)]
-        rows = [self._rows(*table) for table in tables]
+        test, validation = self._test(), self._validation()
+        tables = {"train": (file.data, file.split)}
+        tables |= {"validation": (file.data, validation)} if validation else {}
+        tables |= {"test": (test, test) if file.test else (file.data, test)} if test else {}
+        rows = {part: self._rows(*table) for part, table in tables.items()}
+        named = {part: table for part, (table, _) in tables.items()}
+        named |= {
+            part: f"{file.data} ({split})"
+            for part, (table, split) in tables.items()
+            if part != "train" and table == file.data
+        }
         if file.choices is not None:
-            self._decide_form([(name, found) for (name, _), found in zip(tables, rows, strict=True)])
-        pool, *asked = (self._questions(name, found) for (name, _), found in zip(tables, rows, strict=True))
-        if asked:
-            return pool, asked[0]
+            self._decide_form([(named[part], found) for part, found in rows.items()])
+        asked = {part: self._questions(named[part], found) for part, found in rows.items()}
+        pool, self._brought = asked["train"], asked.get("validation")
+        if self._brought is not None and "validation_size" not in file.model_fields_set:
+            self.validation_size = len(self._brought)
+        if "test" in asked:
+            return pool, asked["test"]
         distinct = {normalise(self.stem(question)): question for question in reversed(pool)}
         size, seed = self.file.test_size, self.file.seed
         if len(distinct) <= size:
@@ -95,11 +106,24 @@ class OwnTask(LoadedTask):
         chosen = sorted(distinct, key=lambda stem: digest(f"test {seed}:{stem}"))[:size]
         return pool, [distinct[stem] for stem in chosen]  # `carve` drops them from the pool, and what asks the same.
 
-    def _test(self) -> str | None:
-        """The rows to test on: those named, or the split of that name that a folder brings; None: some of `data`."""
+    @cached_property
+    def _others(self) -> set[str]:
+        """The splits that a folder or a data set on the hub brings, without those that are trained on."""
         file, folder = self.file, self.folder / self.file.data
-        brings = folder.is_dir() and "test" in splits_in(folder) and file.split != "test"
-        return "test" if file.test is None and brings and "test_size" not in file.model_fields_set else file.test
+        if self.is_local(file.data):
+            found = splits_in(folder) if folder.is_dir() else ()
+        else:
+            found = from_hub(file.data, file.config, None, _REMEDY)
+        return {str(name) for name in found if str(name) not in file.split}
+
+    def _test(self) -> str | None:
+        """The rows to test on: those named, or the split of that name that the data bring; None: some of `data`."""
+        own = self.file.test is None and "test_size" not in self.file.model_fields_set and "test" in self._others
+        return "test" if own else self.file.test
+
+    def _validation(self) -> str | None:
+        """The split that the data bring for validation; None: some of the rows to train on."""
+        return validation_in(self._others - {self.file.test})
 
     def questions(self, split: Split) -> list[Question]:
         found, hardest = super().questions(split), self.file.hardest
@@ -138,15 +162,14 @@ class OwnTask(LoadedTask):
         """The rows of a file or folder beside the task, and only where there is none, of the hub."""
         path = self.folder / table
         try:
-            if table == self._test() and (folder := self.folder / self.file.data).is_dir() and not path.suffix:
+            if table == self.file.test and (folder := self.folder / self.file.data).is_dir() and not path.suffix:
                 rows = read_folder(folder, split)
             elif path.is_dir():
                 rows = read_folder(path, split)
             elif self.is_local(table):
                 rows = read_file(path)
             else:
-                remedy = f"name a file that ends with {', '.join(KINDS)}"
-                rows = read_hub(self.file.data, self.file.config, split, remedy)
+                rows = read_hub(self.file.data, self.file.config, split, _REMEDY)
         except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
             raise TaskError(
                 f"task {self.name!r}: cannot read {path} ({error}); paths are beside the task, and rows do not travel "
@@ -164,10 +187,7 @@ class OwnTask(LoadedTask):
         for number, row in enumerate(rows, 1):
             for column in filter(None, columns):
                 if row.get(column) is None:
-                    raise TaskError(
-                        f"task {self.name!r}: {table}, row {number} has no {column!r} (it has {', '.join(row)}); name "
-                        "the columns with question, answer, choices and difficulty, or remove the row"
-                    )
+                    raise TaskError(f"task {self.name!r}: {table}, row {number} {cells.missing(row, column)}")
         return rows
 
     def _decide_form(self, tables: list[tuple[str, list[RawRow]]]) -> None:
@@ -190,19 +210,19 @@ class OwnTask(LoadedTask):
         file = self.file
         metadata: dict[str, Any] = {}
         if file.difficulty is not None:
-            metadata["difficulty"] = _in_column(file.difficulty, row, _finite)
+            metadata["difficulty"] = cells.in_column(file.difficulty, row, cells.finite)
         if file.grader == "code":
             found = own_code.render(row, file)
             return replace(found, metadata=found.metadata | metadata)
-        text = _in_column(file.question, row, cells.question)
+        text = cells.in_column(file.question, row, cells.question)
         id = f"row-{digest(text)[:12]}"
         if file.choices is None:
-            answers = _in_column(file.answer, row, lambda cell: golds.read(cell, self._form))
+            answers = cells.in_column(file.answer, row, lambda cell: golds.read(cell, self._form))
             metadata |= golds.alternatives(answers)
             return Question(id, text, answers[0], file.instruction, file.answer_prefix, metadata=metadata)
         assert self.answer_form is not None
         options, form = self._options(row), self.answer_form
-        found = _in_column(file.answer, row, lambda cell: golds.chosen(cell, options, form))
+        found = cells.in_column(file.answer, row, lambda cell: golds.chosen(cell, options, form))
         question = choice.lettered(id, text, options.texts, found[0])
         metadata |= question.metadata | golds.alternatives([parsing.LETTERS[index] for index in found])
         instruction = file.instruction or choice.INSTRUCTION
@@ -212,7 +232,7 @@ class OwnTask(LoadedTask):
         columns = self.file.choices
         if isinstance(columns, tuple):
             return cells.options_in(row, columns)
-        return _in_column(str(columns), row, cells.options)
+        return cells.in_column(str(columns), row, cells.options)
 
     def describe(self) -> dict[str, Any]:
         """As of every task, and of choices how the answer column names them."""
@@ -237,18 +257,3 @@ class OwnTask(LoadedTask):
             return super().grade_many(questions, texts)
         replies = [parsing.without_prefix(t, q.answer_prefix) for q, t in zip(questions, texts, strict=True)]
         return self._reward.grades(questions, replies)
-
-
-def _in_column(column: str, row: RawRow, read: Callable[[Any], Cell]) -> Cell:
-    """A row's cell through `read`. Raises ValueError that names the column."""
-    try:
-        return read(row[column])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"column {column!r} {error}") from error
-
-
-def _finite(cell: Any) -> float:
-    number = float(cell)
-    if not math.isfinite(number):
-        raise ValueError(f"is {cell!r}, and must be a finite number")
-    return number

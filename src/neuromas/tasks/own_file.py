@@ -26,8 +26,8 @@ class OwnTaskFile(Section):
     """The rows to train on; also those to test on where `test` is left out. A file or folder beside the task's file, or
     a data set of the hub."""
     test: str | None = None
-    """Rows to test on: another file, or another split of the data set or folder. A folder's own split `test` is taken
-    where neither this nor `test_size` is set."""
+    """Rows to test on: another file, or another split of the data set or folder. Where neither this nor `test_size` is
+    set, the split `test` that the data bring is taken."""
     config: str | None = None
     """The configuration of a data set on the hub."""
     split: str = "train"
@@ -35,7 +35,8 @@ class OwnTaskFile(Section):
     test_size: int = Field(default=200, ge=1)
     """Rows of `data` to test on where there is no `test`, chosen by a hash of their text."""
     validation_size: int = Field(default=100, ge=1)
-    """Training rows that are held out for validation."""
+    """Training rows that are held out for validation. Where the data bring a split `validation` (or `dev`), its
+    rows are taken: so many of them at most if this is set, else all."""
     seed: int = Field(default=0, ge=0)
     """Chooses the rows of validation and, without `test`, of the test."""
     question: str = "question"

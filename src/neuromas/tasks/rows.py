@@ -5,12 +5,12 @@ from typing import Any, ClassVar, get_args
 
 from neuromas.errors import TaskError
 from neuromas.recipe import TomlTable
-from neuromas.tasks import cells, golds, graders, parsing
+from neuromas.tasks import cells, features, golds, graders, parsing
 from neuromas.tasks.base import source_of
 from neuromas.tasks.graders import Plain
 from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
 from neuromas.tasks.reward import Reward, rewarded
-from neuromas.tasks.tables import RawRow
+from neuromas.tasks.tables import RawRow, validation_in
 from neuromas.types import Grade, Question
 
 
@@ -35,14 +35,15 @@ class RowsTask(LoadedTask):
         test_size: int | None = None,
         seed: int = 0,
     ) -> None:
-        """rows: mappings with the columns `question` and `answer`; or a mapping with such rows for "train" and "test".
+        """rows: mappings with the columns `question` and `answer`; or a mapping with such rows for "train", and perhaps
+        "validation" and "test", which are taken as they are.
 
         reward: given the question and the reply, returns a number in [0, 1], a bool, None where it has no verdict, a
         `Grade`, or a dict of named numbers, each perhaps with its weight in a tuple; or the name of a grader that reads
         replies ("number", "yes-no", "contains", "math"); None: "exact", the reply must equal the answer, whatever the
-        case and the spacing. validation_size, test_size: rows held out, chosen by a hash
-        of their text; None: a fifth of the rows each, at most 100 and 200. Raises TaskError for a row that lacks a
-        column, for what is no reward, and where nothing is left to train on.
+        case and the spacing. validation_size, test_size: rows held out, chosen by a hash of their text; None: a fifth
+        of the rows each, at most 100 and 200, and all rows given for validation. Raises TaskError for a row that lacks
+        a column, for what is no reward, and where nothing is left to train on.
         """
         self.name, self.max_answer_tokens = name, max_answer_tokens
         self._reward, grader = _checked(reward)
@@ -56,9 +57,13 @@ class RowsTask(LoadedTask):
             raise TaskError(f"the rows are for {', '.join(map(str, splits))}; name those to train on 'train'")
         self._pool = self._questions("train", splits["train"])
         self._test = self._questions("test", splits["test"]) if "test" in splits else None
+        own = validation_in(splits)
+        brought = None if own is None else self._questions(own, splits[own])
         fifth = len(self._pool) // 5
         self._test_size = min(200, fifth) if test_size is None else test_size
-        super().__init__(min(100, fifth) if validation_size is None else validation_size, seed)
+        most = min(100, fifth) if brought is None else len(brought)
+        super().__init__(most if validation_size is None else validation_size, seed)
+        self._brought = brought
 
     @property
     def graded_by_answer(self) -> bool:
@@ -111,10 +116,12 @@ class RowsTask(LoadedTask):
         id = f"row-{digest(text)[:12]}"
         return Question(id, text, answers[0], *self._words, metadata=golds.alternatives(answers))
 
+    @staticmethod
+    def _typed(rows: Iterable[Mapping[str, Any]]) -> list[RawRow]:
+        return features.read((cells.native(dict(row)) for row in rows), features.of_dataset(rows))
+
     def _questions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> list[Question]:
-        questions = rendered(
-            f"task {self.name!r}: {split} rows", enumerate((cells.native(dict(row)) for row in rows), 1), self.render
-        )
+        questions = rendered(f"task {self.name!r}: {split} rows", enumerate(self._typed(rows), 1), self.render)
         if not questions:
             raise TaskError(f"task {self.name!r}: there are no {split} rows; give some with a question and an answer")
         return questions

@@ -12,12 +12,13 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from neuromas.errors import TaskError, require
+from neuromas.tasks import features
 
 VARIABLE = "NEUROMAS_DATA"
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
@@ -48,7 +49,10 @@ def from_folder() -> bool:
 def read(source: Source) -> list[RawRow]:
     """All rows of a table. Raises TaskError where it cannot be had, is empty, or lacks a column."""
     remedy = f"set {VARIABLE} to a folder that holds {source.file}.jsonl"
-    rows = _read_folder(source) if from_folder() else read_hub(source.path, source.config, source.split, remedy)
+    if from_folder():
+        rows = _read_folder(source)
+    else:
+        rows = [dict(row) for row in from_hub(source.path, source.config, source.split, remedy)]
     if not rows:
         raise TaskError(f"{source} has no rows; replace it with a complete copy of {source.path}")
     for number, row in enumerate(rows, 1):
@@ -69,7 +73,7 @@ def _read_folder(source: Source) -> list[RawRow]:
     try:
         for file in files:
             if file.is_file():
-                return read_file(file)
+                return read_file(file, named=False)
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"cannot read {source.file} in {VARIABLE}={folder}: {error}; replace the file") from error
     raise TaskError(
@@ -78,18 +82,19 @@ def _read_folder(source: Source) -> list[RawRow]:
     )
 
 
-def read_file(file: Path) -> list[RawRow]:
+def read_file(file: Path, named: bool = True) -> list[RawRow]:
     """The rows of a file: .jsonl, .json (a list of objects), .csv, .tsv, each also as .gz; .parquet; .arrow.
 
+    named: classes of a typed table by their names (`features.read`), not by their numbers.
     Raises TaskError where the content is no table, OSError and UnicodeDecodeError where the file cannot be read.
     """
     kind = kind_of(file)
     if not file.is_file():
         raise FileNotFoundError(2, "this is no file" if file.exists() else "there is no such file", str(file))
     if kind == ".parquet":
-        return _read_arrow(file, "pyarrow.parquet", lambda parquet: parquet.read_table(file))
+        return _read_arrow(file, "pyarrow.parquet", lambda parquet: parquet.read_table(file), named)
     if kind == ".arrow":
-        return _read_arrow(file, "pyarrow", lambda pyarrow: _arrow_table(pyarrow, file))
+        return _read_arrow(file, "pyarrow", lambda pyarrow: _arrow_table(pyarrow, file), named)
     text = _text(file)
     if kind == ".json":
         return _rows_of_json(file, text)
@@ -140,6 +145,11 @@ def splits_in(folder: Path) -> set[str]:
     return {split for file in _tables(folder) if (split := _split_of(file))}
 
 
+def validation_in(splits: Iterable[str]) -> str | None:
+    """The split that a data set brings for validation, by whichever name; None without one."""
+    return next((name for name in ("validation", "valid", "val", "dev") if name in splits), None)
+
+
 def is_table(name: str) -> bool:
     """True for a name that ends as a file with rows does, or that a file or folder has."""
     return Path(name.lower().removesuffix(".gz")).suffix in KINDS or (name not in ("", ".") and Path(name).exists())
@@ -157,7 +167,7 @@ def _is_table(file: Path) -> bool:
 
 
 def _split_of(file: Path) -> str | None:
-    hit = re.match(r"(?:.*[-_.])?(train|test|validation|dev)(?=[-_.])", file.name)
+    hit = re.match(r"(?:.*[-_.])?(train|test|validation|valid|val|dev)(?=[-_.])", file.name)
     return hit[1] if hit else None
 
 
@@ -206,7 +216,8 @@ def _rows_of_json(file: Path, text: str) -> list[RawRow]:
         lists = [value for value in found.values() if isinstance(value, list)]
         found = lists[0] if len(lists) == 1 else found
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise TaskError(f"{file} is no list of objects; write one, or one object a line as .jsonl")
+        has = f" (it is an object with {', '.join(map(str, found))[:80]})" if isinstance(found, dict) else ""
+        raise TaskError(f"{file} is no list of objects{has}; write one, or one object a line as .jsonl")
     return found
 
 
@@ -237,20 +248,14 @@ def _read_csv(file: Path, text: str, kind: str) -> list[RawRow]:
     return rows
 
 
-def _read_arrow(file: Path, module: str, read: Callable[[Any], Any]) -> list[RawRow]:
+def _read_arrow(file: Path, module: str, read: Callable[[Any], Any], named: bool) -> list[RawRow]:
     library = require(module, f"reading {file.name}", "pip install pyarrow", "convert it to .jsonl")
     try:
-        return _by_numerals(read(library)).to_pylist()
+        table = read(library)
+        rows = table.to_pylist()
     except (ValueError, OSError) as error:  # All errors of pyarrow are one of these.
         raise TaskError(f"{file} is no readable {file.suffix} file ({error}); replace it") from error
-
-
-def _by_numerals(table: Any) -> Any:
-    """A table whose numbers of single precision are those that were written: 0.1, not 0.10000000149011612."""
-    for place, field in enumerate(table.schema):
-        if str(field.type) == "float":
-            table = table.set_column(place, field.name, table.column(place).cast("string").cast("double"))
-    return table
+    return features.read(rows, features.in_schema(table.schema)) if named else rows
 
 
 def _arrow_table(pyarrow: Any, file: Path) -> Any:
@@ -261,13 +266,22 @@ def _arrow_table(pyarrow: Any, file: Path) -> Any:
         return form(source).read_all()
 
 
-def read_hub(path: str, config: str | None, split: str, remedy: str) -> list[RawRow]:
-    """The rows of a data set on the hub. Raises TaskError, which offers `remedy`, where it cannot be had."""
+def from_hub(path: str, config: str | None, split: str | None, remedy: str) -> Any:
+    """A split of a data set on the hub; without one all splits, by name.
+
+    Raises TaskError, which offers `remedy`, where it cannot be had.
+    """
     datasets = require("datasets", f"loading {path}", "pip install datasets", remedy)
     try:
-        return [dict(row) for row in datasets.load_dataset(path, config, split=split)]
+        return datasets.load_dataset(path, config, split=split)
     except Exception as error:  # The network, the hub and the cache raise errors of many kinds.
         raise TaskError(
             f"cannot load data set {path} ({config}, {split}) from the hub ({type(error).__name__}: "
             f"{str(error)[:200]}); check the network, or {remedy}"
         ) from error
+
+
+def read_hub(path: str, config: str | None, split: str, remedy: str) -> list[RawRow]:
+    """The rows of a split of a data set on the hub, with the names of classes. Raises TaskError as `from_hub`."""
+    found = from_hub(path, config, split, remedy)
+    return features.read(found, features.of_dataset(found))
