@@ -1,4 +1,4 @@
-"""What an Arrow table says of its cells is heard: names of classes, short floats, maps, dictionaries, dates, views."""
+"""Arrow tables are read by their types: names of classes, short floats, maps, dictionaries, dates, views."""
 
 import datetime
 import json

@@ -126,7 +126,7 @@ def native(cell: Any) -> Any:
 
 
 def missing(row: Mapping[str, Any], column: str) -> str:
-    """What an error says of a row without this cell, and the remedy."""
+    """The words of an error about a row without this cell, with the remedy."""
     has = f"(it has {', '.join(row)})"
     if column in row:
         return f"has no {column!r}: the cell is empty; write it, or remove the row"

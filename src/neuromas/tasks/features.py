@@ -1,4 +1,4 @@
-"""What a typed table says of its cells: the names of classes, and numbers of single and half precision.
+"""The types of a table, which say more of its cells: the names of classes, and numbers of single and half precision.
 
 A feature describes a column as the `datasets` library writes it down: {"_type": "ClassLabel", "names": […]}, {"_type":
 "Value", "dtype": "float32"}, {"_type": "List", "feature": …}, or a dict of features for a record.
