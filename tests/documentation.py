@@ -24,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+JOBS = ("for_engineers.md", "for_researchers.md", "for_students.md", "for_maintainers.md")  # followed from the wheel
 _BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SKIP = re.compile(r"<!-- not run: \S.* -->\n\Z")
 _SHOWN = ("text",)  # languages of blocks that only show something
@@ -125,6 +126,7 @@ class Shell:
 
     def __init__(self, folder: Path, seconds: float = 600) -> None:
         self._seconds = seconds  # the longest that one command may take
+        self.session: list[str] = []  # each command behind "$ ", with what it printed
         home = folder / ".home"
         home.mkdir()
         self._log = home / "shell.log"
@@ -159,6 +161,7 @@ class Shell:
             last = max(last, self._wait_for(_ADDRESS, begin, place or line).end())
         self._read = begin + last
         printed = _ENDED.sub(b"", self._log.read_bytes()[begin : self._read]).decode(errors="replace")
+        self.session.append(f"$ {command}\n{printed}")
         assert ended[1] == b"0", f"{place}: {line!r} failed: {printed[-4000:]}"
         return printed
 

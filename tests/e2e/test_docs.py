@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import warm
-from documentation import DOCS, ROOT, Shell, copy_repository, follow, free_port, install, small
+from documentation import DOCS, JOBS, ROOT, Shell, copy_repository, follow, free_port, install, small
 from neuromas.cli import main
 
 RECIPE = "[sampling]\nmessage_tokens = 8\n[train]\nquestions = 2\nrollouts = 2\nvalidation_questions = 4\nsteps = 1\n"
@@ -103,10 +103,6 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
         },
         "runs/near/final.json",
     ),
-    "for_engineers.md": (
-        {"--out runs/capitals ": "--out runs/capitals --steps 1 --test-limit 4 ", "8000": ""},
-        "elsewhere/answers.csv",
-    ),
     "own_topology.md": (
         {"train --topology": "train small.toml --topology", "--steps 40": "--steps 1 --test-limit 4"},
         "runs/graph/final.json",
@@ -140,7 +136,6 @@ HOW_TOS: dict[str, tuple[dict[str, str], str]] = {  # page → its small numbers
 LONG = (
     "own_data.md",
     "own_reward.md",
-    "for_engineers.md",
     "growing.md",
     "one_gpu.md",
     "scale.md",
@@ -164,4 +159,4 @@ def test_a_how_to_runs(clone: Path, shell: Shell, name: str) -> None:
 
 def test_no_page_with_commands_is_left_out() -> None:
     pages = [path.name for path in DOCS.glob("*.md") if "```sh" in path.read_text(encoding="utf-8")]
-    assert set(pages) <= {*HOW_TOS, "tutorial.md"}
+    assert set(pages) <= {*HOW_TOS, *JOBS, "tutorial.md"}

@@ -73,7 +73,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_a_file_and_its_folder_are_the_same_backbone_and_converted_once(tmp_path: Path, cache: Path) -> None:
+def test_a_file_and_its_folder_are_the_same_backbone_and_converted_once(
+    tmp_path: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     plain = plain_model()
     write(tmp_path / "small.gguf", plain)
     backbone = Backbone.load(str(tmp_path / "small.gguf"), device="cpu")
@@ -85,6 +87,8 @@ def test_a_file_and_its_folder_are_the_same_backbone_and_converted_once(tmp_path
     assert backbone.template.encode("cab") == [ord("c"), 257]
     assert backbone.tokenizer.decode(backbone.template.encode("Übung 7\n")) == "Übung 7\n"
     made = [file.stat().st_mtime_ns for file in cache.rglob("*")]
+    (told,) = capfd.readouterr().err.splitlines()
+    assert told.startswith("converting small.gguf to ") and told.endswith("; this is done once")
     assert Backbone.load(str(tmp_path), device="cpu").fingerprint() == backbone.fingerprint()
     assert [file.stat().st_mtime_ns for file in cache.rglob("*")] == made
 

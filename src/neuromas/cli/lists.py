@@ -55,9 +55,7 @@ def describe_task(task: "Task") -> dict[str, Any]:
     print_table(("split", "questions", "chance", "majority", "best constant"), rows)
     if form := record.get("answers_are"):
         print_lines(f"the answer column holds {form}")
-    thinking = {
-        may: f"replies {verb} think aloud before the answer" for may, verb in ((True, "may"), (False, "must not"))
-    }
+    thinking = {True: "a reply may think aloud before its answer", False: "a reply must not think before its answer"}
     print_lines(*([thinking[found]] if (found := record["counts_thinking"]) is not None else []), "")
     return record
 

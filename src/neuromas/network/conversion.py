@@ -2,11 +2,15 @@
 
 import copy
 import hashlib
+import io
+import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from neuromas.errors import BackboneError, require
 from neuromas.files import whole_folder
+from neuromas.markup import say
 
 _FORM = 2  # of a converted folder; 1 split texts as GPT-2 does, whatever the file said
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -60,7 +64,8 @@ def convert(gguf: Path, target: Path) -> Path:
 
     fields = GGUFReader(gguf).fields
     told = {key: fields[key].contents() for key in fields if key.startswith("tokenizer.")}
-    with whole_folder(target, f".{target.name}.") as work:
+    say(f"converting {gguf.name} to {target}; this is done once", file=sys.stderr)
+    with whole_folder(target, f".{target.name}.") as work, redirect_stderr(io.StringIO()):  # three bars of libraries
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         _check(gguf, tokenizer, told)
         splits = _split_as_told(gguf, tokenizer, told)

@@ -1,0 +1,73 @@
+"""Four people with a job each, and the README's first steps: from the wheel, in a new environment, in an empty folder.
+
+What is typed is what the pages say, in their order, with their numbers but for the demonstration's. With
+NEUROMAS_TRANSCRIPTS=FOLDER the sessions are kept there.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from documentation import DOCS, JOBS, ROOT, Shell, copy_repository, follow, free_port, small
+from neuromas.network.builtin import TINY_FOLDER
+
+PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # page → its small numbers, and files that it leaves
+    "for_engineers.md": ({"8000": ""}, ("elsewhere/answers.csv",)),
+    "for_researchers.md": (
+        {"seeds = [0, 1, 2]": "seeds = [0]"},
+        ("runs/compare/report.html", "runs/sums/inspect/report.md", "shared/sums/README.md"),
+    ),
+    "for_students.md": (
+        {"neuromas demo ": "neuromas demo --seeds 1 --steps 2 --test 64 ", "8000": ""},
+        ("runs/demo/curve.png", "runs/chain/inspect/report.md"),
+    ),
+    "for_maintainers.md": ({"Qwen/Qwen3-0.6B": str(TINY_FOLDER)}, ("shared/rows/best/nodes/1.1/adapter_config.json",)),
+    "README.md": ({"8000": ""}, ("runs/three/final.json", "runs/grown/final.json")),
+}
+SHOWN = {  # what a person looks for at the end
+    "for_engineers.md": ("best, greedy, silent", "answers.csv: 220 answers", '"object":"chat.completion"'),
+    "for_researchers.md": ("fast path", "the reward of the training", "Needed:"),
+    "for_students.md": ("now try:", "\nanswer ", "python "),
+    "for_maintainers.md": ("best constant", "node_1_1"),
+    "README.md": ("answer 8*4=2", '"model":"three"'),
+}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment in which the wheel is installed with the extra `serve`, and nothing else."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy_repository(folder / "sources")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(folder), str(folder / "sources")], check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    limits = ["-c", str(ROOT / "constraints.txt")]
+    subprocess.run([folder / "venv/bin/python", *pip[1:], "install", *limits, f"{wheel}[serve]"], check=True)
+    return folder / "venv"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*JOBS, "README.md"])
+def test_a_job_is_done_with_a_page_alone(tmp_path: Path, environment: Path, name: str) -> None:
+    numbers, left = PAGES[name]
+    port = {"8000": str(free_port())} if "8000" in numbers else {}
+    if name == "README.md":
+        page = (ROOT / name).read_text(encoding="utf-8").partition("## First steps")[2].partition("## Results")[0]
+    else:
+        page = (DOCS / name).read_text(encoding="utf-8")
+    rows = "".join(f"Land {n};City {n}\r\n" for n in range(220))
+    (tmp_path / "capitals.csv").write_bytes(f"\ufeffcountry;capital\r\n{rows};\r\n".encode())  # as Excel saves it
+    shell = Shell(tmp_path, seconds=3600)
+    try:
+        shell.run(f"source {environment / 'bin/activate'}")
+        printed = follow(shell, tmp_path, name, small(page, numbers | port))
+    finally:
+        shell.close()
+        if kept := os.environ.get("NEUROMAS_TRANSCRIPTS"):
+            (Path(kept) / f"{Path(name).stem}.txt").write_text("\n".join(shell.session), encoding="utf-8")
+    assert all((tmp_path / file).exists() for file in left)
+    assert [text for text in SHOWN[name] if text not in printed] == []
