@@ -5,6 +5,7 @@ In `make test` the commands of the shorter pages fork from a process that has im
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,3 +161,26 @@ def test_a_how_to_runs(clone: Path, shell: Shell, name: str) -> None:
 def test_no_page_with_commands_is_left_out() -> None:
     pages = [path.name for path in DOCS.glob("*.md") if "```sh" in path.read_text(encoding="utf-8")]
     assert set(pages) <= {*HOW_TOS, *JOBS, "tutorial.md"}
+
+
+@pytest.mark.slow
+def test_each_yes_of_the_comparison_with_other_libraries_is_shown_by_its_command(clone: Path, shell: Shell) -> None:
+    trained(clone)
+    (clone / "questions.csv").write_text("question\n(a(3+5)*b(2*7))\n(a(1+2)*b(3*4))\n", encoding="utf-8")
+    less = {
+        "2.toml --out": "2.toml --steps 1 --test-limit 4 --out",
+        "train --t": "train small.toml --t",
+        "--steps 40": "--steps 1 --test-limit 4",
+        "--steps 1 --test-limit 4 --out runs/larger": "--steps 1 --out runs/larger",
+        "eval runs/first": "eval runs/first --limit 4",
+        "--limit 128": "--limit 6",
+        "8000": str(free_port()),
+        "8001": str(free_port()),
+        "\\|": "|",
+    }
+    page = small((DOCS / "compared.md").read_text(encoding="utf-8"), less)
+    commands = re.findall(r"^\|[^|]*\| (?:yes|partly)[^|]*\| `((?:neuromas |echo )[^`]+)` \|", page, re.MULTILINE)
+    commands = [command for command in commands if "OWNER" not in command]
+    assert len(commands) >= 20
+    printed = {command: shell.run(command) for command in commands}
+    assert "did you mean" in next(text for command, text in printed.items() if "topolgy" in command)

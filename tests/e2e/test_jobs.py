@@ -46,7 +46,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     limits = ["-c", str(ROOT / "constraints.txt")]
-    subprocess.run([folder / "venv/bin/python", *pip[1:], "install", *limits, f"{wheel}[serve]"], check=True)
+    command = [str(folder / "venv/bin/python"), *pip[1:], "install", *limits, f"{wheel}[serve]"]
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # nothing is there already
+    subprocess.run(command, check=True, env=alone)
     return folder / "venv"
 
 

@@ -8,10 +8,15 @@ import pytest
 import torch
 
 import neuromas as nm
-from helpers import FirstCharacter, make_network, merged, plain_logits, plain_model, questions
+from helpers import FirstCharacter, make_backbone, make_network, merged, plain_logits, plain_model, questions
+from neuromas.baselines.load import load_baseline
+from neuromas.baselines.trained.team import create_adapters
 from neuromas.config import TrainConfig
-from neuromas.network.forward import Network
+from neuromas.errors import ConfigError
+from neuromas.network.endpoint import Endpoint
+from neuromas.network.forward import Limits, Network
 from neuromas.network.turns import asks_of
+from neuromas.recipe import settings_class
 from neuromas.run.folder import read_metrics
 from neuromas.tasks.calculator import Calculator
 from neuromas.train.objectives import leave_one_out
@@ -150,3 +155,23 @@ def test_the_calculator_is_a_task_that_trains(tmp_path: Path) -> None:
     run = nm.train(topology="1", task="calculator", steps=1, out=tmp_path / "run", settings=settings, progress=False)
     assert [m.step for m in read_metrics(run.folder)] == [0, 1]
     assert run.network.environment is run.task
+
+
+@pytest.mark.parametrize("name, options", [("direct", {}), ("self-consistency", {"votes": 2}), ("self-refine", {}), ("moa", {})])
+def test_the_calls_of_a_frozen_baseline_ask_too(name: str, options: dict[str, Any]) -> None:
+    backbone = make_backbone()
+    system = load_baseline(name, backbone, Oracle(), Limits(6, 6), **options)
+    calls = [call for trace in system.answer(questions(3), seed=1) for call in trace.calls]
+    assert max(segments(call) for call in calls) == 2
+    assert all(call.generated_tokens == len(call.logprobs) <= 6 for call in calls)
+    alone = load_baseline(name, backbone, FirstCharacter("1"), Limits(6, 6), **options)
+    assert not any(call.given for trace in alone.answer(questions(3), seed=1) for call in trace.calls)
+
+
+def test_who_cannot_ask_is_refused_where_a_task_answers() -> None:
+    task = Oracle()
+    with pytest.raises(ConfigError, match="answers calls while they are written, which the endpoint .* cannot do"):
+        load_baseline("direct", Endpoint("openai:http://127.0.0.1:1/v1#m"), task, Limits(6, 6))
+    config = settings_class("malt").make({"method": "malt"})
+    with pytest.raises(ConfigError, match="method 'malt' does not train on task"):
+        create_adapters(("generator",), config, make_backbone(), task)

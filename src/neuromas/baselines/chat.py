@@ -21,6 +21,7 @@ from neuromas.errors import ConfigError, PromptError
 from neuromas.network import generate as generating
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
+from neuromas.network.environment import Environment, Inquiry
 from neuromas.network.forward import Limits
 from neuromas.network.generate import Completion
 from neuromas.network.packed import Group
@@ -89,10 +90,12 @@ class Chat:
         generate: Generate = generating.generate,
         bank: AdapterBank | None = None,
         words: Words | None = None,
+        environment: Environment | None = None,
     ) -> None:
         self.name, self.backbone, self.limits = backbone.name, backbone, limits or Limits()
         self.words = words or Words.of(None, backbone.template.style)  # of networks; their layout is everybody's
         self.decoding, self._generate, self.bank = decoding or Decoding(), generate, bank
+        self.environment = environment  # what every call may ask while it is written
 
     def ask(self, asked: Sequence[Asked], *, greedy: bool, seed: int) -> list[NodeCall]:
         """One call for each request, in order, in batches of at most `batch_rows` rows, of like prompts together.
@@ -130,6 +133,7 @@ class Chat:
             decoding=replace(self.decoding, greedy=greedy and not request.sampled),
             stream=stream_key(seed, 0, question.id, rollout, request.stage),
             stop=self.limits.stop,
+            inquiry=Inquiry.of(self.environment, question),
         )
 
     def wording(self, request: Request) -> Wording:

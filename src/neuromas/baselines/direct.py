@@ -6,6 +6,7 @@ Adapters are the untrained ones (B = 0), which change nothing. Behind an endpoin
 from neuromas.baselines.chat import Baseline, Chat, Dialogue, Request
 from neuromas.baselines.endpoint import EndpointChat
 from neuromas.network.backbone import Backbone
+from neuromas.network.environment import Environment
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
@@ -24,10 +25,11 @@ class Direct(Network):
         topology: Topology | None = None,
         title: str = "direct",
         words: Words | None = None,
+        environment: Environment | None = None,
     ) -> None:
         shape = topology or Topology.parse("single")
         bank = Network.create(shape, backbone, rank=1).adapters
-        super().__init__(shape, backbone, bank, limits, decoding, f"{title} ({backbone.name})", words)
+        super().__init__(shape, backbone, bank, limits, decoding, f"{title} ({backbone.name})", words, environment)
 
     @property
     def trainable_parameters(self) -> int:
@@ -75,4 +77,4 @@ def untrained(chat: Chat, topology: str | int | list[int] = "2") -> System:
 def _bare(chat: Chat, topology: Topology, title: str) -> System:
     if isinstance(chat, EndpointChat):
         return NetworkDialogue(chat, topology, title)
-    return Direct(chat.backbone, chat.limits, chat.decoding, topology, title, chat.words)
+    return Direct(chat.backbone, chat.limits, chat.decoding, topology, title, chat.words, chat.environment)

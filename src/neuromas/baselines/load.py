@@ -59,8 +59,13 @@ def load_baseline(
         options["choices"] = task.choices
     if not isinstance(backbone, Endpoint):
         words = Words.of(prompt, backbone.template.style)
-        return make(Chat(backbone, limits, decoding, words=words), **options)
+        return make(Chat(backbone, limits, decoding, words=words, environment=task), **options)
     check_endpoint(name, backbone.name)
+    if task.turns > 1:
+        raise ConfigError(
+            f"task {task.name!r} answers calls while they are written, which the endpoint {backbone.name!r} cannot do; "
+            "name a folder or a hub id as the backbone"
+        )
     return make(EndpointChat(backbone, limits, decoding, Words.of(prompt, "chat")), **options)
 
 

@@ -12,6 +12,7 @@ All branches of all traces run in one batch a layer.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from neuromas.network.environment import Inquiry
 from neuromas.network.forward import Network
 from neuromas.network.prompt import Prompt
 from neuromas.network.turns import Rollout, Turn, depth_of
@@ -85,7 +86,7 @@ def _turn(network: Network, rollout: Rollout, branch: Branch, node: str) -> Turn
             decoding=rollout.ask.decoding,
             stream=rollout.stream(node, "alternative", branch.draw),
             stop=network.limits.stop,
-            inquiry=network.inquiry(rollout.ask.question),
+            inquiry=Inquiry.of(network.environment, rollout.ask.question),
         )
     senders = rollout.topology.parents(node)
     if not any(sender in branch.said for sender in senders):

@@ -6,7 +6,8 @@ act of the node's: its tokens have no log-probability, are not counted as genera
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, Self
 
 from neuromas.network.prompt import Prompt, PromptTemplate
 from neuromas.network.stopping import cut
@@ -31,6 +32,13 @@ class Inquiry:
     turns: int
     pauses: tuple[str, ...]
     respond: Respond
+
+    @classmethod
+    def of(cls, environment: Environment | None, question: Question) -> Self | None:
+        """The environment, as a call may ask it about a question; None where there is nobody to ask."""
+        if environment is None or environment.turns < 2:
+            return None
+        return cls(environment.turns, environment.pauses, partial(environment.respond, question))
 
 
 def answered(call: NodeCall, inquiry: Inquiry, template: PromptTemplate, limit: int) -> tuple[NodeCall, int]:

@@ -167,14 +167,8 @@ class Network:
             stream=rollout.stream(node),
             go_on=None if ask.listener is None else partial(ask.listener.wrote, rollout.number, node),
             stop=self.limits.stop,
-            inquiry=self.inquiry(ask.question),
+            inquiry=Inquiry.of(self.environment, ask.question),
         )
-
-    def inquiry(self, question: Question) -> Inquiry | None:
-        """The environment, as a node may ask it about a question; None where there is nobody to ask."""
-        if (asked := self.environment) is None or asked.turns < 2:
-            return None
-        return Inquiry(asked.turns, asked.pauses, partial(asked.respond, question))
 
     def speak(self, turns: Sequence[Turn], batch_rows: int | None = None) -> list[NodeCall]:
         """The calls of some turns, in order: all in one batch, or in batches of at most `batch_rows` rows."""

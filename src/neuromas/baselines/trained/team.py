@@ -138,7 +138,15 @@ class Team(Baseline):
 
 
 def create_adapters(roles: Sequence[str], config: RunConfig, backbone: Backbone, task: Task) -> Chat:
-    """A chat on `backbone` with an untrained adapter for each of `roles`."""
+    """A chat on `backbone` with an untrained adapter for each of `roles`.
+
+    Raises ConfigError for a task that answers calls while they are written: a team's losses know no such tokens.
+    """
+    if task.turns > 1:
+        raise ConfigError(
+            f"method {config.method!r} does not train on task {task.name!r}, which answers calls while they are "
+            "written; train a network, or a task with turns = 1"
+        )
     a = config.adapter
     bank = AdapterBank(
         {role: role for role in roles},
