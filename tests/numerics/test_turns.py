@@ -157,14 +157,14 @@ def test_the_calculator_is_a_task_that_trains(tmp_path: Path) -> None:
     assert run.network.environment is run.task
 
 
-@pytest.mark.parametrize("name, options", [("direct", {}), ("self-consistency", {"votes": 2}), ("self-refine", {}), ("moa", {})])
-def test_the_calls_of_a_frozen_baseline_ask_too(name: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["direct", "self-consistency", "self-refine", "moa"])
+def test_the_calls_of_a_frozen_baseline_ask_too(name: str) -> None:
     backbone = make_backbone()
-    system = load_baseline(name, backbone, Oracle(), Limits(6, 6), **options)
+    system = load_baseline(name, backbone, Oracle(), Limits(6, 6))
     calls = [call for trace in system.answer(questions(3), seed=1) for call in trace.calls]
     assert max(segments(call) for call in calls) == 2
     assert all(call.generated_tokens == len(call.logprobs) <= 6 for call in calls)
-    alone = load_baseline(name, backbone, FirstCharacter("1"), Limits(6, 6), **options)
+    alone = load_baseline(name, backbone, FirstCharacter("1"), Limits(6, 6))
     assert not any(call.given for trace in alone.answer(questions(3), seed=1) for call in trace.calls)
 
 
