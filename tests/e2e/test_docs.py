@@ -183,4 +183,4 @@ def test_each_yes_of_the_comparison_with_other_libraries_is_shown_by_its_command
     commands = [command for command in commands if "OWNER" not in command]
     assert len(commands) >= 20
     printed = {command: shell.run(command) for command in commands}
-    assert "did you mean" in next(text for command, text in printed.items() if "topolgy" in command)
+    assert "did you mean" in next(text for command, text in printed.items() if "compositonal" in command)
