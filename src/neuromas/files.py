@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,15 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def check_target(path: Path) -> None:
+    """Raises OSError where no file can be written at `path`, before hours are spent on its content. Makes nothing."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder")
+    place = next(folder for folder in path.absolute().parents if folder.exists())
+    with tempfile.TemporaryFile(dir=place):
+        pass
 
 
 @contextmanager

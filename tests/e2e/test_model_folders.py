@@ -134,7 +134,7 @@ REFUSED: dict[str, dict[str, Way]] = {  # by the words that an error names its p
     },
     "Weights only": {"pickled": pickled(), "pickled as of old": pickled(zipped=False)},
     WEIGHTS: {**_of_safetensors(WEIGHTS, "model.norm.weight"), "missing": made(WEIGHTS, lambda path: None)},
-    "weights": {
+    "weight": {
         "none": raw_header(b"{}"),
         "one twice": raw_header(f"{{{TWICE}, {TWICE}}}".encode()),
         "one fewer": weights(lambda found: found.pop("model.norm.weight")),

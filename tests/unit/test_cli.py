@@ -1,12 +1,15 @@
 """The command line: quick help, lazy commands, mistakes told without a traceback."""
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -134,3 +137,59 @@ def test_env_tells_what_is_installed(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_errors_of_the_library_are_what_the_command_line_catches() -> None:
     assert issubclass(TopologyError, ValueError)
+
+
+@pytest.mark.parametrize("path", ["", "new", "new/x/y", "there", "/proc/no/x.json", "/dev/null/x.json", "x" * 300])
+def test_a_place_that_cannot_take_the_results_is_found_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+) -> None:
+    """ "new" can be written, and nothing is made there by the check."""
+    worked: list[Path] = []
+
+    def work(json: Path | None = None) -> None:
+        worked.append(json or Path())
+
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "function_of", lambda _: work)
+    monkeypatch.setattr(cli, "described", lambda function: function)
+    with contextlib.suppress(SystemExit):
+        cli.main(["eval", "--json", path])
+    assert [*map(str, worked)] == ([path] if path.startswith("new") else [])
+    assert [*tmp_path.iterdir()] == [tmp_path / "there"]
+
+
+def _unread() -> TextIO:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+
+
+def _full() -> TextIO:
+    return Path("/dev/full").open("w")
+
+
+@pytest.mark.parametrize("flush", [True, False])
+@pytest.mark.parametrize("place, code, said", [(_unread, 1, ""), (_full, 2, "No space left on device")])
+def test_work_goes_on_where_its_output_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    place: Callable[[], TextIO],
+    code: int,
+    said: str,
+    flush: bool,
+) -> None:
+    def work(*_: object) -> None:
+        for step in range(3):
+            print(step, flush=flush)
+        (tmp_path / "results").touch()
+
+    monkeypatch.setattr(cli, "_run", work)
+    monkeypatch.setattr(sys, "stdout", place())
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train"])
+    assert (tmp_path / "results").exists()
+    assert end.value.code == code
+    assert said in capsys.readouterr().err
+    sys.stdout.close()

@@ -12,9 +12,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TextIO, cast, get_type_hints
 
 from neuromas.errors import ConfigError, NeuromasError
 from neuromas.markup import visible
@@ -52,17 +52,47 @@ LISTS = ("tasks", "baselines", "backbones", "schema")  # commands that share the
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `neuromas`. Exits 0 when all went well, 2 after a mistake one can mend, 130 after Ctrl-C.
 
-    Who reads the output may stop reading it (`| head`), which ends the command with 1.
+    Output that cannot be written is dropped, so that work goes on, such as a training of hours behind `| head`; the
+    command then ends with 1 where its reader has gone, and else with 2 and the reason.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows what it cannot spell in its own way
-    try:
+    output = _Output(sys.stdout)
+    with redirect_stdout(cast("TextIO", output)) if sys.stdout else nullcontext():  # none: it was closed from the start
         _dispatch(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit finds a place
+        print(end="", flush=True)
+    if isinstance(output.trouble, BrokenPipeError):
         sys.exit(1)
+    if output.trouble is not None:
+        _fail(f"the output could not be written ({output.trouble}), which changes no result; give it another place")
+
+
+class _Output:
+    """Standard output, which is dropped from the first text on that cannot be written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.trouble: OSError | None = None
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self.trouble = self.trouble or error
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _dispatch(args: list[str]) -> None:
@@ -84,8 +114,6 @@ def _dispatch(args: list[str]) -> None:
             _run(command, rest)
     except NeuromasError as error:
         _fail(str(error))
-    except BrokenPipeError:
-        raise
     except (OSError, UnicodeError) as error:
         _fail(f"{error}; check the path, its rights, and the room on the disk")
     except Exception as error:
@@ -160,14 +188,18 @@ def described(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _checked(function: Callable[..., None]) -> Callable[..., None]:
-    """The command, with a check of what its options' types say of their ranges. Raises `ConfigError`."""
+    """The command, with a check of its numbers' ranges, and that its results can be written. Raises `ConfigError`."""
     from pydantic import TypeAdapter, ValidationError
+
+    from neuromas.files import check_target
 
     kinds = get_type_hints(function, include_extras=True)
 
     @wraps(function)
     def run(**options: Any) -> None:
         for name, value in options.items():
+            if name in ("json", "answers") and value is not None:
+                check_target(value)
             if isinstance(value, int | float):
                 try:
                     TypeAdapter(kinds[name]).validate_python(value)

@@ -30,7 +30,9 @@ def around(tokenizer: Any, day: date) -> tuple[str, str, str]:
     template says, where it does not repeat both once and in order.
     """
     tried: list[str] = []
-    template = _NOW.sub(lambda now: repr(day.strftime(now[1][1:-1])), tokenizer.get_chat_template())
+    if not isinstance(given := tokenizer.get_chat_template(), str):
+        raise BackboneError(f"this tokenizer's chat template is {given!r} and no text; use prompt style 'plain'")
+    template = _NOW.sub(lambda now: repr(day.strftime(now[1][1:-1])), given)
     folded = [{"role": "user", "content": f"{_SYSTEM}\n{_USER}"}]
     for chat in ([{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}], folded):
         try:

@@ -16,7 +16,7 @@ _OBJECTS = {
 }  # fmt: skip
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED, _PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-_FILES = _OBJECTS | {"chat_template.jinja", "merges.txt", _WEIGHTS, _INDEX, _PICKLED, _PICKLED_INDEX}
+_FILES = _OBJECTS | {"neuromas.json", "chat_template.jinja", "merges.txt", _WEIGHTS, _INDEX, _PICKLED, _PICKLED_INDEX}
 _TEXTS = (".json", ".jinja", ".txt", ".model")
 _LARGEST = 1 << 28  # bytes of a file that is read whole; the largest tokenizers have a tenth of it
 _NEVER_NONE = {"num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings"}

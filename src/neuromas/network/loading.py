@@ -153,7 +153,10 @@ def _check_vocabulary(name: str, model: Any, tokenizer: Any) -> None:
     """Refuse a tokenizer with tokens for which the model has no embedding; markers that it adds may be such."""
     rows = model.get_input_embeddings().weight.shape[0]
     added = tokenizer.get_added_vocab()
-    beyond = {token: id for token, id in tokenizer.get_vocab().items() if token not in added and id >= rows}
+    text = {token: id for token, id in tokenizer.get_vocab().items() if token not in added}
+    if not text:
+        raise BackboneError(f"backbone {name!r}: its tokenizer has no tokens but markers; complete its files")
+    beyond = {token: id for token, id in text.items() if id >= rows}
     if beyond:
         token, id = min(beyond.items(), key=lambda item: item[1])
         raise BackboneError(
@@ -176,9 +179,9 @@ def context_of(config: Any, tokenizer: Any) -> int:
 
 def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Tokens that end a completion: the tokenizer's and those of the model's generation config."""
-    ends: set[Any] = set()
+    ends: list[Any] = []
     for source in (tokenizer.eos_token_id, getattr(model.generation_config, "eos_token_id", None)):
-        ends |= set(source) if isinstance(source, list) else set() if source is None else {source}
+        ends += source if isinstance(source, list) else [] if source is None else [source]
     if not ends:
         raise BackboneError("the backbone names no end-of-sequence token, so no message could ever end")
     if wrong := [end for end in ends if not isinstance(end, int)]:

@@ -49,6 +49,8 @@ def fill(bank: AdapterBank, name: str, folder: Path) -> None:
         B[n].zero_()
         B[n, :, :rank] = ratio * state[names[1]].float()
         used |= set(names)
+    if not used:
+        raise CheckpointError(f"the adapter in {folder} holds no weights; train it again, or name another")
     if odd := sorted(state.keys() - used):
         leaves = sorted({part.split(".lora_")[0].rsplit(".", 1)[-1] for part in odd})
         raise CheckpointError(
