@@ -12,11 +12,11 @@ import pytest
 
 import attacks
 from neuromas.errors import TaskError
-from neuromas.tasks import SPLITS, list_tasks, load_task, numerals
+from neuromas.tasks import SPLITS, list_tasks, load_task, numerals, parsing
 from neuromas.tasks.humaneval import HumanEval, complete
 from neuromas.tasks.loaded import normalise
-from neuromas.tasks.mbpp import Mbpp
-from neuromas.types import Grade
+from neuromas.tasks.mbpp import Mbpp, whole
+from neuromas.types import Grade, Question
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox is Linux only")
 real_data = pytest.mark.skipif(
@@ -181,26 +181,59 @@ MISSES = [  # replies that hold the right program and give another, or none
     "{draft}```\nbetter:\n```python\n{}```",
     "```text\nx\n```",
     "I cannot.",
+    *(
+        f"{mark}\n```python\n{{}}```"  # thoughts that never end
+        for mark in (
+            "<thinking>",
+            "<thought>",
+            "<reasoning>",
+            "<scratchpad>",
+            "<analysis>",
+            "<THINK>",
+            "[THINK]",
+            "◁think▷",
+        )
+    ),
+    *(f"{mark}{{}}" for mark in ("<|begin_of_thought|>", "<|START_THINKING|>", "<|channel|>analysis<|message|>")),
+    "<think>\n{}\n</think>\n\n{draft}",
+    "[THINK]```python\n{}```[/THINK]I do not know.",
+    "```python\n{}\n{draft}```",
+    "```python\n{}\nadd_601 = None\n```",
+    "```python\n{}\ndel add_601\n```",
+    "```python\n{}raise SystemExit\n```",
+    "```python\nimport no_such_module_at_all\n{}```",
+    "```python\nraise ValueError\n{}```",
+    "```python\n{}  )\n```",
+    '```python\ntext = """\n{}"""\n```',
+    "```python\nif False:\n" + LISTED + "```",
+    "```python\ndef outer():\n" + LISTED + "```",
+    "```python\nclass Outer:\n" + LISTED + "```",
+    "```python\n" + "".join(f"# {line}\n" for line in RIGHT.splitlines()) + "```",
+    "```python\n{draft}```\nAlternatively:\n```python\n{}```",
+    "{draft}",
 ]
 
 
-@pytest.mark.parametrize(("ways", "passes"), [(WAYS, True), (MISSES, False)])
-def test_ways_to_write_a_program_and_ways_to_miss_it(ways: list[str], passes: bool, folder: Path) -> None:
-    task = load_task("mbpp", validation_size=2)
-    assert isinstance(task, Mbpp)
-    question = next(q for s in ("train", "validation") for q in task.questions(s) if q.id == "mbpp-601")
+READERS = {
+    "told": lambda reply: whole(TOLD, parsing.conclusion(reply)),
+    "begun": lambda reply: complete("", "add_601", parsing.conclusion(reply)),
+}
+TOLD = Question("mbpp-601", "Add 601.", "", metadata={"names": ["add_601"]})
 
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(("ways", "passes"), [(WAYS, True), (MISSES, False)], ids=["ways", "misses"])
+def test_thirty_ways_to_write_a_program_and_thirty_to_miss_it(ways: list[str], passes: bool, reader: str) -> None:
     def right(reply: str) -> bool:
         found: dict[str, Any] = {}
-        submission = task.submission(question, reply)
         try:
-            exec(submission.program if submission else "", found)
-        except (SyntaxError, NameError):
+            exec(READERS[reader](reply) or "", found)
+            return found["add_601"](1) == 602
+        except (Exception, SystemExit):
             return False
-        return "add_601" in found and found["add_601"](1) == 602
 
-    replies = [way.format(RIGHT, draft=DRAFT) for way in ways]
-    assert [reply for reply in replies if right(reply) is not passes] == []
+    assert len([way for way in ways if "{}" in way or "601" in way]) >= 30
+    assert [reply for way in ways if right(reply := way.format(RIGHT, draft=DRAFT)) is not passes] == []
 
 
 @linux

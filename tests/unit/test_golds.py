@@ -446,6 +446,25 @@ def test_the_benchmarks_as_own_tables_have_the_golds_of_the_tasks(
     assert sorted(ours) == sorted(builtin) and len(ours) > 200
 
 
+TRAINED: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("arc_challenge_train.jsonl", SAME[1][1], ["arc-challenge"]),
+    ("bbh_navigate_train.jsonl", SAME[2][1], ["bbh/navigate"]),
+    ("gsm8k_train.parquet", SAME[3][1], ["gsm8k"]),
+]
+
+
+@pytest.mark.parametrize(("file", "settings", "names"), TRAINED)
+def test_their_training_rows_as_own_tables_have_the_golds_of_the_tasks(
+    file: str, settings: dict[str, Any], names: list[str], benchmark_data: Path, tmp_path: Path
+) -> None:
+    parts = [load_task(name).questions(split) for name in names for split in ("train", "validation")]
+    builtin = {question.text: question.answer for part in parts for question in part}
+    said = {"data": str(benchmark_data.resolve() / file), "question": "question", "answer": "answer"} | settings
+    pool, _ = task(tmp_path, **said, test_size=1).load()
+    ours = {question.text.removesuffix("\nOptions:\n- Yes\n- No"): question.answer for question in pool}
+    assert len(builtin) > 100 and {text: ours[text] for text in builtin} == builtin
+
+
 NESTED = "question,answer,options\n" + "".join(
     f"\"[{{'role': 'user', 'content': 'Q{place}'}}]\",{letter},\"{{'A': 'x', 'B': 'it is, y'}}\"\n"
     for place, letter in enumerate("ABAB")

@@ -539,10 +539,15 @@ OWN = {  # further ones of each grader: right, wrong
             "It makes {} in all.",
         ],
         [
+            "{} or {other}",
+            "{}\n{other}",
+            "x = {} or x = {other}",
+            "\\boxed{{{}}} or \\boxed{{{other}}}",
+            "{} < {other}",
+            "x > {}",
             "{} + 1",
             "1{}",
             "{}1",
-            "{} or {other}",
             "{} = {other}",
             "{}, {other}",
             "{}.5",
@@ -569,6 +574,10 @@ OWN = {  # further ones of each grader: right, wrong
             "{}, {other}",
             "{} and {other}",
             "{}{other}",
+            "{}\n{other}",
+            "\\boxed{{{}}} or \\boxed{{{other}}}",
+            "{} and {other} are wrong",
+            "{} and {other} are right",
             "{} is wrong",
             "{}/{other}",
             "({}) is out; ({other})",
@@ -583,20 +592,28 @@ OWN = {  # further ones of each grader: right, wrong
             "So: {}",
             "I would say {}.",
         ],
-        ["{} or {other}? {other}", "If the answer is {}, I err. {other}", "{}terday", "{}-one"],
+        [
+            "{}\n{other}",
+            "{} or {other}",
+            "{} and {other}",
+            "{} or {other}? {other}",
+            "If the answer is {}, I err. {other}",
+            "{}terday",
+            "{}-one",
+        ],
     ),
     "contains": (
         ["It is {}, I think", "({})", "{}'s walls", "in {}."],
-        ["x{}", "{}x", "non-{}", "{} is wrong", "{}-x", "x-{}"],
+        ["{} and {other} are wrong", "anything but {}", "x{}", "{}x", "non-{}", "{} is wrong", "{}-x", "x-{}"],
     ),
     "math": (
         ["\\({}\\)", "${}$", "$${}$$", "\\[{}\\]", "So ${}$"],
-        ["${} + 1$", "\\boxed{{{} + {other}}}", "${}$ = ${other}$", "2 ({})"],
+        ["\\boxed{{{}}} or \\boxed{{{other}}}", "${} + 1$", "\\boxed{{{} + {other}}}", "${}$ = ${other}$", "2 ({})"],
     ),
     "exact": (["“{}”.", "'{}'"], ["It is {}", "{} or {other}", "{} {}", "x{}", "{}, {other}", "I say {}"]),
 }
 GOLDS = {
-    "number": [("7", "9"), ("-12", "31"), ("1200", "1300")],
+    "number": [("7", "9"), ("-12", "31"), ("1200", "1300"), ("2.5", "3.5"), ("3/4", "2/3")],
     "choice": [("B", "C"), ("D", "A")],
     "yes-no": [("Yes", "No"), ("No", "Yes")],
     "contains": [("Rome", "Paris"), ("Port Louis", "Curepipe")],
@@ -612,7 +629,7 @@ def test_thirty_ways_to_say_the_answer_score_and_thirty_that_only_hold_it_do_not
     right, wrong = OWN[grader]
     ways = [*WRAPPED, *([] if grader == "exact" else REASONED), *right]
     misses = [way for way in [*MISSED, *wrong] if grader != "contains" or way not in ("{} = {other}",)]
-    assert len(ways) >= 30 and len(misses) >= 30
+    assert len(ways) >= 30 and len([way for way in misses if "{}" in way]) >= 30
     for gold, other in GOLDS[grader]:
         rows = [{"question": f"Q{n}", "answer": gold, "options": list("wxyz")} for n in range(4)]
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
