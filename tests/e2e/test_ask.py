@@ -13,8 +13,6 @@ import pytest
 import neuromas as nm
 from neuromas import cli
 from neuromas.cli import batch
-from neuromas.cli.compare import PercentLines
-from neuromas.compare.meter import Meter
 
 SETTINGS = {"train.questions": 2, "train.rollouts": 2, "train.validation_questions": 2, "sampling.message_tokens": 3}
 
@@ -113,20 +111,6 @@ def test_the_shell_completes_commands_options_and_values(words, found, tmp_path,
     code += '_tyro_neuromas; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert found in done.stdout.split(), done.stderr
-
-
-def test_a_comparison_tells_at_once_how_much_there_is() -> None:
-    told: list[tuple[str, float, float]] = []
-    with Meter(lambda *how: told.append(how), 3.0, 10.0):
-        pass
-    assert told == [("starting", 3.0, 10.0)]
-
-
-def test_without_a_terminal_every_tenth_is_a_line(capsys) -> None:
-    lines = PercentLines()
-    for done in range(101):
-        lines("job", done, 100)
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [str(n) for n in range(0, 101, 10)]
 
 
 def test_answers_with_every_kind_of_text_come_back_from_a_table(tmp_path: Path) -> None:

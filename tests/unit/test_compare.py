@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import pytest
 
 from neuromas import cli
+from neuromas.cli.compare import PercentLines
+from neuromas.compare.meter import Meter, weight
 from neuromas.compare.plan import Plan, Row, make_plan
 from neuromas.compare.spec import Spec
 from neuromas.compare.store import CHUNK, Store, check_same, lock
+from neuromas.compare.work import Trial
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError, NeuromasError
 from neuromas.evaluate.render import Heading, Table, Text, plain, to_html, to_markdown
@@ -493,3 +497,47 @@ def test_mistakes_on_the_command_line_are_told(
         cli.main(["compare", *args])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+# -- progress ------------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_tells_at_once_how_much_there_is() -> None:
+    told: list[tuple[str, float, float]] = []
+    with Meter(lambda *how: told.append(how), 3.0, 10.0):
+        pass
+    assert told == [("starting", 3.0, 10.0)]
+
+
+def test_a_comparison_tells_where_a_training_stands(tmp_path: Path) -> None:
+    plan, told = plan_of(), list[tuple[str, float, float]]()
+    trial = Trial(tmp_path, row_of(plan, "network").contender, plan.spec.tasks[0], 1, 1e-3)
+    log = trial.folder / "metrics.jsonl"
+    log.parent.mkdir(parents=True)
+    for written in ("", '{"step": 0}\n', '{"step": 1, "reward": 0.25}\n', '{"step": 2, "rew'):
+        with log.open("a") as file:
+            file.write(written)
+        meter = Meter(lambda *how: told.append(how), 0.0, weight(trial))
+        meter.begin([trial])
+        with meter:
+            pass
+    at = "training network on compositional, seed 1: step"
+    assert [name for name, *_ in told] == ["starting", f"{at} 0 of 4", *[f"{at} 1 of 4, sampled reward 0.25"] * 2]
+    assert [done / total for _, done, total in told] == [0, 0, 0.25, 0.25]
+
+
+def test_without_a_terminal_every_tenth_is_a_line_and_so_are_two_silent_minutes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    lines = PercentLines()
+    for done in range(101):
+        now += 1
+        lines("job", done, 100)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [str(n) for n in range(0, 101, 10)]
+    lines = PercentLines()
+    for _ in range(301):
+        lines("job", 1, 100)
+        now += 1
+    assert [line.split()[3] for line in capsys.readouterr().out.splitlines()] == ["0", "120", "240"]

@@ -9,6 +9,8 @@ import tyro
 from neuromas.cli.options import Positive
 from neuromas.markup import say
 
+_SILENCE = 120.0  # seconds without a line
+
 if TYPE_CHECKING:
     from neuromas.compare.spec import Spec
     from neuromas.results import ComparisonRow
@@ -106,16 +108,17 @@ def run_with_bar(spec: "Spec", folder: Path, workers: int, threads: int, address
 
 
 class PercentLines:
-    """A line for every tenth of the work, where a bar cannot be shown."""
+    """A line for every tenth of the work and every two minutes, where a bar cannot be shown."""
 
     def __init__(self) -> None:
-        self._start, self._next = time.monotonic(), 0
+        self._start = self._last = time.monotonic()
+        self._next = 0
 
     def __call__(self, name: str, done: float, total: float) -> None:
-        percent = int(100 * done / total) if total else 100
-        if percent >= self._next:
-            self._next = percent // 10 * 10 + 10
-            say(f"{percent:>3} % after {time.monotonic() - self._start:.0f} s ({name})")
+        percent, now = int(100 * done / total) if total else 100, time.monotonic()
+        if percent >= self._next or now - self._last >= _SILENCE:
+            self._next, self._last = percent // 10 * 10 + 10, now
+            say(f"{percent:>3} % after {now - self._start:.0f} s ({name})")
 
 
 def _show_plan(spec: "Spec") -> None:

@@ -1,5 +1,6 @@
 """The progress of a comparison, told every second: trainings that are under way count by their steps."""
 
+import json
 from collections.abc import Callable
 from threading import Event, Lock, Thread
 from typing import Self
@@ -8,7 +9,7 @@ from neuromas.compare.store import CHUNK
 from neuromas.compare.work import Chunk, Trial
 from neuromas.run.stages import calls_of
 
-OnJob = Callable[[str, float, float], None]  # (what was done last, work done, work in all); work is about calls
+OnJob = Callable[[str, float, float], None]  # (what goes on, work done, work in all); work is about calls
 _GUESS = 5  # calls of a baseline's question, for the time left only
 
 
@@ -51,20 +52,23 @@ class Meter:
     def _tell(self) -> None:
         if self._on_job is not None:
             with self._lock:
-                under_way = sum(map(_done_of, self._waiting))
-                self._on_job(self._last, self._done + under_way, self._total)
+                under_way = [(job, *found) for job in self._waiting if (found := _state_of(job)) is not None]
+                done = self._done + sum(weight(job) * share for job, share, _ in under_way)
+                self._on_job("; ".join(said for *_, said in under_way) or self._last, done, self._total)
 
 
-def _done_of(job: Trial | Chunk) -> float:
-    """The work that a job has done; a training's is told by the lines of its log."""
+def _state_of(job: Trial | Chunk) -> tuple[float, str] | None:
+    """The share of a training that is done, and where it stands, by its log; None for what is not under way."""
     if not isinstance(job, Trial) or job.rate is None:
-        return 0.0
+        return None
     try:
-        lines = (job.folder / "metrics.jsonl").read_bytes().count(b"\n")
-    except OSError:
-        return 0.0
+        _, *lines = (job.folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1]  # The first is that of step 0.
+        reward = json.loads(lines[-1])["reward"] if lines else None
+    except (OSError, ValueError, KeyError):
+        return None
     steps = job.contender.config(job.task, job.seed, job.rate).train.steps
-    return weight(job) * min(1.0, max(0, lines - 1) / steps)
+    said = f"training {job.contender.name} on {job.task.title}, seed {job.seed}: step {len(lines)} of {steps}"
+    return min(1.0, len(lines) / steps), said if reward is None else f"{said}, sampled reward {reward:.2f}"
 
 
 def weight(job: Trial | Chunk) -> float:
