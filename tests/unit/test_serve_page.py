@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from helpers import FirstCharacter, run_config
-from neuromas import serve
+from neuromas import errors, serve
 from neuromas.network.topology import Topology
 from neuromas.results import StepMetrics
 from neuromas.serve.app import watch_app
 from neuromas.serve.record import GrowingFile, Record, shape
+from neuromas.serve.responder import NetworkResponder
+from neuromas.tasks import load_task
 from served import ROW, make_app, running, serving_network
 
 PAGE = Path(serve.__file__).parent / "page"
@@ -133,9 +135,85 @@ def test_examples_come_with_their_right_answers_and_are_graded_by_the_task() -> 
         assert examples == [{"text": q.text, "instruction": "", "answer": q.answer} for q in task.questions("test")[:8]]
         for answer, reward in (("ab", 1.0), ("b", 0.0)):
             status, body, _ = get(address, f"/run/grade?example=7&answer={answer}")
-            assert (status, json.loads(body)) == (200, {"reward": reward, "parsed": answer[0]})
+            told = {"reward": reward, "parsed": answer[0], "ambiguous": False}
+            assert (status, json.loads(body)) == (200, told)
         for number, wanted in (("8", 404), ("-1", 400), ("x", 400)):
             assert get(address, f"/run/grade?example={number}&answer=a")[0] == wanted
+
+
+ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.NeuromasError)]
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_an_error_that_a_person_can_mend_is_told_by_every_route_and_is_no_500(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise kind("the value 7 is wrong; choose another")
+
+    record = Record("run", None, "run", Topology.parse("2"), FirstCharacter("a", size=9))
+    app = make_app(serving_network(), record=record)
+    for name in ("run", "lines", "samples", "grade"):
+        monkeypatch.setattr(record, name, fail)
+    monkeypatch.setattr(NetworkResponder, "_answer", fail)
+    with running(app) as address:
+        for path in ("/run", "/run/metrics", "/run/samples", "/run/grade?example=1&answer=a"):
+            status, body, _ = get(address, path)
+            assert status in (400, 503) and json.loads(body)["error"]["message"].startswith("the value 7 is wrong")
+        for path, body in ASKED.items():
+            for more in ({}, {"stream": True}):
+                answer = post(address, path, body | {"model": "net"} | more)
+                assert "the value 7 is wrong; choose another" in answer and "internal" not in answer
+        assert get(address, "/healthz")[0] == 200
+    assert "Traceback" not in caplog.text and not any(line.exc_info for line in caplog.records)
+
+
+ASKED = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "1+1"}]},
+    "/v1/completions": {"prompt": ["1+1", "2+2"]},
+    "/v1/responses": {"input": "1+1"},
+}
+
+
+def post(address: str, path: str, body: dict[str, Any]) -> str:
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    said = connection.getresponse().read().decode()
+    connection.close()
+    return said
+
+
+REWARDS = {
+    "raises": ("raise ValueError('no service')", "no service"),
+    "refuses": (
+        "from neuromas.errors import TaskError; raise TaskError('the judge is away; start it')",
+        "the judge is away",
+    ),
+    "dies": ("import os; os._exit(3)", "ended its process"),
+    "exits": ("raise SystemExit(1)", "SystemExit"),
+    "hangs": ("import time; time.sleep(60)", "took more than 1 s"),
+    "nonsense": ("return 'much'", "'much'"),
+}
+
+
+@pytest.mark.parametrize("what", REWARDS)
+def test_a_reward_that_fails_is_told_by_the_page_and_the_server_stays(what: str, tmp_path: Path) -> None:
+    code, told = REWARDS[what]
+    rows = [{"question": f"Q{n}", "answer": "x"} for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "reward.py").write_text(
+        f"def score(question, reply):\n    if reply == 'fine':\n        return 1\n    {code}\n"
+    )
+    text = 'data = "rows.jsonl"\ngrader = "reward.py:score"\ntest_size = 3\nvalidation_size = 3\nreward_seconds = 1\n'
+    (tmp_path / "own.toml").write_text(text)
+    record = Record("run", None, "run", Topology.parse("2"), load_task(str(tmp_path / "own.toml")))
+    with running(watch_app(record)) as address:
+        for _ in range(2):
+            status, body, _ = get(address, "/run/grade?example=1&answer=a")
+            error = json.loads(body)["error"]
+            assert status == 400 and error["code"] == "not_graded"
+            assert told in error["message"] and "\n" not in error["message"]
+            assert get(address, "/run/grade?example=1&answer=fine")[0] == 200
 
 
 def test_before_the_first_checkpoint_the_topology_is_the_recipes(tmp_path: Path) -> None:

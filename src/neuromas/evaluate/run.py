@@ -85,7 +85,8 @@ def evaluate(
         floors=task.floors(split, limit),
         messages_cut=messages_cut(traces),
         answers_cut=sum(bool(trace.calls) and trace.calls[-1].truncated for trace in traces) / len(traces) or None,
-        thoughts_cut=sum(bool(r.reply.strip()) and not conclusion(r.reply) for r in records) / len(records) or None,
+        thoughts_cut=sum(bool(r.reply.strip()) and not conclusion(r.reply).strip() for r in records) / len(records)
+        or None,
         ambiguous=sum(grade.ambiguous for _, _, grade in judged) / len(judged) or None,
         abstained=len(asked) - len(judged) or None,
     )

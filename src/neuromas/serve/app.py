@@ -12,10 +12,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from neuromas.errors import NeuromasError
 from neuromas.serve import schema
 from neuromas.serve.batcher import Batcher
 from neuromas.serve.config import BODY_BYTES, ListenConfig, ServeConfig
-from neuromas.serve.faults import Fault, Responses, of_validation
+from neuromas.serve.faults import Fault, Responses, of_error, of_validation
 from neuromas.serve.guard import Guard
 from neuromas.serve.metrics import Metrics
 from neuromas.serve.record import Record
@@ -152,6 +153,11 @@ def _answer_faults(app: FastAPI) -> None:
         message = f"{request.method} {request.url.path}: {error.detail}; /openapi.json lists what there is"
         codes = {404: "unknown_url", 405: "method_not_allowed", 413: "body_too_large"}
         return Fault(error.status_code, message, codes.get(error.status_code, "bad_request")).response(error.headers)
+
+    @app.exception_handler(NeuromasError)
+    async def on_error(_: Request, error: NeuromasError) -> Response:
+        log.warning("a request failed: %s", error)
+        return of_error(error).response()
 
     @app.exception_handler(Exception)
     async def on_bug(_: Request, error: Exception) -> Response:

@@ -7,6 +7,8 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from neuromas.errors import NeuromasError, PromptError, TaskError
+
 Responses = dict[int | str, dict[str, Any]]  # possible responses by status, as FastAPI takes them
 
 _BRANCH = re.compile(
@@ -38,6 +40,18 @@ class Fault(Exception):
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body(), self.status, headers)
+
+
+def of_error(error: NeuromasError) -> Fault:
+    """An error that a person can mend, as an answer: 400 where it is about what was sent, else 503."""
+    message = str(error)
+    match error:
+        case PromptError():
+            return Fault(400, message, "context_length_exceeded", "messages")
+        case TaskError():
+            return Fault(400, message, "not_graded")
+        case _:
+            return Fault(503, message, "system_failed")
 
 
 def of_validation(errors: list[Any]) -> Fault:

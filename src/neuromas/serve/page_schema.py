@@ -63,6 +63,7 @@ class GradeView(BaseModel):
 
     reward: float | None = Field(description="In [0, 1]; null where the task gives no verdict.")
     parsed: str | None = Field(description="The answer that was read; null where none could be.")
+    ambiguous: bool = Field(description="The reply commits to several answers at once.")
 
 
 class RunView(BaseModel):

@@ -91,11 +91,15 @@ class Record:
         )
 
     def grade(self, example: int, answer: str) -> GradeView:
-        """The verdict on an answer to one of the examples. Raises IndexError where there is no such example."""
+        """The verdict on an answer to one of the examples.
+
+        Raises IndexError where there is no such example, and TaskError where the task's grader fails.
+        """
         question = self._examples[example]
         assert self.task is not None, "examples are questions of the task"
         (grade,) = graded(self.task, [question], [answer], abstain=True)
-        return GradeView(reward=None if grade.abstained else grade.reward, parsed=grade.parsed)
+        reward = None if grade.abstained else grade.reward
+        return GradeView(reward=reward, parsed=grade.parsed, ambiguous=grade.ambiguous)
 
     def _config(self) -> RunConfig | None:
         try:

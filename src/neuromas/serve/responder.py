@@ -4,13 +4,13 @@ import logging
 from collections.abc import Sequence
 from functools import cached_property
 
-from neuromas.errors import PromptError
+from neuromas.errors import NeuromasError, PromptError
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.network.turns import Ask
-from neuromas.serve.faults import Fault
+from neuromas.serve.faults import Fault, of_error
 from neuromas.serve.job import Job
 from neuromas.serve.schema import AnswerRequest
 from neuromas.types import Message, Question, System
@@ -75,12 +75,14 @@ class Responder:
         jobs = [job for job in jobs if self._fits(job)]
         try:
             self._answer(jobs)
-        except Exception:
+        except Exception as error:
+            known = isinstance(error, NeuromasError)  # Its message says all; of others the log keeps the place.
             if len(jobs) == 1:
-                log.exception("a question could not be answered")
-                jobs[0].fail(Fault(500, "the network failed on this question; the server's log says why", "internal"))
+                log.error("a question could not be answered: %s", error, exc_info=not known)
+                internal = Fault(500, "the network failed on this question; the server's log says why", "internal")
+                jobs[0].fail(of_error(error) if isinstance(error, NeuromasError) else internal)
                 return
-            log.warning("a batch of %d failed; its questions are asked one by one", len(jobs), exc_info=True)
+            log.warning("a batch of %d failed; its questions are asked one by one", len(jobs), exc_info=not known)
             for job in jobs:
                 self.run([job])
 
@@ -119,7 +121,7 @@ class NetworkResponder(Responder):
                 position = self.network.topology.position(node)
                 self.network.prompt(position, job.question, [Message(sender, "") for sender in position.upstream])
         except PromptError as error:
-            job.fail(Fault(400, str(error), "context_length_exceeded", "messages"))
+            job.fail(of_error(error))
             return False
         return True
 

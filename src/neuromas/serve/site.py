@@ -56,7 +56,9 @@ def page_routes(record: Record, faults: Responses) -> APIRouter:
         """The messages that nodes sent while they were trained."""
         return _json(record.samples(after))
 
-    @site.get("/run/grade", responses=since, response_model=GradeView)
+    ungraded = {"description": "The answer cannot be graded; the message says why.", "model": faults[404]["model"]}
+
+    @site.get("/run/grade", responses=faults | {400: ungraded}, response_model=GradeView)
     def grade(example: Annotated[int, Query(ge=0)], answer: str) -> Response:
         """The verdict of the run's task on an answer to one of the examples of /run, counted from 0."""
         try:

@@ -111,10 +111,19 @@ async function end(example) {
   graph.end();
   const answer = byId("answer").textContent;
   if (!example || !answer) return;
-  const grade = await get(`/run/grade?example=${example.number}&answer=${encodeURIComponent(answer)}`).catch(() => null);
-  const verdict = { 1: "right", 0: grade?.parsed === null ? "wrong: no answer can be read in it" : "wrong" };
-  byId("grade").textContent = [`Right answer: ${example.answer}`,
-    typeof grade?.reward === "number" && `graded ${verdict[grade.reward] ?? short(grade.reward)}`].filter(Boolean).join(" · ");
+  const place = `/run/grade?example=${example.number}&answer=${encodeURIComponent(answer)}`;
+  const grade = await get(place).catch((error) => ({ failed: error.message }));
+  byId("grade").textContent = [`Right answer: ${example.answer}`, verdict(grade)].join(" · ");
+}
+
+/** What the page says of a grade, or of why there is none. */
+function verdict({ reward, parsed, ambiguous, failed }) {
+  if (failed) return `not graded: ${failed}`;
+  if (reward === null) return "the reward gives no verdict";
+  if (reward === 1) return "graded right";
+  if (reward !== 0) return `graded ${short(reward)}`;
+  if (ambiguous) return "graded wrong: it commits to several answers at once";
+  return parsed === null ? "graded wrong: no answer can be read in it" : "graded wrong";
 }
 
 /** Show a node in the panel. */
