@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from neuromas.compare.spec import Spec
 from neuromas.compare.store import CHUNK, Store, check_same, lock
 from neuromas.compare.work import Trial
 from neuromas.config import RunConfig
-from neuromas.errors import ConfigError, NeuromasError
+from neuromas.errors import CheckpointError, ConfigError, NeuromasError
 from neuromas.evaluate.render import Heading, Table, Text, plain, to_html, to_markdown
 from neuromas.evaluate.report import write_report
 from neuromas.evaluate.stats import mcnemar
@@ -314,9 +315,42 @@ def test_a_cut_off_line_and_chunks_that_are_not_whole_are_dropped_and_asked_agai
     assert [a["index"] for a in read_json_lines(tmp_path / "answers.jsonl")] == [*range(n)]
 
 
-def test_answers_of_a_cell_whose_line_was_lost_are_dropped(tmp_path: Path) -> None:
-    write(tmp_path, [], [line("one", 0, 0, 1.0)])
-    assert not Store(tmp_path).done
+def _without(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _spoilt(name: str, number: int, by: bytes) -> Callable[[Path], object]:
+    """One byte in the middle of a line is another."""
+
+    def spoil(folder: Path) -> None:
+        lines = (folder / name).read_bytes().split(b"\n")
+        half = len(lines[number]) // 2
+        lines[number] = lines[number][:half] + by + lines[number][half + 1 :]
+        (folder / name).write_bytes(b"\n".join(lines))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (_without("cells.jsonl"), "answers of one, letters, 0, and cells.jsonl has no such cell"),
+        (_spoilt("cells.jsonl", 0, b"\x00"), "cells.jsonl, line 1 is damaged"),
+        (_spoilt("answers.jsonl", 1, b"\xff"), "answers.jsonl, line 2 is damaged"),
+        (_spoilt("answers.jsonl", 6, b"\n"), "answers.jsonl, line 7 is damaged"),
+    ],
+)
+def test_damage_of_a_comparison_is_named_and_loses_no_answer(
+    tmp_path: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    cells = [cell(name, 0, 5) for name in ("one", "two")]
+    write(tmp_path, cells, [line(name, 0, i, 1.0) for name in ("one", "two") for i in range(5)])
+    spoil(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for reading in (Store, read_cells):
+        with pytest.raises(CheckpointError, match=said):
+            reading(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_another_comparison_is_refused_but_systems_seeds_and_tasks_may_be_added(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from neuromas.compare.spec import Spec
 from neuromas.errors import ConfigError
-from neuromas.evaluate.table import ANSWERS, CELLS
+from neuromas.evaluate.table import ANSWERS, CELLS, check_known
 from neuromas.files import read_json_lines, take_lock, write_json, write_json_lines
 from neuromas.recipe import TomlTable, explain
 from neuromas.results import CellAnswer, CellKey, CellRecord, JsonRecord
@@ -24,13 +24,17 @@ class Store:
     """`cells.jsonl` and `answers.jsonl` of one comparison; only the parent process writes to them."""
 
     def __init__(self, out: Path) -> None:
-        """Takes up what an earlier session left, without lines that a kill cut off and chunks that are not whole."""
+        """Takes up what an earlier session left, without lines that a kill cut off and chunks that are not whole.
+
+        Raises `CheckpointError` for other damage, before anything is changed.
+        """
         self.out = out
         for temporary in out.rglob(".*.tmp"):  # a kill kept these files from being renamed
             temporary.unlink()
         self.cells = {cell.key: cell for cell in read_json_lines(out / CELLS, CellRecord.from_dict)}
         lines = self._answers()
-        self.done = {(key, index) for key, index in lines if key in self.cells}
+        check_known(out, self.cells, {key for key, _ in lines})
+        self.done = set(lines)
         whole = {place: line for place, line in lines.items() if self.has(place[0], place[1] // CHUNK)}
         self.done = set(whole)
         self._write(self.cells.values(), whole.values())

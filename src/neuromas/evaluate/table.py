@@ -5,10 +5,11 @@ says what each cell is, in the order of the report, and `answers.jsonl` holds on
 """
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neuromas.errors import ConfigError
+from neuromas.errors import CheckpointError, ConfigError
 from neuromas.evaluate.run import summarise
 from neuromas.evaluate.stats import holm, mcnemar, paired_bootstrap, wilson
 from neuromas.files import read_json_lines
@@ -28,20 +29,31 @@ class Cell:
 def read_cells(folder: Path) -> list[Cell]:
     """The complete cells of a comparison, in the order of cells.jsonl; answers.jsonl may be gzipped.
 
-    Raises ConfigError where there is none.
+    Raises ConfigError where there is none, `CheckpointError` where a file is damaged.
     """
     answers: dict[CellKey, list[CellAnswer]] = defaultdict(list)
     packed = not (folder / ANSWERS).exists()
     for line in read_json_lines(folder / (f"{ANSWERS}.gz" if packed else ANSWERS), CellAnswer.from_dict):
         answers[line.key].append(line)
+    records: list[CellRecord] = read_json_lines(folder / CELLS, CellRecord.from_dict)
+    check_known(folder, {record.key for record in records}, answers)
     cells = [
         Cell(record, sorted(answers[record.key], key=lambda line: line.index))
-        for record in read_json_lines(folder / CELLS, CellRecord.from_dict)
+        for record in records
         if len(answers[record.key]) == record.n
     ]
     if not cells:
         raise ConfigError(f"{folder} holds no complete cell of a comparison; run: neuromas compare SPEC.toml --out DIR")
     return cells
+
+
+def check_known(folder: Path, known: Collection[CellKey], answered: Iterable[CellKey]) -> None:
+    """Raises `CheckpointError` for answers of a cell that is not there: a cell is on disk before its answers."""
+    if lost := next((key for key in answered if key not in known), None):
+        raise CheckpointError(
+            f"{folder / ANSWERS} has answers of {', '.join(map(str, lost))}, and {CELLS} has no such cell; nothing was "
+            f"changed: put a copy of {CELLS} back, or choose another folder"
+        )
 
 
 def results(cells: list[Cell]) -> list[CellResult]:
