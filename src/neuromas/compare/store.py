@@ -33,7 +33,7 @@ class Store:
             temporary.unlink()
         self.cells = {cell.key: cell for cell in read_json_lines(out / CELLS, CellRecord.from_dict)}
         lines = self._answers()
-        check_known(out, self.cells, {key for key, _ in lines})
+        check_known(out, self.cells, (key for key, _ in lines))
         self.done = set(lines)
         whole = {place: line for place, line in lines.items() if self.has(place[0], place[1] // CHUNK)}
         self.done = set(whole)
