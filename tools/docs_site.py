@@ -7,7 +7,8 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"index.md": "README.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
+PAGES = {"overview.md": "README.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
+REMOTE_SHIM = "https://unpkg.com/iframe-worker/shim"
 PAGES |= {"benchmarks/README.md": "benchmarks/README.md"}
 
 
@@ -25,10 +26,17 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links out of docs/ lead to the pages added above; a link to a folder leads to its final.json."""
     if "/" not in page.file.src_uri:
-        markdown = without_folder(markdown, "../").replace("](README.md", "](index.md")
+        markdown = without_folder(markdown, "../").replace("](README.md", "](overview.md")
     if page.file.src_uri == "results/README.md":
         markdown = re.sub(r"\]\((\w[\w-]*)\)", r"](\1/final.json)", markdown)
     return markdown
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Nothing is loaded from elsewhere: the search's stand-in for a worker is ours."""
+    assert REMOTE_SHIM in output, "the theme no longer loads its stand-in for a worker; drop docs/worker.js"
+    here = "../" * page.file.dest_uri.count("/")
+    return output.replace(REMOTE_SHIM, f"{here}worker.js")
 
 
 def without_folder(text: str, folder: str) -> str:

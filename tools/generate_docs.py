@@ -167,7 +167,8 @@ def gallery(_: str) -> str:
     parts: list[str] = []
     for spec, use in GALLERY.items():
         topology = Topology.parse(spec)
-        cost = f"{topology.calls} calls a question, {len(topology.layers)} one after the other."
+        calls = f"{topology.calls} calls a question, {len(topology.layers)} one after the other."
+        cost = calls if topology.calls > 1 else "1 call a question."
         parts.append(f"## {spec}\n\n{use} {cost}\n\n```text\n{to_text(topology)}\n```\n")
     return "\n".join(parts)
 

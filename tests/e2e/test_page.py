@@ -10,6 +10,7 @@ import pytest
 
 from browser import Watched, chromium
 from helpers import FirstCharacter, binary_backbone, forward, make_backbone, make_network, run_config
+from neuromas.evaluate.report import write_report
 from neuromas.network.sampling import Decoding
 from neuromas.network.topology import Topology
 from neuromas.run.loop import train
@@ -20,6 +21,7 @@ from neuromas.types import Question
 from served import PATTERN, RESULT, ROW, make_app, running, serving_network
 
 NETWORK = serving_network(max_position_embeddings=2048)
+PUBLISHED = Path(__file__).parents[2] / "docs" / "results" / "compare_tiny_compositional"
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 360, "height": 740}}
 EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 
@@ -102,6 +104,22 @@ def test_a_question_shows_every_nodes_message_without_errors_or_faults_of_access
     assert panel.locator("pre.message").text_content() == expected["1.2"]
     assert panel.locator(".tokens span").count() > 0
     assert "harmful" in panel.inner_text() and "−25.0" in panel.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    assert serious(page) == []
+    assert watched.errors == []
+    watched.context.close()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_report_of_a_comparison_is_read_at_any_size_and_by_keyboard(
+    browser: Any, tmp_path: Path, size: str
+) -> None:
+    for name in ("cells.jsonl", "answers.jsonl.gz"):
+        shutil.copy(PUBLISHED / name, tmp_path)
+    write_report(tmp_path)
+    watched = Watched(browser, (tmp_path / "report.html").as_uri(), viewport=SIZES[size])
+    page = watched.page
+    assert page.locator("table").count() > 1
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
     assert serious(page) == []
     assert watched.errors == []

@@ -99,9 +99,9 @@ def to_html(blocks: Sequence[Block], title: str) -> str:
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{_html(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+            f"<title>{_html(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>",
             *map(_element, blocks),
-            "</body>\n</html>\n",
+            "</main>\n</body>\n</html>\n",
         ]
     )
 
@@ -114,7 +114,7 @@ def _element(block: Block) -> str:
             return f"<p>{_html(text)}</p>"
         case Picture(path, about):
             data = base64.b64encode(path.read_bytes()).decode()
-            return f'<div class="wide"><img alt="{_html(about)}" src="data:image/png;base64,{data}"></div>'
+            return _wide(f'<img alt="{_html(about)}" src="data:image/png;base64,{data}">')
         case Table(head, rows, words, strong):
             kind = [' class="words"' if i in words else "" for i in range(len(head))]
             top = "".join(f"<th{kind[i]}>{_html(cell)}</th>" for i, cell in enumerate(head))
@@ -122,7 +122,12 @@ def _element(block: Block) -> str:
             opened = ['<tr class="strong">' if n in strong else "<tr>" for n in range(len(rows))]
             body = [f"{start}{row}</tr>" for start, row in zip(opened, cells, strict=True)]
             table = f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n" + "\n".join(body) + "\n</tbody>\n</table>"
-            return f'<div class="wide">{table}</div>'
+            return _wide(table)
+
+
+def _wide(inner: str) -> str:
+    """What may be wider than the page: it scrolls by itself, by keyboard too."""
+    return f'<div class="wide" tabindex="0">{inner}</div>'
 
 
 def _html(text: str) -> str:
