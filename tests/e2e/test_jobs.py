@@ -29,7 +29,7 @@ PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # page → its sma
 }
 SHOWN = {  # what a person looks for at the end
     "for_engineers.md": ("best, greedy, silent", "answers.csv: 220 answers", '"object":"chat.completion"'),
-    "for_researchers.md": ("fast path", "the reward of the training", "Needed:"),
+    "for_researchers.md": ("fast path", "network, blanked", "report: runs/sums/inspect/report.md"),
     "for_students.md": ("now try:", "\nanswer ", "python "),
     "for_maintainers.md": ("best constant", "node_1_1"),
     "README.md": ("answer 8*4=2", '"model":"three"'),

@@ -126,7 +126,7 @@ def _element(block: Block) -> str:
 
 
 def _wide(inner: str) -> str:
-    """What may be wider than the page: it scrolls by itself, by keyboard too."""
+    """An element that may be wider than the page: it scrolls by itself, by keyboard too."""
     return f'<div class="wide" tabindex="0">{inner}</div>'
 
 
