@@ -2,10 +2,14 @@
 reason that is not arithmetic. `python tests/sweep.py` runs the same, resumes, and makes the table of the docs."""
 
 import re
+from pathlib import Path
 
 import pytest
+import torch
 
-from sweep import NAMES, record_of
+from helpers import byte_tokenizer
+from neuromas.network.loading import read
+from sweep import MOST, NAMES, build, record_of, size_of
 
 REASONS = "is no causal language model|predicts more than one token|lets no gradient through"
 
@@ -20,3 +24,18 @@ def test_the_library_is_exact_on_every_architecture_or_says_why_not(name: str) -
         assert re.search(REASONS, found["why"]), found
     else:
         assert found["verdict"] in ("packed", "plain"), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_architecture_is_read_from_a_folder(name: str, tmp_path: Path) -> None:
+    try:
+        if size_of(name) > MOST:
+            pytest.skip("not tiny")
+        model = build(name)
+        model.save_pretrained(tmp_path)
+    except Exception as error:  # whatever keeps transformers from making or saving it
+        pytest.skip(f"not built: {error}")
+    byte_tokenizer().save_pretrained(tmp_path)
+    found, _ = read(name, str(tmp_path), torch.float32, torch.device("cpu"), False)
+    assert found.num_parameters() == model.num_parameters()

@@ -56,7 +56,7 @@ SIZES: dict[str, tuple[Any, ...]] = {
     "num_key_value_heads": (0, 3, -1, HUGE),
     "head_dim": (0, 7, -8, HUGE),
     "vocab_size": (0, -1, 259, 300, "260", HUGE),
-    "max_position_embeddings": (0, -1, "512"),
+    "max_position_embeddings": (0, "512"),
 }
 OTHERS: dict[str, tuple[Any, ...]] = {
     "model_type": (..., 7, [], "no-such-model", "../llama", "bert", "vit"),
@@ -263,6 +263,7 @@ HARMLESS: dict[str, Way] = {  # the run is that of the sound folder
     "pickled weights beside the others": put("pytorch_model.bin", b"\x80"),
     "another dtype": edit("config.json", dtype="int8"),
     "an unknown way to quantise": edit("config.json", quantization_config={"quant_method": "no-such-method"}),
+    "any number of positions": edit("config.json", max_position_embeddings=-1),
     "many positions": edit("config.json", max_position_embeddings=10**30),
     "metadata of another library": header(lambda found: found.update({"__metadata__": {"format": "tf"}})),
     "a tokenizer of an unknown class": edit("tokenizer_config.json", tokenizer_class="NoSuch"),

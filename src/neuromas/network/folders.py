@@ -23,7 +23,7 @@ _NEVER_NONE = {"num_hidden_layers", "hidden_size", "num_attention_heads", "vocab
 _MOST = {
     "num_hidden_layers": 1000, "num_experts": 10_000, "num_local_experts": 10_000, "n_routed_experts": 10_000,
     **dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"), 1 << 24),
-    **dict.fromkeys(("head_dim", "vocab_size"), 1 << 24),
+    "vocab_size": 1 << 24,
 }  # fmt: skip
 
 
@@ -113,5 +113,5 @@ def check_sizes(name: str, config: Any) -> None:
                 raise BackboneError(
                     f"backbone {name!r}: config.json says {key} = {size}, over {_MOST[key]}; correct it"
                 )
-            if isinstance(size, int) and size < (key in _NEVER_NONE):
+            if isinstance(size, int) and ((size < 0 and key in _MOST) or (size == 0 and key in _NEVER_NONE)):
                 raise BackboneError(f"backbone {name!r}: config.json says {key} = {size}, which is too few; correct it")

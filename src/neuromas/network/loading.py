@@ -151,7 +151,7 @@ def _check_numbers(name: str, model: Any) -> None:
 
 def _check_vocabulary(name: str, model: Any, tokenizer: Any) -> None:
     """Refuse a tokenizer with tokens for which the model has no embedding; markers that it adds may be such."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = _rows(model)
     added = tokenizer.get_added_vocab()
     text = {token: id for token, id in tokenizer.get_vocab().items() if token not in added}
     if not text:
@@ -163,6 +163,12 @@ def _check_vocabulary(name: str, model: Any, tokenizer: Any) -> None:
             f"backbone {name!r}: its tokenizer has {len(beyond)} tokens beyond the {rows} of its model, for instance "
             f"{token!r} with id {id}; it is the tokenizer of another model"
         )
+
+
+def _rows(model: Any) -> int:
+    """The number of tokens that a model has embeddings for."""
+    embeddings = model.get_input_embeddings()
+    return getattr(embeddings, "num_embeddings", None) or embeddings.weight.shape[0]  # weights may be packed
 
 
 def context_of(config: Any, tokenizer: Any) -> int:
@@ -186,7 +192,7 @@ def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
         raise BackboneError("the backbone names no end-of-sequence token, so no message could ever end")
     if wrong := [end for end in ends if not isinstance(end, int)]:
         raise BackboneError(f"generation_config.json names {wrong[0]!r} as eos_token_id; it must be a number")
-    if not any(0 <= end < model.get_input_embeddings().weight.shape[0] for end in ends):
+    if not any(0 <= end < _rows(model) for end in ends):
         raise BackboneError(
             f"the end-of-sequence token has the id {min(ends)}, which the model does not have; correct it"
         )
