@@ -1,6 +1,7 @@
 """An exported run answers as the run does, and a node of it is an adapter that PEFT loads."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,15 @@ def test_the_card_holds_the_figures_of_the_run_and_how_to_use_it(run, tmp_path) 
         assert f"| {row['checkpoint']} | {row['decoding']} | {row['delivery']} | {row['accuracy']:.1%} |" in text
     assert f"best constant {final['results'][0]['floors']['best_constant']:.1%}" in text
     assert "neuromas serve shared" in text
+
+
+def test_the_card_tells_of_answers_that_could_not_be_read_whole(run, tmp_path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    final = json.loads((copy / "final.json").read_text())
+    final["results"] = [row | {"answers_cut": 0.25} for row in final["results"]]
+    (copy / "final.json").write_text(json.dumps(final))
+    text = (shared(copy, tmp_path) / "README.md").read_text()
+    assert "\nbest, greedy: 25% of the answers were cut by the token limit." in text
 
 
 class Hub:

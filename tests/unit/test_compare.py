@@ -575,3 +575,26 @@ def test_without_a_terminal_every_tenth_is_a_line_and_so_are_two_silent_minutes(
         lines("job", 1, 100)
         now += 1
     assert [line.split()[3] for line in capsys.readouterr().out.splitlines()] == ["0", "120", "240"]
+
+
+def test_shares_of_answers_that_could_not_be_read_whole_stand_in_the_report_and_on_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = {"messages": [{"node": "out", "text": "A", "truncated": True}]}
+    told = [cut, {"ambiguous": True, "parsed": None}, {"reply": "<think>A", "parsed": None}, {}]
+    lines = [line("one", s, i, 0.0) | (more if s == 0 else {}) for s in range(2) for i, more in enumerate(told)]
+    write(
+        tmp_path,
+        [cell("one", 0, 4), cell("one", 1, 4), cell("two", 0, 4)],
+        lines + [line("two", 0, i, 0.0) for i in range(4)],
+    )
+    one, two = rows(read_cells(tmp_path))
+    assert (one.answers_cut, one.ambiguous, one.thoughts_cut) == (1 / 8, 1 / 8, 1 / 8)
+    assert (two.answers_cut, two.ambiguous, two.thoughts_cut) == (None, None, None)
+    cli.main(["compare", str(tmp_path), "--report"])
+    shown = capsys.readouterr().out
+    for text in (shown, (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()):
+        assert "12% of the answers commit to several at once" in text
+        assert "12% of the answers were cut by the token limit" in text
+        assert "12% of the answers have nothing behind their thoughts" in text
+        assert "two: " not in text and "two, greedy: " not in text

@@ -147,7 +147,7 @@ def _show(rows: "list[ComparisonRow]") -> None:
     """Show results, floors and tests, task by task."""
     from rich.markup import escape
 
-    from neuromas.cli.show import console, grid, percent
+    from neuromas.cli.show import console, grid, percent, print_reading
     from neuromas.evaluate.report import difference, points, ps
     from neuromas.results import floors_line
 
@@ -173,6 +173,7 @@ def _show(rows: "list[ComparisonRow]") -> None:
                 apart = f"{points(test.difference)} [{difference(test.ci95)}]"
                 tests.add_row(escape(row.system), apart, *ps(test))
         console.print(figures)
+        print_reading(of_task)
         console.print(floors_line(of_task[0]), markup=False)
         if tests.row_count:
             console.print(tests)

@@ -39,11 +39,11 @@ def main(
         json: Write the figures to this file too.
         answers: Write one JSON line a question to this file.
     """
-    from neuromas.cli.show import bar, console, results_table
+    from neuromas.cli.show import bar, console, print_reading, results_table
     from neuromas.cli.systems import load_system
     from neuromas.evaluate.run import evaluate
     from neuromas.files import write_json, write_json_lines
-    from neuromas.results import fit_line, floors_line, reading_lines
+    from neuromas.results import fit_line, floors_line
 
     _check(system, sampled, blank, votes)
     with bar("fitting on the train split", shown=False) as on_fit:
@@ -58,8 +58,8 @@ def main(
     if answers is not None:
         write_json_lines(answers, (record.to_dict() for record in evaluation.records))
     console.print(results_table([result], f"{loaded.task.name} ({split})"))
-    for line in (*reading_lines(result), floors_line(result)):
-        console.print(line, markup=False)
+    print_reading([result])
+    console.print(floors_line(result), markup=False)
     if result.fit is not None:
         console.print(fit_line(result.fit), markup=False)
 

@@ -11,7 +11,7 @@ from rich.segment import Segment
 from rich.table import Table
 
 from neuromas.markup import visible
-from neuromas.results import Result
+from neuromas.results import Result, reading_lines
 from neuromas.types import Grade, Question, Trace
 
 
@@ -72,6 +72,13 @@ def results_table(rows: Sequence[Result], title: str) -> Table:
             f"{row.trainable_parameters:,}",
         )
     return table
+
+
+def print_reading(rows: Sequence[Result]) -> None:
+    """What became of the answers that could not be read whole, row by row; nothing where all could be."""
+    for row in rows:
+        for line in reading_lines(row):
+            console.print(f"{row.checkpoint or row.system}, {row.decoding}: {line}", markup=False)
 
 
 def print_trace(

@@ -3,7 +3,7 @@
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from neuromas.cli.show import console, percent, results_table
+from neuromas.cli.show import console, percent, print_reading, results_table
 from neuromas.evaluate.render import plain
 from neuromas.results import GrowthRecord, StartRecord, StepMetrics, floors_line
 from neuromas.run.final import FinalRecord
@@ -80,6 +80,7 @@ def print_final(final: FinalRecord) -> None:
     """Print the test results of final.json as a table, with floors and warnings."""
     rows = final.results
     console.print(results_table(rows, f"{rows[0].task} ({rows[0].split}), {final.steps} steps"))
+    print_reading(rows)
     console.print(escape(floors_line(rows[0])))
     train = final.config.train
     if train.patience is not None and final.steps < train.steps:

@@ -8,7 +8,7 @@ from neuromas.evaluate.render import Block, Heading, Picture, Table, Text, to_ht
 from neuromas.evaluate.stats import RESAMPLES
 from neuromas.evaluate.table import Cell, read_cells, results, rows
 from neuromas.files import write_json, write_text
-from neuromas.results import ComparisonRow, Versus, fit_line, floors_line
+from neuromas.results import ComparisonRow, Versus, fit_line, floors_line, reading_lines
 
 _LONGEST = 240  # characters shown of a reply
 
@@ -54,7 +54,8 @@ def content(title: str, cells: list[Cell], table: list[ComparisonRow], picture: 
         first = of_task[0]
         strong = frozenset(i for i, row in enumerate(of_task) if row.reference)
         named = f"{task} (version {first.task_version}), {first.split} split, n = {first.n}"
-        blocks += [Heading(named), Text(f"The {floors_line(first)}."), _figures(of_task, strong), _tests(of_task)]
+        blocks += [Heading(named), Text(f"The {floors_line(first)}."), _figures(of_task, strong)]
+        blocks += [*_unread(of_task), _tests(of_task)]
         blocks += [Text(HOW_TESTED), _about(of_task), *_example(task, cells)]
     if not all(row.matched_samples for row in table):
         blocks.insert(2, Text("WARNING: the trained systems drew different numbers of samples; see the tables below."))
@@ -82,6 +83,12 @@ def _figures(of_task: list[ComparisonRow], strong: frozenset[int]) -> Table:
         for place, row in enumerate(of_task, 1)
     ]
     return Table(head, body, strong=strong)
+
+
+def _unread(of_task: list[ComparisonRow]) -> list[Block]:
+    """What became of the answers that could not be read whole; nothing where all could be."""
+    told = [f"{row.system}: {', '.join(lines)}." for row in of_task if (lines := reading_lines(row))]
+    return [Text(" ".join(told))] if told else []
 
 
 def _tests(of_task: list[ComparisonRow]) -> Block:

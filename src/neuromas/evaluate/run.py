@@ -84,10 +84,6 @@ def evaluate(
         trainable_parameters=system.trainable_parameters,
         floors=task.floors(split, limit),
         messages_cut=messages_cut(traces),
-        answers_cut=sum(bool(trace.calls) and trace.calls[-1].truncated for trace in traces) / len(traces) or None,
-        thoughts_cut=sum(bool(r.reply.strip()) and not conclusion(r.reply).strip() for r in records) / len(records)
-        or None,
-        ambiguous=sum(grade.ambiguous for _, _, grade in judged) / len(judged) or None,
         abstained=len(asked) - len(judged) or None,
     )
     return Evaluation(result, records, traces, [question for question, _, _ in judged])
@@ -106,6 +102,7 @@ def record(question: Question, trace: Trace, grade: Grade) -> AnswerRecord:
         parsed=grade.parsed,
         reward=grade.reward,
         reply=trace.answer,
+        ambiguous=grade.ambiguous,
         calls=len(trace.calls),
         sequential_calls=trace.sequential_calls,
         generated_tokens=trace.generated_tokens,
@@ -119,6 +116,7 @@ def record(question: Question, trace: Trace, grade: Grade) -> AnswerRecord:
 def summarise(records: Sequence[AnswerRecord]) -> Score:
     """The score of one system over its records, one a question."""
     n, right = len(records), sum(r.reward for r in records)
+    share = lambda true: sum(map(true, records)) / n or None
     answer, count = Counter(r.parsed for r in records).most_common(1)[0]
     return Score(
         n=n,
@@ -126,6 +124,9 @@ def summarise(records: Sequence[AnswerRecord]) -> Score:
         accuracy=right / n,
         ci95=wilson(right, n),
         parse_rate=sum(r.parsed is not None for r in records) / n,
+        answers_cut=share(lambda r: bool(r.messages) and r.messages[-1].truncated),
+        thoughts_cut=share(lambda r: bool(r.reply.strip()) and not conclusion(r.reply).strip()),
+        ambiguous=share(lambda r: r.ambiguous),
         top_answer=TopAnswer(answer, count / n),
         **{cost: sum(getattr(r, cost) for r in records) / n for cost in COSTS},
     )

@@ -68,6 +68,7 @@ def pool(cells: list[Cell]) -> ComparisonRow:
     """
     runs = results(cells)
     mean = lambda key: sum(getattr(run, key) for run in runs) / len(runs)
+    share = lambda key: sum(getattr(run, key) or 0 for run in runs) / len(runs) or None
     accuracy, n = mean("accuracy"), runs[0].n
     return ComparisonRow(
         **{name: value for name, value in vars(cells[0].record).items() if name not in ("seed", "note")},
@@ -81,6 +82,9 @@ def pool(cells: list[Cell]) -> ComparisonRow:
         sequential_tokens=mean("sequential_tokens"),
         prompt_tokens=mean("prompt_tokens"),
         parse_rate=mean("parse_rate"),
+        answers_cut=share("answers_cut"),
+        thoughts_cut=share("thoughts_cut"),
+        ambiguous=share("ambiguous"),
         notes=[f"seed {run.seed}: {run.note}" for run in runs if run.note],
         versus_reference=None,
     )

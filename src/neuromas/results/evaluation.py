@@ -37,6 +37,9 @@ class Score(JsonRecord):
     accuracy: float  # The mean reward; where several seeds are pooled, the mean over them.
     ci95: Interval  # Wilson's 95 % interval at n questions. It covers the choice of questions, not of seeds.
     parse_rate: float  # The share of answers that the grader could read.
+    answers_cut: float | None = None  # Share of answers that the token limit ended; None where none were.
+    thoughts_cut: float | None = None  # Share of answers with nothing behind their marked thoughts; None likewise.
+    ambiguous: float | None = None  # Share of answers that commit to several at once; None where none do.
     top_answer: TopAnswer | None = None  # The commonest answer; None where several seeds are pooled.
     calls: float  # Language-model calls.
     sequential_calls: float  # Calls on the longest chain of calls that wait for one another: the latency in calls.
@@ -64,9 +67,6 @@ class Result(Score):
     floors: Floors  # Accuracies that need no understanding, on exactly these questions.
     # Share of a network's messages that the token limit ended; None where none were sent, and for several seeds pooled.
     messages_cut: float | None = None
-    answers_cut: float | None = None  # Share of answers that the token limit ended; None where none were.
-    thoughts_cut: float | None = None  # Share of answers with nothing behind their marked thoughts; None likewise.
-    ambiguous: float | None = None  # Share of answers that commit to several at once; None where none do.
     abstained: int | None = None  # Questions left out, since the reward gave no verdict; None where there were none.
     checkpoint: str | None = None  # "untrained", "last" or "best" state of a run; None outside final.json.
     delivery: str | None = None  # Messages are delivered "as sent", or empty: "blanked". None where not told.
@@ -98,6 +98,7 @@ class Result(Score):
                 ("accuracy", f"{self.accuracy:.1%} [{low:.1%}, {high:.1%}]"),
                 ("questions, seeds", f"{self.n}, {self.seeds}"),
                 ("parse rate", f"{self.parse_rate:.1%}"),
+                *((fate, f"{share:.1%}") for share, fate in _fates(self) if share),
                 ("calls per question", f"{self.calls:.4g} ({self.sequential_calls:.4g} in sequence)"),
                 ("generated tokens per question", f"{self.generated_tokens:.1f}"),
                 ("trainable parameters", f"{self.trainable_parameters:,}"),
@@ -127,13 +128,16 @@ def floors_line(measured: HasFloors) -> str:
 
 def reading_lines(result: Result) -> list[str]:
     """Shares of messages and answers that could not be read whole, in words; nothing where all could be."""
-    fates = [
+    return [f"{share:{'.0%' if share >= 0.01 else '.1%'}} of the {fate}" for share, fate in _fates(result) if share]
+
+
+def _fates(result: Result) -> list[tuple[float | None, str]]:
+    return [
         (result.messages_cut, "messages were cut by the token limit"),
         (result.answers_cut, "answers were cut by the token limit"),
         (result.thoughts_cut, "answers have nothing behind their thoughts"),
         (result.ambiguous, "answers commit to several at once"),
     ]
-    return [f"{share:.0%} of the {fate}" for share, fate in fates if share]
 
 
 def _abstained_line(count: int | None) -> str:
@@ -168,6 +172,7 @@ class AnswerRecord(JsonRecord):
     parsed: str | None  # The answer as the grader read it; None where it could read none.
     reward: float  # The grade, in [0, 1]; 1 is right.
     reply: str  # The text that was graded.
+    ambiguous: bool = False  # True where the reply commits to several answers at once.
     calls: int  # Language-model calls.
     sequential_calls: int  # Calls on the longest chain of calls that wait for one another.
     generated_tokens: int  # Generated tokens of all calls.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from neuromas.config import RunConfig
 from neuromas.network.builtin import QUANTISED
-from neuromas.results import Result
+from neuromas.results import Result, reading_lines
 from neuromas.run.carry import BaseModel, adapter_names
 from neuromas.run.final import FinalRecord
 
@@ -154,5 +154,7 @@ def _results(final: FinalRecord | None) -> list[str]:
         cells += [f"{low:.1%} to {high:.1%}", f"{row.parse_rate:.1%}", f"{row.calls:g}"]
         cells += [f"{row.generated_tokens:.1f}", f"{row.trainable_parameters:,}"]
         lines.append(f"| {' | '.join(cells)} |")
+    for row in final.results:
+        lines += [f"\n{row.checkpoint}, {row.decoding}: {line}." for line in reading_lines(row)]
     began = [f"\nHow it began: {final.began}."] if final.began else []
     return lines + began + [f"\nWarning of the run: {text}" for text in final.warnings]
