@@ -75,7 +75,7 @@ def results_table(rows: Sequence[Result], title: str) -> Table:
 
 
 def print_reading(rows: Sequence[Result]) -> None:
-    """What became of the answers that could not be read whole, row by row; nothing where all could be."""
+    """Print the shares of answers that could not be read whole, row by row; nothing where all could be."""
     for row in rows:
         for line in reading_lines(row):
             console.print(f"{row.checkpoint or row.system}, {row.decoding}: {line}", markup=False)

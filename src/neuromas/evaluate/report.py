@@ -86,7 +86,7 @@ def _figures(of_task: list[ComparisonRow], strong: frozenset[int]) -> Table:
 
 
 def _unread(of_task: list[ComparisonRow]) -> list[Block]:
-    """What became of the answers that could not be read whole; nothing where all could be."""
+    """The shares of answers that could not be read whole; nothing where all could be."""
     told = [f"{row.system}: {', '.join(lines)}." for row in of_task if (lines := reading_lines(row))]
     return [Text(" ".join(told))] if told else []
 
