@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
 import traceback
@@ -138,6 +139,8 @@ ANY: dict[str, Callable[[Path], object]] = {
     "a folder": lambda path: _replaced(path, Path.mkdir),
     "a link to nothing": lambda path: _replaced(path, lambda p: p.symlink_to("nowhere")),
     "a link to itself": lambda path: _replaced(path, lambda p: p.symlink_to(p.name)),
+    "a pipe": lambda path: _replaced(path, os.mkfifo),
+    "a device": lambda path: _replaced(path, lambda p: p.symlink_to("/dev/zero")),
 }
 JSON: dict[str, Callable[[Path], object]] = {
     "a list": lambda path: path.write_text("[]"),
