@@ -40,7 +40,7 @@ def show_start(start: StartRecord, show: bool | None = None) -> None:
 def _display() -> Any:
     """IPython's `display` inside a notebook; None elsewhere."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if shell is None or type(shell).__name__ != "ZMQInteractiveShell":
+    if "ZMQInteractiveShell" not in (kind.__name__ for kind in type(shell).__mro__):  # Colab's is a subclass
         return None
     from IPython.display import display  # pyright: ignore
 

@@ -11,14 +11,14 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebook.ipynb"
 
 
 def executed(folder: Path, *, short: bool) -> list[str]:
-    """The last output of every code cell as text, HTML where it has some."""
+    """The outputs of every code cell as text, HTML where they have some."""
     book = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(book)
     for cell in book.cells:
         if short:
             cell.source = re.sub(r"steps=\d+", "steps=3", re.sub(r"limit=\d+", "limit=8", cell.source))
     NotebookClient(book, timeout=1200, resources={"metadata": {"path": str(folder)}}).execute()
-    outputs = [cell.outputs[-1] for cell in book.cells if cell.cell_type == "code" and cell.outputs]
+    outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     return [str(o.data.get("text/html") or o.data) if "data" in o else str(o.get("text")) for o in outputs]
 
 
@@ -26,6 +26,7 @@ def executed(folder: Path, *, short: bool) -> list[str]:
 def test_the_notebook_runs_in_small(tmp_path: Path) -> None:
     outputs = executed(tmp_path, short=True)
     assert sum("<svg" in output for output in outputs) >= 3, "two topologies and a run are drawn"
+    assert sum("<progress" in output and "3 of 3 steps" in output for output in outputs) == 1, "training has a bar"
     assert sum("best constant" in output for output in outputs) == 4
     assert any("out ← 1.1, 1.2" in output for output in outputs)
     assert (tmp_path / "runs" / "notebook_grown" / "metrics.jsonl").is_file()

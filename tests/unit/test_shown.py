@@ -101,11 +101,14 @@ class Handle:
         self.shown.append(html)
 
 
-@pytest.fixture
-def notebook(monkeypatch: pytest.MonkeyPatch) -> Handle:
+JUPYTER = type("ZMQInteractiveShell", (), {})
+
+
+@pytest.fixture(params=[JUPYTER, type("Shell", (JUPYTER,), {})], ids=["Jupyter", "Colab"])
+def notebook(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Handle:
     """A notebook's shell, as far as the bar looks at it."""
     handle, python, display = Handle(), ModuleType("IPython"), ModuleType("IPython.display")
-    python.get_ipython = type("ZMQInteractiveShell", (), {})  # type: ignore[attr-defined]
+    python.get_ipython = request.param  # type: ignore[attr-defined]
     display.HTML = str  # type: ignore[attr-defined]
     display.display = lambda _, display_id: handle  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", python)
