@@ -7,6 +7,7 @@ sums are no numerals: nothing is computed. Lengths are bounded, so that no reply
 """
 
 import re
+from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
 from itertools import islice
@@ -44,6 +45,10 @@ _UNIT_BEFORE = re.compile(r"[\s({\[$]*(?:[A-Za-z]\s?=\s?|=\s?|≈\s?|USD\s?|EUR\
 _MARK = re.compile(r"####")
 _BOXED = re.compile(r"\\f?box(?:ed)?\s?\{")
 _STATED = re.compile(STATED)
+_EXPLAINS = re.compile(
+    r"\n\s{0,9}[*_#]{0,4}\s?(?:explanation|reasoning|rationale|justification|working|note|because|steps?)\b",
+    re.IGNORECASE,
+)
 _RUN_ON = re.compile(r"\s{0,9}\n\s{0,9}(?==)")
 _CLAUSE = re.compile(
     r"[.!?][)*_\"']{0,3}\s+(?=[A-Z(\\*])|\n|</|[,;]?\s(?=(?:because|since|as|where|but|for|given)\s)"
@@ -79,7 +84,8 @@ def final(text: str, prefix: str = "") -> str | None:
 
     1. the line behind the first "####"; the last \\boxed{…}; the last "answer is", "Answer:" or <answer>; where the
        answer prefix ends so, the first line
-    2. the last sentence with a number
+    2. a number alone, before an explanation of it ("12\\n\\nExplanation: …")
+    3. the last sentence with a number
 
     Of a line that is committed to, it is the number behind the last "=" or "is" ("#### 5 + 3 = 8" → 8), else the first
     ("The answer is 72 clips, 48 in April" → 72). Of other sentences it is the one behind the last "=", else behind the
@@ -98,6 +104,10 @@ def final(text: str, prefix: str = "") -> str | None:
         numbers = NUMERAL.search(plain := uniform(stretch))
         if numbers:
             return _committed(plain)
+    explains = _EXPLAINS.search(text, 0, 200)
+    if explains:
+        with suppress(ValueError):
+            return only(text[: explains.start()])
     for sentence in reversed(_CLAUSE.split(_ASIDE.sub(r"\1", uniform(text[-4000:])))):
         hits = list(NUMERAL.finditer(sentence))
         if hits and not sentence.startswith(("not ", "rather ", "instead ")):
