@@ -45,7 +45,7 @@ from hostile import (
 from neuromas.files import write_json
 from neuromas.network.backbone import Backbone
 
-SAMPLE, SECONDS = 40, 60  # every so many-th case is in `make test`; a case that takes so long hangs
+SAMPLE, SECONDS = 80, 60  # every so many-th case is in `make test`; a case that takes so long hangs
 _FORK = multiprocessing.get_context("fork")  # the child has everything imported
 NAN, HUGE = float("nan"), 1 << 40
 SIZES: dict[str, tuple[Any, ...]] = {
