@@ -159,6 +159,20 @@ def test_a_place_that_cannot_take_the_results_is_found_before_the_work(
     assert [*tmp_path.iterdir()] == [tmp_path / "there"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["train", "--steps", "1", "--out", ""], ["train", "--out="], ["tasks", "--json", " "], ["grow", "x", "--out", ""]],
+)
+def test_an_empty_place_is_not_the_present_folder(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(command)
+    assert "is empty; name a file or folder" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+
+
 def _unread() -> TextIO:
     reader, writer = os.pipe()
     os.close(reader)

@@ -114,6 +114,7 @@ def test_a_tokenizer_that_reads_other_tokens_is_refused(tmp_path: Path, monkeypa
 
 SPLIT = [  # the file's way of splitting texts, a text, its pieces
     ("gpt-2", "  12 ab", [" ", " 12", " ab"]),
+    ("smollm", "  1", ["  ", "1"]),
     ("smollm", "  12 ab", ["  ", "1", "2", " ab"]),
     ("starcoder", "x=10", ["x", "=", "1", "0"]),
     ("llama-bpe", "1234 it'S\n\n", ["123", "4", " it", "'S", "\n\n"]),

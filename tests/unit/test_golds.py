@@ -65,7 +65,18 @@ NUMBERS: list[tuple[Any, str]] = [
     ("90^\\circ", "90"),
     (r"5 \text{ cm}", "5"),
     ("72 clips", "72"),
+    ("9 (apples)", "9"),
+    ("5 [km/h]", "5"),
+    ("50 m^2", "50"),
+    ("145.0", "145"),
+    ("033", "33"),
+    (4e-7, "0.0000004"),
+    ("4e-7", "0.0000004"),
+    ("1.5e3", "1500"),
+    (r"\boxed{$9{,}500}", "9500"),
+    ("#### 5", "5"),
     ("#### 72", "72"),
+    ("So it is\n#### 1,450", "1450"),
     ("48/2 = 24, 48+24 = 72.\n#### 72", "72"),
     (r"\boxed{5}", "5"),
     (r"so \boxed{5}.", "5"),
@@ -103,6 +114,8 @@ REFUSED: list[tuple[str, Any]] = [
             "12:30",
             "1/0",
             "5 or 6",
+            "5 (or 6)",
+            "5 (apples); 6 (pears)",
             "5-6",
             "3 dozen",
             "5k",
@@ -145,6 +158,32 @@ def test_what_a_grader_cannot_hold_is_refused(grader: Any, cell: Any) -> None:
 )
 def test_golds_of_other_types_and_lists_of_right_ones(grader: Any, cell: Any, held: list[str]) -> None:
     assert golds.read(cell, grader) == held
+
+
+LETTERED = {"grader": "choice", "choices": "options"}
+DATA_SETS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {  # a row, settings, its right answers
+    "HellaSwag": ({"endings": list("wxyz"), "label": "2"}, LETTERED | {"choices": "endings", "answer": "label"}, ["C"]),
+    "MMLU-Pro": ({"options": [f"o{n}" for n in range(10)], "answer": "J"}, LETTERED | {"answer": "answer"}, ["J"]),
+    "MMLU-Pro, index": ({"options": [f"o{n}" for n in range(10)], "index": 9}, LETTERED | {"answer": "index"}, ["J"]),
+    "AQuA": ({"options": ["A)21", "B)21.5", "C)22", "D)22.5", "E)23"], "a": "E"}, LETTERED, ["E"]),
+    "OpenBookQA": ({"options": {"text": list("wxyz"), "label": list("ABCD")}, "a": "D"}, LETTERED, ["D"]),
+    "MedQA": ({"options": {"A": "x", "B": "y"}, "a": "B"}, LETTERED, ["B"]),
+    "MedQA, text": ({"options": {"A": "x", "B": "y"}, "a": "y"}, LETTERED, ["B"]),
+    "GSM8K": ({"a": "48/2 = <<48/2=24>>24\n#### 72"}, {"grader": "number"}, ["72"]),
+    "SVAMP": ({"a": "145.0"}, {"grader": "number"}, ["145"]),
+    "ASDiv": ({"a": "9 (apples)"}, {"grader": "number"}, ["9"]),
+    "AIME": ({"a": "033"}, {"grader": "number"}, ["33"]),
+    "BoolQ": ({"a": False}, {"grader": "yes-no"}, ["No"]),
+    "SQuAD": ({"a": {"text": ["Rome"], "answer_start": [5]}}, {}, ["Rome"]),
+    "TriviaQA": ({"a": {"value": "Rome", "aliases": ["Roma"], "normalized_value": "rome"}}, {}, ["Rome", "Roma"]),
+    "NQ": ({"a": ["Rome", "Roma"]}, {"grader": "contains"}, ["Rome", "Roma"]),
+}
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_rows_in_the_forms_of_known_data_sets_are_read(name: str, tmp_path: Path) -> None:
+    row, settings, right = DATA_SETS[name]
+    assert [*answers(task(tmp_path, [{"q": f"Q{n}", **row} for n in range(4)], **settings)).values()] == [right] * 4
 
 
 def test_any_of_several_right_answers_scores(tmp_path: Path) -> None:
@@ -336,6 +375,8 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
 FILES = {
     "comma.csv": separated(","),
     "semicolon.csv": separated(";"),
+    "return.csv": separated(",").replace("\r\n", "\r"),
+    "told.csv": "sep=;\r" + separated(";").replace("\r\n", "\r"),
     "tab.csv": separated("\t"),
     "bar.csv": separated("|"),
     "tab.tsv": separated("\t"),
@@ -388,6 +429,7 @@ def test_folders_and_arrow_files_are_read(tmp_path: Path) -> None:
 BROKEN: list[tuple[str, bytes, str]] = [
     ("rows.csv", b"q,a\nQuestion 5, really?,5\n", "row 1 has 1 cells more than the header"),
     ("rows.csv", b"q,a\nQ\n", "row 1 has no 'a'"),
+    ("rows.csv", b"q,a\n,5\n", "row 1: column 'q' is empty"),
     ("rows.csv", b"q,q,a\nQ,Q,5\n", "two columns called q"),
     ("rows.csv", b"q,a\n\xff\xfeQ,5\n", "cannot read"),
     ("rows.xlsx", b"PK", r"not a kind of file that is read; those are .jsonl, .json, .csv"),
@@ -396,6 +438,7 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("rows.json", b"[", "not JSON"),
     ("rows.jsonl.gz", b"\x1f\x8b\x08", "no complete gzip"),
     ("rows.parquet", b"version https://git-lfs", "no readable .parquet"),
+    ("rows.parquet", b"PAR1broken", "no readable .parquet"),
     ("rows.arrow", b"nonsense", "no readable .arrow"),
 ]
 

@@ -16,7 +16,7 @@ from neuromas.types import Question
 pytest.importorskip("reasoning_gym")
 
 FORMULAS = ["countdown", "polynomial_multiplication", "simple_integration"]
-LISTINGS = ["string_insertion", "spiral_matrix", "binary_matrix", "n_queens"]
+LISTINGS = ["number_sorting", "string_insertion", "spiral_matrix", "binary_matrix", "n_queens"]
 WORDS = [
     "spell_backward",
     "caesar_cipher",
@@ -71,8 +71,8 @@ def test_every_data_set_is_the_same_in_two_processes_and_its_gold_has_a_full_sco
 
 
 def test_what_goes_wrong_in_the_child_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TaskError, match="rubiks_cube gives no answer to compare with"):
-        gym.drawn({"rubiks_cube": {}}, dict.fromkeys(SPLITS, 1), 0)
+    with pytest.raises(TaskError, match="boxnet gives no answer to compare with"):
+        gym.drawn({"boxnet": {}}, dict.fromkeys(SPLITS, 1), 0)
     monkeypatch.setattr(gym, "__name__", "no.such.module")
     with pytest.raises(TaskError, match=r"process ended with 1 and said .*no.*run it again"):
         gym.drawn({"lcm": {}}, dict.fromkeys(SPLITS, 1), 99)
@@ -80,7 +80,7 @@ def test_what_goes_wrong_in_the_child_is_one_error(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="module")
 def others() -> ReasoningGym:
-    task = load_task(f"reasoning-gym/{'+'.join(OTHERS)}", train_size=26, validation_size=26, test_size=52)
+    task = load_task(f"reasoning-gym/{'+'.join(OTHERS)}", train_size=28, validation_size=28, test_size=56)
     assert isinstance(task, ReasoningGym)
     return task
 
@@ -100,6 +100,11 @@ def test_gold_answers_of_other_data_sets_score_1(name: str, others: ReasoningGym
         assert others.grade(question, "wrong").reward == 0.0
         assert others.grade(question, f"{question.answer} or so").reward in (0.0, 1.0)  # a partial score is none
         assert len(question.answer) <= others.max_answer_tokens
+
+
+def test_a_formula_of_other_numbers_than_those_given_scores_0(others: ReasoningGym) -> None:
+    for question in questions_of(others, "countdown"):
+        assert others.grade(question, f"{question.answer} + 1 - 1").reward == 0.0
 
 
 def test_partial_scores_of_the_data_sets_own_scorers_can_be_trained_on() -> None:

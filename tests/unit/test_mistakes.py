@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
+import torch
 from pydantic import Field
 from pydantic.fields import FieldInfo
 from safetensors import SafetensorError
@@ -167,7 +168,21 @@ def test_a_recipe_that_is_a_folder_or_has_a_mark_of_its_encoding(tmp_path: Path)
     assert RunConfig.load(tmp_path / "r.toml").topology == "3"
 
 
-DEVICES = ["cuda:99", "cuda:-1", "mps:7", "meta", "meta:0", "foo", "", "CUDA", "hpu", "xpu", "opengl", "privateuseone"]
+DEVICES = [
+    *([] if torch.cuda.is_available() else ["cuda"]),
+    "cuda:99",
+    "cuda:-1",
+    "mps:7",
+    "meta",
+    "meta:0",
+    "foo",
+    "",
+    "CUDA",
+    "hpu",
+    "xpu",
+    "opengl",
+    "privateuseone",
+]
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -19,6 +19,7 @@ CHANGES_NOTHING: list[dict[str, Any]] = [
     {"init_lora_weights": "gaussian"}, {"init_lora_weights": "orthogonal"}, {"init_lora_weights": False},
     {"lora_dropout": 0.5}, {"revision": "main"}, {"exclude_modules": ["lm_head"]}, {"layers_to_transform": [0, 1]},
     {"peft_version": "9.9"}, {"inference_mode": False}, {"eva_config": {"rho": 2.0}}, {"qalora_group_size": 32},
+    {"lora_alpha": 4.0}, {"target_parameters": ["experts.gate_up_proj"]}, {"use_rslora": False},
     {"alpha_pattern": {}}, {"use_dora": None}, {"some_field_of_tomorrow": None}, {"another_one": []},
 ]  # fmt: skip
 REFUSED: list[dict[str, Any]] = [

@@ -74,6 +74,7 @@ STATED: list[tuple[str, str | None]] = [
     ("#### 4 * 2", None),
     # words around it
     ("The total is 72 clips, altogether.", "72"),
+    ("The answer is $29.00.", "29"),
     ("The answer is 72 clips, 48 in April and 24 in May.", "72"),
     ("The answer is 18 dollars. It is not 19.", "18"),
     ("The answer is 72 because 48 + 24 = 72", "72"),
@@ -92,6 +93,7 @@ STATED: list[tuple[str, str | None]] = [
     ("\\boxed{1{,}020}", "1020"),
     ("1\\,020", "1020"),
     ("1 020", "1020"),
+    ("1 000", "1000"),
     ("1\u202f020", "1020"),
     ("1'020", "1020"),
     ("1_020", "1020"),
@@ -142,6 +144,7 @@ STATED: list[tuple[str, str | None]] = [
     ("3 million", "3000000"),
     # units with digits
     ("The area is 50 m^2.", "50"),
+    ("50 m^2", "50"),
     ("50 m²", "50"),
     ("50 m2", "50"),
     ("50 \\text{ cm}^2", "50"),
@@ -149,6 +152,8 @@ STATED: list[tuple[str, str | None]] = [
     ("5 km/h", "5"),
     ("90^\\circ", "90"),
     ("5\\%", "5"),
+    ("5%", "5"),
+    ("50\\%", "50"),
     ("18kg", "18"),
     ("7th", "7"),
     # no number, or not one
@@ -224,6 +229,8 @@ LETTERS: list[tuple[str, str | None]] = [
     ("B because a car moves", "B"),
     ("I would pick B — a safe choice", "B"),
     ("The answer is B. Note that A is heavy.", "B"),
+    ("The answer is B. Note that A is…", "B"),
+    ("The answer is C", "C"),
     ("Answer seems to be A.\n\nAnswer: B", "B"),
     ("Antwort:\n\nAntwort: C", "C"),
     ("I choose B", "B"),
@@ -258,6 +265,8 @@ LETTERS: list[tuple[str, str | None]] = [
     ("Vitamin D is not it! B", "B"),
     # rejected
     ("Option A is incorrect, as it melts. Answer: B", "B"),
+    ("Option A is incorrect. Answer: B", "B"),
+    ("Option A is incorrect … Answer: B", "B"),
     ("(A) is wrong; (B) is right", "B"),
     ("A isn't right. B is correct.", "B"),
     ("Rule out A and C. It is B.", "B"),
@@ -313,6 +322,10 @@ def test_the_letter_that_a_reply_commits_to(reply: str, letter: str | None) -> N
 
 YES_NO: list[tuple[str, str | None]] = [
     ("There are no turns in these steps. So the answer is Yes.", "Yes"),
+    ("There are no turns in these steps … So the answer is Yes.", "Yes"),
+    ("There are no turns. So the answer is Yes.", "Yes"),
+    ("There are no turns … So the answer is Yes.", "Yes"),
+    ("There are no turns … the answer is Yes", "Yes"),
     ("Answer with only Yes or No. No", "No"),
     ("No turns are made, so yes.", "Yes"),
     ("No, there are no turns", "No"),

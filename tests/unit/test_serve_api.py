@@ -187,6 +187,10 @@ ASK_NOTHING: list[dict[str, Any]] = [
     {"reasoning_effort": None, "verbosity": None, "web_search_options": None}, {"top_k": -1, "min_p": 0.0},
     {"repetition_penalty": 1.0}, {"frequency_penalty": 0, "presence_penalty": None, "top_logprobs": 0},
     {"n": None, "seed": None, "stop": None, "stream": None, "stream_options": None, "max_tokens": None, "user": None},
+    {"seed": -1}, {"seed": 10**30}, {"stop": ["no such text"]}, {"logprobs": False, "n": 1}, {"logprobs": None},
+    {"tool_choice": "none", "max_completion_tokens": None, "metadata": None, "top_logprobs": None},
+    *({"messages": [{"role": "user", "content": "1+1", "name": name}]} for name in (None, "bob")),
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "1+1"}]}]},
     {"store": False, "metadata": {}, "prompt_cache_key": "k", "service_tier": "auto"}, {"stop": []}, {"stop": ""},
 ]  # fmt: skip
 
@@ -198,7 +202,11 @@ def test_a_chat_field_that_asks_for_nothing_changes_nothing(address: str, change
     assert body["choices"][0]["message"]["content"] == offline("1+1")[0]
 
 
-COMPLETION = [{"logprobs": None}, {"echo": False}, {"best_of": 1}, {"suffix": None}, {"suffix": ""}, {"logit_bias": {}}]
+COMPLETION = [
+    {"logprobs": None}, {"echo": False}, {"echo": None}, {"best_of": 1}, {"best_of": None}, {"suffix": None},
+    {"suffix": ""}, {"logit_bias": {}}, {"logit_bias": None}, {"prompt": ["1+1"]},
+    {"n": 1, "best_of": 1, "temperature": 0, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "seed": None},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("change", COMPLETION, ids=str)
@@ -211,15 +219,22 @@ def test_a_completion_field_that_asks_for_nothing_changes_nothing(address: str, 
 @pytest.mark.parametrize(
     "change, param",
     [({"logprobs": 1}, "logprobs"), ({"logprobs": 0}, "logprobs"), ({"echo": True}, "echo"),
-     ({"best_of": 2}, "best_of"), ({"suffix": "x"}, "suffix"), ({"prompt": [1, 2]}, "prompt.0")],
+     ({"best_of": 2}, "best_of"), ({"suffix": "x"}, "suffix"), ({"prompt": [1, 2]}, "prompt.0"),
+     ({"prompt": [[1, 2]]}, "prompt.0")],
 )  # fmt: skip
 def test_a_completion_field_that_asks_for_more_is_refused_by_name(address: str, change: Any, param: str) -> None:
     status, body, _ = post(address, {"model": "net", "prompt": "1+1"} | change, "/v1/completions")
     assert (status, body["error"]["param"]) == (400, param), body
 
 
+def test_a_body_may_begin_with_the_mark_of_its_encoding(address: str) -> None:
+    status, body, _ = post(address, b"\xef\xbb\xbf" + json.dumps(ask("1+1")).encode())
+    assert (status, body["choices"][0]["message"]["content"]) == (200, offline("1+1")[0])
+
+
 def test_what_an_answer_holds_can_be_sent_back(address: str) -> None:
     said = {"role": "assistant", "content": None, "tool_calls": [], "reasoning_content": "hm", "refusal": None}
+    said |= {"annotations": [], "audio": None, "function_call": None}
     turn = {"role": "user", "content": "1+1"}
     sent = [post(address, ask("x") | {"messages": [turn, back, turn]}) for back in (said, {**said, "content": ""})]
     assert [status for status, _, _ in sent] == [200, 200]

@@ -81,6 +81,8 @@ def test_a_listener_hears_every_node_and_may_end_a_turn() -> None:
             [("user", "2+2?"), ("assistant", "4"), ("developer", "Be brief."), ("user", "And 3?")],
             "Be brief.\nUser: 2+2?\nAssistant: 4\nUser: And 3?",
         ),
+        ([("developer", "Be brief."), ("user", "2+2?")], "Be brief.\n2+2?"),
+        ([("user", [{"type": "text", "text": ""}, {"type": "text", "text": "2+2?"}])], "2+2?"),
         ([("system", "a"), ("system", "b")], "a\nb"),
         ([("assistant", "4")], "Assistant: 4"),
     ],

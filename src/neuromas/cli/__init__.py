@@ -14,7 +14,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import wraps
-from typing import Annotated, Any, TextIO, cast, get_type_hints
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, TextIO, cast, get_args, get_type_hints
 
 from neuromas.errors import ConfigError, NeuromasError
 from neuromas.markup import visible
@@ -160,7 +162,17 @@ def _run(command: str, args: list[str]) -> None:
     import tyro
 
     config = (tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
-    tyro.cli(_checked(described(function_of(command))), prog=f"neuromas {command}", args=args, config=config)
+    function = function_of(command)
+    _refuse_empty_paths(function, args)
+    tyro.cli(_checked(described(function)), prog=f"neuromas {command}", args=args, config=config)
+
+
+def _refuse_empty_paths(function: Callable[..., None], args: list[str]) -> None:
+    """Raise `ConfigError` for an option such as --out "", which would be read as the present folder."""
+    paths = {f"--{name}" for name, kind in get_type_hints(function).items() if Path in (kind, *get_args(kind))}
+    for option, value in (*pairwise(args), *(arg.split("=", 1) for arg in args if "=" in arg)):
+        if option in paths and not value.strip():
+            raise ConfigError(f"{option} is empty; name a file or folder, or . for the present folder")
 
 
 def function_of(command: str) -> Callable[..., None]:

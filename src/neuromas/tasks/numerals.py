@@ -38,7 +38,7 @@ _WORD = (
     rf"(?!(?:{_NO_UNIT})\b)[A-Za-z°%µμΩ€£¥¢‰/]"
     r"[\w°%²³/.'’-]*(?:\^\{?-?[0-9]\}?[\w/]*)*"
 )
-_UNIT = re.compile(rf"\s*(?:%|°|\s*{_WORD}){{0,4}}[\s.)\]}}$]*")
+_UNIT = re.compile(rf"\s*[(\[]?(?:%|°|\s*{_WORD}){{0,4}}[\s.)\]}}$]*")
 _UNIT_BEFORE = re.compile(r"[\s({\[$]*(?:[A-Za-z]\s?=\s?|=\s?|≈\s?|USD\s?|EUR\s?|GBP\s?|Rs\.?\s?)?")
 
 # -- where a reply states its number --

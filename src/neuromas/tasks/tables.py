@@ -225,10 +225,9 @@ def _read_csv(file: Path, text: str, kind: str) -> list[RawRow]:
     """Rows of a table with a header; the separator is the comma, semicolon, tab or | that the header has most of."""
     csv.field_size_limit(2**31 - 1)
     try:
-        told = re.match(r"sep=(.)\r?\n", text)  # as Excel writes it
+        told = re.match(r"sep=(.)(?:\r\n?|\n)", text)  # as Excel writes it
         text = text[told.end() :] if told else text
-        first = text.split("\n", 1)[0]
-        columns = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in ",;\t|"}
+        columns = {mark: len(next(csv.reader(io.StringIO(text, newline=""), delimiter=mark), [])) for mark in ",;\t|"}
         mark = told[1] if told else "\t" if kind == ".tsv" else max(columns, key=columns.__getitem__)
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark)
         header = list(reader.fieldnames or [])
