@@ -87,3 +87,12 @@ def test_streams_of_the_analysis_meet_no_stream_of_a_task(purpose: tuple[int, ..
     tasks = [[7], [7, 0], [7, 1], [7, 2], [7, 3], [7, 4], [7, *purpose], [7, 1, 0]]
     assert ours not in [np.random.default_rng(seeds).integers(0, 2**62, 8).tolist() for seeds in tasks]
     assert ours == stream(7, *purpose).integers(0, 2**62, 8).tolist()
+
+
+def test_the_streams_of_the_analysis_meet_none_of_a_tasks() -> None:
+    for purpose in ((0,), (1,), (2,), (1, 0), (2, 0)):
+        tasks = [
+            np.random.default_rng([0, *purpose]).integers(2**62),
+            np.random.default_rng([0, purpose[0]]).integers(2**62),
+        ]
+        assert stream(0, *purpose).integers(2**62) not in tasks
