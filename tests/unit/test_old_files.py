@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from difflib import ndiff
 from pathlib import Path
 
 import pytest
@@ -120,8 +121,11 @@ def test_an_old_comparison_is_read_and_reported_on(old: Path) -> None:
     for row in json.loads(read(kept / "summary.json")):
         assert json.dumps(ComparisonRow.from_dict(row).to_dict()) == json.dumps(row)
     cli.main(["compare", "--report", str(folder)])
-    for name in ("results.json", "summary.json", "report.md"):
-        assert read(folder / name) == read(kept / name), name
+    for name in ("results.json", "summary.json"):
+        now = [{k: v for k, v in row.items() if k != "answers_cut"} for row in json.loads(read(folder / name))]
+        assert json.dumps(now) == json.dumps(json.loads(read(kept / name))), name
+    told = [*ndiff(*(read(place / "report.md").splitlines() for place in (kept, folder)))]
+    assert [line for line in told if line[0] != " " and not line.endswith("were cut by the token limit.")] == ["+ "]
     assert (folder / "report.html").is_file() and (folder / "accuracy_cost.png").is_file()
 
 

@@ -8,10 +8,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 Feature = Mapping[str, Any]
-_SHORT = {"float32": np.float32, "float": np.float32, "float16": np.float16, "halffloat": np.float16}
+_SHORT = {"float32": "float32", "float": "float32", "float16": "float16", "halffloat": "float16"}  # NumPy's names
 
 
 class Label(str):
@@ -67,7 +65,7 @@ def _cell(cell: Any, feature: Any) -> Any:
             return _label(cell, feature.get("names"))
         case "Value":
             short = _SHORT.get(feature.get("dtype"))
-            return float(str(short(cell))) if short and isinstance(cell, float) else cell
+            return _shortest(cell, short) if short and isinstance(cell, float) else cell
         case "List" | "LargeList" | "Sequence":
             inner = feature["feature"]
             if isinstance(cell, dict):  # a list of records, kept as a record of lists
@@ -91,3 +89,10 @@ def _label(cell: Any, names: Any) -> Any:
     label = Label(found[cell])
     label.place = cell
     return label
+
+
+def _shortest(number: float, kind: str) -> float:
+    """The shortest numeral that is `number` in a NumPy type."""
+    import numpy as np  # not for tables that have no such column
+
+    return float(str(np.dtype(kind).type(number)))
