@@ -556,7 +556,7 @@ def test_a_comparison_tells_where_a_training_stands(tmp_path: Path) -> None:
         meter.begin([trial])
         with meter:
             pass
-    at = "training network on compositional, seed 1: step"
+    at = "network on compositional, seed 1, rate 0.001: step"
     assert [name for name, *_ in told] == ["starting", f"{at} 0 of 4", *[f"{at} 1 of 4, sampled reward 0.25"] * 2]
     assert [done / total for _, done, total in told] == [0, 0, 0.25, 0.25]
 

@@ -67,7 +67,8 @@ def _state_of(job: Trial | Chunk) -> tuple[float, str] | None:
     except (OSError, ValueError, KeyError):
         return None
     steps = job.contender.config(job.task, job.seed, job.rate).train.steps
-    said = f"training {job.contender.name} on {job.task.title}, seed {job.seed}: step {len(lines)} of {steps}"
+    trial = f"{job.contender.name} on {job.task.title}, seed {job.seed}, rate {job.rate:g}"
+    said = f"{trial}: step {len(lines)} of {steps}"
     return min(1.0, len(lines) / steps), said if reward is None else f"{said}, sampled reward {reward:.2f}"
 
 
