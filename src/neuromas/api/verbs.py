@@ -52,9 +52,9 @@ def train(
 
     recipe: a TOML file or a `RunConfig`; the other arguments override it, `settings` by dotted names, e.g.
     {"train.learning_rate": 5e-4, "adapter.rank": 16}. task: a name, a TOML file, a `Task`, rows of {question, answer},
-    or a data set of the `datasets` library; with rows, `reward` grades the
-    replies: a function, or the name of a grader as "number". backbone: a name, a folder, a
-    hub id, a `Backbone`, or a loaded transformers model with its `tokenizer`. out: by default runs/<recipe or task>.
+    or a data set of the `datasets` library; with rows, `reward` grades the replies: a function, or the name of a grader
+    such as "number". backbone: a name, a folder, a hub id, a `Backbone`, or a loaded transformers model with its
+    `tokenizer`. out: by default runs/<recipe or task>.
     resume: continue the run in `out`, to the same numbers as if it had not stopped; accept_changes: though questions or
     reward are no longer the same, which the run notes. on_step: called with the
     `StepMetrics` of every step; where it returns False the run stops after this step, with everything saved. progress:

@@ -9,11 +9,11 @@ import tyro
 from neuromas.cli.options import Positive
 from neuromas.markup import say
 
-_SILENCE = 120.0  # seconds without a line
-
 if TYPE_CHECKING:
     from neuromas.compare.spec import Spec
     from neuromas.results import ComparisonRow
+
+_SILENCE = 120.0  # seconds without a line
 
 
 def main(

@@ -82,12 +82,8 @@ class OwnTask(LoadedTask):
         tables |= {"validation": (file.data, validation)} if validation else {}
         tables |= {"test": (test, test) if file.test else (file.data, test)} if test else {}
         rows = {part: self._rows(*table) for part, table in tables.items()}
-        named = {part: table for part, (table, _) in tables.items()}
-        named |= {
-            part: f"{file.data} ({split})"
-            for part, (table, split) in tables.items()
-            if part != "train" and table == file.data
-        }
+        brought = {part for part, (table, _) in tables.items() if part != "train" and table == file.data}
+        named = {part: f"{table} ({split})" if part in brought else table for part, (table, split) in tables.items()}
         if file.choices is not None:
             self._decide_form([(named[part], found) for part, found in rows.items()])
         asked = {part: self._questions(named[part], found) for part, found in rows.items()}

@@ -134,6 +134,6 @@ def _checked(reward: Any) -> tuple[Reward | None, Plain]:
     if reward not in get_args(Plain):
         raise TaskError(
             f"reward is {reward!r}, which is neither a function of question and reply nor one of the graders "
-            f"{', '.join(get_args(Plain))}; options and programs are graded by a task file (docs/own_data.md)"
+            f"{', '.join(get_args(Plain))}; options and programs are graded by a task file; `neuromas init` writes one"
         )
     return None, reward
