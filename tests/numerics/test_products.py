@@ -8,7 +8,7 @@ from torch import nn
 
 from helpers import make_backbone, ragged_groups
 from neuromas.network import cpu
-from neuromas.network.cpu import prepacked
+from neuromas.network.cpu import prepacked, warn_of_slow_products
 from neuromas.network.generate import generate
 from neuromas.network.sampling import Decoding
 
@@ -75,3 +75,18 @@ def test_greedy_completions_are_the_same_and_their_log_probabilities_nearly(monk
     assert [c.ids for c in found[0]] == [c.ids for c in found[1]]
     for plain, mine in zip(*found, strict=True):
         assert mine.logprobs == pytest.approx(plain.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_dtype_that_the_processor_has_no_instructions_for_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, recwarn: pytest.WarningsRecorder
+) -> None:
+    short = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    monkeypatch.setattr(torch.ops.mkldnn, f"_is_mkldnn_{short}_supported", lambda: True)
+    warn_of_slow_products(dtype)
+    warn_of_slow_products(torch.float32)
+    assert not recwarn.list
+    monkeypatch.setattr(torch.ops.mkldnn, f"_is_mkldnn_{short}_supported", lambda: False)
+    with pytest.warns(UserWarning, match=f"no instructions for products in {str(dtype)[6:]}.*float32"):
+        warn_of_slow_products(dtype)
+    warn_of_slow_products(torch.float32)

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -94,6 +95,16 @@ def test_a_closed_pipe_is_no_traceback() -> None:
 def test_python_m_is_the_command() -> None:
     command = [sys.executable, "-m", "neuromas", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("neuromas ")
+
+
+def test_a_warning_is_one_line_without_its_place_in_the_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_run", lambda *_: warnings.warn("it is \x1b[2J\nslow", stacklevel=1))
+    before = warnings.showwarning
+    cli.main(["env"])
+    assert capsys.readouterr().err == "warning: it is \\x1b[2J slow\n"
+    assert warnings.showwarning is before
 
 
 def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import wraps
@@ -61,13 +62,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows what it cannot spell in its own way
     output = _Output(sys.stdout)
-    with redirect_stdout(cast("TextIO", output)) if sys.stdout else nullcontext():  # none: it was closed from the start
+    kept = (
+        redirect_stdout(cast("TextIO", output)) if sys.stdout else nullcontext()
+    )  # none: it was closed from the start
+    with kept, warnings.catch_warnings():
+        warnings.showwarning = _show_warning
         _dispatch(list(sys.argv[1:] if argv is None else argv))
         print(end="", flush=True)
     if isinstance(output.trouble, BrokenPipeError):
         sys.exit(1)
     if output.trouble is not None:
         _fail(f"the output could not be written ({output.trouble}), which changes no result; give it another place")
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a warning in one line, without the place in the code that it comes from."""
+    print(f"warning: {visible(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 class _Output:

@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from neuromas.errors import BackboneError, ConfigError
 from neuromas.network import packed, quantised
 from neuromas.network.adapters import ATTENTION_TARGETS, Route, Router
-from neuromas.network.cpu import fast_products, flushed, start_threads
+from neuromas.network.cpu import fast_products, flushed, start_threads, warn_of_slow_products
 from neuromas.network.endpoint import Endpoint, is_endpoint
 from neuromas.network.loading import (
     context_of,
@@ -90,6 +90,8 @@ class Backbone:
             fast_products()
             start_threads()
         kind = pick_dtype(dtype, where)
+        if where.type == "cpu":
+            warn_of_slow_products(kind)
         source = locate(name)
         with quoting(name, source):
             model, tokenizer = read(name, source, kind, where, trust_remote_code)
