@@ -103,7 +103,7 @@ def test_a_warning_is_one_line_without_its_place_in_the_code(
     monkeypatch.setattr(cli, "_run", lambda *_: warnings.warn("it is \x1b[2J\nslow", stacklevel=1))
     before = warnings.showwarning
     cli.main(["env"])
-    assert capsys.readouterr().err == "warning: it is \\x1b[2J slow\n"
+    assert capsys.readouterr().err == "warning: it is \ufffd[2J slow\n"
     assert warnings.showwarning is before
 
 
