@@ -66,6 +66,12 @@ def test_golden_wilson_intervals() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
 
 
+def test_intervals_of_means_over_seeds_are_not_those_of_the_nearest_whole_number() -> None:
+    low, high = wilson(2.5, 10)  # by hand: z² / n = 0.38415, so (0.25 + 0.19207 ± √(0.07203 + 0.03689)) / 1.38415
+    assert (low, high) == pytest.approx((0.0809, 0.5578), abs=1e-4)
+    assert wilson(2, 10) < (low, high) < wilson(3, 10)
+
+
 def test_every_figure_of_an_evaluation_is_counted_from_the_replies() -> None:
     replies = ["A", "B", "B", "?", "A", "A", "?", "B"]  # right: 0, 2, 5, 7
     system = Scripted({f"test-{i}": [r] for i, r in enumerate(replies)})

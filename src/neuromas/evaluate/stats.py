@@ -4,25 +4,32 @@ Questions are the sampling unit. Several seeds of one system answer the same que
 questions: each question's mean over the seeds is one observation.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 10_000
+_Z = float(norm.ppf(0.975))
 _BLOCK = 2_000_000  # draws held in memory at once
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion, in [0, 1]; Wilson 1927."""
+    """95 % Wilson score interval of a proportion, in [0, 1]; Wilson 1927.
+
+    successes: in [0, n]; not always whole, as a question counts by its mean reward over the seeds.
+    """
     if n == 0:
         return 0.0, 1.0
-    interval = binomtest(round(successes), n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    share, weight = successes / n, _Z**2 / n
+    middle = share + weight / 2
+    half = math.sqrt(share * (1 - share) * weight + weight**2 / 4)
+    return max(0.0, (middle - half) / (1 + weight)), min(1.0, (middle + half) / (1 + weight))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
