@@ -82,11 +82,11 @@ def main(
         "seed": seed,
     }
     config = RunConfig.make(override(recipe_data(recipe, out if resume else None), options))
+    if track is not None:
+        known(track)  # before anything is written
     folder = out or _default_folder(config, recipe)
     say(f"run folder: {folder}")
     print_warnings(config.remarks())
-    if track is not None:
-        known(track)  # before anything is written
     tracker = None if track is None else (track, project)
     cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)
     how = Resumption(from_step, accept_changes)
