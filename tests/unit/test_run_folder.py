@@ -24,7 +24,7 @@ from neuromas.run import checkpoint
 from neuromas.run.build import load_run
 from neuromas.run.folder import Resumption, saved_config
 from neuromas.run.loop import train
-from neuromas.run.owner import OWNER, is_run, owned
+from neuromas.run.owner import OWNER, RAY_OWNER, is_run, owned
 from neuromas.run.progress import Progress
 from neuromas.tasks.base import Task
 from neuromas.tasks.rows import RowsTask
@@ -121,6 +121,18 @@ def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path: Path, capsys, t
         cli.main(["train", "--topology", "2", "--out", str(tmp_path / "new/runs/out"), *fault])
     assert capsys.readouterr().err.startswith("error: ")
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == set(there)
+
+
+@pytest.mark.parametrize("there", [(), ("new",), ("new", "new/.DS_Store")])
+def test_workers_that_cannot_begin_leave_no_lock_behind(tmp_path: Path, there: tuple[str, ...]) -> None:
+    for place in there:
+        (tmp_path / place).touch() if "." in place else (tmp_path / place).mkdir()
+    before, out = {*tmp_path.rglob("*")}, tmp_path / "new"
+    with pytest.raises(ZeroDivisionError), owned(out, resume=False, name=RAY_OWNER):
+        with owned(out, resume=False):
+            assert {OWNER, RAY_OWNER} <= {path.name for path in out.iterdir()}
+        raise ZeroDivisionError
+    assert {*tmp_path.rglob("*")} == before
 
 
 def test_what_a_run_has_written_before_an_error_stays(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from neuromas.errors import CheckpointError
 from neuromas.files import read_object, take_lock
 
 OWNER = ".owner"
+RAY_OWNER = ".ray.owner"  # of the process that starts workers; each holds OWNER for a while
 _KEYS = {"seed", "task", "backbone", "adapter", "train"}  # of every config.json
 _held: dict[Path, tuple[int, int]] = {}  # process and thread that hold a lock
 
@@ -37,8 +38,9 @@ def owned(out: Path, *, resume: bool = True, name: str = OWNER) -> Iterator[None
         yield
         return
     _check_ours(out, resume)
-    made = [place for place in (path, *path.parents) if not place.exists()]  # the innermost first
+    made = [folder for folder in path.parents if not folder.exists()]  # the innermost first
     out.mkdir(parents=True, exist_ok=True)
+    there = {*path.parent.iterdir()}
     file = take_lock(path)
     if file is None:
         raise CheckpointError(
@@ -54,9 +56,11 @@ def owned(out: Path, *, resume: bool = True, name: str = OWNER) -> Iterator[None
             yield
         except Exception:
             with contextlib.suppress(OSError):  # a folder that holds something by now stays
-                if path in made and [*path.parent.iterdir()] == [path]:
-                    path.unlink()
-                    for folder in made[1:]:
+                new = {*path.parent.iterdir()} - there
+                if {file.name for file in new} <= {OWNER, RAY_OWNER}:
+                    for file in new:
+                        file.unlink()
+                    for folder in made:
                         folder.rmdir()
             raise
         finally:

@@ -21,7 +21,7 @@ from neuromas.run import checkpoint
 from neuromas.run.final import FinalRecord
 from neuromas.run.folder import NEWEST, OnStep, Resumption, continued, read_metrics, read_start
 from neuromas.run.loop import OnStart
-from neuromas.run.owner import owned
+from neuromas.run.owner import RAY_OWNER, owned
 from neuromas.run.stages import without_files
 from neuromas.scale.cluster import check_room, cluster
 from neuromas.tasks import registrars, run_registrars, sandbox
@@ -55,7 +55,7 @@ def train(
     """
     config.check_workers(workers.number)
     config, out = without_files(config), out.resolve()
-    with owned(out, resume=resume, name=".ray.owner"):
+    with owned(out, resume=resume, name=RAY_OWNER):
         with owned(out, resume=resume):
             newest = continued(config, out, resume, how.step)
         return _trained(config, out, workers, newest, how, test_limit, on_step, on_start)
