@@ -5,17 +5,19 @@ NEUROMAS_TRANSCRIPTS=FOLDER the sessions are kept there.
 """
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from documentation import DOCS, JOBS, ROOT, Shell, copy_repository, follow, free_port, small
+from documentation import DOCS, JOBS, ROOT, Shell, blocks, copy_repository, follow, free_port, small
 from neuromas.network.builtin import TINY_FOLDER
 
 PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # page → its small numbers, and files that it leaves
-    "for_engineers.md": ({"8000": ""}, ("elsewhere/answers.csv",)),
+    "for_engineers.md": ({"8000": ""}, ("answers.csv",)),
     "for_researchers.md": (
         {"seeds = [0, 1, 2]": "seeds = [0]"},
         ("runs/compare/report.html", "runs/sums/inspect/report.md", "shared/sums/README.md"),
@@ -52,6 +54,41 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv"
 
 
+def spreadsheet(folder: Path) -> None:
+    """The engineer's table as Excel saves it where the comma is the decimal mark."""
+    rows = "".join(f"Article {n};{n // 4},{n % 4 * 25:02}\r\n" for n in range(220))
+    (folder / "prices.csv").write_bytes(f"\ufeffarticle;price\r\n{rows};\r\n".encode())
+
+
+@pytest.mark.slow
+def test_a_spreadsheet_becomes_an_endpoint_in_five_commands(tmp_path: Path, environment: Path) -> None:
+    """The commands of the engineer's page; what was exported is served in another folder, when all else is gone."""
+    page = (DOCS / "for_engineers.md").read_text(encoding="utf-8")
+    page = small(page, {"--out runs/prices ": "--steps 2 --out runs/prices ", "8000": str(free_port())})
+    commands = re.split(r"(?<!\\)\n", blocks(page)[0].code.strip())
+    assert [command.split()[:2] for command in commands[:4]] == [
+        ["neuromas", name] for name in ("init", "train", "export", "serve")
+    ]
+    assert len(commands) == 5 and commands[4].startswith("curl ")
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    spreadsheet(here)
+    printed = ""
+    for folder, some in ((here, commands[:3]), (there, commands[3:])):
+        shell = Shell(folder, seconds=3600)
+        try:
+            shell.run(f"source {environment / 'bin/activate'}")
+            printed += "".join(map(shell.run, some))
+        finally:
+            shell.close()
+        if folder == here:
+            (here / "elsewhere").rename(there / "elsewhere")
+            shutil.rmtree(here)
+    assert "every answer is a number" in printed and "answer: 40.25" in printed
+    assert '"object":"chat.completion"' in printed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*JOBS, "README.md"])
 def test_a_job_is_done_with_a_page_alone(tmp_path: Path, environment: Path, name: str) -> None:
@@ -61,8 +98,7 @@ def test_a_job_is_done_with_a_page_alone(tmp_path: Path, environment: Path, name
         page = (ROOT / name).read_text(encoding="utf-8").partition("## First steps")[2].partition("## Results")[0]
     else:
         page = (DOCS / name).read_text(encoding="utf-8")
-    rows = "".join(f"Land {n};City {n}\r\n" for n in range(220))
-    (tmp_path / "capitals.csv").write_bytes(f"\ufeffcountry;capital\r\n{rows};\r\n".encode())  # as Excel saves it
+    spreadsheet(tmp_path)
     shell = Shell(tmp_path, seconds=3600)
     try:
         shell.run(f"source {environment / 'bin/activate'}")

@@ -516,6 +516,16 @@ TABLES: list[tuple[str, str, str, list[str] | str]] = [
     # pandas writes nested cells as Python does
     ("rows.csv", NESTED, 'grader = "choice"\nchoices = "options"', ["A", "B", "A", "B"]),
     ("rows.csv", "sep=;\r\nquestion;answer\r\na;1\r\nb;2\r\nc;3\r\nd;1.234,5\r\n", "", ["1", "2", "3", "1234.5"]),
+    (
+        "rows.csv",
+        "question;answer\r\na;0,25 €\r\nb;-2,5\r\nc;3\r\nd;1.234,000\r\n;\r\n",
+        "",
+        ["0.25", "-2.5", "3", "1234"],
+    ),
+    ("rows.csv", "question;answer\na;1\u00a0250,5\nb;2\nc;3\nd;4\n", "", ["1250.5", "2", "3", "4"]),
+    ("rows.csv", "question;answer\na;1,250\nb;2\nc;3\nd;4\n", "", ["1250", "2", "3", "4"]),  # thousands, as ever
+    ("rows.csv", 'question,answer\na,"0,25"\nb,2\nc,3\nd,4\n', "", "'0,25'"),  # commas separate its cells
+    ("rows.csv", "question;answer\na;0,25\nb;x\nc;3\nd;4\n", "", "'0,25'"),  # not a column of numbers
     ("rows.jsonl", '{"question": "a", "answer": 1, "answer": 2}\n', "", "line 1 .*has 'answer' twice"),
     ("rows.json", '[{"question": "a", "question": "b", "answer": 1}]', "", "has 'question' twice"),
 ]

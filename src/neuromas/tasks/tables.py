@@ -23,6 +23,8 @@ from neuromas.tasks import features
 VARIABLE = "NEUROMAS_DATA"
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 RawRow = dict[str, Any]  # A row of a table as its file holds it, by column.
+_WITH_COMMA = re.compile(r"([+-]?(?:[0-9]{1,3}(?:[.\s][0-9]{3})+|[0-9]+)(?:,[0-9]+)?(?:\s?[%€£$])?)?")
+_WITHOUT = re.compile(r"[^,]*|[+-]?[1-9][0-9]{0,2},[0-9]{3}\D*")  # no comma, or one that may separate thousands
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,17 @@ def _read_csv(file: Path, text: str, kind: str) -> list[RawRow]:
             )
     while rows and not any(map(str.strip, filter(None, rows[-1].values()))):  # below the table, as Excel leaves them
         rows.pop()
+    return _with_points(rows) if mark == ";" else rows
+
+
+def _with_points(rows: list[RawRow]) -> list[RawRow]:
+    """Rows in which "1.234,50 €" is "1234.50 €", in columns of such numbers: where the decimal mark is the comma, Excel
+    separates cells by semicolons. Commas that can all separate thousands ("1,250") are left."""
+    for name in rows[0] if rows else ():
+        cells = [cell.strip() for row in rows if (cell := row[name])]
+        if all(map(_WITH_COMMA.fullmatch, cells)) and not all(map(_WITHOUT.fullmatch, cells)):
+            for row in rows:
+                row[name] = row[name] and re.sub(r"(?<=[0-9])[.\s](?=[0-9])", "", row[name]).replace(",", ".")
     return rows
 
 
