@@ -9,12 +9,30 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import warm
-from documentation import DOCS, JOBS, ROOT, Shell, copy_repository, follow, free_port, install, small
+from documentation import DOCS, JOBS, ROOT, Shell, blocks, copy_repository, follow, free_port, install, small
+from gguf_files import write
+from helpers import plain_model
+from hub import hub
 from neuromas.cli import main
 
+COMPARISON = """
+seeds = [0]
+learning_rates = [1e-3]
+tasks = [{ name = "compositional", questions = 4 }]
+systems.network.topology = "1"
+[sampling]
+message_tokens = 8
+[train]
+questions = 2
+rollouts = 2
+validation_questions = 4
+steps = 1
+"""
 RECIPE = "[sampling]\nmessage_tokens = 8\n[train]\nquestions = 2\nrollouts = 2\nvalidation_questions = 4\nsteps = 1\n"
 
 
@@ -163,24 +181,51 @@ def test_no_page_with_commands_is_left_out() -> None:
     assert set(pages) <= {*HOW_TOS, *JOBS, "tutorial.md"}
 
 
+SHOWN = {  # what a command of the comparison prints, where that it ends well says little
+    "compositonal": "did you mean",
+    "reward.py:score": "reward.py:score",
+    "cities.parquet": "(version 1, from cities.parquet)",
+    "small.gguf": "agree",
+    "ask someone/net": "answer ",
+    "runs/stopping": "stop",
+}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("address", ["cold"], indirect=True)  # the hub's library reads its settings once
 def test_each_yes_of_the_comparison_with_other_libraries_is_shown_by_its_command(clone: Path, shell: Shell) -> None:
     trained(clone)
     (clone / "questions.csv").write_text("question\n(a(3+5)*b(2*7))\n(a(1+2)*b(3*4))\n", encoding="utf-8")
+    (clone / "few.toml").write_text(COMPARISON, encoding="utf-8")
+    cities = pa.table({"question": [f"Country {n}" for n in range(60)], "answer": [f"City {n}" for n in range(60)]})
+    parquet.write_table(cities, clone / "cities.parquet")
+    write(clone / "small.gguf", plain_model())
     less = {
         "2.toml --out": "2.toml --steps 1 --test-limit 4 --out",
+        "train stopping.toml": "train stopping.toml --steps 1 --test-limit 4",
+        "compare recipes/compare_tiny_compositional.toml --out": "compare few.toml --out",
         "train --t": "train small.toml --t",
         "--steps 40": "--steps 1 --test-limit 4",
         "--steps 1 --test-limit 4 --out runs/larger": "--steps 1 --out runs/larger",
+        "steps=40": "steps=1",
+        "limit=200": "limit=4",
         "eval runs/first": "eval runs/first --limit 4",
         "--limit 128": "--limit 6",
+        "OWNER/NAME": "someone/net",
         "8000": str(free_port()),
         "8001": str(free_port()),
         "\\|": "|",
     }
     page = small((DOCS / "compared.md").read_text(encoding="utf-8"), less)
-    commands = re.findall(r"^\|[^|]*\| (?:yes|partly)[^|]*\| `((?:neuromas |echo )[^`]+)` \|", page, re.MULTILINE)
-    commands = [command for command in commands if "OWNER" not in command]
-    assert len(commands) >= 20
-    printed = {command: shell.run(command) for command in commands}
-    assert "did you mean" in next(text for command, text in printed.items() if "compositonal" in command)
+    for block in blocks(page):
+        (clone / block.title).write_text(block.code, encoding="utf-8")
+    rows = re.findall(r"^\|[^|]*\| yes[^|]*\| (.+?) \|[^|]*\|$", page, re.MULTILINE)
+    commands = [hit[1] for row in rows if (hit := re.fullmatch("`([^`]+)`", row))]
+    assert [row for row in rows if not row.startswith("`")] == [
+        "[notebook](notebook.ipynb), executed by a test of its own"
+    ]
+    with hub() as (address, _):
+        shell.run(f"export HF_ENDPOINT={address} HF_HUB_OFFLINE=0 HF_TOKEN=none")
+        printed = {command: shell.run(command) for command in commands}
+    for part, text in SHOWN.items():
+        assert [command for command, said in printed.items() if part in command and text not in said] == []
