@@ -3,10 +3,15 @@
 import csv
 import io
 import json
+import os
+import pty
+import select
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,6 +116,23 @@ def test_the_shell_completes_commands_options_and_values(words, found, tmp_path,
     code += '_tyro_neuromas; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert found in done.stdout.split(), done.stderr
+
+
+def test_tab_completes_the_path_of_a_run(tmp_path: Path, capsys) -> None:
+    """In a terminal, since it is readline that completes paths; `tyro`'s own script erased them."""
+    (tmp_path / "runs" / "a b").mkdir(parents=True)
+    cli.main(["completion", "bash"])
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    outer, inner = pty.openpty()
+    command = ["bash", "--norc", "--noprofile", "-i"]
+    ends: dict[str, Any] = {"stdin": inner, "stdout": inner, "stderr": inner, "cwd": tmp_path}
+    with subprocess.Popen(command, **ends, start_new_session=True, env=os.environ | {"TERM": "dumb"}) as bash:
+        os.write(outer, b"source ./script\nneuromas ask ru\ta\t 7\n")
+        shown, end = b"", time.monotonic() + 30
+        while b"ask runs/a\\ b/ 7" not in shown and time.monotonic() < end and select.select([outer], [], [], 30)[0]:
+            shown += os.read(outer, 4096)
+        bash.kill()
+    assert b"ask runs/a\\ b/ 7" in shown
 
 
 def test_answers_with_every_kind_of_text_come_back_from_a_table(tmp_path: Path) -> None:
