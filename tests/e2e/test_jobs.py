@@ -1,6 +1,6 @@
 """Four people with a job each, and the README's first steps: from the wheel, in a new environment, in an empty folder.
 
-What is typed is what the pages say, in their order, with their numbers but for the demonstration's. With
+What is typed is what the pages say, in their order, with fewer steps where no line below needs what they teach. With
 NEUROMAS_TRANSCRIPTS=FOLDER the sessions are kept there.
 """
 
@@ -17,17 +17,24 @@ from documentation import DOCS, JOBS, ROOT, Shell, blocks, copy_repository, foll
 from neuromas.network.builtin import TINY_FOLDER
 
 PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # page → its small numbers, and files that it leaves
-    "for_engineers.md": ({"8000": ""}, ("answers.csv",)),
+    "for_engineers.md": ({"--out runs/prices ": "--steps 4 --out runs/prices ", "8000": ""}, ("answers.csv",)),
     "for_researchers.md": (
-        {"seeds = [0, 1, 2]": "seeds = [0]"},
+        {
+            "seeds = [0, 1, 2]": "seeds = [0]",
+            "steps = 10": "steps = 2",
+            "--out runs/sums\n": "--steps 4 --out runs/sums\n",
+        },
         ("runs/compare/report.html", "runs/sums/inspect/report.md", "shared/sums/README.md"),
     ),
     "for_students.md": (
-        {"neuromas demo ": "neuromas demo --seeds 1 --steps 2 --test 64 ", "8000": ""},
+        {"neuromas demo ": "neuromas demo --seeds 1 --steps 2 --test 64 ", "--steps 40": "--steps 4", "8000": ""},
         ("runs/demo/curve.png", "runs/chain/inspect/report.md"),
     ),
-    "for_maintainers.md": ({"Qwen/Qwen3-0.6B": str(TINY_FOLDER)}, ("shared/rows/best/nodes/1.1/adapter_config.json",)),
-    "README.md": ({"8000": ""}, ("runs/three/final.json", "runs/grown/final.json")),
+    "for_maintainers.md": (
+        {"Qwen/Qwen3-0.6B": str(TINY_FOLDER), "steps=20": "steps=4"},
+        ("shared/rows/best/nodes/1.1/adapter_config.json",),
+    ),
+    "README.md": ({"steps=40": "steps=4", "8000": ""}, ("runs/three/final.json", "runs/grown/final.json")),
 }
 SHOWN = {  # what a person looks for at the end
     "for_engineers.md": ("best, greedy, silent", "answers.csv: 220 answers", '"object":"chat.completion"'),
