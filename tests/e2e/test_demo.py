@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ FIGURES = [
     "prompt_tokens", "trainable_parameters", "parse_rate", "floors",
 ]  # fmt: skip
 N = 12
+COMMAND = ["demo", "--seeds", "2", "--steps", "3", "--test", str(N), "--workers", "1"]
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demonstration of two seeds and one learning rate."""
+@pytest.fixture(scope="module", autouse=True)
+def _short() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Demonstrations of one learning rate and few questions."""
     full = demo.settings
     short = {"questions": 2, "rollouts": 2, "validation_questions": 4, "silence_questions": 0}
     with pytest.MonkeyPatch.context() as patch:
@@ -31,8 +33,14 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
             demo, "settings",
             lambda *sizes: (s := full(*sizes)) | {"learning_rates": [4e-3], "train": s["train"] | short},
         )  # fmt: skip
-        folder = tmp_path_factory.mktemp("demo") / "out"
-        cli.main(["demo", "--out", str(folder), "--seeds", "2", "--steps", "3", "--test", str(N), "--workers", "1"])
+        yield
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, _short: None) -> Path:
+    """A demonstration of two seeds."""
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    cli.main([*COMMAND, "--out", str(folder)])
     return folder
 
 
@@ -88,6 +96,30 @@ def test_a_demonstration_is_replaced_file_by_file(out: Path, tmp_path: Path) -> 
     demo._replace(copy)
     demo._replace(tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_demonstration_that_was_interrupted_goes_on(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(out, tmp_path / "copy", symlinks=True)
+    (copy / "summary.json").unlink()  # which is written last
+    run = copy / "runs" / "trained" / "compositional" / "lr0.004_s1"
+    shutil.rmtree(run)
+    kept = run.with_name("lr0.004_s0") / "metrics.jsonl"
+    before = kept.stat().st_mtime_ns
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(demo, "_trials", interrupted)
+        cli.main([*COMMAND, "--out", str(copy)])
+    assert "interrupted; the same command goes on where it stopped" in capsys.readouterr().err
+    assert (run / "metrics.jsonl").exists()
+    cli.main([*COMMAND, "--out", str(copy)])
+    assert kept.stat().st_mtime_ns == before
+    old, new = summary_of(out), summary_of(copy)
+    assert old | {"seconds": 0} == new | {"seconds": 0}
 
 
 @pytest.mark.parametrize("name", ["plan.json", "runs/trained/notes.txt", "runs/mine/metrics.jsonl", ".profile"])

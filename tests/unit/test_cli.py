@@ -71,15 +71,18 @@ def test_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert exit_code("draw", "2-2") == 130
 
 
-def test_an_interrupted_training_says_how_to_go_on(
+def test_an_interrupted_command_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(command: str, args: list[str]) -> None:
+        if command == "compare":
+            cli.goes_on()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_run", interrupted)
-    assert exit_code("train", "recipe.toml") == 130
-    assert "--resume" in capsys.readouterr().err
+    for command, told in (("compare", "; the same command goes on where it stopped"), ("eval", "")):
+        assert exit_code(command) == 130
+        assert capsys.readouterr().err == f"\ninterrupted{told}\n"
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

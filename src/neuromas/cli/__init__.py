@@ -44,12 +44,14 @@ COMMANDS = {  # name → one line of help
     "completion": "completion of all this in bash, zsh or fish",
     "env": "versions, devices and folders, for a report of a fault",
 }
-GOES_ON = {  # command → how to go on with it after it was interrupted
-    "train": "; to go on from its last checkpoint: neuromas train --resume --out FOLDER",
-    "grow": "; to go on from its last checkpoint: neuromas train --resume --out FOLDER",
-    "compare": "; the same command goes on where it stopped",
-}
+_advice: Callable[[], str] = str  # on how to go on with the command under way, for a person who interrupts it
 LISTS = ("tasks", "baselines", "backbones", "schema")  # commands that share the module `lists`
+
+
+def goes_on(advice: Callable[[], str] = lambda: "; the same command goes on where it stopped") -> None:
+    """Called by a command, as soon as this is true of it: what a person is told who interrupts it."""
+    global _advice
+    _advice = advice
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -121,8 +123,9 @@ def _dispatch(args: list[str]) -> None:
         close = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(COMMANDS)}"
         _fail(f"{command!r} is no command of neuromas; {hint}")
+    goes_on(str)  # an earlier command of this process said what was true of it
     try:
-        with _interruptible(command):
+        with _interruptible():
             _run(command, rest)
     except NeuromasError as error:
         _fail(str(error))
@@ -133,12 +136,12 @@ def _dispatch(args: list[str]) -> None:
             raise
         _fail(f"weights could not be read or written ({error}); check the file, and the room on the disk")
     except KeyboardInterrupt:
-        _say_interrupted(command)
+        _say_interrupted()
         sys.exit(130)
 
 
 @contextmanager
-def _interruptible(command: str) -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
     """Let Ctrl-C end the command in order, and a second one at once; what is on disk is whole in any case."""
 
     def first(*_: Any) -> None:
@@ -146,7 +149,7 @@ def _interruptible(command: str) -> Iterator[None]:
         raise KeyboardInterrupt
 
     def second(*_: Any) -> None:
-        _say_interrupted(command)
+        _say_interrupted()
         os._exit(130)
 
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or somebody else's
@@ -164,8 +167,8 @@ def _interruptible(command: str) -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _say_interrupted(command: str) -> None:
-    print(f"\ninterrupted{GOES_ON.get(command, '')}", file=sys.stderr, flush=True)
+def _say_interrupted() -> None:
+    print(f"\ninterrupted{_advice()}", file=sys.stderr, flush=True)
 
 
 def _run(command: str, args: list[str]) -> None:

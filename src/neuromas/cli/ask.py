@@ -90,10 +90,12 @@ def _ask_file(
     column: str | None,
     decoding: dict[str, Any],
 ) -> None:
+    from neuromas.cli import goes_on
     from neuromas.cli.batch import answer_file
     from neuromas.cli.show import bar, console
     from neuromas.cli.systems import question_of
 
+    goes_on()
     ask = lambda text: question_of(loaded, system, recipe, text)
     answer = lambda questions: loaded.system.answer(questions, **decoding)
     with bar(f"{loaded.system.name} on {file.name}") as progress:

@@ -82,10 +82,12 @@ def run_with_bar(spec: "Spec", folder: Path, workers: int, threads: int, address
     )
     from rich.table import Column
 
+    from neuromas.cli import goes_on
     from neuromas.cli.show import console
     from neuromas.compare.run import run
     from neuromas.scale.compare import tasks
 
+    goes_on()
     columns = (
         BarColumn(bar_width=24),
         TaskProgressColumn(),

@@ -64,7 +64,7 @@ def main(
     """Train a network of three nodes from its final reward, beside its controls, and show what it learned.
 
     Args:
-        out: Folder for the runs, summary.json and curve.png; an earlier demonstration there is replaced.
+        out: Folder for the runs, summary.json and curve.png; one that was interrupted goes on, another is replaced.
         seeds: Training runs of each system.
         steps: Updates of each run.
         test: Held-out questions.
@@ -85,7 +85,8 @@ def main(
 
     spec = Spec.make(settings(seeds, steps, test))
     start = time.perf_counter()
-    _replace(out)
+    if not _interrupted(spec, out):
+        _replace(out)
     console.print(f"[bold]{TITLE}[/]\n")
     console.print(to_text(Topology.parse(TOPOLOGY)), markup=False, highlight=False)
     console.print(
@@ -97,7 +98,6 @@ def main(
     rows = {row.system: row for row in table.rows(table.read_cells(out))}
     seconds = time.perf_counter() - start
     summary = {key: _summary(key, row, rows) for key, row in _SYSTEMS.items()}
-    write_json(out / "summary.json", summary | {"seconds": round(seconds, 1)})
 
     trials = _trials(spec, out, rows)
     curves = {name: [read_metrics(trial.folder) for trial in trials[name]] for name in trials}
@@ -106,6 +106,7 @@ def main(
     console.print(_notes(rows), highlight=False, markup=False)
     _show_curves(curves)
     _show_traces(trials["trained"][0])
+    write_json(out / "summary.json", summary | {"seconds": round(seconds, 1)})
     places = f"Figures: {out / 'summary.json'}; curves: {picture}; runs: {out / 'runs'}"
     console.print(f"\n{seconds:.0f} s. {places}", markup=False)
     run = trials["trained"][0].folder
@@ -146,6 +147,14 @@ def settings(seeds: int, steps: int, test: int) -> TomlTable:
             },
         },
     }
+
+
+def _interrupted(spec: "Spec", out: Path) -> bool:
+    """True where this very demonstration has begun and not ended."""
+    from neuromas.compare.store import SPEC
+
+    begun = (out / SPEC).is_file() and not (out / "summary.json").exists()
+    return begun and json.loads((out / SPEC).read_text(encoding="utf-8")) == spec.model_dump(mode="json")
 
 
 def _replace(out: Path) -> None:

@@ -1,5 +1,6 @@
 """`neuromas train`: train a network from a recipe, from options, or both."""
 
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,6 +64,7 @@ def main(
         address: Address of the Ray cluster they run on; by default one on this machine alone.
         restarts: How often the workers may be started again, from the last checkpoint, after one has died.
     """
+    from neuromas.cli import goes_on
     from neuromas.cli.training import print_final, print_warnings
     from neuromas.config import RunConfig
     from neuromas.files import write_json
@@ -90,6 +92,7 @@ def main(
     tracker = None if track is None else (track, project)
     cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)
     how = Resumption(from_step, accept_changes)
+    goes_on(lambda: _advice(folder))
     with owned(folder, resume=resume) if cluster is None else nullcontext():
         final = _train(config, folder, resume, how, threads, test_limit, tracker, cluster)
     if json is not None:
@@ -142,6 +145,13 @@ def _train(
     if board is not None:
         board.finish(final)
     return final
+
+
+def _advice(folder: Path) -> str:
+    """How to go on with a training that was interrupted."""
+    if not (folder / "config.json").exists():
+        return " before anything was written; the same command begins again"
+    return f"; to go on from its last checkpoint: neuromas train --resume --out {shlex.quote(str(folder))}"
 
 
 def _default_folder(config: "RunConfig", recipe: Path | None) -> Path:
