@@ -11,6 +11,7 @@ import torch
 
 from helpers import ARCHITECTURES, make_backbone
 from neuromas.cli import main
+from neuromas.cli.plan import _duration
 from neuromas.config import RunConfig
 from neuromas.errors import BackboneError, ConfigError
 from neuromas.network.adapters import ATTENTION_TARGETS
@@ -311,11 +312,18 @@ def test_the_command_plans_every_network_of_a_spec(tmp_path: Path, capsys: pytes
     systems = ("pair", "chain", "single-r24", "single-r16", "scratchpad-3-r24", "scratchpad-2-r16")
     assert all(f"{name}, 2 tasks" in printed for name in systems)
     seconds = sum(report["seconds"]["step"] for report in json.loads((tmp_path / "plan.json").read_text()))
-    hours = seconds * 2 * 4 / 3600  # two steps; two rates with the first seed, and two more seeds
-    assert f"48 trainings of networks take about {hours:,.3g} hours" in " ".join(printed.split())
+    seconds *= 2 * 4  # two steps; two rates with the first seed, and two more seeds
+    assert f"48 trainings of networks take about {_duration(seconds)} one after another" in " ".join(printed.split())
     assert printed.count("Each alone could be raised to") == 1, "the largest one is explained"
     with pytest.raises(SystemExit):
         main(["plan", str(spec), "--system", "nobody"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(2.427, "2.43 seconds"), (120, "120 seconds"), (300, "5 minutes"), (5e6, "1,390 hours")]
+)
+def test_a_duration_is_told_in_a_unit_that_a_person_would_take(seconds: float, told: str) -> None:
+    assert _duration(seconds) == told
 
 
 def test_rates_that_made_the_times_are_found() -> None:

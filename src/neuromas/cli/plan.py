@@ -58,7 +58,7 @@ def main(
     largest = max(reports, key=lambda r: r.longest_memory.peak)
     if not single:
         _print_all(reports, [name for name, _ in runs])
-        _print_hours(reports, [c for _, c in runs], recipe)
+        _print_times(reports, [c for _, c in runs], recipe)
     _print(largest)
     if json is not None:
         write_json(json, [report.to_dict() for report in reports])
@@ -135,8 +135,8 @@ def _print_all(reports: "list[Report]", names: list[list[str]]) -> None:
     console.print(table)
 
 
-def _print_hours(reports: "list[Report]", configs: "list[RunConfig]", path: Path) -> None:
-    """Print the hours that the networks of a spec train, one run after another: all steps, every rate and seed."""
+def _print_times(reports: "list[Report]", configs: "list[RunConfig]", path: Path) -> None:
+    """Print how long the networks of a spec train, one run after another: all steps, every rate and seed."""
     from neuromas.cli.show import console
     from neuromas.compare.spec import Spec
 
@@ -145,7 +145,15 @@ def _print_hours(reports: "list[Report]", configs: "list[RunConfig]", path: Path
         spec = Spec.load(path)
         each = len(spec.learning_rates) + len(spec.seeds) - 1
         console.print(
-            f"{len(reports) * each} trainings of networks take about {sum(times) * each / 3600:,.3g} hours one after "
+            f"{len(reports) * each} trainings of networks take about {_duration(sum(times) * each)} one after "
             "another; validation, tests and other systems come on top.",
             highlight=False,
         )
+
+
+def _duration(seconds: float) -> str:
+    """In the unit of which there are more than two, hours at most."""
+    for unit, name in ((3600, "hours"), (60, "minutes")):
+        if seconds > 2 * unit:
+            return f"{seconds / unit:,.3g} {name}"
+    return f"{seconds:.3g} seconds"
