@@ -202,6 +202,7 @@ def test_each_yes_of_the_comparison_with_other_libraries_is_shown_by_its_command
     write(clone / "small.gguf", plain_model())
     less = {
         "2.toml --out": "2.toml --steps 1 --test-limit 4 --out",
+        "--resume --out": "--resume --test-limit 4 --out",
         "train stopping.toml": "train stopping.toml --steps 1 --test-limit 4",
         "compare recipes/compare_tiny_compositional.toml --out": "compare few.toml --out",
         "train --t": "train small.toml --t",

@@ -155,5 +155,5 @@ def _duration(seconds: float) -> str:
     """In the unit of which there are more than two, hours at most."""
     for unit, name in ((3600, "hours"), (60, "minutes")):
         if seconds > 2 * unit:
-            return f"{seconds / unit:,.3g} {name}"
+            return f"{float(f'{seconds / unit:.3g}'):,g} {name}"
     return f"{seconds:.3g} seconds"

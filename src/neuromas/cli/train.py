@@ -148,7 +148,7 @@ def _train(
 
 
 def _advice(folder: Path) -> str:
-    """How to go on with a training that was interrupted."""
+    """The words for a person who has interrupted a training."""
     if not (folder / "config.json").exists():
         return " before anything was written; the same command begins again"
     return f"; to go on from its last checkpoint: neuromas train --resume --out {shlex.quote(str(folder))}"
