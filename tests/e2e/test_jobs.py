@@ -27,14 +27,21 @@ PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # page → its sma
         ("runs/compare/report.html", "runs/sums/inspect/report.md", "shared/sums/README.md"),
     ),
     "for_students.md": (
-        {"neuromas demo ": "neuromas demo --seeds 1 --steps 2 --test 64 ", "--steps 40": "--steps 4", "8000": ""},
+        {
+            "neuromas demo ": "neuromas demo --seeds 1 --steps 2 --test 64 ",
+            "--steps 40": "--steps 4 --test-limit 64",
+            "8000": "",
+        },
         ("runs/demo/curve.png", "runs/chain/inspect/report.md"),
     ),
     "for_maintainers.md": (
         {"Qwen/Qwen3-0.6B": str(TINY_FOLDER), "steps=20": "steps=4"},
         ("shared/rows/best/nodes/1.1/adapter_config.json",),
     ),
-    "README.md": ({"steps=40": "steps=4", "8000": ""}, ("runs/three/final.json", "runs/grown/final.json")),
+    "README.md": (
+        {"_2.toml --out": "_2.toml --test-limit 64 --out", "steps=40": "steps=4", "8000": ""},
+        ("runs/three/final.json", "runs/grown/final.json"),
+    ),
 }
 SHOWN = {  # what a person looks for at the end
     "for_engineers.md": ("best, greedy, silent", "answers.csv: 220 answers", '"object":"chat.completion"'),
