@@ -39,3 +39,14 @@ class Watched:
     def _note(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):
             self.errors.append(f"{kind}: {text}")
+
+
+def faults(page: Any) -> list[str]:
+    """What axe finds, of all but the least impact."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    found = axe.Axe().run(page, options={"preload": False}).response["violations"]  # it would fetch style sheets anew
+    return [f"{v['id']}: {node['html']}" for v in found if v["impact"] != "minor" for node in v["nodes"]]
+
+
+def scrolls_sideways(page: Any) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth > innerWidth")

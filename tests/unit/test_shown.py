@@ -1,19 +1,23 @@
 """Small parts by which things are shown: characters, notebooks, bars, curves."""
 
+import json
 import sys
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from neuromas.cli.show import percent, sparkline
-from neuromas.evaluate.figure import save_figure
+from neuromas.evaluate.figure import accuracy_cost_figure, save_figure
 from neuromas.markup import html_grid, html_table, svg
 from neuromas.network.textgrid import Grid
 from neuromas.progress import progress_bar
-from neuromas.results import StepMetrics, ValidationMetrics
+from neuromas.results import ComparisonRow, StepMetrics, ValidationMetrics
 from neuromas.run.folder import flat
 from neuromas.run.plots import smooth
 
@@ -53,6 +57,26 @@ def test_html_shows_hostile_text_as_text() -> None:
         assert "<b" not in page and "onclick='" not in page
         assert page.count("&lt;b onclick=&#x27;x()&#x27;&gt;&amp;") == 3
     assert html_grid("t", ["a", "b"], [["1", "2"]]).count("<tr>") == 2
+
+
+PUBLISHED = Path(__file__).parents[2] / "docs/results/compare_tiny_compositional/summary.json"
+
+
+@pytest.mark.parametrize("alike", [False, True], ids=["as published", "all in one place"])
+def test_no_number_of_a_comparisons_plot_lies_on_another(alike: bool) -> None:
+    rows = [ComparisonRow.from_dict(row) for row in json.loads(PUBLISHED.read_text())]
+    if alike:
+        rows = [
+            replace(row, **{name: getattr(rows[0], name) for name in ("generated_tokens", "accuracy", "ci95")})
+            for row in rows
+        ]
+    figure = accuracy_cost_figure(rows)
+    figure.draw_without_rendering()
+    numbers = figure.axes[0].texts
+    assert [number.get_text() for number in numbers] == [str(place + 1) for place in range(len(rows))]
+    boxes = [Text.get_window_extent(number) for number in numbers]
+    assert [(i + 1, j + 1) for (i, a), (j, b) in combinations(enumerate(boxes), 2) if a.overlaps(b)] == []
+    assert all(figure.axes[0].bbox.contains(*box.get_points().mean(axis=0)) for box in boxes)
 
 
 def test_a_figure_is_saved_whole_with_the_look_of_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
