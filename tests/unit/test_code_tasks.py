@@ -14,8 +14,8 @@ import attacks
 from neuromas.errors import TaskError
 from neuromas.tasks import SPLITS, list_tasks, load_task, numerals, parsing
 from neuromas.tasks.humaneval import HumanEval, complete
-from neuromas.tasks.loaded import normalise
 from neuromas.tasks.mbpp import Mbpp, whole
+from neuromas.tasks.words import normalise
 from neuromas.types import Grade, Question
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox is Linux only")

@@ -9,7 +9,7 @@ import pytest
 
 from neuromas.errors import TaskError
 from neuromas.tasks import SPLITS, load_task
-from neuromas.tasks.loaded import normalise
+from neuromas.tasks.words import normalise
 
 ROWS = [{"land": f"Land {n}", "city": f"City {n}"} for n in range(60)]
 SMALL = {"test_size": 10, "validation_size": 8}

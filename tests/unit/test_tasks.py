@@ -14,7 +14,7 @@ from neuromas import tasks
 from neuromas.errors import TaskError
 from neuromas.tasks import SPLITS, Task, list_tasks, load_task, parsing, register
 from neuromas.tasks.compositional import Compositional
-from neuromas.tasks.loaded import normalise
+from neuromas.tasks.words import normalise
 
 PUBLISHED = [name for name in list_tasks() if name == "bbh/navigate" or name.startswith(("arc", "mmlu"))]
 HOSTILE = [

@@ -14,7 +14,7 @@ from neuromas.run.build import task_of
 from neuromas.run.checkpoint import Trained
 from neuromas.run.stages import Stage, absent, stages_of
 from neuromas.tasks.base import Task
-from neuromas.tasks.loaded import normalise
+from neuromas.tasks.words import normalise
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.selection import Selection
 from neuromas.train.step import StepResult, train_step

@@ -3,10 +3,10 @@
 import re
 from typing import ClassVar
 
-from neuromas.tasks import parsing, tables
+from neuromas.tasks import tables
 from neuromas.tasks.loaded import LoadedTask, digest, rendered
 from neuromas.tasks.tables import RawRow, Source
-from neuromas.types import Grade, Question
+from neuromas.types import Question
 
 _ASKED = "If you follow these instructions, do you return to the starting point?"
 _OPTIONS = re.compile(r"\s*Options:\s*- Yes\s*- No\s*\Z")
@@ -36,6 +36,7 @@ class Navigate(LoadedTask):
     max_answer_tokens = 16
     source = "lukaemon/bbh, navigate (MIT); training: BIG-bench navigate (Apache 2.0)"
     answer_choices = ("Yes", "No")
+    grader = "yes-no"
     balanced = True
 
     train_rows = Source("bbh_navigate_train", "", "", "", _COLUMNS)  # A folder's; the hub has BIG-bench's rows.
@@ -54,12 +55,6 @@ class Navigate(LoadedTask):
             raise ValueError(f"target {row['target']!r} is neither Yes nor No")
         text = _OPTIONS.sub("", str(row["input"])).strip()
         return Question(f"navigate-{digest(text)[:12]}", text, answer, instruction="Answer with only Yes or No.")
-
-    def grade(self, question: Question, text: str) -> Grade:
-        """1 if the reply commits to the right one of yes and no (`parsing.yes_no`)."""
-        reply = parsing.without_prefix(text, question.answer_prefix)
-        parsed = parsing.yes_no(reply)
-        return Grade(float(parsed == question.answer), parsed, ambiguous=parsing.both(reply))
 
 
 def _from_big_bench(row: RawRow) -> RawRow:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from neuromas.tasks import parsing
 from neuromas.tasks.loaded import LoadedTask
-from neuromas.types import Grade, Question
+from neuromas.types import Question
 
 INSTRUCTION = "Answer with only the letter of the right option."
 PREFIX = "The answer is"
@@ -28,14 +28,8 @@ class MultipleChoice(LoadedTask):
     """Graded by the letter that a reply commits to (`parsing.letter`). The number of options may vary."""
 
     max_answer_tokens = 16
+    grader = "choice"
     answer_choices = ("A", "B", "C", "D")
 
     def choices(self, question: Question) -> tuple[str, ...]:
         return tuple(parsing.LETTERS[: len(question.metadata.get("options", self.answer_choices))])
-
-    def grade(self, question: Question, text: str) -> Grade:
-        """1 if the reply commits to the right letter."""
-        letters = "".join(self.choices(question))
-        reply = parsing.without_prefix(text, question.answer_prefix)
-        parsed = parsing.letter(reply, letters)
-        return Grade(float(parsed == question.answer), parsed, ambiguous=parsing.two_letters(reply, letters))

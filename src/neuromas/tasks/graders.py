@@ -11,16 +11,18 @@ choice     the reply commits to a letter (`parsing.letter`)
 from typing import Literal
 
 from neuromas.tasks import golds, numerals, parsing, symbolic, words
+from neuromas.tasks.golds import Grader
 from neuromas.types import Grade, Question
 
 Plain = Literal["exact", "contains", "number", "math", "yes-no"]  # A question and its answers are all they need.
 
 
-def grade(grader: Plain | Literal["choice"], question: Question, reply: str, letters: str = "") -> Grade:
+def grade(grader: Grader, question: Question, reply: str, letters: str = "") -> Grade:
     """1 where `grader` reads a right answer; of several right ones each scores.
 
     reply: without answer prefix and marked thoughts. letters: those of the question's options ("ABCD").
     """
+    assert grader != "code", "programs are graded by tasks/programs.py"
     answers = golds.right(question)
     match grader:
         case "number":

@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from neuromas.tasks import numerals, parsing
+from neuromas.tasks import numerals
 from neuromas.tasks.loaded import LoadedTask, digest
 from neuromas.tasks.tables import RawRow, Source
-from neuromas.types import Grade, Question
+from neuromas.types import Question
 
 _COLUMNS = ("question", "answer")
 _MARK = "####"
@@ -29,6 +29,7 @@ class Gsm8k(LoadedTask):
         2: "More forms of numbers are read; equality is exact; thoughts are left out.",
     }
     max_answer_tokens = 400
+    grader = "number"
     source = "openai/gsm8k, main (MIT)"
 
     train_rows = Source("gsm8k_train", "openai/gsm8k", "main", "train", _COLUMNS)
@@ -49,10 +50,3 @@ class Gsm8k(LoadedTask):
             instruction=f"Work it out step by step. End with {_MARK} and the number.",
             metadata={"solution": solution.strip()},
         )
-
-    def grade(self, question: Question, text: str) -> Grade:
-        """1 if the reply's final number equals the right one, however it is written."""
-        reply = parsing.conclusion(text)
-        parsed = numerals.final(reply)
-        right = parsed is not None and numerals.equal(question.answer, parsed)
-        return Grade(float(right), parsed, ambiguous=numerals.several(reply))

@@ -12,8 +12,8 @@ from neuromas.errors import TaskError
 from neuromas.recipe import TomlTable
 from neuromas.tasks import cells, golds
 from neuromas.tasks.golds import Grader
-from neuromas.tasks.loaded import normalise
 from neuromas.tasks.tables import RawRow, read_file, read_folder, splits_in, validation_in
+from neuromas.tasks.words import normalise
 
 # Names of columns, the most telling first; compared without case, accents and marks.
 _QUESTIONS = """question questions prompt problem query instruction input text sentence review message frage pregunta

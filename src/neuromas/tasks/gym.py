@@ -17,7 +17,8 @@ from typing import Any
 
 from neuromas.errors import NeuromasError, TaskError
 from neuromas.tasks.base import SPLITS, Split
-from neuromas.tasks.loaded import digest, normalise
+from neuromas.tasks.loaded import digest
+from neuromas.tasks.words import normalise
 
 GymItem = dict[str, Any]  # A record of reasoning-gym: question, answer, metadata.
 GymOptions = dict[str, Any]  # The options of one of its data sets.

@@ -8,9 +8,12 @@ from dataclasses import replace
 from typing import ClassVar
 
 from neuromas.errors import TaskError
+from neuromas.tasks import graders, parsing
 from neuromas.tasks.base import SPLITS, Split, Task, check_count, check_split
+from neuromas.tasks.golds import Grader
 from neuromas.tasks.tables import RawRow, Source, read
-from neuromas.types import Question
+from neuromas.tasks.words import normalise
+from neuromas.types import Grade, Question
 
 
 class LoadedTask(Task):
@@ -24,6 +27,7 @@ class LoadedTask(Task):
     train_rows: ClassVar[Source]  # The table of training rows, validation included.
     test_rows: ClassVar[Source]  # The table of test rows.
     default_validation_size: ClassVar[int] = 0  # The number of validation questions, unless an option says otherwise.
+    grader: Grader  # How a reply is read and compared (`tasks/graders.py`), unless `grade` does it in another way.
     balanced: ClassVar[bool] = False  # True: validation holds every answer equally often, as far as possible.
 
     def __init__(self, validation_size: int | None = None, seed: int = 0) -> None:
@@ -68,6 +72,20 @@ class LoadedTask(Task):
                 )
             self._splits = dict(zip(SPLITS, (train, validation, test), strict=True))
         return self._splits[split]
+
+    def held_out(self, pool: list[Question], size: int) -> list[Question]:
+        """`size` different questions of a pool, chosen by a hash of their stems, for data that bring no test split.
+
+        `carve` drops them from the pool, and what asks the same.
+        """
+        distinct = {normalise(self.stem(question)): question for question in reversed(pool)}
+        chosen = sorted(distinct, key=lambda stem: digest(f"test {self.seed}:{stem}"))[:size]
+        return [distinct[stem] for stem in chosen]
+
+    def grade(self, question: Question, text: str) -> Grade:
+        """1 where the grader reads a right answer in the reply, without thoughts and without the answer prefix."""
+        reply = parsing.without_prefix(text, question.answer_prefix)
+        return graders.grade(self.grader, question, reply, "".join(self.choices(question) or ()))
 
 
 def rendered(table: object, rows: Iterable[tuple[int, RawRow]], render: Callable[[RawRow], Question]) -> list[Question]:
@@ -129,11 +147,6 @@ def carve(
         fits = len(validation) + len(groups[key]) <= size
         (validation if fits else train).extend(groups[key])
     return train, validation
-
-
-def normalise(text: str) -> str:
-    """The words of a text, whatever their case and spacing. Two questions with equal words are the same."""
-    return " ".join(text.casefold().split())
 
 
 def digest(text: str) -> str:

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any, ClassVar, cast, get_args
 
 from neuromas.errors import TaskError
-from neuromas.tasks import cells, choice, golds, graders, own_code, parsing
+from neuromas.tasks import cells, choice, golds, own_code, parsing
 from neuromas.tasks.base import Split
 from neuromas.tasks.golds import AnswerForm, Grader
 from neuromas.tasks.humaneval import HumanEval
-from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
+from neuromas.tasks.loaded import LoadedTask, digest, rendered
 from neuromas.tasks.own_file import read_task_file
 from neuromas.tasks.programs import FENCE
 from neuromas.tasks.reward_process import RewardProcess
 from neuromas.tasks.tables import KINDS, RawRow, from_hub, read_file, read_folder, read_hub, splits_in, validation_in
+from neuromas.tasks.words import normalise
 from neuromas.types import Grade, Question
 
 _REMEDY = f"name a file that ends with {', '.join(KINDS)}"
@@ -57,7 +58,7 @@ class OwnTask(LoadedTask):
         own = self.file.grader not in get_args(Grader)
         how = (self.file.reward_threads, self.file.reward_seconds)
         self._reward = RewardProcess(file, self.file.grader, self.folder, *how) if own else None
-        self._form: Grader = "exact" if own else cast(Grader, self.file.grader)  # of the answers
+        self.grader: Grader = "exact" if own else cast(Grader, self.file.grader)  # of the answers
         instruction, prefix = self.file.instruction, self.file.answer_prefix
         if self.file.choices is not None:
             instruction = instruction or choice.INSTRUCTION
@@ -92,15 +93,13 @@ class OwnTask(LoadedTask):
             self.validation_size = len(self._brought)
         if "test" in asked:
             return pool, asked["test"]
-        distinct = {normalise(self.stem(question)): question for question in reversed(pool)}
-        size, seed = self.file.test_size, self.file.seed
-        if len(distinct) <= size:
+        size, distinct = file.test_size, len({normalise(self.stem(question)) for question in pool})
+        if distinct <= size:
             raise TaskError(
-                f"task {self.name!r}: test_size={size} leaves nothing to train on of {len(distinct)} different "
+                f"task {self.name!r}: test_size={size} leaves nothing to train on of {distinct} different "
                 "questions; choose a smaller one"
             )
-        chosen = sorted(distinct, key=lambda stem: digest(f"test {seed}:{stem}"))[:size]
-        return pool, [distinct[stem] for stem in chosen]  # `carve` drops them from the pool, and what asks the same.
+        return pool, self.held_out(pool, size)
 
     @cached_property
     def _others(self) -> set[str]:
@@ -213,7 +212,7 @@ class OwnTask(LoadedTask):
         text = cells.in_column(file.question, row, cells.question)
         id = f"row-{digest(text)[:12]}"
         if file.choices is None:
-            answers = cells.in_column(file.answer, row, lambda cell: golds.read(cell, self._form))
+            answers = cells.in_column(file.answer, row, lambda cell: golds.read(cell, self.grader))
             metadata |= golds.alternatives(answers)
             return Question(id, text, answers[0], file.instruction, file.answer_prefix, metadata=metadata)
         assert self.answer_form is not None
@@ -241,13 +240,12 @@ class OwnTask(LoadedTask):
 
     def grade(self, question: Question, text: str) -> Grade:
         """1 where the grader reads the right answer, or what a function of the user's says."""
-        if self._reward is not None or self._form == "code":
+        if self._reward is not None or self.grader == "code":
             return self.grade_many([question], [text])[0]
-        reply = parsing.without_prefix(text, question.answer_prefix)
-        return graders.grade(self._form, question, reply, "".join(self.choices(question) or ()))
+        return super().grade(question, text)
 
     def grade_many(self, questions: Sequence[Question], texts: Sequence[str]) -> list[Grade]:
-        if self._form == "code":
+        if self.grader == "code":
             return own_code.graded(questions, texts)
         if self._reward is None:
             return super().grade_many(questions, texts)

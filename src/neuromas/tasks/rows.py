@@ -5,10 +5,10 @@ from typing import Any, ClassVar, get_args
 
 from neuromas.errors import TaskError
 from neuromas.recipe import TomlTable
-from neuromas.tasks import cells, features, golds, graders, parsing
+from neuromas.tasks import cells, features, golds, parsing
 from neuromas.tasks.base import source_of
 from neuromas.tasks.graders import Plain
-from neuromas.tasks.loaded import LoadedTask, digest, normalise, rendered
+from neuromas.tasks.loaded import LoadedTask, digest, rendered
 from neuromas.tasks.reward import Reward, rewarded
 from neuromas.tasks.tables import RawRow, validation_in
 from neuromas.types import Grade, Question
@@ -46,9 +46,8 @@ class RowsTask(LoadedTask):
         a column, for what is no reward, and where nothing is left to train on.
         """
         self.name, self.max_answer_tokens = name, max_answer_tokens
-        self._reward, grader = _checked(reward)
-        self._grader: Plain = grader
-        self.answer_choices = ("No", "Yes") if self._grader == "yes-no" else None
+        self._reward, self.grader = _checked(reward)
+        self.answer_choices = ("No", "Yes") if self.grader == "yes-no" else None
         self._columns, self._words = (question, answer), (instruction, answer_prefix)
         self.pattern = Question("asked", "", "", *self._words)
         self.source = "rows given in Python"
@@ -78,7 +77,7 @@ class RowsTask(LoadedTask):
             "data": "rows.jsonl",
             "question": question,
             "answer": answer,
-            "grader": self._grader,
+            "grader": self.grader,
             "instruction": instruction,
             "answer_prefix": prefix,
             "max_answer_tokens": self.max_answer_tokens,
@@ -89,22 +88,17 @@ class RowsTask(LoadedTask):
 
     def reward_source(self) -> str:
         if self._reward is None:
-            return "" if self._grader == "exact" else self._grader
+            return "" if self.grader == "exact" else self.grader
         return source_of(self._reward)
 
     def load(self) -> tuple[list[Question], list[Question]]:
-        if self._test is not None:
-            return self._pool, self._test
-        distinct = {normalise(q.text): q for q in reversed(self._pool)}
-        chosen = sorted(distinct, key=lambda text: digest(f"test {self.seed}:{text}"))[: self._test_size]
-        return self._pool, [distinct[text] for text in chosen]
+        return self._pool, self.held_out(self._pool, self._test_size) if self._test is None else self._test
 
     def grade(self, question: Question, text: str) -> Grade:
         """The reward function's verdict on the reply without the answer prefix; raises TaskError for no reward."""
-        reply = parsing.without_prefix(text, question.answer_prefix)
-        if self._reward is not None:
-            return rewarded(self, self._reward, question, reply)
-        return graders.grade(self._grader, question, reply)
+        if self._reward is None:
+            return super().grade(question, text)
+        return rewarded(self, self._reward, question, parsing.without_prefix(text, question.answer_prefix))
 
     def render(self, row: RawRow) -> Question:
         """The question of a row; raises ValueError for one without question or answer."""
@@ -112,7 +106,7 @@ class RowsTask(LoadedTask):
             if row.get(column) is None:
                 names = ", ".join(map(str, row))
                 raise ValueError(f"it has no {column!r} (it has {names}), name the columns with question= and answer=")
-        text, answers = cells.question(row[self._columns[0]]), golds.read(row[self._columns[1]], self._grader)
+        text, answers = cells.question(row[self._columns[0]]), golds.read(row[self._columns[1]], self.grader)
         id = f"row-{digest(text)[:12]}"
         return Question(id, text, answers[0], *self._words, metadata=golds.alternatives(answers))
 

@@ -3,7 +3,6 @@
 import re
 import unicodedata
 
-from neuromas.tasks.loaded import normalise
 from neuromas.tasks.parsing import TOLD, WIDE, corrected, denied
 
 _TYPED = {ord("’"): "'", ord("‘"): "'", ord("“"): '"', ord("”"): '"', ord("−"): "-"}  # as keyboards have them
@@ -38,6 +37,11 @@ def bare(text: str) -> str:
             break
         words = inner
     return words
+
+
+def normalise(text: str) -> str:
+    """The words of a text, whatever their case and spacing. Two questions with equal words are the same."""
+    return " ".join(text.casefold().split())
 
 
 def _typed(text: str) -> str:
