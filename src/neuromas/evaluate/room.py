@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Iterable
+from functools import cache
 
 from neuromas.errors import PromptError, TaskError
 from neuromas.network.forward import Network
@@ -43,31 +44,21 @@ def check_prompts(network: Network, task: Task, questions: Iterable[Question]) -
         raise TaskError(f"{task.place(question)}: {error}, or leave such rows out with task.drop_long{more}") from error
 
 
-class FittingQuestions:
-    """The questions of a task that fit into a network's context window."""
-
-    def __init__(self, network: Network, task: Task) -> None:
-        self._network, self._task = network, task
-        self._kept: dict[Split, list[Question]] = {}
-        self.left_out: dict[Split, int] = {}  # of each split that was asked for
-
-    def __call__(self, split: Split) -> list[Question]:
-        if split not in self._kept:
-            questions = self._task.questions(split)
-            long = {question.id for question, _ in too_long(self._network, questions)}
-            self._kept[split] = [question for question in questions if question.id not in long]
-            self.left_out[split] = len(long)
-            if long:
-                warnings.warn(
-                    f"task {self._task.name!r}: {len(long)} of {len(questions)} {split} questions are left out, since "
-                    "their prompts do not fit into the context window (task.drop_long)",
-                    stacklevel=3,
-                )
-        return self._kept[split]
-
-
 def fitting(network: Network, task: Task) -> Task:
     """The same task without the questions that are too long for a network; they are counted in a warning."""
+
+    @cache
+    def questions(split: Split) -> list[Question]:
+        asked = task.questions(split)
+        long = {question.id for question, _ in too_long(network, asked)}
+        if long:
+            warnings.warn(
+                f"task {task.name!r}: {len(long)} of {len(asked)} {split} questions are left out, since their prompts "
+                "do not fit into the context window (task.drop_long)",
+                stacklevel=3,
+            )
+        return [question for question in asked if question.id not in long]
+
     kept = copy.copy(task)
-    kept.questions = FittingQuestions(network, task)  # type: ignore[method-assign]
+    kept.questions = questions
     return kept
