@@ -55,30 +55,17 @@ def train(
     """
     config.check_workers(workers.number)
     config, out = without_files(config), out.resolve()
-    with owned(out, resume=resume, name=RAY_OWNER):
-        with owned(out, resume=resume):
-            newest = continued(config, out, resume, how.step)
-        return _trained(config, out, workers, newest, how, test_limit, on_step, on_start)
-
-
-def _trained(
-    config: RunConfig,
-    out: Path,
-    workers: ClusterConfig,
-    newest: Path | None,
-    how: Resumption,
-    test_limit: int | None,
-    on_step: OnStep | None,
-    on_start: OnStart | None,
-) -> FinalRecord:
     work = {"config": config.model_dump(mode="json"), "out": str(out), "here": str(Path.cwd())}
     work |= {"test_limit": test_limit, "threads": workers.threads, "how": asdict(how), "registrars": registrars()}
     found, left = None, workers.restarts
-    with _following(out, newest, on_step, on_start):
-        while found is None:
-            with cluster(workers.address, workers.number * workers.threads) as ray:
-                found = _fit(ray, workers, config, work, last=left == 0)
-            left -= 1
+    with owned(out, resume=resume, name=RAY_OWNER):
+        with owned(out, resume=resume):
+            newest = continued(config, out, resume, how.step)
+        with _following(out, newest, on_step, on_start):
+            while found is None:
+                with cluster(workers.address, workers.number * workers.threads) as ray:
+                    found = _fit(ray, workers, config, work, last=left == 0)
+                left -= 1
     if isinstance(found, NeuromasError):
         raise found
     return found
