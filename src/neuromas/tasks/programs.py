@@ -58,10 +58,6 @@ class CodeTask(LoadedTask):
         """As `grade`, several programs at a time. Equal programs for one question run once."""
         return graded(questions, texts, self.program, self.limits)
 
-    def submission(self, question: Question, text: str) -> sandbox.Submission | None:
-        """The program in a reply with its question's tests; None where the reply has no code."""
-        return _submission(question, text, self.program)
-
     def floors(self, split: Split, limit: int | None = None) -> Floors:
         """A constant program answers only the one question it was written for."""
         floors = super().floors(split, limit)
@@ -87,6 +83,7 @@ def graded(
 
 
 def _submission(question: Question, text: str, program: Read) -> sandbox.Submission | None:
+    """The program in a reply with its question's tests; None where the reply has no code."""
     reply = parsing.conclusion(text.removeprefix(question.answer_prefix))
     found = program(question, reply.removeprefix(question.answer_prefix))
     if found is None:
