@@ -96,14 +96,11 @@ def read_task_file(file: Path, options: dict[str, Any]) -> OwnTaskFile:
         raise TaskError(
             f"task file {str(file)!r}: hardest is set and difficulty is not; name the column with the numbers"
         )
-    if (parsed.grader == "choice") != (parsed.choices is not None):
-        raise TaskError(
-            f"task file {str(file)!r}: grader is {parsed.grader!r} and choices is {parsed.choices!r}; grader 'choice' "
-            "needs the column with the options, and the others have none"
-        )
-    if (parsed.grader == "code") != (parsed.tests is not None):
-        raise TaskError(
-            f"task file {str(file)!r}: grader is {parsed.grader!r} and tests is {parsed.tests!r}; grader 'code' needs "
-            "the column with the tests, and the others have none"
-        )
+    for grader, name, held in (("choice", "choices", "options"), ("code", "tests", "tests")):
+        column = getattr(parsed, name)
+        if (parsed.grader == grader) != (column is not None):
+            raise TaskError(
+                f"task file {str(file)!r}: grader is {parsed.grader!r} and {name} is {column!r}; grader {grader!r} "
+                f"needs the column with the {held}, and the others have none"
+            )
     return parsed
