@@ -158,13 +158,6 @@ def untrained(network: Network) -> Network:
 
 
 def _with(network: Network, bank: AdapterBank) -> Network:
-    return Network(
-        network.topology,
-        network.backbone,
-        bank,
-        network.limits,
-        network.decoding,
-        network.name,
-        network.words,
-        network.environment,
-    )
+    other = copy.copy(network)
+    other.adapters = bank
+    return other
