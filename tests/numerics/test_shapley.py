@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from neuromas.analysis.shapley import exact, sampled
-from neuromas.analysis.streams import stream
+from neuromas.evaluate.stats import stream
 
 NODES = ("a", "b", "c", "d")
 

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuromas.analysis.findings import Distinctness
-from neuromas.analysis.streams import stream
-from neuromas.evaluate.stats import Floats
+from neuromas.evaluate.stats import Floats, stream
 
 Labels = npt.NDArray[np.int64]
 

@@ -15,8 +15,8 @@ from itertools import combinations
 import numpy as np
 
 from neuromas.analysis.findings import InterventionKind, TargetScope
-from neuromas.analysis.streams import stream
 from neuromas.errors import TopologyError
+from neuromas.evaluate.stats import stream
 from neuromas.network.adapters import AdapterBank
 from neuromas.network.forward import Network
 from neuromas.network.topology import Topology, Unit

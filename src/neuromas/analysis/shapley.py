@@ -14,8 +14,7 @@ from math import comb
 
 import numpy as np
 
-from neuromas.analysis.streams import stream
-from neuromas.evaluate.stats import Floats, Paired, paired_bootstrap
+from neuromas.evaluate.stats import Floats, Paired, paired_bootstrap, stream
 
 Coalition = frozenset[str]
 Present = Callable[[str], Coalition]  # Gives for a question's id the hidden nodes that are present.

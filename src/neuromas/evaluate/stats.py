@@ -1,4 +1,4 @@
-"""Intervals and paired tests: pure functions of counts and differences.
+"""Intervals, paired tests and random streams: pure functions of counts and differences.
 
 Questions are the sampling unit. Several seeds of one system answer the same questions, so they are no further
 questions: each question's mean over the seeds is one observation.
@@ -17,6 +17,14 @@ Floats = npt.NDArray[np.float64]
 RESAMPLES = 10_000
 _Z = float(norm.ppf(0.975))
 _BLOCK = 2_000_000  # draws held in memory at once
+
+
+def stream(seed: int, *purpose: int) -> np.random.Generator:
+    """The generator of one purpose of an analysis, apart from those that tasks draw their questions from.
+
+    A spawn key, unlike a longer list of seeds, meets no stream made of seeds alone.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
