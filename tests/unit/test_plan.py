@@ -23,9 +23,8 @@ from neuromas.plan.calibrate import fit
 from neuromas.plan.devices import Device, device_of, parse_bytes, stated_rates
 from neuromas.plan.memory import group_sizes, head, kept, memory, sampling, updating
 from neuromas.plan.model import ModelSizes, model_of
-from neuromas.plan.report import plan
+from neuromas.plan.report import plan, verdict
 from neuromas.plan.seconds import Rates, forward_flops, sample_flops, sample_passes, seconds, update_flops
-from neuromas.plan.verdict import verdict
 from neuromas.plan.work import PassWork, TurnWork, Work
 from neuromas.train.step import train_step
 

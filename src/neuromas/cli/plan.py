@@ -90,7 +90,7 @@ def _print(report: "Report") -> None:
     from rich.table import Column, Table
 
     from neuromas.cli.show import console
-    from neuromas.plan.verdict import change_line, gigabytes, verdict
+    from neuromas.plan.report import change_line, gigabytes, verdict
 
     expected, most = report.expected_memory, report.longest_memory
     right = (Column("expected", justify="right"), Column("at most", justify="right"))
@@ -121,7 +121,7 @@ def _print_all(reports: "list[Report]", names: list[list[str]]) -> None:
     from rich.table import Table
 
     from neuromas.cli.show import console
-    from neuromas.plan.verdict import gigabytes
+    from neuromas.plan.report import gigabytes
 
     table = Table("run", "nodes", "peak at most", "fits", "seconds a step")
     seen: dict[tuple[str, ...], list[str]] = {}  # what is told of a system → the tasks of which it is
