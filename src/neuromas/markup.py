@@ -6,22 +6,18 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, TextIO
 
+_STEERING = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # Unicode's categories of what is not shown
+
 
 def visible(text: str) -> str:
     """Text without characters that steer a terminal or the direction of writing; its lines and tabs stay."""
-    return "".join(c if c in "\n\t" or _is_visible(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+    shown = lambda c: c in "\n\t" or unicodedata.category(c) not in _STEERING
+    return "".join(c if shown(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def say(*lines: str, file: TextIO | None = None) -> None:
     """Print lines, to standard output by default, without what would steer a terminal."""
     print(*map(visible, lines), sep="\n", file=file, flush=True)
-
-
-def _is_visible(character: str) -> bool:
-    return (character.isascii() and character.isprintable()) or unicodedata.category(character) not in _STEERING
-
-
-_STEERING = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 def html_table(title: str, rows: Sequence[tuple[str, str]]) -> str:

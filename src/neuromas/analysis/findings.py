@@ -139,16 +139,7 @@ class ExampleTrace(JsonRecord):
 class DecodingFindings(MessageFindings):
     """All findings with one way of decoding."""
 
-    ORDER: ClassVar = (
-        "undisturbed",
-        "interventions",
-        "values",
-        "distinctness",
-        "messages",
-        "parts",
-        "accuracy",
-        "ci95",
-    )
+    ORDER: ClassVar = ("undisturbed", "interventions", "values")
 
     undisturbed: Score  # The network as it is.
     interventions: list[InterventionEffect]

@@ -79,14 +79,15 @@ class Result(Score):
         notes = [self.decoding, *(["messages blanked"] if self.delivery == "blanked" else [])]
         notes += [f"vote of {self.votes}"] if self.votes else []
         lines = "".join(f"{line}\n" for line in reading_lines(self))
+        if self.abstained:
+            lines += f"{self.abstained} further questions are left out: the reward gave no verdict on the reply\n"
         return (
             f"{self.system} on {self.task} ({self.split}), {', '.join(notes)}\n"
             f"accuracy {self.accuracy:.1%} [{low:.1%}, {high:.1%}], n = {self.n}, {seeds}, "
             f"parse rate {self.parse_rate:.1%}\n"
             f"per question {self.calls:.4g} calls ({self.sequential_calls:.4g} in sequence) and "
             f"{self.generated_tokens:.1f} generated tokens; {self.trainable_parameters:,} trainable parameters\n"
-            f"{lines}{_abstained_line(self.abstained)}{floors_line(self)}"
-            + (f"\n{fit_line(self.fit)}" if self.fit else "")
+            f"{lines}{floors_line(self)}" + (f"\n{fit_line(self.fit)}" if self.fit else "")
         )
 
     def _repr_html_(self) -> str:
@@ -138,10 +139,6 @@ def _fates(result: Result) -> list[tuple[float | None, str]]:
         (result.thoughts_cut, "answers have nothing behind their thoughts"),
         (result.ambiguous, "answers commit to several at once"),
     ]
-
-
-def _abstained_line(count: int | None) -> str:
-    return f"{count} further questions are left out: the reward gave no verdict on the reply\n" if count else ""
 
 
 def fit_line(cost: FitCost) -> str:

@@ -34,9 +34,7 @@ class Task(ABC):
 
     turns: int = 1  # The most segments of one call; above 1 nodes may ask `respond` while they write.
     pauses: tuple[str, ...] = ()  # Texts that end a segment, with which a node asks.
-    pattern: Question | None = (
-        None  # A question like which others are asked; None: the first of the test split, or else of another.
-    )
+    pattern: Question | None = None  # Others are asked like it; None: like the first test question, or else another.
 
     @abstractmethod
     def questions(self, split: Split) -> list[Question]:
@@ -122,12 +120,8 @@ class Task(ABC):
         parts = {"task": f"{self.name}, version {self.version}"}
         for split in SPLITS:
             asked = self.questions(split)
-            text = json.dumps(
-                [
-                    [q.id, q.text, q.answer, q.instruction, q.answer_prefix, *q.metadata.get("answers", [])]
-                    for q in asked
-                ]
-            )
+            told = lambda q: [q.id, q.text, q.answer, q.instruction, q.answer_prefix, *q.metadata.get("answers", [])]
+            text = json.dumps(list(map(told, asked)))
             parts[f"{split} split"] = f"{len(asked)} questions with hash {_hash(text)}"
         source = self.reward_source()
         return parts | ({"reward source": f"of hash {_hash(source)}"} if source else {})

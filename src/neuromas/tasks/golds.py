@@ -135,12 +135,10 @@ def _cells(cell: Any) -> Sequence[Any]:
 
 
 def _indices(row: ChoiceRow, form: AnswerForm) -> list[int] | None:
-    found = [_READERS[form](cell, row.options) for cell in _cells(row.cell) if not isinstance(cell, bool)]
-    return (
-        None
-        if None in found or len(found) != len(_cells(row.cell)) or not found
-        else [i for i in found if i is not None]
-    )
+    cells = _cells(row.cell)
+    read = [None if isinstance(cell, bool) else _READERS[form](cell, row.options) for cell in cells]
+    found = [index for index in read if index is not None]
+    return found if found and len(found) == len(cells) else None
 
 
 def _place(cell: Any, names: Sequence[str]) -> int | None:

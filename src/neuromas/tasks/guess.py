@@ -140,7 +140,8 @@ class _Columns:
 
     def options(self, question: str) -> str | list[str] | None:
         """The column in which every cell is a list of options, else the columns that hold one each."""
-        listed = [name for name in self._filled if name != question and all(map(_lists, self._cells(name)))]
+        lists = lambda name: all(_reads(cells.options, cell) for cell in self._cells(name))
+        listed = [name for name in self._filled if name != question and lists(name)]
         if listed:
             return next((name for name in listed if self._names[name] in _OPTIONS), listed[0])
         families: dict[str, list[str]] = {}
@@ -201,21 +202,15 @@ def _grader(answers: Sequence[Any]) -> tuple[Grader, str]:
     words = {str(answer).strip(" .").lower() for answer in answers}
     if words <= {"yes", "no", "true", "false"}:
         return "yes-no", "every answer is yes or no"
-    if all(_reads(answer, "number") for answer in answers):
+    if all(_reads(golds.read, answer, "number") for answer in answers):
         return "number", "every answer is a number"
     return "exact", "the answers are texts"
 
 
-def _reads(answer: Any, grader: Grader) -> bool:
+def _reads(read: Callable[..., Any], cell: Any, *how: str) -> bool:
+    """True where `read` takes a cell without a ValueError."""
     try:
-        return bool(golds.read(answer, grader))
-    except ValueError:
-        return False
-
-
-def _lists(cell: Any) -> bool:
-    try:
-        return bool(cells.options(cell))
+        return bool(read(cell, *how))
     except ValueError:
         return False
 

@@ -78,7 +78,7 @@ class OwnTask(LoadedTask):
 
     def load(self) -> tuple[list[Question], list[Question]]:
         file = self.file
-        test, validation = self._test(), self._validation()
+        test, validation = self._test(), validation_in(self._others - {file.test})
         tables = {"train": (file.data, file.split)}
         tables |= {"validation": (file.data, validation)} if validation else {}
         tables |= {"test": (test, test) if file.test else (file.data, test)} if test else {}
@@ -115,10 +115,6 @@ class OwnTask(LoadedTask):
         """The rows to test on: those named, or the split of that name that the data bring; None: some of `data`."""
         own = self.file.test is None and "test_size" not in self.file.model_fields_set and "test" in self._others
         return "test" if own else self.file.test
-
-    def _validation(self) -> str | None:
-        """The split that the data bring for validation; None: some of the rows to train on."""
-        return validation_in(self._others - {self.file.test})
 
     def questions(self, split: Split) -> list[Question]:
         found, hardest = super().questions(split), self.file.hardest
@@ -173,12 +169,8 @@ class OwnTask(LoadedTask):
         if not rows:
             raise TaskError(f"task {self.name!r}: {table} has no rows")
         file = self.file
-        columns = [
-            file.question,
-            file.answer,
-            *([file.choices] if isinstance(file.choices, str) else []),
-            *(file.difficulty, file.tests, file.function),
-        ]
+        options = file.choices if isinstance(file.choices, str) else None
+        columns = (file.question, file.answer, options, file.difficulty, file.tests, file.function)
         for number, row in enumerate(rows, 1):
             for column in filter(None, columns):
                 if row.get(column) is None:

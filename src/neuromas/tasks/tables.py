@@ -159,13 +159,8 @@ def is_table(name: str) -> bool:
 
 def _tables(folder: Path) -> list[Path]:
     inside = [*folder.iterdir(), *((folder / "data").iterdir() if (folder / "data").is_dir() else ())]
-    return sorted(file for file in inside if file.is_file() and _is_table(file))
-
-
-def _is_table(file: Path) -> bool:
-    return Path(file.name.lower().removesuffix(".gz")).suffix in KINDS and not file.name.startswith(
-        (".", "dataset_info")
-    )
+    named = (file for file in inside if file.is_file() and not file.name.startswith((".", "dataset_info")))
+    return sorted(file for file in named if Path(file.name.lower().removesuffix(".gz")).suffix in KINDS)
 
 
 def _split_of(file: Path) -> str | None:

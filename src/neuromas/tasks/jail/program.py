@@ -47,12 +47,8 @@ def _text(error: BaseException) -> str:
         return "an error without a readable message"
 
 
-def _load(module: types.ModuleType, source: str) -> None:
-    exec(compile(source, "<program>", "exec"), module.__dict__)
-
-
 _OPERATIONS: dict[str, Callable[..., Any]] = {
-    "load": _load,
+    "load": lambda module, source: exec(compile(source, "<program>", "exec"), module.__dict__),
     "call": lambda module, target, args, kwargs: target(*args, **kwargs),
     "get": lambda module, target, attribute: getattr(target, attribute),
     "set": lambda module, target, attribute, value: setattr(target, attribute, value),
