@@ -7,7 +7,6 @@ of the program runs here. There is no message by which a program could claim suc
 
 import builtins
 import contextlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -130,8 +129,3 @@ def _explained(where: str, error: BaseException) -> tuple[str, str]:
     if isinstance(error, Ended):
         return "ended", f"{where}: the program ended before its tests did"
     return "failed", f"{where}: {type(error).__name__}: {error}"[:_WHY]
-
-
-def report(fd: int, outcome: str, why: str, layers: list[str]) -> None:
-    """Write the verdict as one JSON object."""
-    wire.write(fd, json.dumps({"outcome": outcome, "why": why, "layers": layers}).encode())

@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def _judge(bounds: Bounds, identity: int, read: int, write: int, verdict: int, s
             outcome, why = checker.check(submission, link)
     except BaseException as error:
         why = f"checker: {_words(error)}"
-    checker.report(verdict, outcome, why, layers)
+    wire.write(verdict, _report(outcome, why, layers))
 
 
 def _words(error: BaseException) -> str:
@@ -184,5 +184,6 @@ def _waited(child: int) -> float:
     return max(waits) / 1e9
 
 
-def _report(outcome: str, why: str) -> bytes:
-    return json.dumps({"outcome": outcome, "why": why, "layers": []}).encode()
+def _report(outcome: str, why: str, layers: Sequence[str] = ()) -> bytes:
+    """A verdict as one JSON object."""
+    return json.dumps({"outcome": outcome, "why": why, "layers": layers}).encode()
