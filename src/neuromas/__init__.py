@@ -27,29 +27,21 @@ if TYPE_CHECKING:
     from neuromas.tasks.base import Task
     from neuromas.types import Grade, Question, Trace
 
-_WHERE = {
-    "Backbone": "neuromas.network.backbone",
-    "Decoding": "neuromas.network.sampling",
-    "Grade": "neuromas.types",
-    "Limits": "neuromas.network.forward",
-    "Network": "neuromas.network.forward",
-    "Question": "neuromas.types",
-    "Result": "neuromas.results",
-    "Run": "neuromas.api.run",
-    "RunConfig": "neuromas.config",
-    "StepMetrics": "neuromas.results",
-    "StepTable": "neuromas.api.run",
-    "Task": "neuromas.tasks.base",
-    "Topology": "neuromas.network.topology",
-    "Trace": "neuromas.types",
-    "compare": "neuromas.api.verbs",
-    "evaluate": "neuromas.api.verbs",
-    "load": "neuromas.api.verbs",
-    "load_run": "neuromas.run.build",
-    "load_task": "neuromas.tasks",
-    "register": "neuromas.tasks",
-    "train": "neuromas.api.verbs",
+_NAMES = {  # by the module that has them
+    "neuromas.api.run": ("Run", "StepTable"),
+    "neuromas.api.verbs": ("compare", "evaluate", "load", "train"),
+    "neuromas.config": ("RunConfig",),
+    "neuromas.network.backbone": ("Backbone",),
+    "neuromas.network.forward": ("Limits", "Network"),
+    "neuromas.network.sampling": ("Decoding",),
+    "neuromas.network.topology": ("Topology",),
+    "neuromas.results": ("Result", "StepMetrics"),
+    "neuromas.run.build": ("load_run",),
+    "neuromas.tasks": ("load_task", "register"),
+    "neuromas.tasks.base": ("Task",),
+    "neuromas.types": ("Grade", "Question", "Trace"),
 }
+_WHERE = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Backbone",
