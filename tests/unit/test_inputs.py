@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from helpers import make_backbone, plain_model
-from neuromas.api.inputs import default_folder_name, given_backbone, given_task
+from neuromas.api.verbs import default_folder_name, given_backbone, given_task
 from neuromas.cli.systems import parse_options
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError

@@ -6,11 +6,10 @@ run = nm.train(topology="2", task="compositional", steps=40, out="runs/first")
 print(run.evaluate("test", limit=200))
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from neuromas.api.inputs import TaskLike, default_folder_name, given_backbone, given_task
 from neuromas.api.run import Run, opened, trained
 from neuromas.compare.run import run as run_comparison
 from neuromas.compare.spec import Spec
@@ -18,6 +17,7 @@ from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.evaluate.report import write_report
 from neuromas.evaluate.run import evaluate as measure
+from neuromas.network.backbone import Backbone
 from neuromas.network.topology import Topology
 from neuromas.recipe import override
 from neuromas.results import Result
@@ -25,10 +25,12 @@ from neuromas.run.build import GIVEN
 from neuromas.run.export import found
 from neuromas.run.folder import OnStep, Resumption, recipe_data
 from neuromas.tasks import load_task
-from neuromas.tasks.base import Split
+from neuromas.tasks.base import Split, Task
 from neuromas.tasks.graders import Plain
-from neuromas.tasks.rows import Reward
+from neuromas.tasks.rows import Reward, RowsTask
 from neuromas.types import System
+
+TaskLike = str | Path | Task | Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Mapping[str, Any]]]
 
 
 def train(
@@ -154,3 +156,29 @@ def compare(spec: str | Path | Mapping[str, Any], out: str | Path, *, workers: i
     run_comparison(loaded, Path(out), workers=workers, threads=threads)
     write_report(Path(out))
     return Path(out)
+
+
+def given_task(task: TaskLike | None, reward: Reward | Plain | None) -> Task | None:
+    """A task that only the program has; None for one that is known by its name."""
+    if task is None or isinstance(task, str | Path | Task):
+        if reward is not None:
+            raise ConfigError("a reward function goes with rows; a Task grades by itself: override its `grade`")
+        return task if isinstance(task, Task) else None
+    return RowsTask(task, reward)
+
+
+def given_backbone(backbone: Any, tokenizer: Any) -> Backbone | None:
+    """A backbone that is loaded already; None for one that is known by its name, or not given."""
+    if backbone is None or isinstance(backbone, Backbone | str | Path):
+        if tokenizer is not None:
+            raise ConfigError("a tokenizer goes with a loaded transformers model; a named backbone brings its own")
+        return backbone if isinstance(backbone, Backbone) else None
+    if tokenizer is None:
+        raise ConfigError(f"backbone is a loaded {type(backbone).__name__}; give its tokenizer too (tokenizer=…)")
+    name = getattr(backbone.config, "_name_or_path", "") or backbone.config.model_type
+    return Backbone(name, backbone, tokenizer)
+
+
+def default_folder_name(recipe: str | Path | RunConfig | None, config: RunConfig) -> str:
+    stem = Path(recipe).stem if isinstance(recipe, str | Path) else config.task.name.removeprefix(GIVEN)
+    return f"{stem.replace('/', '-')}_s{config.seed}"
