@@ -19,19 +19,17 @@ Control = Literal["parameters", "tokens", "vote", "scratchpad", "untrained", "bl
 CONTROLS: tuple[Control, ...] = ("parameters", "vote", "scratchpad", "blanked")
 
 
-_SHARED = "As in a recipe, for all systems."
-_DIFFERENT = "Settings that differ from the shared ones."
-
-
 class TaskEntry(Section):
     """The questions of a task. `options` go to the task as they are."""
 
-    name: str = Field(description="The task, as in a recipe.")
-    options: TomlTable = Field(default_factory=dict, description="The task's own options.")
-    label: str = Field(default="", description="Its name in tables. Empty: the task's name.")
-    questions: int | None = Field(
-        default=None, ge=1, description="Use only the first N questions of the split. None: all."
-    )
+    name: str
+    """The task, as in a recipe."""
+    options: TomlTable = Field(default_factory=dict)
+    """The task's own options."""
+    label: str = ""
+    """Its name in tables. Empty: the task's name."""
+    questions: int | None = Field(default=None, ge=1)
+    """Use only the first N questions of the split. None: all."""
 
     @property
     def title(self) -> str:
@@ -41,35 +39,32 @@ class TaskEntry(Section):
 class Variant(Section):
     """A further row of a trained system, asked in another way; a row without variants is asked as the defaults say."""
 
-    checkpoint: Literal["best", "last", "untrained"] = Field(
-        default="best", description="The best checkpoint on validation, the last one, or the system before training."
-    )
-    decoding: Literal["greedy", "sampled"] = Field(default="greedy", description="Decode greedily, or sample.")
-    delivery: Literal["as sent", "blanked"] = Field(
-        default="as sent", description="Deliver the messages of a network as sent, or empty."
-    )
-    votes: int = Field(default=1, ge=1, description="Above 1: take the majority of that many samples.")
+    checkpoint: Literal["best", "last", "untrained"] = "best"
+    """The best checkpoint on validation, the last one, or the system before training."""
+    decoding: Literal["greedy", "sampled"] = "greedy"
+    """Decode greedily, or sample."""
+    delivery: Literal["as sent", "blanked"] = "as sent"
+    """Deliver the messages of a network as sent, or empty."""
+    votes: int = Field(default=1, ge=1)
+    """Above 1: take the majority of that many samples."""
 
     @property
     def label(self) -> str:
         """The words that follow the system's name in the name of the row; empty for the default."""
-        words: list[str] = []
-        if self.checkpoint != "best":
-            words.append("untrained" if self.checkpoint == "untrained" else "last checkpoint")
-        if self.decoding == "sampled":
-            words.append("sampled")
-        if self.delivery == "blanked":
-            words.append("blanked")
-        if self.votes > 1:
-            words.append(f"vote of {self.votes}")
+        words: list[str] = {"best": [], "last": ["last checkpoint"], "untrained": ["untrained"]}[self.checkpoint]
+        words += ["sampled"] if self.decoding == "sampled" else []
+        words += ["blanked"] if self.delivery == "blanked" else []
+        words += [f"vote of {self.votes}"] if self.votes > 1 else []
         return "".join(f", {word}" for word in words)
 
 
 class BaselineEntry(Section):
     """A baseline. `options` are its own and those of its fitting."""
 
-    baseline: str = Field(description="Which baseline. Left out: NAME is one (`neuromas baselines` lists them).")
-    options: TomlTable = Field(default_factory=dict, description="Its own options, those of its fitting included.")
+    baseline: str
+    """Which baseline. Left out: NAME is one (`neuromas baselines` lists them)."""
+    options: TomlTable = Field(default_factory=dict)
+    """Its own options, those of its fitting included."""
 
 
 def _all_controls(given: object) -> object:
@@ -79,26 +74,26 @@ def _all_controls(given: object) -> object:
 class TrainedEntry(Section):
     """A system that is trained, as in a recipe; what it does not say is taken from the shared tables."""
 
-    kind: str = Field(default="network", description="`network`, or a trained baseline: `malt`, `collm-cc`.")
-    topology: str | list[int] | TomlTable | None = Field(
-        default=None, description="Of a network. None: a single model."
-    )
-    adapter: TomlTable = Field(default_factory=dict, description=_DIFFERENT)
-    sampling: TomlTable = Field(default_factory=dict, description=_DIFFERENT)
-    train: TomlTable = Field(default_factory=dict, description=_DIFFERENT)
-    options: TomlTable = Field(
-        default_factory=dict, description="Of a trained baseline: the recipe's table of that method."
-    )
-    stages: tuple[StageConfig, ...] = Field(
-        default=(), description="Of a network that grows: what it becomes out of `topology`, as in a recipe."
-    )
-    controls: Annotated[tuple[Control, ...], BeforeValidator(_all_controls)] = Field(
-        default=CONTROLS, description='Which [matched controls](#matched-controls) a network gets; `"all"` of them.'
-    )
-    votes: tuple[int, ...] = Field(
-        default=(), description="Further rows, each the majority of that many samples; short for variants with `votes`."
-    )
-    variants: tuple[Variant, ...] = Field(default=(), description="Further rows, each as a table below says.")
+    kind: str = "network"
+    """`network`, or a trained baseline: `malt`, `collm-cc`."""
+    topology: str | list[int] | TomlTable | None = None
+    """Of a network. None: a single model."""
+    adapter: TomlTable = Field(default_factory=dict)
+    """Settings that differ from the shared ones."""
+    sampling: TomlTable = Field(default_factory=dict)
+    """Settings that differ from the shared ones."""
+    train: TomlTable = Field(default_factory=dict)
+    """Settings that differ from the shared ones."""
+    options: TomlTable = Field(default_factory=dict)
+    """Of a trained baseline: the recipe's table of that method."""
+    stages: tuple[StageConfig, ...] = ()
+    """Of a network that grows: what it becomes out of `topology`, as in a recipe."""
+    controls: Annotated[tuple[Control, ...], BeforeValidator(_all_controls)] = CONTROLS
+    """Which [matched controls](#matched-controls) a network gets; `"all"` of them."""
+    votes: tuple[int, ...] = ()
+    """Further rows, each the majority of that many samples; short for variants with `votes`."""
+    variants: tuple[Variant, ...] = ()
+    """Further rows, each as a table below says."""
 
 
 SystemEntry = BaselineEntry | TrainedEntry
@@ -107,36 +102,33 @@ SystemEntry = BaselineEntry | TrainedEntry
 class Spec(Section):
     """A comparison: every system on every task with every seed."""
 
-    title: str = Field(default="Comparison", description="Title of the report.")
-    seeds: tuple[int, ...] = Field(
-        default=(0, 1, 2),
-        min_length=1,
-        description="Training, fitting and sampling are done with each of them. Learning rates are chosen with the "
-        "first. A baseline that gives the same answers with every seed is asked once.",
-    )
-    split: Split = Field(default="test", description="Which questions are asked.")
-    reference: str | None = Field(
-        default=None,
-        description="The row that the others are tested against. None: the first trained system, else the first row.",
-    )
-    learning_rates: tuple[float, ...] = Field(
-        default=(5e-4, 1e-3, 2e-3),
-        min_length=1,
-        description="The grid from which every trained system gets its rate.",
-    )
-    unequal_samples: bool = Field(
-        default=False,
-        description="Allow trained systems that draw different numbers of samples; the report warns.",
-    )
-    tasks: tuple[TaskEntry, ...] = Field(min_length=1, description="A table for each task.")
-    backbone: BackboneConfig = Field(default=BackboneConfig(), description=_SHARED)
-    adapter: TomlTable = Field(default_factory=dict, description=_SHARED)
-    sampling: TomlTable = Field(default_factory=dict, description=_SHARED)
-    prompt: TomlTable = Field(default_factory=dict, description=_SHARED)
-    train: TomlTable = Field(
-        default_factory=dict, description=f"{_SHARED} `learning_rate`, `stop_after_seconds` and `patience` are refused."
-    )
-    systems: dict[str, SystemEntry] = Field(min_length=1, description="A table for each system.")
+    title: str = "Comparison"
+    """Title of the report."""
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    """Training, fitting and sampling are done with each of them. Learning rates are chosen with the first. A baseline
+    that gives the same answers with every seed is asked once."""
+    split: Split = "test"
+    """Which questions are asked."""
+    reference: str | None = None
+    """The row that the others are tested against. None: the first trained system, else the first row."""
+    learning_rates: tuple[float, ...] = Field(default=(5e-4, 1e-3, 2e-3), min_length=1)
+    """The grid from which every trained system gets its rate."""
+    unequal_samples: bool = False
+    """Allow trained systems that draw different numbers of samples; the report warns."""
+    tasks: tuple[TaskEntry, ...] = Field(min_length=1)
+    """A table for each task."""
+    backbone: BackboneConfig = BackboneConfig()
+    """As in a recipe, for all systems."""
+    adapter: TomlTable = Field(default_factory=dict)
+    """As in a recipe, for all systems."""
+    sampling: TomlTable = Field(default_factory=dict)
+    """As in a recipe, for all systems."""
+    prompt: TomlTable = Field(default_factory=dict)
+    """As in a recipe, for all systems."""
+    train: TomlTable = Field(default_factory=dict)
+    """As in a recipe, for all systems. `learning_rate`, `stop_after_seconds` and `patience` are refused."""
+    systems: dict[str, SystemEntry] = Field(min_length=1)
+    """A table for each system."""
 
     @classmethod
     def load(cls, path: Path) -> "Spec":
