@@ -1,15 +1,17 @@
 """A reward of a user's own: a function of question and reply, and the border at which what it says is checked."""
 
+import contextlib
 import importlib.util
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from neuromas.errors import NeuromasError, TaskError
-from neuromas.tasks.witness import on_death
 from neuromas.types import Grade, Question
 
 # (question, reply) -> a number from 0 to 1, a bool, None (no verdict), a Grade, or a dict of named parts, each one of
@@ -17,6 +19,12 @@ from neuromas.types import Grade, Question
 Reward = Callable[[Question, str], Any]
 _HINT = "return a number from 0 to 1, a bool, None for no verdict, a Grade, or a dict of such numbers"
 _LONGEST = 200  # characters of a value in a message
+_WITNESS = """
+import sys
+said = b""
+for said in sys.stdin.buffer: pass
+if said.strip(): print("error:", said.decode().strip(), file=sys.stderr)
+"""
 
 
 def load_reward(place: str, folder: Path) -> Reward:
@@ -118,13 +126,35 @@ def one_by_one(task: Any, grade: Reward, questions: Iterable[Question], texts: I
     worths: list[Any] = []
     for question, text in zip(questions, texts, strict=True):
         try:
-            with nullcontext() if ours else on_death(_last_words(task, question, text)):
+            with contextlib.nullcontext() if ours else on_death(_last_words(task, question, text)):
                 worths.append(grade(question, text))
         except NeuromasError:
             raise
         except (Exception, SystemExit) as error:
             raise not_had(task, question, error) from error
     return worths
+
+
+@contextlib.contextmanager
+def on_death(words: str) -> Iterator[None]:
+    """Print `words`, one line, to standard error where the process ends inside of the block, by whatever means."""
+    pipe = _pipe()
+    with contextlib.suppress(OSError):
+        pipe.write(words.encode(errors="backslashreplace") + b"\n")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            pipe.write(b"\n")
+
+
+@cache
+def _pipe() -> IO[bytes]:
+    """The way to the second process, which ends with this one."""
+    command = [sys.executable, "-I", "-S", "-c", _WITNESS]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
+    assert process.stdin is not None
+    return process.stdin
 
 
 def _last_words(task: Any, question: Question, text: str) -> str:
