@@ -149,8 +149,12 @@ def trained(
 ) -> Run:
     """Train in `folder`, or continue there; returns the run as of a checkpoint."""
     with progress_bar(config.train.steps, progress) as bar:
+
+        def listen(metrics: StepMetrics) -> object:
+            bar(metrics)
+            return None if on_step is None else on_step(metrics)
+
         begins = partial(show_start, show=progress)
-        listen = _both(bar, on_step)
         train_loop(
             config, folder, resume=resume, backbone=backbone, task=task, on_step=listen, on_start=begins, how=how
         )
@@ -163,11 +167,3 @@ def opened(
     """The run in `folder`. Raises CheckpointError where there is none."""
     network, loaded, config = load_run(folder, checkpoint, backbone, task)
     return Run(folder, network, loaded, config)
-
-
-def _both(bar: OnStep, on_step: OnStep | None) -> OnStep:
-    def listen(metrics: StepMetrics) -> object:
-        bar(metrics)
-        return None if on_step is None else on_step(metrics)
-
-    return listen
