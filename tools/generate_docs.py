@@ -31,7 +31,7 @@ from neuromas.tasks.own_file import OwnTaskFile
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "neuromas"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "PACKAGE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 MISSING = "(to be written)"
 PART = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end of generated -->)", re.DOTALL)
 Kept = dict[tuple[str, str], str]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ from served import PATTERN, RESULT, ROW, make_app, running, serving_network
 
 NETWORK = serving_network(max_position_embeddings=2048)
 PUBLISHED = Path(__file__).parents[2] / "docs" / "results" / "compare_tiny_compositional"
-SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 360, "height": 740}}
+SIZES = {
+    "desktop": {"width": 1600, "height": 900},
+    "tablet": {"width": 1024, "height": 900},
+    "phone": {"width": 390, "height": 844},
+}
 EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 
 
@@ -115,14 +120,41 @@ def test_a_question_shows_every_nodes_message_without_errors_or_faults_of_access
     watched.context.close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["2", "8-3", "16-8-4-2+skip"], ids=["3 nodes", "12 nodes", "31 nodes"])
+def test_a_network_of_any_size_is_shown_without_faults_of_access(browser: Any, topology: str) -> None:
+    network = make_network(topology, make_backbone(style="plain", max_position_embeddings=2048), tokens=6)
+    with running(make_app(network)) as at:
+        for width, scheme in product((390, 1024, 1600), ("light", "dark")):
+            viewport = {"width": width, "height": 900}
+            watched = Watched(browser, at, viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
+            page = watched.page
+            page.get_by_role("textbox", name="Question").fill("1+1")
+            page.get_by_role("button", name="Ask").click()
+            page.locator(".node.done[data-id='out']").wait_for()
+            page.locator(".node").first.click()
+            assert page.locator(".node").count() == len(network.topology.nodes)
+            assert [*faults(page), *watched.errors] == [], (width, scheme)
+            assert not scrolls_sideways(page)
+            watched.context.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a published comparison's report, as it lies on the disk."""
+    folder = tmp_path_factory.mktemp("report")
+    for name in ("cells.jsonl", "answers.jsonl.gz"):
+        shutil.copy(PUBLISHED / name, folder)
+    write_report(folder)
+    return (folder / "report.html").as_uri()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_report_of_a_comparison_is_read_at_any_size_and_by_keyboard(
-    browser: Any, tmp_path: Path, size: str
+    browser: Any, report: str, size: str, scheme: str
 ) -> None:
-    for name in ("cells.jsonl", "answers.jsonl.gz"):
-        shutil.copy(PUBLISHED / name, tmp_path)
-    write_report(tmp_path)
-    watched = Watched(browser, (tmp_path / "report.html").as_uri(), viewport=SIZES[size])
+    watched = Watched(browser, report, viewport=SIZES[size], color_scheme=scheme)
     page = watched.page
     assert page.locator("table").count() > 1
     assert not scrolls_sideways(page)

@@ -3,6 +3,7 @@ of its examples leaves nothing out without a reason."""
 
 import importlib
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -78,6 +79,12 @@ def test_the_readme_names_options_that_its_commands_have() -> None:
     for name, text in rows:
         known = {argument.option for argument in arguments(name)}
         assert set(re.findall(r"--[\w-]+", text)) <= known, f"neuromas {name}"
+
+
+def test_the_text_of_the_package_leads_nowhere_that_an_index_does_not_have() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["authors"] and project["readme"] in TEXTS
+    assert re.findall(r"\]\((?!https://)|<img|!\[", TEXTS[project["readme"]]) == []
 
 
 @pytest.mark.parametrize("record", [StepMetrics, NodeMetrics, ValidationMetrics, Result, Floors, TrainingCost, FitCost])

@@ -9,6 +9,7 @@ from gguf_files import write
 from helpers import CHATML, byte_tokenizer, plain_model
 from neuromas.errors import BackboneError
 from neuromas.network.backbone import Backbone
+from neuromas.network.conversion import _check
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +84,21 @@ def test_a_way_of_splitting_is_a_part_of_the_fingerprint_and_an_unknown_one_is_r
     write(tmp_path / "other.gguf", plain_model(), pre="tekken")
     with pytest.raises(BackboneError, match=r"texts are split as 'tekken' does, which is not known here"):
         Backbone.load(str(tmp_path / "other.gguf"), device="cpu")
+
+
+class Read:
+    """A tokenizer that has these tokens."""
+
+    bos_token_id = eos_token_id = chat_template = None
+
+    def __init__(self, *tokens: str) -> None:
+        self.convert_ids_to_tokens = tokens.__getitem__
+
+
+def test_blanks_in_a_file_of_sentencepiece_are_its_marks_and_elsewhere_another_token() -> None:
+    """Gemma's tokens of two and more blanks; GPT-2's tokens have no such mark."""
+    told = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a", "  "]}
+    _check(Path("m.gguf"), Read("a", "▁▁"), told)
+    for read, model in ((Read("a", "▁"), "llama"), (Read("a", "▁▁"), "gpt2")):
+        with pytest.raises(BackboneError, match="1 of its 2 tokens are read otherwise, such as token 1"):
+            _check(Path("m.gguf"), read, told | {"tokenizer.ggml.model": model})
