@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neuromas.errors import ConfigError
+from neuromas.errors import ConfigError, require
 from neuromas.network.forward import Network
 from neuromas.network.stopping import cut
 from neuromas.tasks.loaded import digest
@@ -30,10 +30,8 @@ def evaluate(
 
     include: a folder of further task files (YAML). limit: use only the first `limit` items of each task.
     """
-    try:
-        harness, manager = (importlib.import_module(f"lm_eval{part}") for part in ("", ".tasks"))
-    except ImportError as error:
-        raise ConfigError(f"the harness is not installed ({error}); run `pip install -e '.[harness]'`") from error
+    needed = ("`neuromas harness`", "pip install -e '.[harness]'", "", ConfigError)
+    harness, manager = (require(module, *needed) for module in ("lm_eval", "lm_eval.tasks"))
     known = manager.TaskManager(include_path=None if include is None else str(include))
     if unknown := [name for name in tasks if not known.match_tasks([name])]:
         raise ConfigError(f"the harness has no task {unknown[0]!r}; `lm-eval ls tasks` lists them, --include adds some")

@@ -1,13 +1,12 @@
 """A Ray cluster to work on: the one at an address, or one of this machine's own that ends with the command."""
 
-import importlib
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from neuromas.errors import ClusterError, ConfigError
+from neuromas.errors import ClusterError, ConfigError, require
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers unless told not to
 
@@ -15,11 +14,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to 
 @contextmanager
 def cluster(address: str | None, cpus: int) -> Iterator[Any]:
     """The module `ray`, connected. address: as `ray.init` takes it; None: a cluster of `cpus` slots on this machine."""
-    try:
-        ray: Any = importlib.import_module("ray")
-        importlib.import_module("ray.train")
-    except ImportError as error:
-        raise ConfigError(f"several workers need Ray ({error}); run `pip install -e '.[ray]'`") from error
+    needed = ("work on several workers", "pip install -e '.[ray]'", "", ConfigError)
+    ray, _ = (require(module, *needed) for module in ("ray", "ray.train"))
     # Loading a large model can take longer than the minute that Ray grants a worker to come up
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     own: dict[str, Any] = {}

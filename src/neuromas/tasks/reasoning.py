@@ -5,7 +5,6 @@ sizes are.
 """
 
 import difflib
-import importlib
 import math
 import re
 from dataclasses import fields
@@ -174,8 +173,7 @@ class ReasoningGym(Task):
 
 def _option_classes() -> dict[str, type[Any]]:
     """For each data set its class of options. Raises TaskError without the package."""
-    require("reasoning_gym", "a reasoning-gym task", "pip install reasoning-gym")  # Importing it registers them.
-    factory: Any = importlib.import_module("reasoning_gym.factory")
+    factory = require("reasoning_gym.factory", "a reasoning-gym task", "pip install reasoning-gym")
     return {name: options for name, (_, options) in factory.DATASETS.items() if name != "composite"}
 
 
