@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from neuromas.errors import TaskError
-from neuromas.tasks import graders, parsing
+from neuromas.tasks import numerals, parsing
 from neuromas.tasks.base import SPLITS, Split, Task, check_count, check_split
 from neuromas.types import Grade, Question
 
@@ -69,7 +69,9 @@ class Calculator(Task):
 
     def grade(self, question: Question, text: str) -> Grade:
         """1 where the number that the reply states is the value."""
-        return graders.grade("number", question, parsing.without_prefix(text, question.answer_prefix))
+        reply = parsing.without_prefix(text, question.answer_prefix)
+        parsed = numerals.final(reply, question.answer_prefix)
+        return Grade(float(parsed is not None and numerals.equal(question.answer, parsed)), parsed)
 
     def respond(self, question: Question, text: str) -> str | None:
         """The value of the expression that the text asks for; "?" where it has none."""

@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from neuromas.tasks import numerals
+from neuromas.tasks import graders, numerals, parsing
 from neuromas.tasks.loaded import LoadedTask, digest
 from neuromas.tasks.tables import RawRow, Source
-from neuromas.types import Question
+from neuromas.types import Grade, Question
 
 _COLUMNS = ("question", "answer")
 _MARK = "####"
@@ -50,3 +50,7 @@ class Gsm8k(LoadedTask):
             instruction=f"Work it out step by step. End with {_MARK} and the number.",
             metadata={"solution": solution.strip()},
         )
+
+    def grade(self, question: Question, text: str) -> Grade:
+        """1 if the reply's final number equals the right one, however it is written. Blanks in front of it stay."""
+        return graders.grade(self.grader, question, parsing.conclusion(text))
