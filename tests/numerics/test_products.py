@@ -1,15 +1,20 @@
-"""Weights laid out for oneDNN give the same products, and are gone afterwards."""
+"""Weights laid out for oneDNN give the same products, and are gone afterwards; short numbers are multiplied as float32
+by a processor that has no instructions for them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import make_backbone, ragged_groups
+from helpers import byte_tokenizer, make_backbone, plain_model, ragged_groups
 from neuromas.network import cpu
-from neuromas.network.cpu import prepacked, warn_of_slow_products
-from neuromas.network.generate import generate
+from neuromas.network.adapters import AdapterBank
+from neuromas.network.backbone import Backbone
+from neuromas.network.cpu import prepacked, warn_of_wide_products
+from neuromas.network.generate import generate, replay
 from neuromas.network.sampling import Decoding
 
 ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN")
@@ -29,8 +34,6 @@ def precision() -> Any:
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("rows", [1, 7, 96])
 def test_products_are_as_exact_as_plain_ones(dtype: torch.dtype, bias: bool, rows: int) -> None:
-    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("this processor has no bfloat16 products")
     generator = torch.Generator().manual_seed(0)
     layer = nn.Linear(48, 80, bias=bias).to(dtype).requires_grad_(False)
     x = torch.randn(2, rows, 48, generator=generator).to(dtype)
@@ -83,10 +86,79 @@ def test_a_dtype_that_the_processor_has_no_instructions_for_is_warned_of(
 ) -> None:
     short = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
     monkeypatch.setattr(torch.ops.mkldnn, f"_is_mkldnn_{short}_supported", lambda: True)
-    warn_of_slow_products(dtype)
-    warn_of_slow_products(torch.float32)
+    warn_of_wide_products(dtype)
+    warn_of_wide_products(torch.float32)
     assert not recwarn.list
     monkeypatch.setattr(torch.ops.mkldnn, f"_is_mkldnn_{short}_supported", lambda: False)
     with pytest.warns(UserWarning, match=f"no instructions for products in {str(dtype)[6:]}.*float32"):
-        warn_of_slow_products(dtype)
-    warn_of_slow_products(torch.float32)
+        warn_of_wide_products(dtype)
+    warn_of_wide_products(torch.float32)
+
+
+# -- a processor that only stores bfloat16 ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def storing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_only_stored", lambda dtype: dtype == torch.bfloat16)
+
+
+class ShortProducts(TorchDispatchMode):
+    """Notes every product of numbers shorter than float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func)
+        if any(part in name for part in ("mm.", "mm_.", "mv.", "matmul", "linear.")) and args[0].dtype != torch.float32:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_multiplies_wide_forwards_and_backwards(storing: None, bias: bool) -> None:
+    layer = nn.Linear(48, 80, bias=bias).bfloat16().requires_grad_(False)
+    x = torch.randn(7, 48, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
+    cpu.widen(layer)
+    with ShortProducts() as short:
+        y = layer(x)
+        y.sum().backward()
+    assert short.found == [] and y.dtype == torch.bfloat16 and x.grad is not None
+    exact = nn.functional.linear(x.double(), layer.weight.double(), layer.bias.double() if bias else None)
+    torch.testing.assert_close(y.double(), exact, rtol=2**-8, atol=0)  # rounded once, at the end
+    slope = layer.weight.double().sum(0).expand(7, -1)
+    torch.testing.assert_close(x.grad.double(), slope, rtol=2**-8, atol=1e-5)
+
+
+@ONEDNN
+def test_a_wide_layer_is_laid_out_wide_and_then_wide_again(storing: None) -> None:
+    layer = nn.Linear(48, 80).bfloat16().requires_grad_(False)
+    x = torch.randn(7, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
+    cpu.widen(layer)
+    before = layer(x)
+    with torch.no_grad(), prepacked(layer, 96, 1000), ShortProducts() as short:
+        mine = layer(x)
+    torch.testing.assert_close(mine, before, rtol=2**-7, atol=0)
+    with ShortProducts() as after:
+        assert torch.equal(layer(x), before)
+    assert short.found == after.found == []
+
+
+@pytest.mark.parametrize("path", ["packed", "plain"])
+def test_no_product_of_a_backbone_is_short(storing: None, path: Any) -> None:
+    backbone = Backbone("fake", plain_model().to(torch.bfloat16), byte_tokenizer(), "compact")
+    bank = AdapterBank({"1": "1", "2": "2"}, backbone.adapter_shapes(), rank=2, alpha=2, seed=0)
+    backbone.proof = replace(backbone.proof, path=path)
+    for stack in bank.B.values():
+        torch.nn.init.normal_(stack, std=0.02)
+    groups = ragged_groups((0, 1))
+    with ShortProducts() as short:
+        done = generate(backbone, bank, groups, range(sum(len(g.own_ids) for g in groups)), 5, Decoding())
+        logprobs, _ = replay(backbone, bank, groups, [c.ids for c in done], 1.0)
+        logprobs.sum().backward()
+    ours = [name for name in short.found if path == "packed" or "bmm" not in name]  # plain: attention is the model's
+    assert ours == []
+    told = torch.tensor([p for c in done for p in c.logprobs])
+    torch.testing.assert_close(logprobs.detach(), told, rtol=0, atol=0.05)

@@ -35,6 +35,8 @@ class Route:
         """`y` plus the contribution of the adapters, for x [1, M, in] or [M, in], and y alike; of any shape where one
         adapter serves all."""
         A, B = self.weights[key]
+        if A.dtype != x.dtype:  # of a model whose products are computed in a wider dtype
+            return self.apply(key, x.to(A.dtype), y.to(A.dtype)).to(y.dtype)
         if len(self.counts) == 1:
             return y + F.linear(F.linear(x, A[self.slots[0]]), B[self.slots[0]])
         if x.shape[:-1].numel() != sum(self.counts):

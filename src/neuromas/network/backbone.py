@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from neuromas.errors import BackboneError, ConfigError
 from neuromas.network import packed, quantised
 from neuromas.network.adapters import ATTENTION_TARGETS, Route, Router
-from neuromas.network.cpu import fast_products, flushed, start_threads, warn_of_slow_products
+from neuromas.network.cpu import fast_products, flushed, start_threads, warn_of_wide_products, widen
 from neuromas.network.endpoint import Endpoint, is_endpoint
 from neuromas.network.loading import (
     context_of,
@@ -48,6 +48,7 @@ class Backbone:
         self.name, self.model, self.tokenizer = name, model, tokenizer
         model.requires_grad_(False).eval()
         quantised.prepare(model, name)
+        widen(model)
         self.config: Any = model.config.get_text_config(decoder=True)
         self.own_attention: str = model.config._attn_implementation
         self.decoder = decoder_of(model)
@@ -91,7 +92,7 @@ class Backbone:
             start_threads()
         kind = pick_dtype(dtype, where)
         if where.type == "cpu":
-            warn_of_slow_products(kind)
+            warn_of_wide_products(kind)
         source = locate(name)
         with quoting(name, source):
             model, tokenizer = read(name, source, kind, where, trust_remote_code)

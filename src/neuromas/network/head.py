@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuromas.network.cpu import product_dtype
+
 CHUNK = 1 << 24  # logits that exist at once
 _CACHED = 1 << 18  # logits worked on at once on a CPU, so that they stay in its cache
 
@@ -32,6 +34,8 @@ def token_logprobs(
     second product with the head.
     """
     assert hidden_LE.ndim == 2 and target_L.shape == hidden_LE.shape[:1], "one target for each hidden state"
+    dtype = product_dtype(head_VE.dtype, head_VE.device)
+    hidden_LE, head_VE = hidden_LE.to(dtype), head_VE.to(dtype)
     return _TokenLogprobs.apply(hidden_LE, head_VE, bias_V, target_L, temperature, softcap, entropy_gradient)
 
 

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 from neuromas.network import merged
+from neuromas.network.cpu import product_dtype
 from neuromas.network.slots import Slots
 
 NAME = "neuromas_shared_prefix"
@@ -130,20 +131,21 @@ class PackedPass:
         """q and k [1, H or K, M, D], v [1, K, M, Dv] of the current pass -> [1, M, H, Dv].
 
         On a CPU the first pass computes in float32 whatever the model's dtype: no slower there, and scores are not
-        rounded to bfloat16. Later passes are bound by reading the cache, which is kept in the model's dtype.
+        rounded to bfloat16. Later passes are bound by reading the cache, which is kept in the model's dtype, or that
+        of its products.
         """
-        dtype, K = q.dtype, k.shape[1]
+        dtype, K, kept = q.dtype, k.shape[1], product_dtype(q.dtype, q.device)
         q_MHD, k_MKD, v_MKD = (x[0].transpose(0, 1) for x in (q, k, v))
         wide = self._first and q.device.type == "cpu"
-        as_computed = (lambda x: x.float()) if wide else (lambda x: x)
+        as_computed = (lambda x: x.float()) if wide else (lambda x: x.to(kept))
         prefix_q, own_q = map(as_computed, self._slots.spread(q_MHD, K))
         if self._first:
             prefix_k, own_k = (as_computed(x)[..., 0, :, :] * scale for x in self._slots.spread(k_MKD, K))
             prefix_v, own_v = (as_computed(x)[..., 0, :, :] for x in self._slots.spread(v_MKD, K))
             prefix_k = prefix_k.transpose(-1, -2)
             if self.room:  # a prefix's keys lie as they will be multiplied, own ones as they are written
-                keys, values = prefix_k.contiguous().to(dtype), prefix_v.to(dtype)
-                self._cache[layer] = keys, values, self._grown(own_k).to(dtype), self._grown(own_v).to(dtype)
+                keys, values = prefix_k.contiguous().to(kept), prefix_v.to(kept)
+                self._cache[layer] = keys, values, self._grown(own_k).to(kept), self._grown(own_v).to(kept)
             prefix_out = self._attend_prefix(prefix_q, prefix_k, prefix_v, window)
         else:
             prefix_k, prefix_v, own_k, own_v = self._cache[layer]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 
 from neuromas.network.adapters import AdapterBank, Route
+from neuromas.network.cpu import product_dtype
 from neuromas.network.packed import Group, PackedPass
 from neuromas.network.plain import PlainPass
 
@@ -51,7 +52,9 @@ class SharedPrefixPass:
         self._backbone, self._batch = backbone, PackedPass(list(groups), room=room, device=backbone.device)
         self._slot = {a: i for i, a in enumerate(dict.fromkeys(g.adapter for g in groups))}
         # gathered and cast once for all passes
-        self._weights = None if bank is None else bank.weights(list(self._slot), backbone.dtype)
+        self._weights = (
+            None if bank is None else bank.weights(list(self._slot), product_dtype(backbone.dtype, backbone.device))
+        )
         self._route = self._routed()
 
     @property

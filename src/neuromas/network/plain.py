@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromas.network.adapters import AdapterBank, Route
+from neuromas.network.cpu import product_dtype
 from neuromas.network.packed import Group
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class PlainPass:
     def __init__(self, backbone: "Backbone", bank: AdapterBank | None, groups: Sequence[Group], room: int) -> None:
         self._backbone, self._room, self._groups = backbone, room, groups
         self._slot = {a: i for i, a in enumerate(dict.fromkeys(g.adapter for g in groups))}
-        self._weights = None if bank is None else bank.weights(list(self._slot), backbone.dtype)
+        self._weights = (
+            None if bank is None else bank.weights(list(self._slot), product_dtype(backbone.dtype, backbone.device))
+        )
         self._rows: list[_Sequence] = []
         last: list[int] = []
         at = 0
