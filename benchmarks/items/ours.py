@@ -21,7 +21,7 @@ from neuromas.network.packed import Group
 from neuromas.network.sampling import stream_key
 from neuromas.network.vllm.engine import VllmEngine, VllmSettings
 from neuromas.tasks.base import Split, Task
-from neuromas.train.batching import micro_batches
+from neuromas.train.batching import micro_batches, room_beside
 from neuromas.train.objectives import policy_gradient_loss
 from neuromas.train.step import train_step
 from neuromas.train.update import backward, update
@@ -75,7 +75,7 @@ class Layer:
         parts = [
             (g, rows)
             for g in range(len(self.groups))
-            for rows in micro_batches(whole, lambda row, g=g: own(g, row), self.budget - prefix(g))
+            for rows in micro_batches(whole, lambda row, g=g: own(g, row), room_beside(prefix(g), self.budget))
         ]
         return micro_batches(parts, lambda part: prefix(part[0]) + sum(own(part[0], r) for r in part[1]), self.budget)
 

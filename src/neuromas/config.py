@@ -116,7 +116,7 @@ class TrainConfig(Section):
     answers."""
     micro_tokens: int = Field(default=4096, ge=1)
     """Tokens of one forward and backward of the update: bounds its memory, whatever the number of nodes and rollouts. A
-    single longer row is not divided."""
+    single longer row is not divided, and rows go with the prompt they share up to a quarter of its length."""
     gradient_checkpointing: bool = False
     """Keep only each layer's input for the backward pass: less memory, about a third more time."""
     validate_every: int = Field(default=10, ge=1)

@@ -17,7 +17,7 @@ from neuromas.baselines.vote import Vote
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.run.folder import saved_config
-from neuromas.train.batching import micro_batches
+from neuromas.train.batching import micro_batches, room_beside
 from scripted import ASKED, QUESTION, SHOWN, Heard, Script, parse, solve
 
 
@@ -188,6 +188,17 @@ def test_an_epoch_draws_every_example_once_and_depends_on_the_address_alone() ->
 def test_micro_batches_keep_order_and_size() -> None:
     assert list(micro_batches([3, 3, 9, 1, 1], lambda n: n, 6)) == [[3, 3], [9], [1, 1]]
     assert list(micro_batches([], lambda n: 1, 6)) == []
+
+
+def test_rows_take_what_a_prefix_leaves_or_a_quarter_of_its_length() -> None:
+    assert [room_beside(prefix, 4096) for prefix in (0, 96, 3276, 3277, 4096, 8192)] == [
+        4096,
+        4000,
+        820,
+        819,
+        1024,
+        2048,
+    ]
 
 
 # -- settings ----------------------------------------------------------------------------------------------

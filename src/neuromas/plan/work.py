@@ -11,7 +11,7 @@ from neuromas.errors import ConfigError
 from neuromas.network.prompt import PromptTemplate
 from neuromas.network.topology import Topology
 from neuromas.network.wording import Words
-from neuromas.train.batching import micro_batches
+from neuromas.train.batching import micro_batches, room_beside
 from neuromas.types import Message, Question
 
 LABEL_TOKENS = 10  # Tokens around a message, where no tokenizer is at hand.
@@ -113,7 +113,7 @@ class Work:
 
     def _divided(self, turn: TurnWork) -> list[int]:
         """Rows of each group of one turn, question by question: as many as the budget holds beside the prefix."""
-        most = max(1, (self.micro_tokens - turn.prefix) // max(1, turn.replayed))
+        most = max(1, room_beside(turn.prefix, self.micro_tokens) // max(1, turn.replayed))
         full, rest = divmod(self.rollouts, most)
         return ([most] * full + [rest] * (rest > 0)) * self.questions
 

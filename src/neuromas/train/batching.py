@@ -18,3 +18,12 @@ def micro_batches(items: Sequence[T], size: Callable[[T], int], budget: int) -> 
         used += size(item)
     if batch:
         yield batch
+
+
+def room_beside(prefix: int, budget: int) -> int:
+    """Tokens of the rows that are replayed in one pass with the prefix they share: what a budget leaves beside it.
+
+    Every pass reads the prefix again. Where it takes nearly all of the budget, or more, rows of up to a quarter of its
+    length go with it all the same: a pass then exceeds the budget by no more than that, and few passes repeat it.
+    """
+    return max(budget - prefix, prefix // 4)

@@ -28,7 +28,7 @@ from neuromas.results import StepMetrics
 from neuromas.tasks.base import Task
 from neuromas.tasks.reward import graded
 from neuromas.train import critic
-from neuromas.train.batching import micro_batches
+from neuromas.train.batching import micro_batches, room_beside
 from neuromas.train.clock import Clock
 from neuromas.train.credit import Credit, Graded, assign
 from neuromas.train.metrics import Measured, Tally, join, step_metrics
@@ -213,7 +213,7 @@ def _row_groups(
             rows = [r for r in rows if r.advantage != 0 or not skip_zero]
             rows += [row(call, a, extra=True) for call, a in credit.drawn.get((p, n), []) if a != 0]
             for _, alike in by_prefix(rows, lambda r: 0, lambda r: r.call.prefix_ids):
-                yield from micro_batches(alike, _Row.own_tokens, budget - len(alike[0].call.prefix_ids))
+                yield from micro_batches(alike, _Row.own_tokens, room_beside(len(alike[0].call.prefix_ids), budget))
 
 
 def _size(group: list[_Row]) -> int:

@@ -16,7 +16,7 @@ import torch
 from neuromas.files import append_json_line, read_json_lines
 from neuromas.network.forward import Network
 from neuromas.network.turns import Rollout, by_prefix, replay_calls
-from neuromas.train.batching import micro_batches
+from neuromas.train.batching import micro_batches, room_beside
 from neuromas.train.update import backward
 from neuromas.types import Trace
 
@@ -103,7 +103,9 @@ def imitate(
     groups = [
         (adapter, part)
         for adapter, members in alike
-        for part in micro_batches(members, lambda row: row[0].own_tokens, budget - len(members[0][0].prefix_ids))
+        for part in micro_batches(
+            members, lambda row: row[0].own_tokens, room_beside(len(members[0][0].prefix_ids), budget)
+        )
     ]
     size = lambda group: len(group[1][0][0].prefix_ids) + sum(row[0].own_tokens for row in group[1])
     for batch in micro_batches(groups, size, budget):
