@@ -231,7 +231,7 @@ def _notes(rows: "dict[str, ComparisonRow]") -> str:
     row = rows["trained"]
     floors, worst = row.floors, min(rows[name].parse_rate for name in _SYSTEMS.values())
     return (
-        f"n = {row.n} held-out questions for each of {row.seeds} seeds; the interval is that of n.\n"
+        f"n = {row.n} held-out questions; seeds: {row.seeds}, each on all of them; the interval is that of n.\n"
         "silent: the same network with every message blanked.\n"
         "vote: the calls of the network. scratchpad: one adapter that writes to itself as\noften as the nodes write.\n"
         f"Every trained system has {row.trainable_parameters:,} trainable parameters, the same\nnumber of samples, "
