@@ -29,7 +29,7 @@ PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # page → its sma
     "for_students.md": (
         {
             "neuromas demo ": "neuromas demo --seeds 1 --steps 2 --test 64 ",
-            "--steps 40": "--steps 4 --test-limit 64",
+            "--steps 40 --test-limit 256": "--steps 4 --test-limit 64",
             "8000": "",
         },
         ("runs/demo/curve.png", "runs/chain/inspect/report.md"),
