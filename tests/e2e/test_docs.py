@@ -192,8 +192,10 @@ SHOWN = {  # what a command of the comparison prints, where that it ends well sa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("address", ["cold"], indirect=True)  # the hub's library reads its settings once
-def test_each_yes_of_the_comparison_with_other_libraries_is_shown_by_its_command(clone: Path, shell: Shell) -> None:
+@pytest.mark.parametrize("address", ["cold"], indirect=True)  # the warm process below knows the stand-in of the hub
+def test_each_yes_of_the_comparison_with_other_libraries_is_shown_by_its_command(
+    clone: Path, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained(clone)
     (clone / "questions.csv").write_text("question\n(a(3+5)*b(2*7))\n(a(1+2)*b(3*4))\n", encoding="utf-8")
     (clone / "few.toml").write_text(COMPARISON, encoding="utf-8")
@@ -226,7 +228,11 @@ def test_each_yes_of_the_comparison_with_other_libraries_is_shown_by_its_command
         "[notebook](notebook.ipynb), executed by a test of its own"
     ]
     with hub() as (address, _):
-        shell.run(f"export HF_ENDPOINT={address} HF_HUB_OFFLINE=0 HF_TOKEN=none")
-        printed = {command: shell.run(command) for command in commands}
+        for name, value in {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "none"}.items():
+            monkeypatch.setenv(name, value)
+            shell.run(f"export {name}={value}")
+        with warm.serving(tmp_path, ROOT / "src") as listening:
+            warm.use(clone / ".venv", listening)
+            printed = {command: shell.run(command) for command in commands}
     for part, text in SHOWN.items():
         assert [command for command, said in printed.items() if part in command and text not in said] == []

@@ -4,9 +4,11 @@ import http.client
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,9 +16,11 @@ from typing import Any
 import pytest
 
 from neuromas.serve import connections
-from neuromas.serve.connections import Connection, Repetitions
+from neuromas.serve.config import ServeConfig
+from neuromas.serve.connections import BoundedServer, Connection, Repetitions
 from neuromas.serve.guard import _is_loopback  # pyright: ignore[reportPrivateUsage]
 from neuromas.serve.job import held_back
+from neuromas.serve.server import listen, run
 from served import make_app, running, serving_network
 
 MEGABYTE = 1 << 20
@@ -227,3 +231,26 @@ def test_lines_of_the_log_that_repeat_are_counted(monkeypatch: pytest.MonkeyPatc
     now = 122.0
     log("client %d left", 10)
     assert kept == ["client 0 left", "other", "client 9 left (4 more such lines were left out)", "client 10 left"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_server_starts_ends_it(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Its address is printed before uvicorn listens to signals, and `kill %1` may follow at once."""
+    config = ServeConfig(port=0)
+    begin, late = BoundedServer.run, threading.Timer(20, signal.raise_signal, (signal.SIGTERM,))
+
+    def told_before(server: BoundedServer, **options: Any) -> None:
+        signal.raise_signal(number)
+        begin(server, **options)
+
+    monkeypatch.setattr(BoundedServer, "run", told_before)
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+    start = time.monotonic()
+    late.start()
+    try:
+        run(make_app(serving_network()), listen(config), config)
+    finally:
+        late.cancel()
+        for name, handler in before.items():
+            signal.signal(name, handler)
+    assert time.monotonic() - start < 15

@@ -40,10 +40,11 @@ def open_page(bound: socket.socket) -> None:
 
 def run(app: FastAPI, bound: socket.socket, config: ListenConfig) -> None:
     """Serve until SIGTERM or Ctrl-C. Requests that were read are answered before this returns."""
-    for name in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when it is done; that ends nothing
-        signal.signal(name, lambda *_: None)
     seconds = config.seconds if isinstance(config, ServeConfig) else 0.0
-    BoundedServer(app, config.connections, seconds).run(sockets=[bound])
+    server = BoundedServer(app, config.connections, seconds)
+    for name in (signal.SIGTERM, signal.SIGINT):  # told before uvicorn listens to them, and again when it is done
+        signal.signal(name, lambda *_: setattr(server, "should_exit", True))
+    server.run(sockets=[bound])
 
 
 def _url(bound: socket.socket) -> str:
