@@ -16,13 +16,14 @@ from neuromas.results.evaluation import (
     reading_lines,
 )
 from neuromas.results.record import Interval, JsonRecord
-from neuromas.results.start import StartRecord, StartSample
 from neuromas.results.steps import (
     EngineMetrics,
     GrowthRecord,
     MessageCost,
     NodeMetrics,
     Silenced,
+    StartRecord,
+    StartSample,
     StepMetrics,
     TrainingCost,
     ValidationMetrics,
