@@ -12,9 +12,8 @@ from helpers import IM_END, forward, make_network
 from neuromas.analysis.findings import Findings, InterventionEffect, PassRewards
 from neuromas.analysis.interventions import KINDS, Intervention, dealt_out, donors, plan, swaps, targets
 from neuromas.analysis.passes import Passes
-from neuromas.analysis.report import content, draw, edge_costs, write_report
+from neuromas.analysis.report import content, draw, edge_costs, summarise_findings, write_report
 from neuromas.analysis.study import Sizes, study, verdict
-from neuromas.analysis.summary import summarise_findings
 from neuromas.errors import ConfigError
 from neuromas.evaluate.render import Table
 from neuromas.evaluate.stats import holm
