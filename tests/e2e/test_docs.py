@@ -185,7 +185,7 @@ SHOWN = {  # what a command of the comparison prints, where that it ends well sa
     "compositonal": "did you mean",
     "reward.py:score": "reward.py:score",
     "cities.parquet": "(version 1, from cities.parquet)",
-    "small.gguf": "agree",
+    "small.gguf": "adapters on",
     "ask someone/net": "answer ",
     "runs/stopping": "stop",
 }

@@ -40,7 +40,7 @@ PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # page → its sma
     ),
     "README.md": (
         {"_2.toml --out": "_2.toml --test-limit 64 --out", "steps=40": "steps=4", "8000": ""},
-        ("runs/three/final.json", "runs/grown/final.json"),
+        ("runs/three/final.json", "runs/grown/best"),
     ),
 }
 SHOWN = {  # what a person looks for at the end
