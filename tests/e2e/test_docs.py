@@ -187,7 +187,6 @@ SHOWN = {  # what a command of the comparison prints, where that it ends well sa
     "cities.parquet": "(version 1, from cities.parquet)",
     "small.gguf": "adapters on",
     "ask someone/net": "answer ",
-    "runs/stopping": "stop",
 }
 
 
