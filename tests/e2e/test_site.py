@@ -53,6 +53,14 @@ def test_the_site_is_whole_and_loads_nothing_from_elsewhere(site: Path) -> None:
         assert [address for address in addresses if re.match(r"(https?:)?//|/", address)] == [], name
 
 
+def test_the_notebook_is_shown_with_what_its_cells_showed(site: Path) -> None:
+    page = (site / "notebook.html").read_text(encoding="utf-8")
+    shown = "".join(re.findall(r'<div class="output">.*?</div>', page, re.DOTALL))
+    assert shown.count("<svg") >= 3, "two topologies and a run are drawn"
+    assert "40 of 40 steps" in shown, "training has a bar"
+    assert "best constant" in shown and "out ← 1.1, 1.2" in shown
+
+
 def test_the_search_works_from_the_disk(browser: Any, site: Path) -> None:
     watched = opened(browser, site / "reference" / "api.html")
     page = watched.page
