@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from neuromas.markup import html_table, visible
 
@@ -85,6 +85,30 @@ class NodeCall:
     def entropy(self) -> float:
         """Sum over the tokens; where entropies are not told, of -logprob, the unbiased estimate from one sample."""
         return sum(self.entropies) if self.entropies else -sum(self.logprobs)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """The part of a call that can be learned from: a prompt and what was written after it, as token ids."""
+
+    node: str  # whose adapter wrote it; of a team, the role's
+    prefix_ids: list[int]
+    own_ids: list[int]
+    completion_ids: list[int]
+    given: list[int] = field(default_factory=list[int])  # as in `NodeCall`
+
+    @classmethod
+    def of(cls, call: NodeCall) -> Self:
+        return cls(call.node, call.prefix_ids, call.own_ids, call.completion_ids, list(call.given))
+
+    @property
+    def own_tokens(self) -> int:
+        """Tokens behind the prefix, which others may share."""
+        return len(self.own_ids) + len(self.completion_ids)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prefix_ids) + self.own_tokens
 
 
 @dataclass

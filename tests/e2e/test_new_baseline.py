@@ -35,7 +35,8 @@ import torch
 from pydantic import Field
 
 from neuromas.baselines.chat import answer
-from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, create_adapters, score
+from neuromas.baselines.trained.team import Team, TeamRunConfig, create_adapters, score
+from neuromas.types import Utterance
 from neuromas.config import Section
 from neuromas.errors import ConfigError
 from neuromas.network.sampling import stream_key
@@ -92,7 +93,7 @@ class EchoTraining:
         traces = self.system.sample(rows, stream_key(self.config.seed, step), step)
         grades = self.task.grade_many([q for q, _, _ in rows], [trace.answer for trace in traces])
         optimizer.zero_grad(set_to_none=True)
-        right = [Example.of(ROLE, trace.calls[0]) for trace, grade in zip(traces, grades) if grade.reward]
+        right = [Utterance.of(trace.calls[0]) for trace, grade in zip(traces, grades) if grade.reward]
         if right:
             backward(-self.config.echo.weight * torch.cat(score(self.system, right)).mean(), step)
         (norm,) = update(self.system.adapters, optimizer, t.clip, step).tolist() if right else [0.0]

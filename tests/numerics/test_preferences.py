@@ -10,8 +10,9 @@ from torch import Tensor
 
 from helpers import FirstCharacter, make_backbone, merged, plain_logits, plain_model, run_config
 from neuromas.baselines.trained.malt import Malt
-from neuromas.baselines.trained.team import Example, score
+from neuromas.baselines.trained.team import score
 from neuromas.train.preferences import critic_advantages, critic_loss, dpo_loss, dpo_margins, sft_loss
+from neuromas.types import Utterance
 
 # -- golden numbers ----------------------------------------------------------------------------------------
 
@@ -92,11 +93,11 @@ def test_wrong_shapes_are_refused(call: Callable[[], Any]) -> None:
 # -- against a direct computation --------------------------------------------------------------------------
 
 EXAMPLES = [  # in no order of roles; two share a prompt, one has no prompt of its own
-    Example("refiner", [1, 2, 3], [4, 5], [6, 7, 8]),
-    Example("generator", [9, 8, 7], [], [6, 5]),
-    Example("refiner", [1, 2, 3], [4, 5], [9]),
-    Example("verifier", [1, 2, 3], [6], [2, 2, 2, 2]),
-    Example("refiner", [5, 5], [1], [3, 2]),
+    Utterance("refiner", [1, 2, 3], [4, 5], [6, 7, 8]),
+    Utterance("generator", [9, 8, 7], [], [6, 5]),
+    Utterance("refiner", [1, 2, 3], [4, 5], [9]),
+    Utterance("verifier", [1, 2, 3], [6], [2, 2, 2, 2]),
+    Utterance("refiner", [5, 5], [1], [3, 2]),
 ]
 
 
@@ -110,10 +111,10 @@ def noisy_team() -> Malt:
     return team
 
 
-def direct(team: Malt, example: Example) -> Tensor:
+def direct(team: Malt, example: Utterance) -> Tensor:
     """The same through the unmodified model with the role's adapter merged into its weights."""
     model, ids = plain_model(seed=1), [*example.prefix_ids, *example.own_ids, *example.completion_ids]
-    weights = merged(team, team.adapters.index[example.role], model)  # pyright: ignore[reportArgumentType]
+    weights = merged(team, team.adapters.index[example.node], model)  # pyright: ignore[reportArgumentType]
     logits = plain_logits(model, ids, weights)[-1 - len(example.completion_ids) : -1]
     return logits.log_softmax(-1)[range(len(example.completion_ids)), example.completion_ids]
 

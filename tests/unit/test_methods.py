@@ -11,13 +11,14 @@ from neuromas.baselines.chat import converse
 from neuromas.baselines.trained import malt
 from neuromas.baselines.trained.collm import CRITIC, Collm, actor_names
 from neuromas.baselines.trained.malt import ROLES, Malt
-from neuromas.baselines.trained.team import Example, drawn
+from neuromas.baselines.trained.team import drawn
 from neuromas.baselines.trained.tree import Node, good_examples, levels, preference_pairs
 from neuromas.baselines.vote import Vote
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.run.folder import saved_config
 from neuromas.train.batching import micro_batches, room_beside
+from neuromas.types import Utterance
 from scripted import ASKED, QUESTION, SHOWN, Heard, Script, parse, solve
 
 
@@ -91,7 +92,7 @@ def labelled(rewards: str, branching: int) -> list[list[Node]]:
     counts = [branching, branching**2, branching**3]
     roles = [role for role, n in zip(ROLES, counts, strict=True) for _ in range(n)]
     return levels(
-        [Example(r, [0], [], [i]) for i, r in enumerate(roles)], [float(r) for r in rewards if r != " "], branching
+        [Utterance(r, [0], [], [i]) for i, r in enumerate(roles)], [float(r) for r in rewards if r != " "], branching
     )
 
 
@@ -122,13 +123,13 @@ def test_a_node_of_the_full_tree_is_worth_the_mean_of_its_children() -> None:
             assert len(children) == 3
             assert node.value == pytest.approx(sum(children) / 3)
     assert [n.good for n in answers] == [False, True, False]
-    assert {n.example.role for n in refined} == {"refiner"}
+    assert {n.example.node for n in refined} == {"refiner"}
     assert len(preference_pairs(checks)) == 1 * 2  # 110 against 100 and 000; below the second answer all are good
     assert len(preference_pairs(refined)) == 2 + 2 + 0 + 0 + 2 + 2 + 0 + 0 + 2
 
 
 def test_what_said_the_same_makes_no_pair() -> None:
-    same, other = Example("verifier", [0], [1], [7]), Example("verifier", [0], [1], [8])
+    same, other = Utterance("verifier", [0], [1], [7]), Utterance("verifier", [0], [1], [8])
     nodes = [Node(same, 1.0, 0), Node(same, 0.0, 0), Node(other, 0.0, 0)]
     assert preference_pairs(nodes) == [(same, other)]
 

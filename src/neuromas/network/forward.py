@@ -219,9 +219,7 @@ class Network:
 
         They are those under the adapters as they are now, at the temperature of `decoding`, in one pass for all calls.
         """
-        index, numbered = self.adapters.index, list(enumerate(calls))
-        adapter = lambda call: index[call.node]
-        return replay_each(self.backbone, self.adapters, numbered, adapter, self.decoding.temperature)
+        return replay_each(self.backbone, self.adapters, list(enumerate(calls)), self.decoding.temperature)
 
     def _begin(self, asks: Sequence[Ask], absent: Absent) -> list[Rollout]:
         """A rollout for each number of each ask, in its effective topology, before anybody has spoken."""

@@ -19,7 +19,7 @@ from neuromas.network.prompt import Prompt, PromptTemplate
 from neuromas.network.sampling import Decoding, stream_key
 from neuromas.network.stopping import cut, ending
 from neuromas.network.topology import Topology
-from neuromas.types import Message, NodeCall, Question, Trace
+from neuromas.types import Message, NodeCall, Question, Trace, Utterance
 
 T = TypeVar("T")
 
@@ -231,20 +231,7 @@ def _call(template: PromptTemplate, turn: Turn, reply: Completion) -> NodeCall:
     )
 
 
-class Completed(Protocol):
-    """A prompt with its completion, as token ids."""
-
-    @property
-    def prefix_ids(self) -> list[int]: ...
-    @property
-    def own_ids(self) -> list[int]: ...
-    @property
-    def completion_ids(self) -> list[int]: ...
-    @property
-    def given(self) -> Sequence[int]: ...
-
-
-C = TypeVar("C", bound=Completed)
+Completed = NodeCall | Utterance  # a prompt with its completion, as token ids
 
 
 def replay_calls(
@@ -266,17 +253,13 @@ def replay_calls(
 
 
 def replay_each(
-    backbone: Backbone,
-    bank: AdapterBank,
-    numbered: Sequence[tuple[int, C]],
-    adapter: Callable[[C], int],
-    temperature: float,
+    backbone: Backbone, bank: AdapterBank, numbered: Sequence[tuple[int, Completed]], temperature: float
 ) -> list[Tensor]:
     """Log-probabilities (nats) [tokens] of each completion by its number, differentiable in the bank, in one pass.
 
     Calls that begin alike are read once.
     """
-    groups = by_prefix(numbered, lambda pair: adapter(pair[1]), lambda pair: pair[1].prefix_ids)
+    groups = by_prefix(numbered, lambda pair: bank.index[pair[1].node], lambda pair: pair[1].prefix_ids)
     packed = [(index, [call for _, call in members]) for index, members in groups]
     logprobs_L, _ = replay_calls(backbone, bank, packed, temperature)
     order = [pair for _, members in groups for pair in members]

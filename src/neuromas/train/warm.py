@@ -7,7 +7,7 @@ Legend: L token (all rows concatenated).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,9 @@ from neuromas.network.forward import Network
 from neuromas.network.turns import Rollout, by_prefix, replay_calls
 from neuromas.train.batching import micro_batches, room_beside
 from neuromas.train.update import backward
-from neuromas.types import Trace
+from neuromas.types import Trace, Utterance
 
 IMITATION = "self_distillation"  # what the metrics call the estimator of such a step
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One node's prompt and message in a right rollout."""
-
-    node: str
-    prefix_ids: list[int]
-    own_ids: list[int]
-    completion_ids: list[int]
-    given: list[int] = field(default_factory=list[int])  # places in it that an environment wrote
-
-    @property
-    def own_tokens(self) -> int:
-        return len(self.own_ids) + len(self.completion_ids)
 
 
 @dataclass(frozen=True)
@@ -49,9 +34,7 @@ class RightRollout:
 
 def right_ones(rollouts: Sequence[Rollout], rewards: Sequence[float]) -> list[RightRollout]:
     """Those of some graded rollouts that earned something."""
-    said = lambda r: [
-        Utterance(c.node, c.prefix_ids, c.own_ids, c.completion_ids, list(c.given)) for c in r.calls.values()
-    ]
+    said = lambda rollout: [Utterance.of(call) for call in rollout.calls.values()]
     pairs = zip(rollouts, rewards, strict=True)
     return [RightRollout(r.ask.question.id, reward, said(r)) for r, reward in pairs if reward > 0]
 

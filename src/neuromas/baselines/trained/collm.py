@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from neuromas.baselines.chat import ANSWER, Chat, Dialogue, Parse, answer
-from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, create_adapters, score
+from neuromas.baselines.trained.team import Team, TeamRunConfig, create_adapters, score
 from neuromas.baselines.vote import elect
 from neuromas.config import Section
 from neuromas.network.backbone import Backbone
@@ -43,7 +43,7 @@ from neuromas.train.preferences import critic_advantages, critic_loss
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult
 from neuromas.train.update import backward, update
-from neuromas.types import Question, Trace
+from neuromas.types import Question, Trace, Utterance
 
 CRITIC = "critic"
 
@@ -157,7 +157,7 @@ class CollmTraining:
         """Gradients of all actors' calls; the largest |replayed - sampled| log-probability."""
         gap = 0.0
         rows = [
-            (Example.of(call.node, call), call.logprobs, advantage)
+            (Utterance.of(call), call.logprobs, advantage)
             for trace, advantage in zip(traces, advantages, strict=True)
             for call in trace.calls
             if advantage != 0

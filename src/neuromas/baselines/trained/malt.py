@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 
 from neuromas.baselines.chat import Chat, Dialogue, Note, Request
-from neuromas.baselines.trained.team import Example, Team, TeamRunConfig, create_adapters, drawn, score
+from neuromas.baselines.trained.team import Team, TeamRunConfig, create_adapters, drawn, score
 from neuromas.baselines.trained.tree import Pair, good_examples, levels, preference_pairs
 from neuromas.config import Section
 from neuromas.errors import CheckpointError, ConfigError
@@ -38,7 +38,7 @@ from neuromas.train.preferences import dpo_loss, dpo_margins, sft_loss
 from neuromas.train.schedule import Schedule, learning_rate
 from neuromas.train.step import StepResult
 from neuromas.train.update import backward, update
-from neuromas.types import Grade, Question
+from neuromas.types import Grade, Question, Utterance
 
 ROLES = GENERATOR, VERIFIER, REFINER = ("generator", "verifier", "refiner")
 GENERATE = "Answer the question."
@@ -178,15 +178,15 @@ class MaltTraining:
         return StepResult(sampling_metrics(Tally.of(traces, grades, rewards_PG), step), traces, worth)
 
     @cached_property
-    def _learned(self) -> tuple[dict[str, list[Example]], dict[str, list[Pair]]]:
+    def _learned(self) -> tuple[dict[str, list[Utterance]], dict[str, list[Pair]]]:
         """The examples and the pairs of all trees, by role. Raises `CheckpointError` when some trees are missing."""
         trees, want = read_json_lines(self.out / "trees.jsonl"), self.config.malt.search * self.schedule.size
         if len(trees) != want:
             raise CheckpointError(f"{self.out / 'trees.jsonl'} holds {len(trees)} trees, not {want}; start a new run")
-        imitated: dict[str, list[Example]] = {role: [] for role in ROLES}
+        imitated: dict[str, list[Utterance]] = {role: [] for role in ROLES}
         compared: dict[str, list[Pair]] = {role: [] for role in (VERIFIER, REFINER)}
         for tree in trees:
-            examples = [Example(node.split()[0], *ids) for node, *ids in tree["calls"]]
+            examples = [Utterance(node.split()[0], *ids) for node, *ids in tree["calls"]]
             for role, nodes in zip(ROLES, levels(examples, tree["rewards"], self.config.malt.branching), strict=True):
                 imitated[role] += good_examples(nodes)
                 if role in compared:

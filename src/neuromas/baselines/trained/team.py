@@ -7,8 +7,8 @@ import copy
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import model_validator
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from neuromas.network.wording import Words
 from neuromas.prompt_config import PROMPT_VERSION
 from neuromas.tasks.base import Task
 from neuromas.train.update import check_finite
-from neuromas.types import NodeCall, Question, Trace
+from neuromas.types import Question, Trace, Utterance
 
 T = TypeVar("T")
 
@@ -161,35 +161,13 @@ def create_adapters(roles: Sequence[str], config: RunConfig, backbone: Backbone,
     return Chat(backbone, limits, Decoding.from_config(config.sampling), bank=bank, words=words)
 
 
-@dataclass(frozen=True)
-class Example:
-    """A completion of one role, to be scored or imitated."""
-
-    role: str
-    prefix_ids: list[int]
-    own_ids: list[int]
-    completion_ids: list[int]
-    given: tuple[int, ...] = ()  # teams ask no environment
-
-    @classmethod
-    def of(cls, role: str, call: NodeCall) -> Self:
-        """A call, as an example of `role`."""
-        return cls(role, call.prefix_ids, call.own_ids, call.completion_ids)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of prompt and completion."""
-        return len(self.prefix_ids) + len(self.own_ids) + len(self.completion_ids)
-
-
-def score(team: Team, examples: Sequence[Example], temperature: float = 1.0) -> list[Tensor]:
+def score(team: Team, examples: Sequence[Utterance], temperature: float = 1.0) -> list[Tensor]:
     """Log-probabilities (nats) of the completion's tokens, [tokens] of each example; differentiable in the adapters.
 
     Prompts that begin alike are read once.
     """
     numbered = sorted(enumerate(examples), key=lambda member: member[1].prefix_ids)
-    adapter = lambda example: team.adapters.index[example.role]
-    return replay_each(team.backbone, team.adapters, numbered, adapter, temperature)
+    return replay_each(team.backbone, team.adapters, numbered, temperature)
 
 
 def drawn(items: Sequence[T], size: int, k: int, *address: object) -> list[T]:

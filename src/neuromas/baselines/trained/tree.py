@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 import torch
 
-from neuromas.baselines.trained.team import Example
+from neuromas.types import Utterance
 
-Pair = tuple[Example, Example]  # a good output and a bad one with the same parent
+Pair = tuple[Utterance, Utterance]  # a good output and a bad one with the same parent
 
 
 @dataclass(frozen=True)
 class Node:
     """One output in a tree."""
 
-    example: Example
+    example: Utterance
     value: float  # mean of its children; of a leaf, its reward
     parent: int | None  # place in the level above
 
@@ -24,7 +24,7 @@ class Node:
         return self.value > 0.5
 
 
-def levels(examples: Sequence[Example], rewards: Sequence[float], branching: int) -> list[list[Node]]:
+def levels(examples: Sequence[Utterance], rewards: Sequence[float], branching: int) -> list[list[Node]]:
     """The tree's nodes with their values: generations, verifications, refinements.
 
     examples: in the order of the calls, level by level. rewards: of the leaves. The tree is regular, so the mean of a
@@ -43,7 +43,7 @@ def levels(examples: Sequence[Example], rewards: Sequence[float], branching: int
     return out
 
 
-def good_examples(nodes: Sequence[Node]) -> list[Example]:
+def good_examples(nodes: Sequence[Node]) -> list[Utterance]:
     """The outputs that SFT imitates."""
     return [node.example for node in nodes if node.good]
 
