@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from neuromas.evaluate.figure import save_figure
 from neuromas.files import read_json_lines, write_text
 from neuromas.run.folder import read_metrics
-from neuromas.run.plots import learning_curve
+from neuromas.run.plots import curve_figure
 
 TARGET = Path(__file__).parents[1] / "docs" / "results"
 KEPT = ("config.json", "metrics.jsonl", "samples.jsonl", "answers.jsonl", "final.json")
@@ -34,7 +35,7 @@ def main(runs: list[Path]) -> None:
                 shutil.copyfile(run / name, TARGET / run.name / name)
         if not generated:
             drop_messages(TARGET / run.name / "answers.jsonl")
-        learning_curve(read_metrics(run), TARGET / run.name / "curve.png", title=run.name)
+        save_figure(curve_figure(read_metrics(run), run.name), TARGET / run.name / "curve.png")
     finals = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TARGET.glob("*/final.json"))]
     notes = TARGET / "notes.md"
     text = [

@@ -10,7 +10,7 @@ import pytest
 from helpers import FirstCharacter, make_network, questions
 from neuromas.results import Silenced, StepMetrics
 from neuromas.run.folder import read_metrics
-from neuromas.run.health import collapse_warnings, signs
+from neuromas.run.health import signs
 from neuromas.train.ablation import silencing
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -22,7 +22,7 @@ SILENCED = {
 
 
 def warnings(lines: list[dict[str, Any]]) -> list[str]:
-    return collapse_warnings([StepMetrics.from_dict(line) for line in lines])
+    return [sign.text for sign in signs([StepMetrics.from_dict(line) for line in lines])]
 
 
 def validation(accuracy: float) -> dict[str, Any]:

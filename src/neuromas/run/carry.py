@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, TaskError
-from neuromas.files import read_object, write_text
+from neuromas.files import read_record, write_text
 from neuromas.network.builtin import BUILT_IN
 from neuromas.recipe import TomlTable, toml_value
 from neuromas.results.record import JsonRecord
@@ -27,7 +27,6 @@ from neuromas.tasks.tables import is_table
 from neuromas.types import Grade, Question
 
 WORDING_FILE, TASK_FILE, BASE_FILE = "task.json", "task.toml", "base.json"
-Record = TypeVar("Record", bound=JsonRecord)
 GIVEN = "python:"  # what the name of a task begins with that was given in Python
 HUB = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # built-in backbones that the hub has too
 
@@ -141,7 +140,7 @@ def carried_task(run: Path, config: RunConfig) -> Task | None:
         return OwnTask(str(run / TASK_FILE))
     if not (run / WORDING_FILE).is_file() or is_table(config.task.name):
         return None
-    carried = _record(run / WORDING_FILE, TaskWording)
+    carried = read_record(run / WORDING_FILE, TaskWording.from_dict)
     if not is_known(config.task.name):
         return CarriedTask(carried)
     task = load_task(config.task.name, **config.task.options)
@@ -151,7 +150,7 @@ def carried_task(run: Path, config: RunConfig) -> Task | None:
 
 def base_of(run: Path) -> BaseModel | None:
     """The base model of an export; None of a run folder, and of early exports."""
-    return _record(run / BASE_FILE, BaseModel) if (run / BASE_FILE).is_file() else None
+    return read_record(run / BASE_FILE, BaseModel.from_dict) if (run / BASE_FILE).is_file() else None
 
 
 def backbone_name(run: Path, config: RunConfig, told: str | None) -> str:
@@ -166,13 +165,6 @@ def backbone_name(run: Path, config: RunConfig, told: str | None) -> str:
             "where that model lies here, or what the hub calls it: --backbone NAME"
         )
     return name
-
-
-def _record(file: Path, kind: type[Record]) -> Record:
-    try:
-        return kind.from_dict(read_object(file))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}); export the run again") from error
 
 
 def without_places(data: Any, config: RunConfig, base: BaseModel) -> Any:

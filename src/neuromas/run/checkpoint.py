@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from neuromas.baselines.trained.team import Team
 from neuromas.errors import CheckpointError, DivergenceError
-from neuromas.files import plain, read_object, whole_folder, write_json
+from neuromas.files import plain, read_object, read_record, whole_folder, write_json
 from neuromas.network.forward import Network
 from neuromas.network.topology import Topology
 from neuromas.network.wording import WORDS
@@ -138,13 +138,7 @@ def parameters(network: Trained) -> list[nn.Parameter]:
 
 
 def topology_of(folder: Path) -> Topology:
-    data = read_object(folder / "topology.json")
-    try:
-        return Topology.from_dict(data)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder / 'topology.json'} is no topology ({error}); the checkpoint is damaged, choose another"
-        ) from error
+    return read_record(folder / "topology.json", Topology.from_dict)
 
 
 def step_of(folder: Path) -> int:

@@ -8,17 +8,18 @@ from typing import Any, Self
 from neuromas.baselines.trained.team import Team
 from neuromas.baselines.vote import Vote
 from neuromas.config import RunConfig
+from neuromas.evaluate.figure import save_figure
 from neuromas.evaluate.run import evaluate
 from neuromas.files import write_json, write_json_lines
 from neuromas.network.forward import Network
 from neuromas.results import JsonRecord, Result, StartRecord, StepMetrics, TrainingCost
 from neuromas.run import checkpoint
-from neuromas.run.beginning import began
 from neuromas.run.build import build, fill_adapters, load_run
 from neuromas.run.checkpoint import Trained
 from neuromas.run.folder import read_metrics, read_start
-from neuromas.run.health import collapse_warnings
-from neuromas.run.plots import learning_curve
+from neuromas.run.health import signs
+from neuromas.run.plots import curve_figure
+from neuromas.run.start import began
 from neuromas.tasks.base import Task
 from neuromas.types import System
 from neuromas.workers import ALONE, Workers
@@ -102,14 +103,14 @@ def evaluate_run(
         config=config,
         training=training_cost(metrics),
         results=results,
-        warnings=collapse_warnings(metrics),
+        warnings=[sign.text for sign in signs(metrics)],
         began=began(config, metrics, progress.lineage, progress.changes),
         start=workers.from_first(lambda: read_start(run)),
     )
     if workers.first:
         write_json_lines(run / "answers.jsonl", answers)
         write_json(run / "final.json", final.to_dict())
-        learning_curve(metrics, run / "curve.png", title=run.name)
+        save_figure(curve_figure(metrics, run.name), run / "curve.png")
     return final
 
 

@@ -17,7 +17,7 @@ from neuromas.files import (
     read_record,
     write_json,
 )
-from neuromas.recipe import TomlTable, read_recipe
+from neuromas.recipe import Section, TomlTable, read_recipe
 from neuromas.results import StartRecord, StepMetrics
 from neuromas.run import checkpoint
 from neuromas.run.progress import Progress
@@ -39,6 +39,7 @@ class Resumption:
 
 
 NEWEST = Resumption()
+_LENGTH = ("train.steps", "train.stop_after_seconds", "train.patience")  # settings that a resumed run may change
 _SAMPLES = 2  # traces of the step, and of the validation, kept each time a validation is made
 
 
@@ -100,23 +101,22 @@ def check_questions(now: Mapping[str, str], newest: Path, accept: bool) -> list[
     return differ
 
 
+def dotted(config: RunConfig) -> TomlTable:
+    """The settings by their dotted names, as JSON knows their values."""
+    settings: TomlTable = {}
+    for name, value in config.model_dump(mode="json").items():
+        is_table = isinstance(getattr(config, name), Section)
+        settings |= {f"{name}.{key}": part for key, part in value.items()} if is_table else {name: value}
+    return settings
+
+
 def check_same(config: RunConfig, out: Path) -> None:
     """Refuse to continue a run under other settings; only its length may change, and its day need not be said."""
-    saved = saved_config(out)
-    length = {"train": {"steps", "stop_after_seconds", "patience"}}
-    mine, theirs = (c.model_dump(mode="json") for c in (config, saved))
+    mine, theirs = dotted(config), dotted(saved_config(out))
     differ = [
-        f"{section}.{key} was {theirs[section][key]!r}, is {value!r}"
-        for section, settings in mine.items()
-        if isinstance(settings, dict) and isinstance(theirs.get(section), dict)
-        for key, value in settings.items()
-        if theirs[section].get(key) != value and key not in length.get(section, set())
-        if (section, key, value) != ("prompt", "date", None)
-    ]
-    differ += [
-        f"{k} was {theirs[k]!r}, is {v!r}"
-        for k, v in mine.items()
-        if k in ("method", "topology", "seed", "stages") and theirs[k] != v
+        f"{name} was {theirs[name]!r}, is {value!r}"
+        for name, value in mine.items()
+        if name in theirs and theirs[name] != value and name not in _LENGTH and (name, value) != ("prompt.date", None)
     ]
     if differ:
         raise CheckpointError(

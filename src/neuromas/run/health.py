@@ -23,11 +23,6 @@ class Sign:
     text: str
 
 
-def collapse_warnings(metrics: Steps) -> list[str]:
-    """Warnings of a collapse at the end of a run's metrics; empty when nothing points to one."""
-    return [sign.text for sign in signs(metrics)]
-
-
 def signs(metrics: Steps) -> list[Sign]:
     """The signs of a collapse at the end of a run's metrics, the nodes of a layer together.
 

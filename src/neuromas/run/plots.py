@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def learning_curve(metrics: Sequence[StepMetrics], path: Path, title: str) -> Path:
-    """Write `curve_figure` to `path`."""
-    return save_figure(curve_figure(metrics, title), path)
-
-
 def curve_figure(metrics: Sequence[StepMetrics], title: str) -> "Figure":
     """Reward per step, validation accuracy, and signs of a collapse. Dotted lines: a new stage."""
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from neuromas.errors import ConfigError, require
 from neuromas.recipe import TomlTable
 from neuromas.results import StepMetrics
 from neuromas.run.final import FinalRecord
-from neuromas.run.folder import tags
+from neuromas.run.folder import dotted, tags
 
 _SHOWN = ("accuracy", "n", "parse_rate")  # test figures
 
@@ -74,8 +74,5 @@ def _identity(name: str, run: Path) -> dict[str, str]:
 
 def _settings(config: RunConfig) -> TomlTable:
     """The settings by their dotted names, as plain values, which is what every tracker takes."""
-    out: TomlTable = {}
-    for name, value in config.model_dump(mode="json").items():
-        parts = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
-        out |= {k: v if isinstance(v, str | int | float | bool) else json.dumps(v) for k, v in parts.items()}
-    return out
+    plain = lambda value: value if isinstance(value, str | int | float | bool) else json.dumps(value)
+    return {name: plain(value) for name, value in dotted(config).items()}

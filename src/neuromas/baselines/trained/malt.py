@@ -25,7 +25,7 @@ from neuromas.baselines.trained.team import Team, TeamRunConfig, create_adapters
 from neuromas.baselines.trained.tree import Pair, good_examples, levels, preference_pairs
 from neuromas.config import Section
 from neuromas.errors import CheckpointError, ConfigError
-from neuromas.files import append_json_line, read_json, read_json_lines, write_json
+from neuromas.files import append_json_line, read_json_lines, read_object, write_json
 from neuromas.network.backbone import Backbone
 from neuromas.network.sampling import stream_key
 from neuromas.results import NodeMetrics, StepMetrics
@@ -217,7 +217,7 @@ class MaltTraining:
             self._reference = self._refer()
             write_json(self.out / "reference.json", self._reference)
         if self._reference is None:
-            self._reference = _read_reference(self.out / "reference.json")
+            self._reference = read_object(self.out / "reference.json")
         nodes: dict[str, NodeMetrics] = {}
         optimizer.zero_grad(set_to_none=True)
         for role, pairs in self._learned[1].items():
@@ -269,11 +269,3 @@ class MaltTraining:
                 for role, metrics in nodes.items()
             }
         return StepResult(StepMetrics(step=step, nodes=nodes), [], [])
-
-
-def _read_reference(path: Path) -> dict[str, list[list[float]]]:
-    """The log-probabilities that `_refer` gave. Raises `CheckpointError` for a file that cannot be read."""
-    try:
-        return read_json(path)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); resume from before DPO, or start again") from error
