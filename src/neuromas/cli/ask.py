@@ -41,7 +41,7 @@ def main(
     """
     from neuromas.cli.batch import typed_questions
     from neuromas.cli.show import print_trace
-    from neuromas.cli.systems import load_system, question_of
+    from neuromas.cli.systems import load_system
     from neuromas.errors import ConfigError
     from neuromas.files import write_json
     from neuromas.network.backbone import Backbone
@@ -55,7 +55,7 @@ def main(
     loaded = load_system(system, source)
     decoding: dict[str, Any] = {"greedy": not sampled, "seed": seed} | _blanked(loaded, blank)
     if file is not None and out is not None:
-        _ask_file(loaded, system, source.recipe, file, out, column, decoding)
+        _ask_file(loaded, file, out, column, decoding)
         return
     decode = None
     if prompts:
@@ -63,7 +63,7 @@ def main(
             raise ConfigError("--prompts decodes the prompts' tokens, which an endpoint does not send; leave it out")
         decode = loaded.backbone.tokenizer.decode
     for text in typed_questions() if question is None else [question]:
-        asked = question_of(loaded, system, source.recipe, text)
+        asked = loaded.asked(text)
         trace = loaded.system.answer([asked], **decoding)[0]
         if json is not None:
             write_json(json, trace.to_dict())
@@ -81,23 +81,12 @@ def _blanked(loaded: "Loaded", blank: tuple[str, ...]) -> dict[str, Any]:
     return {"blank": blank} if blank else {}
 
 
-def _ask_file(
-    loaded: "Loaded",
-    system: str,
-    recipe: Path | None,
-    file: Path,
-    out: Path,
-    column: str | None,
-    decoding: dict[str, Any],
-) -> None:
+def _ask_file(loaded: "Loaded", file: Path, out: Path, column: str | None, decoding: dict[str, Any]) -> None:
     from neuromas.cli import goes_on
     from neuromas.cli.batch import answer_file
     from neuromas.cli.show import bar, console
-    from neuromas.cli.systems import question_of
 
     goes_on()
-    ask = lambda text: question_of(loaded, system, recipe, text)
-    answer = lambda questions: loaded.system.answer(questions, **decoding)
     with bar(f"{loaded.system.name} on {file.name}") as progress:
-        count = answer_file(loaded, file, out, column, ask, answer, progress)
+        count = answer_file(loaded, file, out, column, decoding, progress)
     console.print(f"{out}: {count} answers", markup=False)

@@ -6,8 +6,9 @@ import importlib
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from neuromas.cli.systems import Loaded
 from neuromas.errors import ConfigError
@@ -29,8 +30,7 @@ def answer_file(
     table: Path,
     out: Path,
     column: str | None,
-    ask: Callable[[str], Question],
-    answer: Callable[[Sequence[Question]], list[Trace]],
+    decoding: Mapping[str, Any],
     progress: Callable[[int, int], None],
 ) -> int:
     """Answer the rows of a table that `out` does not hold yet; returns how many rows it then has.
@@ -38,13 +38,13 @@ def answer_file(
     `out` gets the table's own columns, then `answer`, `message NODE` of every node, `system`, and `reward` where the
     table has the columns of the run's own task; a row whose prompt is too long has the reason in `error`. It is written
     whole after every 64 rows, and a second call goes on after the last of them.
-    column: of the questions; None: that of the run's task, else a guess. ask: a question of one's own.
+    column: of the questions; None: that of the run's task, else a guess. decoding: options of the system's `answer`.
     Raises ConfigError where `out` holds something else, TaskError for a table that cannot be read.
     """
     if kind_of(out) not in _KINDS:
         raise ConfigError(f"--out is {out}, and answers are written to files that end with {', '.join(_KINDS)}")
     rows = read_file(table)
-    questions, graded_rows = _questions(loaded, table, rows, column, ask)
+    questions, graded_rows = _questions(loaded, table, rows, column)
     done = read_file(out) if out.exists() else []
     name = column or question_column(table, rows)
     for number, (row, old) in enumerate(zip(rows, done, strict=False), 1):
@@ -56,7 +56,8 @@ def answer_file(
     while len(done) < len(rows):
         span = slice(len(done), len(done) + _AT_ONCE)
         asked = [question for question in questions[span] if question.id not in long]
-        traces = dict(zip([q.id for q in asked], answer(asked) if asked else [], strict=True))
+        answered = loaded.system.answer(asked, **decoding) if asked else []
+        traces = {trace.question_id: trace for trace in answered}
         for row, question in zip(rows[span], questions[span], strict=True):
             trace = traces.get(question.id)
             made: RawRow = {"answer": "", "system": loaded.system.name, "error": long.get(question.id, "")}
@@ -70,9 +71,7 @@ def answer_file(
     return len(done)
 
 
-def _questions(
-    loaded: Loaded, table: Path, rows: list[RawRow], column: str | None, ask: Callable[[str], Question]
-) -> tuple[list[Question], bool]:
+def _questions(loaded: Loaded, table: Path, rows: list[RawRow], column: str | None) -> tuple[list[Question], bool]:
     """The question of each row, and whether the task can grade its answer."""
     task = loaded.task
     if column is None and isinstance(task, OwnTask) and task.fits(rows):
@@ -80,7 +79,7 @@ def _questions(
     name = column or question_column(table, rows)
     if any(name not in row for row in rows):
         raise ConfigError(f"{table} has no column {name!r}; it has {', '.join(map(str, rows[0]))}")
-    asked = [ask(str(row[name] or "")) for row in rows]
+    asked = [loaded.asked(str(row[name] or "")) for row in rows]
     return [Question(f"asked-{n}", q.text, "", q.instruction, q.answer_prefix) for n, q in enumerate(asked, 1)], False
 
 

@@ -44,9 +44,6 @@ def main(
     from neuromas.evaluate.report import write_report
     from neuromas.files import write_json
 
-    for name, value in (("--workers", workers), ("--threads", threads)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}: must be 1 or more")
     if spec.is_dir() and not report:
         raise ConfigError(f"{spec} is a folder; give the spec and --out {spec} to go on, or --report for its report")
     if plan:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuromas.cli.options import Positive
+from neuromas.markup import say
 from neuromas.recipe import TomlTable
 
 if TYPE_CHECKING:
@@ -73,7 +74,6 @@ def main(
     import time
 
     from neuromas.cli.compare import run_with_bar
-    from neuromas.cli.lists import print_lines
     from neuromas.cli.show import console
     from neuromas.compare.spec import Spec
     from neuromas.evaluate import table
@@ -110,7 +110,7 @@ def main(
     places = f"Figures: {out / 'summary.json'}; curves: {picture}; runs: {out / 'runs'}"
     console.print(f"\n{seconds:.0f} s. {places}", markup=False)
     run = trials["trained"][0].folder
-    print_lines(
+    say(
         "now try:",
         f'  neuromas ask {run} "(a(3+5)*b(2*7))"   # every message on the way',
         f"  neuromas serve {run}   # OpenAI's API, and a page that shows it think",

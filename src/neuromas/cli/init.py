@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from neuromas.markup import say
+
 if TYPE_CHECKING:
     from neuromas.tasks.guess import Guess
 
@@ -32,7 +34,7 @@ def main(
         instruction: What the answering node is told; by default according to the grader.
         backbone: The frozen language model; by default one that is here (see `neuromas backbones`).
     """
-    from neuromas.cli.lists import describe_task, print_lines
+    from neuromas.cli.lists import describe_task
     from neuromas.cli.scaffold import FILES, existing, recipe_text, task_text, write
     from neuromas.network.builtin import installed
     from neuromas.tasks import load_task
@@ -47,15 +49,15 @@ def main(
     task = load_task(str(table), **found.settings)
     _show(table, found)
     for asked in task.questions("train")[:_SHOWN]:
-        print_lines("", *asked.text.splitlines(), f"  answer: {asked.answer}")
-    print_lines("")
+        say("", *asked.text.splitlines(), f"  answer: {asked.answer}")
+    say("")
     describe_task(task)
     model = backbone or ("smollm2-135m" if installed("smollm2-135m") else "tiny")
     write(task_file, task_text(table, found))
     write(recipe, recipe_text(task_file, model, len(task.questions("train"))))
     first = next(iter(task.questions("test") or task.questions("train"))).text
     run = Path("runs") / table.stem
-    print_lines(
+    say(
         f"written: {task_file} (the task), {recipe} (the training); both are yours to change",
         "now try:",
         f"  neuromas plan {shlex.quote(str(recipe))}",
@@ -66,9 +68,9 @@ def main(
 
 def _show(table: Path, found: "Guess") -> None:
     """Print what was guessed, with reasons and warnings."""
-    from neuromas.cli.lists import print_lines, print_table
+    from neuromas.cli.lists import print_table
 
     shown = {key: value for key, value in found.settings.items() if key != "data"}
-    print_lines(f"{table}:")
+    say(f"{table}:")
     print_table(("setting", "value", ""), [(k, str(value), found.reasons.get(k, "")) for k, value in shown.items()])
-    print_lines(*(f"warning: {text}" for text in found.warnings))
+    say(*(f"warning: {text}" for text in found.warnings))

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from neuromas.markup import say
+
 if TYPE_CHECKING:
     from neuromas.tasks.base import Task
 
@@ -36,14 +38,14 @@ def tasks(names: Names = (), all: bool = False, json: Path | None = None) -> Non
             for family, members in families.items()
         ]
         print_table(("task", "about"), rows)
-        print_lines("", "neuromas tasks NAME shows sizes and floors; reasoning-gym/NAME takes any of its data sets.")
+        say("", "neuromas tasks NAME shows sizes and floors; reasoning-gym/NAME takes any of its data sets.")
     _write(json, records)
 
 
 def describe_task(task: "Task") -> dict[str, Any]:
     """Print a task's splits with their floors; returns the same as a record."""
     record = task.describe()
-    print_lines(f"{record['name']}  (version {record['version']}, from {record['source']})")
+    say(f"{record['name']}  (version {record['version']}, from {record['source']})")
     rows: list[tuple[str, ...]] = []
     for split, size in record["sizes"].items():
         floors = record["floors"].get(split)
@@ -54,9 +56,9 @@ def describe_task(task: "Task") -> dict[str, Any]:
         rows.append((split, str(size), *shown))
     print_table(("split", "questions", "chance", "majority", "best constant"), rows)
     if form := record.get("answers_are"):
-        print_lines(f"the answer column holds {form}")
+        say(f"the answer column holds {form}")
     thinking = {True: "a reply may think aloud before its answer", False: "a reply must not think before its answer"}
-    print_lines(*([thinking[found]] if (found := record["counts_thinking"]) is not None else []), "")
+    say(*([thinking[found]] if (found := record["counts_thinking"]) is not None else []), "")
     return record
 
 
@@ -79,7 +81,7 @@ def baselines(names: Names = (), json: Path | None = None) -> None:
             mark = " (learns from the train split first)" if entry.fitted else " (trained)" if entry.trained else ""
             rows.append((name, entry.about + mark, entry.calls, entry.source))
         print_table(("baseline", "what it does", "calls a question (by default)", "source"), rows)
-        print_lines(
+        say(
             "",
             "neuromas eval NAME --task T --backbone B --options name=value measures one.",
             "neuromas train --method NAME --task T --backbone B trains one that is marked as trained.",
@@ -97,12 +99,12 @@ def _describe_baseline(name: str) -> dict[str, Any]:
     if name not in BASELINES:
         raise ConfigError(f"{name!r} is no baseline; the baselines are: {', '.join(BASELINES)}")
     options, fitting = options_of(name)
-    print_lines(f"{name}: {BASELINES[name].about}")
+    say(f"{name}: {BASELINES[name].about}")
     for title, values in (("options", options), ("options of fitting", fitting)):
         if values:
-            print_lines(f"  {title}: {', '.join(f'{key}={value}' for key, value in values.items())}")
+            say(f"  {title}: {', '.join(f'{key}={value}' for key, value in values.items())}")
     if not options and not fitting:
-        print_lines("  no options")
+        say("  no options")
     return {"name": name, "about": BASELINES[name].about, "options": options, "fit": fitting}
 
 
@@ -144,12 +146,12 @@ def _describe_backbone(name: str, check: bool, device: str, dtype: str) -> dict[
 
     backbone = Backbone.load(name, device=device, dtype=dtype)
     if not check:
-        print_lines(f"{name}: {backbone.proof.line}")
+        say(f"{name}: {backbone.proof.line}")
         return {"name": name, "path": backbone.proof.path, "line": backbone.proof.line}
     from neuromas.network.check import check as run_check
 
     found = run_check(backbone)
-    print_lines(str(found))
+    say(str(found))
     return vars(found)
 
 
@@ -164,14 +166,6 @@ def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table, soft_wrap=True)
-
-
-def print_lines(*lines: str) -> None:
-    """Print lines as they are, without markup."""
-    from neuromas.cli.show import console
-
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _write(path: Path | None, records: Any) -> None:

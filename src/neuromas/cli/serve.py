@@ -44,7 +44,7 @@ def main(
 
     bound = listen(config)
     loaded = load_system(system, source)
-    responder = _responder(loaded, system, source.recipe)
+    responder = _responder(loaded, system)
     model = config.name or (Path(system).resolve() if Path(system).exists() else Path(system)).name
     folder = None if system in BASELINES else found(system)
     weights = folder and chosen(folder, source.checkpoint)
@@ -63,9 +63,8 @@ def main(
     say(app.state.metrics.summary())
 
 
-def _responder(loaded: "Loaded", system: str, recipe: Path | None) -> "Responder":
+def _responder(loaded: "Loaded", system: str) -> "Responder":
     """The system as the server asks it, with the wording of `neuromas ask`."""
-    from neuromas.cli.systems import question_of
     from neuromas.errors import ConfigError
     from neuromas.network.backbone import Backbone
     from neuromas.serve.responder import responder_of
@@ -77,4 +76,4 @@ def _responder(loaded: "Loaded", system: str, recipe: Path | None) -> "Responder
             f"the backbone of {loaded.system.name} is an endpoint, whose context window and tokens a server here does "
             "not know; ask it with `neuromas ask`, or ask the endpoint itself"
         )
-    return responder_of(loaded.system, loaded.backbone, question_of(loaded, system, recipe, ""))
+    return responder_of(loaded.system, loaded.backbone, loaded.asked(""))

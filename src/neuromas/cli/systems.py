@@ -29,6 +29,11 @@ class Loaded:
     system: System
     task: Task
     backbone: Frozen
+    bare: bool = False  # a baseline that is asked without a task
+
+    def asked(self, text: str) -> Question:
+        """A question of one's own, with the instruction and answer prefix of the system's task, if it has one."""
+        return Question("asked", text, "") if self.bare else self.task.asked(text)
 
 
 def load_system(system: str, config: SystemConfig, on_fit: OnFit | None = None, seed: int = 0) -> Loaded:
@@ -47,7 +52,8 @@ def load_system(system: str, config: SystemConfig, on_fit: OnFit | None = None, 
     if system in BASELINES:
         changes = {"task.name": config.task, "backbone.name": config.backbone}
         recipe = RunConfig.load(config.recipe, **changes) if config.recipe else RunConfig.make(override({}, changes))
-        return _baseline(system, recipe, parse_options(config.options), config.state, on_fit, seed)
+        loaded = _baseline(system, recipe, parse_options(config.options), config.state, on_fit, seed)
+        return replace(loaded, bare=config.recipe is None)
     if (folder := found(system)) is None:
         frozen = ", ".join(names(trained=False))
         raise ConfigError(
@@ -72,13 +78,6 @@ def _other_task(name: str, own: Task) -> Task:
     if isinstance(own, OwnTask) and is_table(name):
         return load_task(own.name, data=str(Path(name).resolve()), test=None)
     return load_task(name)
-
-
-def question_of(loaded: Loaded, system: str, recipe: Path | None, text: str) -> Question:
-    """A question of one's own, with the instruction and answer prefix of the task that the system is for, if any."""
-    if system in BASELINES and recipe is None:
-        return Question("asked", text, "")
-    return loaded.task.asked(text)
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
