@@ -78,7 +78,7 @@ def test_an_answer_is_the_same_alone_in_a_batch_and_in_any_order(topology, archi
 
 def test_seed_step_rollout_node_and_question_each_change_what_is_drawn() -> None:
     network = make_network("2", tokens=8)
-    network.backbone.head.weight.zero_()  # uniform whatever the prompt: only the draws can differ
+    network.backbone.output.layer.weight.zero_()  # uniform whatever the prompt: only the draws can differ
     text = lambda **how: forward(network, questions(2), **({"rollouts": 2, "seed": 0, "step": 0} | how))
     said = lambda t: [c.completion_ids for c in t.calls]
     base = text()

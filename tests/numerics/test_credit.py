@@ -331,7 +331,7 @@ class OneIsRight(FirstCharacter):
 def enumerable() -> Network:
     """Every node writes one token, 0, 1 or the end."""
     network = make_network("2", binary_backbone(), noise=0.5)
-    network.backbone.head.bias.data[network.backbone.head.bias < 0] = -40.0  # nothing else, ever
+    network.backbone.output.layer.bias.data[network.backbone.output.layer.bias < 0] = -40.0  # nothing else, ever
     network.limits = Limits(1, 1, 512)
     return network
 

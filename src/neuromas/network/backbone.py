@@ -107,15 +107,6 @@ class Backbone:
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 
-    @property
-    def head(self) -> Any:
-        """The output layer."""
-        return self.output.layer
-
-    @property
-    def vocabulary(self) -> int:
-        return self.output.vocabulary
-
     def packs(self, tokens: int) -> bool:
         """True where rows of up to `tokens` tokens take the fast path."""
         return self.proof.path == "packed" and self.rope.fits(tokens)
@@ -124,7 +115,11 @@ class Backbone:
         """Short hash of the architecture and of the weights; checkpoints refuse another backbone by it."""
         digest = hashlib.blake2b(digest_size=8)
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads")
-        shape = [self.model.config.model_type, *(getattr(self.config, size, None) for size in sizes), self.vocabulary]
+        shape = [
+            self.model.config.model_type,
+            *(getattr(self.config, size, None) for size in sizes),
+            self.output.vocabulary,
+        ]
         shape += filter(None, [getattr(self.model.config, "tokenizer_splits", None)])  # of a converted GGUF file
         digest.update(json.dumps(shape).encode())
         for key, value in sorted(self.model.state_dict().items()):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
-from neuromas.errors import BackboneError
+from neuromas.errors import BackboneError, require
 
 PREFIX = "openai:"
 KEY = "NEUROMAS_ENDPOINT_KEY"  # the only place a key is read from; names are written into files, so none holds one
@@ -81,14 +81,9 @@ class Endpoint:
         """seconds: most time of one try. Raises `BackboneError` for a name that is no endpoint's."""
         address, self.model = _parts(name)
         self.name, self.at_once, self._key = name, at_once, key or ""
-        try:
-            from openai import OpenAI
-        except ImportError as error:
-            raise BackboneError(
-                f"backbone {name!r} needs the package openai; install with: pip install -e '.[endpoint]'"
-            ) from error
+        openai = require("openai", f"backbone {name!r}", "pip install -e '.[endpoint]'", error=BackboneError)
         # without a key of its own the client would take one that is meant for another address
-        self._client = OpenAI(base_url=address, api_key=key or "none", max_retries=retries, timeout=seconds)
+        self._client = openai.OpenAI(base_url=address, api_key=key or "none", max_retries=retries, timeout=seconds)
 
     @classmethod
     def load(cls, name: str) -> "Endpoint":

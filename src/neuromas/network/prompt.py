@@ -53,7 +53,7 @@ class PromptTemplate:
         self.tokenizer = tokenizer
         self.style: Style = style
         self.context_window = context_window
-        self._cached_tokens = 4_000_000  # see `limit_cache`
+        self.cached_tokens = 4_000_000  # about so many tokens of encoded prompts are kept
         self._cache: dict[tuple[object, ...], tuple[list[int], list[int]]] = {}
         self._cache_holds = 0  # tokens
         markers = filter(lambda token: token.strip(_BLANK), tokenizer.get_added_vocab())  # blanks are text, not markers
@@ -84,7 +84,7 @@ class PromptTemplate:
         assert len(wording.labels) == len(messages), "one label for each message"
         key = (position, wording, question.id, question.text, question.instruction, question.answer_prefix)
         if key not in self._cache:
-            if self._cache_holds > self._cached_tokens:
+            if self._cache_holds > self.cached_tokens:
                 self._cache.clear()
                 self._cache_holds = 0
             self._cache[key] = self._head(position, question, wording), self._tail(position, question, wording)
@@ -93,22 +93,14 @@ class PromptTemplate:
         if not messages:
             self._check_fits(len(head) + len(tail), reserve, position, question)
             return Prompt(head + tail, [])
-        labels = [self._text(self._label(m.sender, name)) for m, name in zip(messages, wording.labels, strict=True)]
-        ends = self._text("\n" if self.style == "compact" else "")
-        bodies = [self._text(m.text) for m in messages]
+        labels = [self.encode(self._label(m.sender, name)) for m, name in zip(messages, wording.labels, strict=True)]
+        ends = self.encode("\n" if self.style == "compact" else "")
+        bodies = [self.encode(m.text) for m in messages]
         fixed = len(head) + len(tail) + sum(len(label) + len(ends) for label in labels)
         self._check_fits(fixed, reserve, position, question)
         bodies, dropped = _fit(bodies, self.context_window - reserve - fixed)
         own = [i for label, body in zip(labels, bodies, strict=True) for i in (*label, *body, *ends)]
         return Prompt(head, own + tail, dropped)
-
-    def limit_cache(self, tokens: int) -> None:
-        """Keep at most about `tokens` tokens of encoded prompts; a server, whose questions seldom recur, keeps few."""
-        self._cached_tokens = tokens
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of text from outside, as in a prompt: no special tokens, whatever it spells."""
-        return self._text(text)
 
     def decode(self, ids: list[int]) -> str:
         """Text of a completion, special tokens left out."""
@@ -119,23 +111,23 @@ class PromptTemplate:
     def _head(self, at: Position, question: Question, wording: Wording) -> list[int]:
         if self.style == "compact":
             text = f"{at.id}<{','.join(at.upstream)}>{','.join(at.downstream)}:"
-            return self._text(text + (question.text if at.sees_question else "") + "\n")
-        user = self._text(_asked(at, question, wording))
+            return self.encode(text + (question.text if at.sees_question else "") + "\n")
+        user = self.encode(_asked(at, question, wording))
         before_system, between, _ = self._markers(wording.date)
-        return before_system + self._text(wording.ask) + between + user
+        return before_system + self.encode(wording.ask) + between + user
 
     def _tail(self, at: Position, question: Question, wording: Wording) -> list[int]:
         if self.style == "compact":
-            return self._text("A" if at.is_output else ">")
+            return self.encode("A" if at.is_output else ">")
         begins = (wording.begin, question.answer_prefix if at.is_output else "")
-        return self._markers(wording.date)[2] + self._text(" ".join(filter(None, begins)))
+        return self._markers(wording.date)[2] + self.encode(" ".join(filter(None, begins)))
 
     def _label(self, sender: str, name: str) -> str:
         return f"{sender}:" if self.style == "compact" else f"\n{name}: "
 
     # -- encoding -----------------------------------------------------------------------------------------
 
-    def _text(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """Ids of text from outside: markers in it are spelled out, never turned into special or added tokens."""
         if not text:
             return []
@@ -181,7 +173,7 @@ class PromptTemplate:
             return [], [], []
         if self.style == "plain":
             start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-            return start, self._text("\n"), self._text("\n")
+            return start, self.encode("\n"), self.encode("\n")
         before, between, after = around(self.tokenizer, day)
         first: list[int] = self._encoded(before, special=True, lead="") if before else []
         return first, self._encoded(between, special=True), self._encoded(after, special=True)

@@ -71,19 +71,17 @@ class CompletionsFormat(AnswerFormat[schema.AnswerRequest]):
             yield self._chunk(self._piece(i, {"role": "assistant", "content": ""}))
 
     def chunks(self, event: Event) -> Iterator[dict[str, Any]]:
-        yield self._of(event)
-
-    def _of(self, event: Event) -> dict[str, Any]:
         if isinstance(event, Delta) and event.node is None:
-            return self._chunk(self._piece(event.choice, {"content": event.text}))
-        if isinstance(event, Delta):
-            return self._chunk(choice=event.choice, node=event.node, delta=event.text)
-        if isinstance(event, NodeDone):
-            return self._chunk(choice=event.choice, turn=event.turn.model_dump(exclude_unset=True))
-        last = self._piece(event.choice, {}, event.answer.finish_reason)
-        if event.answer.tokens is not None:
-            last["logprobs"] = _logprobs(event.answer.tokens).model_dump()
-        return self._chunk(last)
+            yield self._chunk(self._piece(event.choice, {"content": event.text}))
+        elif isinstance(event, Delta):
+            yield self._chunk(choice=event.choice, node=event.node, delta=event.text)
+        elif isinstance(event, NodeDone):
+            yield self._chunk(choice=event.choice, turn=event.turn.model_dump(exclude_unset=True))
+        else:
+            last = self._piece(event.choice, {}, event.answer.finish_reason)
+            if event.answer.tokens is not None:
+                last["logprobs"] = _logprobs(event.answer.tokens).model_dump()
+            yield self._chunk(last)
 
     def closing(self, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
         if (options := self.request.stream_options) and options.include_usage:

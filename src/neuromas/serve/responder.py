@@ -36,7 +36,7 @@ class Responder:
 
     def __init__(self, system: System, backbone: Backbone, pattern: Question) -> None:
         self.system, self.backbone, self.pattern = system, backbone, pattern
-        backbone.template.limit_cache(CACHED_TOKENS)
+        backbone.template.cached_tokens = CACHED_TOKENS
 
     @cached_property
     def max_characters(self) -> int:

@@ -86,7 +86,7 @@ class Collm(Team):
         """The untrained team. A critic's adapter lies in the actors' bank."""
         actors = config.collm.actors
         chat = create_adapters([*actor_names(actors), CRITIC], config, backbone, task)
-        return cls(chat, actors, task.parse, backbone.head.weight.shape[1])  # type: ignore[union-attr]
+        return cls(chat, actors, task.parse, backbone.output.layer.weight.shape[1])  # type: ignore[union-attr]
 
     def dialogue(self, question: Question) -> Dialogue:
         answers = yield [replace(answer(role, ANSWER), role=role) for role in self.roles]
