@@ -8,7 +8,7 @@ from helpers import CHATML, IM_START, Style, make_backbone, questions
 from neuromas.baselines import BASELINES, names
 from neuromas.baselines.agentnet import AgentNet
 from neuromas.baselines.chat import Baseline, Chat, Dialogue, answer, message
-from neuromas.baselines.direct import Direct
+from neuromas.baselines.direct import direct
 from neuromas.baselines.fitted import Fitted
 from neuromas.baselines.goa import GraphOfAgents
 from neuromas.baselines.gptswarm import GPTSwarm
@@ -164,10 +164,10 @@ def _deed(agent: int, text: str):
 @pytest.mark.parametrize("style", ["chat", "plain", "compact"])
 def test_a_first_answer_is_the_direct_baselines_in_every_style(style: Style) -> None:
     backbone = make_backbone(style=style, template=CHATML, max_position_embeddings=2048)
-    (direct,) = Direct(backbone, Limits(6, 6)).answer([QUESTION])
+    (trace,) = direct(Chat(backbone, Limits(6, 6))).answer([QUESTION])
     for name in ("self-refine", "self-check"):
         first = solve(EVERY[name](Chat(backbone, Limits(6, 6)))).calls[0]
-        assert first.prefix_ids + first.own_ids == direct.calls[0].prefix_ids + direct.calls[0].own_ids
+        assert first.prefix_ids + first.own_ids == trace.calls[0].prefix_ids + trace.calls[0].own_ids
         assert first.completion_ids == direct.calls[0].completion_ids
         assert first.logprobs == pytest.approx(direct.calls[0].logprobs, abs=1e-5)
 

@@ -3,7 +3,8 @@
 import pytest
 
 from helpers import FirstCharacter, make_backbone, make_network, plain_model, questions
-from neuromas.baselines.direct import Direct
+from neuromas.baselines.chat import Chat
+from neuromas.baselines.direct import direct
 from neuromas.baselines.vote import Vote
 from neuromas.evaluate.run import evaluate
 from neuromas.evaluate.stats import wilson
@@ -204,13 +205,13 @@ def test_evaluation_passes_blank_on_to_the_network() -> None:
 
 
 def test_the_direct_baseline_is_the_bare_backbone() -> None:
-    direct = Direct(make_backbone(), Limits(4, 4))
-    (trace,) = direct.answer(questions(1))
+    system = direct(Chat(make_backbone(), Limits(4, 4)))
+    (trace,) = system.answer(questions(1))
     ids, plain = list(trace.calls[0].prefix_ids), plain_model()
     for token in trace.calls[0].completion_ids:
         from helpers import plain_logits
 
         assert plain_logits(plain, ids)[-1].argmax() == token
         ids.append(token)
-    assert direct.trainable_parameters == 0
+    assert system.trainable_parameters == 0
     assert len(trace.calls) == trace.sequential_calls == 1

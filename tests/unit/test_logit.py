@@ -9,6 +9,7 @@ import torch
 
 from helpers import CHATML, make_backbone, plain_logits, plain_model
 from neuromas import cli
+from neuromas.baselines.chat import Chat
 from neuromas.baselines.logit import Logit
 from neuromas.errors import ConfigError
 from neuromas.evaluate.run import evaluate
@@ -49,7 +50,7 @@ class Choice(Task):
 def test_scores_are_the_plain_models_log_probabilities(style: str) -> None:
     name, template, space = STYLES[style]
     backbone = make_backbone(style=name, template=template)  # type: ignore[arg-type]
-    system = Logit(backbone, Limits(4, 4), letters)
+    system = Logit(Chat(backbone, Limits(4, 4)), letters)
     at = Topology.parse("single").position("out")
     for question in asked(3):
         prompt = backbone.template.render(at, question, [], reserve=2).prefix_ids
@@ -67,7 +68,7 @@ def test_scores_are_the_plain_models_log_probabilities(style: str) -> None:
 
 
 def test_one_call_no_generated_token_and_all_rollouts_alike() -> None:
-    system = Logit(make_backbone(), Limits(4, 4), letters)
+    system = Logit(Chat(make_backbone(), Limits(4, 4)), letters)
     traces = system.answer(asked(4), seed=3, rollouts=2)
     assert [(t.question_id, t.rollout) for t in traces] == [(f"q{i}", g) for i in range(4) for g in (0, 1)]
     for trace in traces:
@@ -84,10 +85,10 @@ def test_one_call_no_generated_token_and_all_rollouts_alike() -> None:
 def test_batches_change_nothing() -> None:
     backbone, questions = make_backbone(), asked(7)
     answers = [
-        [t.answer for t in Logit(backbone, Limits(4, 4, rows), letters).answer(questions)] for rows in (1, 9, 512)
+        [t.answer for t in Logit(Chat(backbone, Limits(4, 4, rows)), letters).answer(questions)] for rows in (1, 9, 512)
     ]
     assert answers[0] == answers[1] == answers[2]
-    assert Logit(backbone, Limits(), letters).answer([]) == []
+    assert Logit(Chat(backbone, Limits()), letters).answer([]) == []
 
 
 def test_a_biased_head_decides() -> None:
@@ -100,21 +101,21 @@ def test_a_biased_head_decides() -> None:
     from helpers import byte_tokenizer
     from neuromas.network.backbone import Backbone
 
-    system = Logit(Backbone("biased", model, byte_tokenizer(), "compact"), Limits(), letters)
+    system = Logit(Chat(Backbone("biased", model, byte_tokenizer(), "compact"), Limits()), letters)
     assert {t.answer for t in system.answer(asked())} == {f"{PREFIX}C"}
     scores = system.scores(asked(1)[0])
     assert scores["C"] - scores["A"] == pytest.approx(5.0) and scores["A"] < -math.log(2)
 
 
 def test_evaluation_counts_it_as_one_call_without_tokens() -> None:
-    result = evaluate(Logit(make_backbone(), Limits(4, 4), letters), Choice()).result
+    result = evaluate(Logit(Chat(make_backbone(), Limits(4, 4)), letters), Choice()).result
     assert (result.calls, result.generated_tokens, result.parse_rate) == (1.0, 0.0, 1.0)
     assert result.decoding == "scored" and result.trainable_parameters == 0
 
 
 def test_questions_without_listed_answers_are_refused() -> None:
     with pytest.raises(ConfigError, match="question 'q' has no list of them; choose a task with options"):
-        Logit(make_backbone(), Limits(), lambda q: None).answer([Question("q", "How many?", "3")])
+        Logit(Chat(make_backbone(), Limits()), lambda q: None).answer([Question("q", "How many?", "3")])
 
 
 def test_the_command_line_scores_the_options_of_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

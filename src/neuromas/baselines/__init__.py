@@ -50,7 +50,7 @@ BASELINES: dict[str, RegistryEntry] = {
     ),
     "logit": RegistryEntry(
         "logit",
-        "logit",
+        "Logit",
         "the bare backbone's most likely option, no generation",
         "1",
         "arXiv 2009.03300",

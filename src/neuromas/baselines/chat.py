@@ -215,11 +215,7 @@ class Baseline(ABC):
 
     def __init__(self, chat: Chat) -> None:
         self.chat = chat
-
-    @property
-    def name(self) -> str:
-        """The title, with the backbone."""
-        return f"{self.title} ({self.chat.name})"
+        self.name = f"{self.title} ({chat.name})"
 
     @abstractmethod
     def dialogue(self, question: Question) -> Dialogue:

@@ -5,35 +5,15 @@ Adapters are the untrained ones (B = 0), which change nothing. Behind an endpoin
 
 from neuromas.baselines.chat import Baseline, Chat, Dialogue, Request
 from neuromas.baselines.endpoint import EndpointChat
-from neuromas.network.backbone import Backbone
-from neuromas.network.environment import Environment
-from neuromas.network.forward import Limits, Network
-from neuromas.network.sampling import Decoding
+from neuromas.network.forward import Network
 from neuromas.network.topology import Topology
-from neuromas.network.wording import Words
 from neuromas.types import Question, System
 
 
 class Direct(Network):
-    """The frozen backbone at every node; by default one call, with the prompt that every single-node system gets."""
+    """The frozen backbone at every node, with the prompts that every network gets."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        limits: Limits,
-        decoding: Decoding | None = None,
-        topology: Topology | None = None,
-        title: str = "direct",
-        words: Words | None = None,
-        environment: Environment | None = None,
-    ) -> None:
-        shape = topology or Topology.parse("single")
-        bank = Network.create(shape, backbone, rank=1).adapters
-        super().__init__(shape, backbone, bank, limits, decoding, f"{title} ({backbone.name})", words, environment)
-
-    @property
-    def trainable_parameters(self) -> int:
-        return 0
+    trainable_parameters = 0
 
 
 class NetworkDialogue(Baseline):
@@ -41,13 +21,9 @@ class NetworkDialogue(Baseline):
 
     title = "direct"
 
-    def __init__(self, chat: Chat, topology: Topology, title: str = "direct") -> None:
+    def __init__(self, chat: Chat, topology: Topology, name: str) -> None:
         super().__init__(chat)
-        self.topology, self._title = topology, title
-
-    @property
-    def name(self) -> str:
-        return f"{self._title} ({self.chat.name})"
+        self.topology, self.name = topology, name
 
     def dialogue(self, question: Question) -> Dialogue:
         messages: dict[str, str] = {}
@@ -75,6 +51,16 @@ def untrained(chat: Chat, topology: str | int | list[int] = "2") -> System:
 
 
 def _bare(chat: Chat, topology: Topology, title: str) -> System:
+    name = f"{title} ({chat.name})"
     if isinstance(chat, EndpointChat):
-        return NetworkDialogue(chat, topology, title)
-    return Direct(chat.backbone, chat.limits, chat.decoding, topology, title, chat.words, chat.environment)
+        return NetworkDialogue(chat, topology, name)
+    return Direct.create(
+        topology,
+        chat.backbone,
+        rank=1,
+        limits=chat.limits,
+        decoding=chat.decoding,
+        name=name,
+        words=chat.words,
+        environment=chat.environment,
+    )

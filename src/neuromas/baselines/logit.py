@@ -12,8 +12,6 @@ import torch
 
 from neuromas.baselines.chat import Chat
 from neuromas.errors import ConfigError
-from neuromas.network.backbone import Backbone
-from neuromas.network.forward import Limits
 from neuromas.network.generate import replay
 from neuromas.network.packed import Group
 from neuromas.network.prompt import Prompt
@@ -44,11 +42,11 @@ class Logit:
     trainable_parameters = 0
     decoding_name = "scored"
 
-    def __init__(self, backbone: Backbone, limits: Limits, choices: Choices) -> None:
+    def __init__(self, chat: Chat, choices: Choices) -> None:
         """choices: a question's possible answers, as `Task.choices` gives them; None where they cannot be listed."""
-        self.backbone, self.limits, self.choices = backbone, limits, choices
+        self.backbone, self.limits, self.choices = chat.backbone, chat.limits, choices
         self.topology = Topology.parse("single")
-        self.name = f"logit ({backbone.name})"
+        self.name = f"logit ({chat.name})"
 
     def answer(
         self, questions: list[Question], *, greedy: bool = True, seed: int = 0, rollouts: int = 1
@@ -118,8 +116,3 @@ class Logit:
         )
         answer = scoring.question.answer_prefix + scoring.options[best]
         return Trace(scoring.question.id, 0, [call], answer, 1, seconds, sequential_tokens=0)
-
-
-def logit(chat: Chat, choices: Choices) -> Logit:
-    """The control on the backbone of a chat."""
-    return Logit(chat.backbone, chat.limits, choices)

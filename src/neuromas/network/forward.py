@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from typing import Self
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -101,7 +102,7 @@ class Network:
         name: str = "",
         words: Words | None = None,
         environment: Environment | None = None,
-    ) -> "Network":
+    ) -> Self:
         """An untrained network: it speaks as the bare backbone does. alpha is 2 * rank when left out.
 
         tied: one adapter for all nodes, e.g. a single model that writes to itself before it answers.

@@ -85,26 +85,14 @@ class Team(Baseline):
         """The chat's bank has an adapter for each role, and perhaps for helpers of the training, who never answer."""
         super().__init__(chat)
         assert chat.bank is not None and set(roles) <= set(chat.bank.index), "an adapter for each role"
-        self.adapters, self.roles, self.label = chat.bank, tuple(roles), ""
+        self.adapters, self.roles = chat.bank, tuple(roles)
+        self.backbone, self.decoding = chat.backbone, chat.decoding
         self.extras: dict[str, nn.Parameter] = {}  # further trained tensors by name, which answering does not need
-
-    @property
-    def name(self) -> str:
-        return self.label or super().name
-
-    @name.setter
-    def name(self, value: str) -> None:
-        self.label = value
 
     @property
     def trainable_parameters(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The parameters of the roles that answer."""
         return self.adapters.parameters_per_adapter * len(self.roles)
-
-    @property
-    def backbone(self) -> Backbone:
-        """The frozen model of all roles."""
-        return self.chat.backbone
 
     @property
     def limits(self) -> Limits:
@@ -114,11 +102,6 @@ class Team(Baseline):
     @limits.setter
     def limits(self, value: Limits) -> None:
         self.chat.limits = value
-
-    @property
-    def decoding(self) -> Decoding:
-        """The way that all roles choose tokens."""
-        return self.chat.decoding
 
     @property
     def shape(self) -> dict[str, str | list[str]]:
