@@ -24,7 +24,6 @@ from neuromas.errors import CheckpointError, NeuromasError
 from neuromas.files import write_json_lines
 from neuromas.network.backbone import Backbone
 from neuromas.network.turns import asks_of
-from neuromas.run.beginning import began
 from neuromas.run.build import build, fill_adapters, load_run
 from neuromas.run.final import evaluate_run
 from neuromas.run.folder import read_metrics, saved_config
@@ -32,7 +31,7 @@ from neuromas.run.grow import grow_run
 from neuromas.run.loop import train
 from neuromas.run.method import staged_task, training_questions
 from neuromas.run.stages import stages_of
-from neuromas.run.start import summary
+from neuromas.run.start import began, summary
 from neuromas.tasks import load_task
 from neuromas.train.init import fill
 from neuromas.train.optimizer import NodeAdamW

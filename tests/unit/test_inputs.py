@@ -11,8 +11,8 @@ from neuromas.cli.systems import parse_options
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.results import GrowthRecord, StepMetrics
-from neuromas.run.beginning import began
 from neuromas.run.build import GIVEN
+from neuromas.run.start import began
 from neuromas.tasks import load_task
 
 ROWS = [{"question": f"{i} + 1 =", "answer": str(i + 1)} for i in range(40)]
