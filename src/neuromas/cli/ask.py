@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from neuromas.cli import goes_on
 from neuromas.cli.options import Natural, SystemOptions
+from neuromas.cli.show import bar, console, print_trace
+from neuromas.errors import ConfigError
+from neuromas.files import write_json
 
 if TYPE_CHECKING:
     from neuromas.cli.systems import Loaded
@@ -40,10 +44,7 @@ def main(
         json: Write the trace to this file.
     """
     from neuromas.cli.batch import typed_questions
-    from neuromas.cli.show import print_trace
     from neuromas.cli.systems import load_system
-    from neuromas.errors import ConfigError
-    from neuromas.files import write_json
     from neuromas.network.backbone import Backbone
 
     if system == "logit":
@@ -72,7 +73,6 @@ def main(
 
 def _blanked(loaded: "Loaded", blank: tuple[str, ...]) -> dict[str, Any]:
     """The option of `answer` for nodes whose message is delivered empty. Raises ConfigError for an unknown node."""
-    from neuromas.errors import ConfigError
     from neuromas.network.forward import Network
 
     nodes = loaded.system.topology.nodes if isinstance(loaded.system, Network) else ()
@@ -82,9 +82,7 @@ def _blanked(loaded: "Loaded", blank: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _ask_file(loaded: "Loaded", file: Path, out: Path, column: str | None, decoding: dict[str, Any]) -> None:
-    from neuromas.cli import goes_on
     from neuromas.cli.batch import answer_file
-    from neuromas.cli.show import bar, console
 
     goes_on()
     with bar(f"{loaded.system.name} on {file.name}") as progress:

@@ -5,13 +5,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
+from neuromas.cli import goes_on
 from neuromas.cli.options import Positive
+from neuromas.cli.show import console, grid, percent, print_reading
+from neuromas.errors import ConfigError
+from neuromas.files import write_json
 from neuromas.markup import say
+from neuromas.results import ComparisonRow, floors_line
 
 if TYPE_CHECKING:
     from neuromas.compare.spec import Spec
-    from neuromas.results import ComparisonRow
 
 _SILENCE = 120.0  # seconds without a line
 
@@ -38,11 +52,8 @@ def main(
         address: Address of a Ray cluster that does the work; by default this machine does, without Ray.
         json: Write the rows to this file too (they are always in OUT/summary.json).
     """
-    from neuromas.cli.show import console
     from neuromas.compare.spec import Spec
-    from neuromas.errors import ConfigError
     from neuromas.evaluate.report import write_report
-    from neuromas.files import write_json
 
     if spec.is_dir() and not report:
         raise ConfigError(f"{spec} is a folder; give the spec and --out {spec} to go on, or --report for its report")
@@ -68,19 +79,7 @@ def main(
 
 def run_with_bar(spec: "Spec", folder: Path, workers: int, threads: int, address: str | None = None) -> None:
     """Run a comparison under a progress bar."""
-    from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.table import Column
 
-    from neuromas.cli import goes_on
-    from neuromas.cli.show import console
     from neuromas.compare.run import run
     from neuromas.scale.compare import tasks
 
@@ -121,9 +120,6 @@ class PercentLines:
 
 
 def _show_plan(spec: "Spec") -> None:
-    from rich.markup import escape
-
-    from neuromas.cli.show import console, grid
     from neuromas.compare.plan import make_plan
 
     plan = make_plan(spec)
@@ -142,13 +138,10 @@ def _show_plan(spec: "Spec") -> None:
     )
 
 
-def _show(rows: "list[ComparisonRow]") -> None:
+def _show(rows: list[ComparisonRow]) -> None:
     """Show results, floors and tests, task by task."""
-    from rich.markup import escape
 
-    from neuromas.cli.show import console, grid, percent, print_reading
     from neuromas.evaluate.report import difference, points, ps
-    from neuromas.results import floors_line
 
     for task in dict.fromkeys(row.task for row in rows):
         of_task = [row for row in rows if row.task == task]

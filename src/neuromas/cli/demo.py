@@ -11,16 +11,21 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.table import Table
+
 from neuromas.cli.options import Positive
+from neuromas.cli.show import console, grid, percent, print_trace, sparkline
+from neuromas.errors import ConfigError
+from neuromas.files import write_json
 from neuromas.markup import say
+from neuromas.network.drawing import to_text
+from neuromas.network.topology import Topology
 from neuromas.recipe import TomlTable
+from neuromas.results import ComparisonRow, StepMetrics
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from neuromas.compare.spec import Spec
     from neuromas.compare.work import Trial
-    from neuromas.results import ComparisonRow, StepMetrics
 
 TITLE = "A network of language models learns from its final reward"
 TOPOLOGY, DEPTH, RANK, NODES = "2", 2, 8, 3  # depth of the expressions
@@ -74,12 +79,8 @@ def main(
     import time
 
     from neuromas.cli.compare import run_with_bar
-    from neuromas.cli.show import console
     from neuromas.compare.spec import Spec
     from neuromas.evaluate import table
-    from neuromas.files import write_json
-    from neuromas.network.drawing import to_text
-    from neuromas.network.topology import Topology
     from neuromas.run.folder import read_metrics
     from neuromas.run.plots import compare_curves
 
@@ -163,7 +164,6 @@ def _replace(out: Path) -> None:
     Raises ConfigError where `out` holds a file that no demonstration writes, or another one is at work there.
     """
     from neuromas.compare.store import SPEC, lock
-    from neuromas.errors import ConfigError
 
     paths = [Path(folder) / name for folder, _, names in os.walk(out) for name in names]
     paths += [path for path in out.rglob("*") if path.is_symlink() and path not in paths]
@@ -182,7 +182,7 @@ def _replace(out: Path) -> None:
     held.close()
 
 
-def _summary(key: str, name: str, rows: "dict[str, ComparisonRow]") -> TomlTable:
+def _summary(key: str, name: str, rows: dict[str, ComparisonRow]) -> TomlTable:
     """A system's figures over its seeds, with the accuracy of each variant, as summary.json holds them."""
     row = rows[name].to_dict()
     figures = {field: row[field] for field in _FIGURES}
@@ -196,7 +196,7 @@ def _summary(key: str, name: str, rows: "dict[str, ComparisonRow]") -> TomlTable
     return figures
 
 
-def _trials(spec: "Spec", out: Path, rows: "dict[str, ComparisonRow]") -> dict[str, list["Trial"]]:
+def _trials(spec: "Spec", out: Path, rows: dict[str, ComparisonRow]) -> dict[str, list["Trial"]]:
     """System → its training runs at the learning rate chosen, one for each seed."""
     from neuromas.compare.plan import make_plan
     from neuromas.compare.work import Trial
@@ -209,9 +209,7 @@ def _trials(spec: "Spec", out: Path, rows: "dict[str, ComparisonRow]") -> dict[s
     }
 
 
-def _table(rows: "dict[str, ComparisonRow]") -> "Table":
-    from neuromas.cli.show import grid, percent
-
+def _table(rows: dict[str, ComparisonRow]) -> Table:
     table = grid("test accuracy", "greedy [95 %]", "each seed", "sampled", "silent", "calls", "tokens")
     for key, label in _LABELS.items():
         name = _SYSTEMS[key]
@@ -227,7 +225,7 @@ def _table(rows: "dict[str, ComparisonRow]") -> "Table":
     return table
 
 
-def _notes(rows: "dict[str, ComparisonRow]") -> str:
+def _notes(rows: dict[str, ComparisonRow]) -> str:
     row = rows["trained"]
     floors, worst = row.floors, min(rows[name].parse_rate for name in _SYSTEMS.values())
     return (
@@ -241,8 +239,7 @@ def _notes(rows: "dict[str, ComparisonRow]") -> str:
     )
 
 
-def _show_curves(curves: "dict[str, list[list[StepMetrics]]]") -> None:
-    from neuromas.cli.show import console, sparkline
+def _show_curves(curves: dict[str, list[list[StepMetrics]]]) -> None:
     from neuromas.run.plots import smooth
 
     console.print("reward while training (sampled, mean of the seeds; the bar's height is 0 to 1)")
@@ -254,7 +251,6 @@ def _show_curves(curves: "dict[str, list[list[StepMetrics]]]") -> None:
 
 def _show_traces(trial: "Trial") -> None:
     """The first test question that the untrained network gets wrong: its trace before and after."""
-    from neuromas.cli.show import console, print_trace
     from neuromas.run.build import build, load_run
     from neuromas.tasks.reward import graded
 

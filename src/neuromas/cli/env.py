@@ -7,6 +7,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from neuromas.cli.show import console, grid
+from neuromas.files import write_json
+from neuromas.network.builtin import cache_folder
+
 
 def main(json: Path | None = None) -> None:
     """Show versions, devices and folders, to be pasted into a report of a fault. Nothing is loaded from the hub.
@@ -14,9 +18,6 @@ def main(json: Path | None = None) -> None:
     Args:
         json: Write the same to this file, for programs.
     """
-    from neuromas.cli.show import console, grid
-    from neuromas.files import write_json
-
     found = {"neuromas": _version("neuromas"), "python": platform.python_version(), "system": platform.platform()}
     found |= {name: _version(name) for name in _packages()} | _devices() | _folders()
     table = grid("", words=("",))
@@ -51,7 +52,5 @@ def _devices() -> dict[str, str]:
 
 
 def _folders() -> dict[str, str]:
-    from neuromas.network.builtin import cache_folder
-
     named = {name: os.environ.get(name, "not set") for name in ("NEUROMAS_DATA", "NEUROMAS_PEERS", "HF_HOME")}
     return {"installed in": sys.prefix, "backbones kept in": str(cache_folder())} | named

@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from neuromas.cli.options import Natural, Positive, SystemOptions
-
-if TYPE_CHECKING:
-    from neuromas.tasks.base import Task
-    from neuromas.types import System
+from neuromas.cli.show import bar, console, print_reading, results_table
+from neuromas.errors import ConfigError
+from neuromas.files import write_json, write_json_lines
+from neuromas.results import fit_line, floors_line
+from neuromas.tasks.base import Task
+from neuromas.types import System
 
 
 def main(
@@ -39,11 +41,8 @@ def main(
         json: Write the figures to this file too.
         answers: Write one JSON line a question to this file.
     """
-    from neuromas.cli.show import bar, console, print_reading, results_table
     from neuromas.cli.systems import load_system
     from neuromas.evaluate.run import evaluate
-    from neuromas.files import write_json, write_json_lines
-    from neuromas.results import fit_line, floors_line
 
     _check(system, sampled, blank, votes)
     with bar("fitting on the train split", shown=False) as on_fit:
@@ -66,18 +65,15 @@ def main(
 
 def _check(system: str, sampled: bool, blank: bool, votes: int) -> None:
     """Raises ConfigError for options that contradict each other."""
-    from neuromas.errors import ConfigError
-
     if blank and votes > 1:
         raise ConfigError("--blank and --votes cannot be combined; leave one out")
     if system == "logit" and (blank or sampled or votes > 1):
         raise ConfigError("logit scores the options and writes nothing; leave out --blank, --sampled and --votes")
 
 
-def _subject(system: "System", task: "Task", blank: bool, votes: int) -> "tuple[System, dict[str, Any]]":
+def _subject(system: System, task: Task, blank: bool, votes: int) -> tuple[System, dict[str, Any]]:
     """The system to be measured, and the options of its `answer`."""
     from neuromas.baselines.vote import Vote
-    from neuromas.errors import ConfigError
     from neuromas.network.forward import Network
 
     if votes > 1:

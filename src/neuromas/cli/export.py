@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from neuromas.errors import ConfigError
 from neuromas.markup import say
 
 
@@ -28,7 +29,6 @@ def main(
         private: Make a new repository private.
         dry_run: With --push: list what would be uploaded, and upload nothing.
     """
-    from neuromas.errors import ConfigError
     from neuromas.run import export
 
     if dry_run and push is None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from neuromas.cli.options import Amount, Factor, Natural, Positive
+from neuromas.files import of_a_step, read_json_lines
 
 
 def main(
@@ -35,7 +36,6 @@ def main(
         checkpoint: State of the run: its last one, or the best on validation.
     """
     from neuromas.cli.training import print_growth
-    from neuromas.files import of_a_step, read_json_lines
     from neuromas.run.grow import grow_run
 
     stage = {"topology": topology, "init": init, "freeze": freeze, "old_scale": old_scale}

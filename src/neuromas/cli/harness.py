@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import tyro
 
 from neuromas.cli.options import Natural, Positive
+from neuromas.errors import ConfigError
+from neuromas.files import write_json
 
 
 def main(
@@ -35,9 +37,7 @@ def main(
     """
     import torch
 
-    from neuromas.errors import ConfigError
     from neuromas.evaluate.harness import evaluate
-    from neuromas.files import write_json
     from neuromas.network.forward import Network
     from neuromas.run.build import load_run
     from neuromas.run.export import found

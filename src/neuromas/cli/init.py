@@ -2,14 +2,15 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
+from neuromas.cli.lists import describe_task, print_table
 from neuromas.markup import say
-
-if TYPE_CHECKING:
-    from neuromas.tasks.guess import Guess
+from neuromas.network.builtin import installed
+from neuromas.tasks import load_task
+from neuromas.tasks.guess import Guess, guess
 
 _SHOWN = 5  # questions
 
@@ -34,11 +35,7 @@ def main(
         instruction: What the answering node is told; by default according to the grader.
         backbone: The frozen language model; by default one that is here (see `neuromas backbones`).
     """
-    from neuromas.cli.lists import describe_task
     from neuromas.cli.scaffold import FILES, existing, recipe_text, task_text, write
-    from neuromas.network.builtin import installed
-    from neuromas.tasks import load_task
-    from neuromas.tasks.guess import guess
 
     told: dict[str, Any] = {"question": question, "answer": answer, "grader": grader, "instruction": instruction}
     told |= {"choices": choices[0] if len(choices) == 1 else list(choices) or None}
@@ -66,10 +63,8 @@ def main(
     )
 
 
-def _show(table: Path, found: "Guess") -> None:
+def _show(table: Path, found: Guess) -> None:
     """Print what was guessed, with reasons and warnings."""
-    from neuromas.cli.lists import print_table
-
     shown = {key: value for key, value in found.settings.items() if key != "data"}
     say(f"{table}:")
     print_table(("setting", "value", ""), [(k, str(value), found.reasons.get(k, "")) for k, value in shown.items()])

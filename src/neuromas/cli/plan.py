@@ -4,11 +4,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from rich.markup import escape
+from rich.table import Column, Table
 
 from neuromas.cli.options import Amount, Positive
+from neuromas.cli.show import console
+from neuromas.config import RunConfig
+from neuromas.errors import ConfigError
+from neuromas.files import write_json
+from neuromas.recipe import override, read_recipe
 
 if TYPE_CHECKING:
-    from neuromas.config import RunConfig
     from neuromas.plan.report import Report
 
 
@@ -42,7 +48,6 @@ def main(
     """
     import torch
 
-    from neuromas.files import write_json
     from neuromas.plan.devices import device_of
     from neuromas.plan.report import plan
 
@@ -68,9 +73,6 @@ def _configs(recipe: Path, changes: dict[str, str | None], system: str | None) -
     """Name (system and task) and settings of every network that a recipe or a spec trains, one for each task."""
     from neuromas.compare.plan import make_plan
     from neuromas.compare.spec import Spec
-    from neuromas.config import RunConfig
-    from neuromas.errors import ConfigError
-    from neuromas.recipe import override, read_recipe
 
     data = read_recipe(recipe)
     if "systems" not in data:
@@ -86,10 +88,6 @@ def _configs(recipe: Path, changes: dict[str, str | None], system: str | None) -
 
 
 def _print(report: "Report") -> None:
-    from rich.markup import escape
-    from rich.table import Column, Table
-
-    from neuromas.cli.show import console
     from neuromas.plan.report import change_line, gigabytes, verdict
 
     expected, most = report.expected_memory, report.longest_memory
@@ -117,10 +115,7 @@ def _print(report: "Report") -> None:
 
 def _print_all(reports: "list[Report]", names: list[list[str]]) -> None:
     """A line for each system; for each task where they differ."""
-    from rich.markup import escape
-    from rich.table import Table
 
-    from neuromas.cli.show import console
     from neuromas.plan.report import gigabytes
 
     table = Table("run", "nodes", "peak at most", "fits", "seconds a step")
@@ -135,9 +130,8 @@ def _print_all(reports: "list[Report]", names: list[list[str]]) -> None:
     console.print(table)
 
 
-def _print_times(reports: "list[Report]", configs: "list[RunConfig]", path: Path) -> None:
+def _print_times(reports: "list[Report]", configs: list[RunConfig], path: Path) -> None:
     """Print how long the networks of a spec train, one run after another: all steps, every rate and seed."""
-    from neuromas.cli.show import console
     from neuromas.compare.spec import Spec
 
     times = [r.seconds.step * c.train.steps for r, c in zip(reports, configs, strict=True) if r.seconds is not None]

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from neuromas.cli import goes_on
 from neuromas.cli.options import Amount, Natural, Positive
+from neuromas.config import RunConfig
+from neuromas.files import write_json
 from neuromas.markup import say
+from neuromas.recipe import override
+from neuromas.results import StepMetrics
 
 if TYPE_CHECKING:
-    from neuromas.config import RunConfig
-    from neuromas.results import StepMetrics
     from neuromas.run.final import FinalRecord
     from neuromas.run.folder import Resumption
     from neuromas.scale.train import ClusterConfig
@@ -64,11 +67,7 @@ def main(
         address: Address of the Ray cluster they run on; by default one on this machine alone.
         restarts: How often the workers may be started again, from the last checkpoint, after one has died.
     """
-    from neuromas.cli import goes_on
     from neuromas.cli.training import print_final, print_warnings
-    from neuromas.config import RunConfig
-    from neuromas.files import write_json
-    from neuromas.recipe import override
     from neuromas.run.folder import Resumption, recipe_data
     from neuromas.run.owner import owned
     from neuromas.run.tracking import known
@@ -101,7 +100,7 @@ def main(
 
 
 def _train(
-    config: "RunConfig",
+    config: RunConfig,
     folder: Path,
     resume: bool,
     how: "Resumption",
@@ -123,7 +122,7 @@ def _train(
     board = None if track is None else Tracker(*track, folder, config)
     with TrainingView(config.train.steps) as view:
 
-        def on_step(metrics: "StepMetrics") -> None:
+        def on_step(metrics: StepMetrics) -> None:
             view(metrics)
             if board is not None:
                 board(metrics)
@@ -154,7 +153,7 @@ def _advice(folder: Path) -> str:
     return f"; to go on from its last checkpoint: neuromas train --resume --out {shlex.quote(str(folder))}"
 
 
-def _default_folder(config: "RunConfig", recipe: Path | None) -> Path:
+def _default_folder(config: RunConfig, recipe: Path | None) -> Path:
     if recipe is not None:
         return Path("runs") / f"{recipe.stem}_s{config.seed}"
     trained = config.method
