@@ -1,7 +1,7 @@
 """The kinds of fields that requests have."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -10,7 +10,6 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     model_validator,
 )
 from pydantic_core import PydanticCustomError, core_schema
@@ -19,22 +18,37 @@ MOST_FIELDS = 100  # of an object
 
 
 class Strict(BaseModel):
-    """No unknown fields but nulls, which ask for nothing; no conversions: "1" is no number."""
+    """No unknown fields but those that ask for nothing: null, or a neutral value. No conversions: "1" is no number."""
+
+    neutral: ClassVar[dict[str, list[Any]]] = {}  # values by which fields of others ask for nothing, by their names
 
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
         allow_inf_nan=False,
-        json_schema_extra={"additionalProperties": {"type": "null"}},
+        json_schema_extra=lambda schema, cls: cls.list_neutral(schema),
     )
+
+    @classmethod
+    def list_neutral(cls, schema: dict[str, Any]) -> None:
+        """Add to a JSON schema of this class what is taken besides its fields."""
+        schema["additionalProperties"] = {"type": "null"}
+        schema["properties"] |= {name: {"enum": [None, *values]} for name, values in cls.neutral.items()}
 
     @model_validator(mode="before")
     @classmethod
-    def _few_fields(cls, given: Any) -> Any:
+    def _without_neutral(cls, given: Any) -> Any:
         at_most(MOST_FIELDS, given)
         if not isinstance(given, dict):
             return given
-        return {name: value for name, value in given.items() if value is not None or name in cls.model_fields}
+        return {
+            name: value for name, value in given.items() if name in cls.model_fields or not cls._is_neutral(name, value)
+        }
+
+    @classmethod
+    def _is_neutral(cls, name: str, given: Any) -> bool:
+        same = lambda value: given == value and isinstance(given, bool) == isinstance(value, bool)
+        return any(map(same, (None, *cls.neutral.get(name, ()))))
 
 
 def at_most(most: int, given: Any) -> Any:
@@ -80,50 +94,13 @@ def _no(value: bool) -> bool:
 No = Annotated[bool, AfterValidator(_no), Field(json_schema_extra={"const": False})]  # Literal[False] would take 0
 
 
-class Nothing:
-    """The check of a field that may only ask for nothing: null, or one of `values`. Others are refused by name."""
-
-    def __init__(self, *values: object) -> None:
-        self.values = values
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"enum": [None, *self.values]}
-
-    def _check(self, given: Any) -> Any:
-        same = lambda value: given == value and isinstance(given, bool) == isinstance(value, bool)
-        if given is not None and not any(map(same, self.values)):
-            raise PydanticCustomError("extra_forbidden", "it asks for what is not supported")
-        return given
-
-
-class PeersFields(Strict):
-    """Fields that other servers have, and this one takes with their defaults alone."""
-
-    add_generation_prompt: Annotated[Any, Nothing(True)] = None
-    bad_words: Annotated[Any, Nothing([])] = None
-    best_of: Annotated[Any, Nothing(1)] = None
-    chat_template_kwargs: Annotated[Any, Nothing({})] = None
-    continue_final_message: Annotated[Any, Nothing(False)] = None
-    early_stopping: Annotated[Any, Nothing(False)] = None
-    echo: Annotated[Any, Nothing(False)] = None
-    ignore_eos: Annotated[Any, Nothing(False)] = None
-    include_stop_str_in_output: Annotated[Any, Nothing(False)] = None
-    include_reasoning: Annotated[Any, Nothing(True)] = None
-    length_penalty: Annotated[Any, Nothing(1)] = None
-    logit_bias: Annotated[Any, Nothing({})] = None
-    min_p: Annotated[Any, Nothing(0)] = None
-    min_tokens: Annotated[Any, Nothing(0)] = None
-    mirostat: Annotated[Any, Nothing(0)] = None
-    priority: Annotated[Any, Nothing(0)] = None
-    repetition_penalty: Annotated[Any, Nothing(1)] = None
-    return_token_ids: Annotated[Any, Nothing(False)] = None
-    return_tokens_as_token_ids: Annotated[Any, Nothing(False)] = None
-    skip_special_tokens: Annotated[Any, Nothing(True)] = None
-    spaces_between_special_tokens: Annotated[Any, Nothing(True)] = None
-    stop_token_ids: Annotated[Any, Nothing([])] = None
-    top_k: Annotated[Any, Nothing(-1, 0)] = None
-    typical_p: Annotated[Any, Nothing(1)] = None
-    use_beam_search: Annotated[Any, Nothing(False)] = None
+# Values with which other servers' fields change nothing.
+OF_PEERS: dict[str, list[Any]] = {
+    "add_generation_prompt": [True], "bad_words": [[]], "best_of": [1], "chat_template_kwargs": [{}],
+    "continue_final_message": [False], "early_stopping": [False], "echo": [False], "ignore_eos": [False],
+    "include_stop_str_in_output": [False], "include_reasoning": [True], "length_penalty": [1], "logit_bias": [{}],
+    "min_p": [0], "min_tokens": [0], "mirostat": [0], "priority": [0], "repetition_penalty": [1],
+    "return_token_ids": [False], "return_tokens_as_token_ids": [False], "skip_special_tokens": [True],
+    "spaces_between_special_tokens": [True], "stop_token_ids": [[]], "top_k": [-1, 0], "typical_p": [1],
+    "use_beam_search": [False],
+}  # fmt: skip

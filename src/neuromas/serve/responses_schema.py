@@ -1,10 +1,10 @@
 """Requests and answers of /v1/responses: text in, text out. What asks for more is refused by name, as everywhere."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from neuromas.serve.fields import Count, LongText, Nothing, Parts, ShortText, Strict
+from neuromas.serve.fields import OF_PEERS, Count, LongText, Parts, ShortText, Strict
 from neuromas.serve.schema import AnswerRequest, NeuromasAnswer
 from neuromas.tasks.cells import conversation
 
@@ -15,10 +15,9 @@ _NO_EFFORT = [{"effort": effort} for effort in (None, "none")]
 class InputPart(Strict):
     """Text of a client, or of an answer that is sent back."""
 
+    neutral: ClassVar = {"annotations": [[]], "logprobs": [[]]}
     type: Literal["input_text", "output_text"]
     text: LongText
-    annotations: Annotated[Any, Nothing([])] = None
-    logprobs: Annotated[Any, Nothing([])] = None
 
 
 class InputMessage(Strict):
@@ -37,26 +36,16 @@ class InputMessage(Strict):
 
 
 class ResponsesRequest(AnswerRequest):
+    neutral: ClassVar = OF_PEERS | {
+        "n": [1], "background": [False], "context_management": [[]], "include": [[]],
+        "parallel_tool_calls": [True, False], "prompt_cache_options": [{}],
+        "reasoning": [{}, *_NO_EFFORT, *({**effort, "summary": None} for effort in _NO_EFFORT)],
+        "text": [{}, {"format": _PLAIN}, {"format": _PLAIN, "verbosity": "medium"}], "tools": [[]],
+        "tool_choice": ["none", "auto"], "top_logprobs": [0], "truncation": ["disabled"],
+    }  # fmt: skip
     input: LongText | Annotated[list[InputMessage], Parts(1024, least=1)]
     instructions: LongText | None = Field(default=None, description="A system message before the others.")
     max_output_tokens: Count | None = Field(default=None, description="Of the answer; the run's own limit holds.")
-    n: Annotated[Any, Nothing(1)] = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    background: Annotated[Any, Nothing(False)] = None
-    context_management: Annotated[Any, Nothing([])] = None
-    conversation: Annotated[Any, Nothing()] = None
-    include: Annotated[Any, Nothing([])] = None
-    max_tool_calls: Annotated[Any, Nothing()] = None
-    moderation: Annotated[Any, Nothing()] = None
-    parallel_tool_calls: Annotated[Any, Nothing(True, False)] = None
-    previous_response_id: Annotated[Any, Nothing()] = None
-    prompt: Annotated[Any, Nothing()] = None
-    prompt_cache_options: Annotated[Any, Nothing({})] = None
-    reasoning: Annotated[Any, Nothing({}, *_NO_EFFORT, *({**e, "summary": None} for e in _NO_EFFORT))] = None
-    text: Annotated[Any, Nothing({}, {"format": _PLAIN}, {"format": _PLAIN, "verbosity": "medium"})] = None
-    tools: Annotated[Any, Nothing([])] = None
-    tool_choice: Annotated[Any, Nothing("none", "auto")] = None
-    top_logprobs: Annotated[Any, Nothing(0)] = None
-    truncation: Annotated[Any, Nothing("disabled")] = None
 
     @property
     def questions(self) -> list[str]:

@@ -4,11 +4,11 @@ A field that is not here is refused by name, never ignored, except for the few t
 Null, and a documented default, ask for nothing and are taken everywhere.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from neuromas.serve.fields import WHOLE, Count, LongText, No, Nothing, Parts, PeersFields, ShortText, Strict
+from neuromas.serve.fields import OF_PEERS, WHOLE, Count, LongText, No, Parts, ShortText, Strict
 from neuromas.tasks.cells import conversation
 
 
@@ -23,13 +23,9 @@ TextParts = Annotated[list[TextPart], Parts(1024, least=1)]
 class ChatTurn(Strict):
     """One turn. `name` is not shown to the network."""
 
+    neutral: ClassVar = {"refusal": [""], "annotations": [[]], "tool_calls": [[]]}
     name: ShortText | None = None
     content: LongText | TextParts | None
-    refusal: Annotated[Any, Nothing("")] = None
-    annotations: Annotated[Any, Nothing([])] = None
-    audio: Annotated[Any, Nothing()] = None
-    function_call: Annotated[Any, Nothing()] = None
-    tool_calls: Annotated[Any, Nothing([])] = None
 
     @property
     def text(self) -> str:
@@ -70,9 +66,10 @@ StopText = Annotated[str, Field(max_length=256)]
 Stop = StopText | Annotated[list[StopText], Parts(4)]
 
 
-class AnswerRequest(PeersFields):
-    """The fields that chat and completions share."""
+class AnswerRequest(Strict):
+    """The fields that all requests share."""
 
+    neutral: ClassVar = OF_PEERS
     model: ShortText = Field(description="The id that /v1/models lists.")
     temperature: float | None = Field(
         default=None,
@@ -81,7 +78,6 @@ class AnswerRequest(PeersFields):
         description="0 is greedy. Absent: greedy too, unless top_p or n > 1 is given; then the run's own temperature.",
     )
     top_p: float | None = Field(default=None, gt=0, le=1, description="Absent: the run's own.")
-    n: Annotated[int, Field(ge=1, le=16), WHOLE] | None = Field(default=None, description="Answers; 1 by default.")
     seed: Annotated[int, WHOLE] | None = Field(default=None, description="Absent: drawn, and told in `neuromas.seed`.")
     max_tokens: Count | None = Field(default=None, description="Of the answer; the run's own limit holds in any case.")
     stop: Stop | None = Field(default=None, description="The answer ends before the first of these.")
@@ -100,7 +96,7 @@ class AnswerRequest(PeersFields):
 
     @property
     def choices(self) -> int:
-        return self.n or 1
+        return 1
 
     @property
     def limit(self) -> int | None:
@@ -127,23 +123,26 @@ class AnswerRequest(PeersFields):
         return False
 
 
-class ChatRequest(AnswerRequest):
+class SampledRequest(AnswerRequest):
+    """A request for one answer or several."""
+
+    n: Annotated[int, Field(ge=1, le=16), WHOLE] | None = Field(default=None, description="Answers; 1 by default.")
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+
+class ChatRequest(SampledRequest):
+    neutral: ClassVar = OF_PEERS | {
+        "tools": [[]], "tool_choice": ["none", "auto"], "parallel_tool_calls": [True, False], "functions": [[]],
+        "function_call": ["none", "auto"], "response_format": [{"type": "text"}], "modalities": [["text"]],
+        "reasoning_effort": ["none"], "verbosity": ["medium"],
+    }  # fmt: skip
     messages: Annotated[list[ChatMessage], Parts(1024, least=1)]
     max_completion_tokens: Count | None = Field(default=None, description="Newer name of max_tokens.")
     logprobs: bool | None = Field(default=None, description="Log-probabilities of the answer's tokens.")
     top_logprobs: Annotated[int, Field(ge=0, le=0), WHOLE] | None = Field(default=None, description="Not supported.")
-    tools: Annotated[Any, Nothing([])] = None
-    tool_choice: Annotated[Any, Nothing("none", "auto")] = None
-    parallel_tool_calls: Annotated[Any, Nothing(True, False)] = None
-    functions: Annotated[Any, Nothing([])] = None
-    function_call: Annotated[Any, Nothing("none", "auto")] = None
-    response_format: Annotated[Any, Nothing({"type": "text"})] = None
-    modalities: Annotated[Any, Nothing(["text"])] = None
-    audio: Annotated[Any, Nothing()] = None
-    prediction: Annotated[Any, Nothing()] = None
-    reasoning_effort: Annotated[Any, Nothing("none")] = None
-    verbosity: Annotated[Any, Nothing("medium")] = None
-    web_search_options: Annotated[Any, Nothing()] = None
 
     @property
     def questions(self) -> list[str]:
@@ -159,10 +158,9 @@ class ChatRequest(AnswerRequest):
         return bool(self.logprobs)
 
 
-class CompletionRequest(AnswerRequest):
+class CompletionRequest(SampledRequest):
+    neutral: ClassVar = OF_PEERS | {"suffix": [""]}
     prompt: LongText | Annotated[list[LongText], Parts(64, least=1)]
-    logprobs: Annotated[Any, Nothing()] = None
-    suffix: Annotated[Any, Nothing("")] = None
 
     @property
     def questions(self) -> list[str]:
