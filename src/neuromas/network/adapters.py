@@ -131,7 +131,7 @@ class AdapterBank(nn.Module):
         whole = pick == list(range(len(self.names)))
         out: dict[str, tuple[Tensor, Tensor]] = {}
         for key in self.shapes:
-            A, B = self.A[_attr(key)], self.B[_attr(key)]
+            A, B = self.pair(key)
             if not whole:
                 A, B = A[pick], B[pick]
             out[key] = A.to(dtype), (B * self.scale).to(dtype)
@@ -153,8 +153,8 @@ class AdapterBank(nn.Module):
         n = self.names.index(name)
         state: dict[str, Tensor] = {}
         for key in self.shapes:
-            state[f"{peft.PREFIX}{key}.lora_A.weight"] = self.A[_attr(key)][n].detach().cpu().contiguous()
-            state[f"{peft.PREFIX}{key}.lora_B.weight"] = self.B[_attr(key)][n].detach().cpu().contiguous()
+            for x, stack in zip("AB", self.pair(key), strict=True):
+                state[f"{peft.PREFIX}{key}.lora_{x}.weight"] = stack[n].detach().cpu().contiguous()
         config: dict[str, object] = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -183,8 +183,8 @@ class AdapterBank(nn.Module):
             raise CheckpointError(f"adapter of node {name} has other modules than this bank, for instance {odd}")
         n = self.names.index(name)
         for key in self.shapes:
-            for stack, x in ((self.A, "A"), (self.B, "B")):
-                new, mine = state[f"{peft.PREFIX}{key}.lora_{x}.weight"], stack[_attr(key)][n]
+            for x, stack in zip("AB", self.pair(key), strict=True):
+                new, mine = state[f"{peft.PREFIX}{key}.lora_{x}.weight"], stack[n]
                 if new.shape != mine.shape:
                     raise CheckpointError(
                         f"adapter of node {name}: {key}.lora_{x} is {tuple(new.shape)}, expected {tuple(mine.shape)}"

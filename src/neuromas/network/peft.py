@@ -1,11 +1,17 @@
-"""The settings of a LoRA that PEFT wrote: what a node can compute, and what it has to refuse by name."""
+"""The folder of a LoRA as PEFT writes it, and its settings: what a node can compute, and what it has to refuse."""
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from neuromas.errors import CheckpointError
+from safetensors.torch import save_file
+from torch import Tensor
 
+from neuromas.errors import CheckpointError
+from neuromas.files import write_json
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."  # of every tensor's name
 # Fields that say where an adapter is, where it comes from, or how it was trained: what it computes follows from its
 # tensors, its rank and its alpha.
@@ -39,3 +45,10 @@ def scale(config: Mapping[str, Any], where: str) -> float:
     if type(r) is not int or r < 1 or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise CheckpointError(f"{where} has r = {r!r} and lora_alpha = {alpha!r}; both must be numbers, r 1 or more")
     return float(alpha) / (math.sqrt(r) if config.get("use_rslora") else r)
+
+
+def write(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, object]) -> None:
+    """Make the folder of an adapter."""
+    folder.mkdir(parents=True)
+    save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
+    write_json(folder / CONFIG, config)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from neuromas.baselines.trained.team import Team
 from neuromas.errors import CheckpointError, DivergenceError
 from neuromas.files import plain, read_object, read_record, whole_folder, write_json
+from neuromas.network import peft
 from neuromas.network.forward import Network
 from neuromas.network.topology import Topology
 from neuromas.network.wording import WORDS
@@ -55,11 +56,7 @@ def save(
     with whole_folder(target, ".saving-") as work:
         write_json(work / "topology.json", _shape(network))
         for name in network.adapters.names:
-            state, config = network.adapters.export_peft(name, network.backbone.name)
-            node = work / "nodes" / name
-            node.mkdir(parents=True)
-            save_file(state, node / "adapter_model.safetensors", metadata={"format": "pt"})
-            write_json(node / "adapter_config.json", config)
+            peft.write(work / "nodes" / name, *network.adapters.export_peft(name, network.backbone.name))
         if extras := network.extras:
             save_file({k: v.detach().cpu().contiguous() for k, v in extras.items()}, work / "extras.safetensors")
         save_file(moments, work / "optimizer.safetensors")
@@ -88,9 +85,7 @@ def load(folder: Path, network: Trained, optimizer: NodeAdamW | None = None) -> 
             )
     for name in network.adapters.names:
         node = folder / "nodes" / name
-        network.adapters.import_peft(
-            name, _tensors(node / "adapter_model.safetensors"), read_object(node / "adapter_config.json")
-        )
+        network.adapters.import_peft(name, _tensors(node / peft.WEIGHTS), read_object(node / peft.CONFIG))
     if extras := network.extras:
         _fill(extras, _tensors(folder / "extras.safetensors"))
     if optimizer is not None:

@@ -44,19 +44,11 @@ class Responder:
         return self.backbone.context_window * max(map(len, self.backbone.tokenizer.get_vocab()))
 
     def check_text(self, text: str) -> None:
-        """Refuse invalid or surely too long text before it is encoded, which would keep others waiting.
-
-        Raises `Fault`.
-        """
+        """Raises `Fault` for text that is surely too long, before it is encoded, which would keep others waiting."""
         if len(text) > self.max_characters:
             window = self.backbone.context_window
             message = f"the question has {len(text)} characters, more than fit into {window} tokens; shorten it"
             raise Fault(400, message, "context_length_exceeded", "messages")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            message = "the question holds half of a surrogate pair, which is no character; send valid Unicode"
-            raise Fault(400, message, "invalid_value", "messages") from error
 
     def decoding_for(self, request: AnswerRequest) -> Decoding:
         """The decoding that a request asks for. Raises `Fault` if the system cannot honour it."""

@@ -13,8 +13,6 @@ from neuromas.files import plain, read_object
 from neuromas.network import peft
 from neuromas.network.adapters import AdapterBank
 
-_FILE = "adapter_model.safetensors"
-
 
 @torch.no_grad()
 def fill(bank: AdapterBank, name: str, folder: Path) -> None:
@@ -62,11 +60,9 @@ def fill(bank: AdapterBank, name: str, folder: Path) -> None:
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the tensors of a PEFT folder."""
     try:
-        config = read_object(folder / "adapter_config.json")
-        state = load_file(plain(folder / _FILE))
+        return read_object(folder / peft.CONFIG), load_file(plain(folder / peft.WEIGHTS))
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(
-            f"adapter.init_from names {folder}, which cannot be read ({error}); name a folder with adapter_config.json "
-            f"and {_FILE}, as PEFT's save_pretrained writes it (a .bin file is not read: it could run code)"
+            f"adapter.init_from names {folder}, which cannot be read ({error}); name a folder with {peft.CONFIG} "
+            f"and {peft.WEIGHTS}, as PEFT's save_pretrained writes it (a .bin file is not read: it could run code)"
         ) from error
-    return config, state

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save_file
-
-from neuromas.files import write_json
+from neuromas.network import peft
 from neuromas.network.adapters import AdapterBank
 
 
@@ -49,9 +47,7 @@ class Handover:
             if old is None or old.digest != digest.hexdigest():
                 self._count += 1
                 folder = self._folder / f"{name}@{self._count}"
-                folder.mkdir(parents=True)
-                save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-                write_json(folder / "adapter_config.json", config)
+                peft.write(folder, state, config)
                 self._now[name] = Version(folder.name, self._count, folder, digest.hexdigest())
                 if old is not None:
                     shutil.rmtree(old.folder)
