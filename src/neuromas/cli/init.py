@@ -8,7 +8,7 @@ import tyro
 
 from neuromas.cli.lists import describe_task, print_table
 from neuromas.markup import say
-from neuromas.network.builtin import installed
+from neuromas.network.builtin import smollm2_installed
 from neuromas.tasks import load_task
 from neuromas.tasks.guess import Guess, guess
 
@@ -49,7 +49,7 @@ def main(
         say("", *asked.text.splitlines(), f"  answer: {asked.answer}")
     say("")
     describe_task(task)
-    model = backbone or ("smollm2-135m" if installed("smollm2-135m") else "tiny")
+    model = backbone or ("smollm2-135m" if smollm2_installed() else "tiny")
     write(task_file, task_text(table, found))
     write(recipe, recipe_text(task_file, model, len(task.questions("train"))))
     first = next(iter(task.questions("test") or task.questions("train"))).text

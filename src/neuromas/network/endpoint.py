@@ -93,12 +93,7 @@ class Endpoint:
     def complete(self, calls: Sequence[Call]) -> list[EndpointReply]:
         """A reply for each call, in order. `BackboneError` for the first that fails for good; the rest is dropped."""
         with ThreadPoolExecutor(self.at_once) as pool:
-            pending = [pool.submit(self._one, call) for call in calls]
-            try:
-                return [reply.result() for reply in pending]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            return list(pool.map(self._one, calls))
 
     def _one(self, call: Call) -> EndpointReply:
         from openai import OpenAIError

@@ -14,7 +14,6 @@ _RESERVED = {"question", "all", "first", "single"}  # words with a meaning of th
 
 def checked_graph(nodes: Sequence[str], upstream: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """`{id: parents}` after all that can be said of a node and its own edges."""
-    assert len(nodes) == len(upstream)
     check_size(len(nodes), sum(map(len, upstream)))
     graph: dict[str, tuple[str, ...]] = {}
     for node, parents in zip(nodes, upstream, strict=True):

@@ -74,7 +74,7 @@ def _renamed(target: Topology, mapping: Mapping[str, str]) -> Topology:
     names = {new: old for old, new in mapping.items()}
     taken = {*mapping, *target.nodes}
     major = next(str(k) for k in count(1) if not any(i.split(".")[0] == str(k) for i in taken))
-    fresh = _fresh(major, taken)
+    fresh = (f"{major}.{k}" for k in count(1))
     names |= {n: next(fresh) if n in mapping else n for n in target.nodes if n not in names}
     upstream = {names[n]: [names[p] for p in target.parents(n)] for n in target.nodes}
     return Topology.build(upstream, names[target.output], [names[n] for n in target.question])
@@ -106,9 +106,3 @@ def _operators(topology: Topology, units: frozenset[Unit]) -> Iterator[str]:
 
 def _all_edges(topology: Topology) -> list[tuple[str, str]]:
     return [*topology.edges, *((QUESTION, n) for n in topology.question)]
-
-
-def _fresh(stem: str, taken: Mapping[str, object] | set[str]) -> Iterator[str]:
-    """Unused ids "stem.1", "stem.2" …"""
-    used = set(taken)
-    return (name for k in count(1) if (name := f"{stem}.{k}") not in used)

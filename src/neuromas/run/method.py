@@ -95,11 +95,7 @@ def staged_task(config: RunConfig, stage: Stage) -> Task | None:
     name, options = stage.settings.task, stage.settings.options
     if name is None and not options:
         return None
-    staged = (
-        TaskConfig(name=name, options=options)
-        if name
-        else TaskConfig(name=config.task.name, options=config.task.options | options)
-    )
+    staged = TaskConfig(name=name or config.task.name, options=options if name else config.task.options | options)
     return task_of(config.model_copy(update={"task": staged}))
 
 

@@ -262,13 +262,10 @@ def _measure_drift(network: Network, rollouts: Sequence[Rollout], config: TrainC
     again: where another engine sampled and nothing had to be replayed in this step, one pass with them on too, for the
     engine's mismatch.
     """
-    spoken = [[r.calls[node] for r in rollouts if node in r.calls] for node in network.topology.nodes]
-    alike = [by_prefix(calls, lambda call: 0, lambda call: call.prefix_ids) for calls in spoken]
-    index = network.adapters.index
-    groups = [(index[members[0].node], members) for node in alike for _, members in node]
-    groups.sort(key=lambda group: group[0])
+    index, temperature = network.adapters.index, network.decoding.temperature
+    spoken = [r.calls[node] for node in network.topology.nodes for r in rollouts if node in r.calls]
+    groups = by_prefix(spoken, lambda call: index[call.node], lambda call: call.prefix_ids)
     calls = [call for _, members in groups for call in members]
-    temperature = network.decoding.temperature
     base_L, _ = replay_calls(network.backbone, None, groups, temperature)
     sampled_L = _sampled(calls, base_L.device)
     measured = Measured(Mismatch(_ratio_cap(network, config)), _kl_of(calls, kl_to_base(sampled_L, base_L)))
