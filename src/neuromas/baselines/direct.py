@@ -13,7 +13,9 @@ from neuromas.types import Question, System
 class Direct(Network):
     """The frozen backbone at every node, with the prompts that every network gets."""
 
-    trainable_parameters = 0
+    @property
+    def trainable_parameters(self) -> int:
+        return 0
 
 
 class NetworkDialogue(Baseline):

@@ -104,11 +104,11 @@ class Endpoint:
         if call.temperature > 0:
             options |= {"seed": call.seed} | ({"top_p": call.top_p} if call.top_p < 1 else {})
         try:
-            raw = self._client.chat.completions.with_raw_response.create(  # pyright: ignore[reportCallIssue]
+            raw = self._client.chat.completions.with_raw_response.create(
                 model=self.model,
                 messages=[{"role": "system", "content": call.system}, {"role": "user", "content": call.user}],
                 max_tokens=call.tokens,
-                **options,  # pyright: ignore[reportArgumentType]
+                **options,
             )
             found = _Completion.model_validate_json(raw.content)
         except OpenAIError as error:
