@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from neuromas.cli.options import Natural, Positive
+from neuromas.cli.options import Natural, Positive, use_threads
 from neuromas.errors import ConfigError
 from neuromas.files import write_json
 
@@ -35,15 +35,12 @@ def main(
         threads: CPU threads; by default all cores.
         backbone: The base model, where it has another name here.
     """
-    import torch
-
     from neuromas.evaluate.harness import evaluate
     from neuromas.network.forward import Network
     from neuromas.run.build import load_run
     from neuromas.run.export import found
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     network, _, _ = load_run(found(run) or Path(run), checkpoint, backbone)
     if not isinstance(network, Network):
         raise ConfigError(f"{run} holds a trained baseline; the harness runs networks")

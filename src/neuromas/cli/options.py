@@ -35,3 +35,11 @@ class SystemConfig(CommandOptions):
 
 
 SystemOptions = Annotated[SystemConfig, tyro.conf.arg(name="")]
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch compute with so many threads; None: with those that it chooses."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -7,7 +7,7 @@ import tyro
 from rich.markup import escape
 from rich.table import Column, Table
 
-from neuromas.cli.options import Amount, Positive
+from neuromas.cli.options import Amount, Positive, use_threads
 from neuromas.cli.show import console
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
@@ -46,13 +46,10 @@ def main(
         threads: CPU threads of the calibration; by default all cores.
         json: Write the plans to this file too.
     """
-    import torch
-
     from neuromas.plan.devices import device_of
     from neuromas.plan.report import plan
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     device = device_of(gpu, flops, bandwidth)
     runs = _configs(recipe, {"backbone.name": backbone, "topology": topology}, system)
     single = len(runs) == 1

@@ -8,7 +8,7 @@ from typing import Any
 
 from neuromas.baselines import BASELINES, names
 from neuromas.baselines.load import load_baseline, options_of
-from neuromas.cli.options import SystemConfig
+from neuromas.cli.options import SystemConfig, use_threads
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.backbone import Frozen, load_frozen
@@ -42,13 +42,10 @@ def load_system(system: str, config: SystemConfig, on_fit: OnFit | None = None, 
     on_fit: None where a system is only asked, so that fitting would be a surprise. seed: seed of fitting.
     Raises ConfigError for what is neither run folder nor baseline, and for options that do not fit.
     """
-    import torch
-
     from neuromas.run.build import load_run
     from neuromas.run.export import found
 
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     if system in BASELINES:
         changes = {"task.name": config.task, "backbone.name": config.backbone}
         recipe = RunConfig.load(config.recipe, **changes) if config.recipe else RunConfig.make(override({}, changes))

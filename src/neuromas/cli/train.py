@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from neuromas.cli import goes_on
-from neuromas.cli.options import Amount, Natural, Positive
+from neuromas.cli.options import Amount, Natural, Positive, use_threads
 from neuromas.config import RunConfig
 from neuromas.files import write_json
 from neuromas.markup import say
@@ -89,11 +89,12 @@ def main(
     say(f"run folder: {folder}")
     print_warnings(config.remarks())
     tracker = None if track is None else (track, project)
+    use_threads(threads)
     cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)
     how = Resumption(from_step, accept_changes)
     goes_on(lambda: _advice(folder))
     with owned(folder, resume=resume) if cluster is None else nullcontext():
-        final = _train(config, folder, resume, how, threads, test_limit, tracker, cluster)
+        final = _train(config, folder, resume, how, test_limit, tracker, cluster)
     if json is not None:
         write_json(json, final.to_dict())
     print_final(final)
@@ -104,15 +105,10 @@ def _train(
     folder: Path,
     resume: bool,
     how: "Resumption",
-    threads: int | None,
     test_limit: int | None,
     track: tuple[str, str] | None,
     cluster: "ClusterConfig | None",
 ) -> "FinalRecord":
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
     from neuromas.cli.training import TrainingView
     from neuromas.run.final import evaluate_run
     from neuromas.run.loop import train

@@ -4,7 +4,7 @@ Legend: B row, M token of the stream (every group's prefix, then its rows' own t
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -17,39 +17,12 @@ if TYPE_CHECKING:
     from neuromas.network.backbone import Backbone
 
 
-class ModelPass(Protocol):
-    """A path as `generate` and `replay` see it."""
-
-    @property
-    def last_at_B(self) -> Tensor:
-        """The place of each row's last prompt token in the stream."""
-        ...
-
-    def first(self) -> Tensor:
-        """Hidden states [M, E] of all prompt tokens; differentiable in the bank."""
-        ...
-
-    def next(self, token_B: Tensor, rows: list[int] | None, step: int) -> Tensor:
-        """Hidden states [B, E] of one more token of each of `rows`, the `step`-th after the first pass, from 0.
-
-        rows: None for those of the call before.
-        """
-        ...
-
-
-def begin(backbone: "Backbone", bank: AdapterBank | None, groups: Sequence[Group], room: int = 0) -> ModelPass:
-    """A pass over `groups`, sorted by adapter, with room for `room` more tokens a row. bank=None: the bare backbone."""
-    longest = max(len(g.prefix_ids) + max(map(len, g.own_ids), default=0) for g in groups) + room
-    if backbone.packs(longest):
-        return SharedPrefixPass(backbone, bank, groups, room)
-    return PlainPass(backbone, bank, groups, room)
-
-
 class SharedPrefixPass:
     """The fast path: all rows in one stream without padding, each prefix read once."""
 
     def __init__(self, backbone: "Backbone", bank: AdapterBank | None, groups: Sequence[Group], room: int) -> None:
         self._backbone, self._batch = backbone, PackedPass(list(groups), room=room, device=backbone.device)
+        self.last_at_B = self._batch.last_at_B  # the place of each row's last prompt token in the stream
         self._slot = {a: i for i, a in enumerate(dict.fromkeys(g.adapter for g in groups))}
         # gathered and cast once for all passes
         self._weights = (
@@ -57,14 +30,15 @@ class SharedPrefixPass:
         )
         self._route = self._routed()
 
-    @property
-    def last_at_B(self) -> Tensor:
-        return self._batch.last_at_B
-
     def first(self) -> Tensor:
+        """Hidden states [M, E] of all prompt tokens; differentiable in the bank."""
         return self._backbone.hidden(self._batch.ids_M, self._batch.position_M, self._batch, self._route)
 
     def next(self, token_B: Tensor, rows: list[int] | None, step: int) -> Tensor:
+        """Hidden states [B, E] of one more token of each of `rows`, the `step`-th after the first pass, from 0.
+
+        rows: None for those of the call before.
+        """
         if rows is None:
             position = self._batch.repeat()
         else:
@@ -77,3 +51,14 @@ class SharedPrefixPass:
             return None
         counts = self._batch.counts
         return Route(self._weights, tuple(counts.values()), tuple(self._slot[a] for a in counts))
+
+
+ModelPass = SharedPrefixPass | PlainPass  # a path as `generate` and `replay` see it
+
+
+def begin(backbone: "Backbone", bank: AdapterBank | None, groups: Sequence[Group], room: int = 0) -> ModelPass:
+    """A pass over `groups`, sorted by adapter, with room for `room` more tokens a row. bank=None: the bare backbone."""
+    longest = max(len(g.prefix_ids) + max(map(len, g.own_ids), default=0) for g in groups) + room
+    if backbone.packs(longest):
+        return SharedPrefixPass(backbone, bank, groups, room)
+    return PlainPass(backbone, bank, groups, room)

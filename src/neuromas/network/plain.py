@@ -52,7 +52,7 @@ class _Sequence:
 
 
 class PlainPass:
-    """A pass over groups of rows by the model's own means; see `passes.ModelPass`."""
+    """A pass over groups of rows by the model's own means; its methods are those of `passes.SharedPrefixPass`."""
 
     def __init__(self, backbone: "Backbone", bank: AdapterBank | None, groups: Sequence[Group], room: int) -> None:
         self._backbone, self._room, self._groups = backbone, room, groups
