@@ -2,7 +2,6 @@
 
 import secrets
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
@@ -15,8 +14,8 @@ Asked = TypeVar("Asked", bound=schema.AnswerRequest)
 
 
 @dataclass
-class AnswerFormat(ABC, Generic[Asked]):
-    """The form of the answers to one request, and what all of its objects have in common."""
+class AnswerFormat(Generic[Asked]):
+    """All that the objects of the answer to one request have in common."""
 
     names_events: ClassVar[bool] = False  # True where the events of a stream have names
     last_words: ClassVar[str] = "[DONE]"  # what a stream ends with
@@ -25,22 +24,6 @@ class AnswerFormat(ABC, Generic[Asked]):
     seed: int
     created: int = field(default_factory=lambda: int(time.time()))  # Unix time
     id: str = field(default_factory=lambda: secrets.token_hex(12))
-
-    @abstractmethod
-    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        """The response in one piece. answers: one for each choice."""
-
-    @abstractmethod
-    def opening(self, choices: int) -> Iterator[dict[str, Any]]:
-        """The first events of a stream."""
-
-    @abstractmethod
-    def chunks(self, event: Event) -> Iterator[dict[str, Any]]:
-        """The events of a stream for something that happened."""
-
-    @abstractmethod
-    def closing(self, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
-        """The last events of a stream."""
 
     def failure(self, fault: Fault) -> dict[str, Any]:
         """The event of a stream that cannot go on."""
@@ -55,6 +38,7 @@ class CompletionsFormat(AnswerFormat[schema.AnswerRequest]):
         return isinstance(self.request, schema.ChatRequest)
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """The response in one piece. answers: one for each choice."""
         extension = schema.NeuromasAnswer(seed=self.seed)
         if self.request.wants_messages:
             extension.traces = [answer.turns for answer in answers]
@@ -67,10 +51,12 @@ class CompletionsFormat(AnswerFormat[schema.AnswerRequest]):
         }
 
     def opening(self, choices: int) -> Iterator[dict[str, Any]]:
+        """The first events of a stream."""
         for i in range(choices if self.chat else 0):
             yield self._chunk(self._piece(i, {"role": "assistant", "content": ""}))
 
     def chunks(self, event: Event) -> Iterator[dict[str, Any]]:
+        """The events of a stream for something that happened."""
         if isinstance(event, Delta) and event.node is None:
             yield self._chunk(self._piece(event.choice, {"content": event.text}))
         elif isinstance(event, Delta):
@@ -84,6 +70,7 @@ class CompletionsFormat(AnswerFormat[schema.AnswerRequest]):
             yield self._chunk(last)
 
     def closing(self, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
+        """The last events of a stream."""
         if (options := self.request.stream_options) and options.include_usage:
             yield self._chunk() | {"usage": usage_of(answers).model_dump()}
 

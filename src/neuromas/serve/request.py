@@ -12,7 +12,7 @@ from fastapi import Request
 from neuromas.serve.batcher import Batcher
 from neuromas.serve.faults import Fault
 from neuromas.serve.job import Answer, Done, Event, Job
-from neuromas.serve.render import AnswerFormat, CompletionsFormat
+from neuromas.serve.render import CompletionsFormat
 from neuromas.serve.responses import ResponsesFormat
 from neuromas.serve.responses_schema import ResponsesRequest
 from neuromas.serve.schema import ChatRequest, CompletionRequest
@@ -25,7 +25,7 @@ class PendingRequest:
     """The jobs of one request and the events they post."""
 
     jobs: list[Job]
-    format: AnswerFormat[Any]
+    format: CompletionsFormat | ResponsesFormat
     deadline: float  # on the event loop's clock
     events: "asyncio.Queue[Event | Fault]"
     by_choice: dict[int, Answer] = field(default_factory=dict[int, Answer])
