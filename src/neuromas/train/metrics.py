@@ -1,8 +1,9 @@
-"""The metrics of a step. Each worker counts over its share of the questions; the counts are joined, then divided.
+"""The metrics and the clock of a step. Each worker counts over its questions; the counts are joined, then divided.
 
 Legend: P question, G rollout, N node.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,19 @@ from neuromas.train.objectives import equal_reward_groups
 from neuromas.types import Grade, NodeCall, Trace
 
 Counts = dict[str, float]
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.laps[phase] = round(self.laps.get(phase, 0.0) + now - self._last, 4)
+        self._last = now
 
 
 @dataclass

@@ -29,9 +29,8 @@ from neuromas.tasks.base import Task
 from neuromas.tasks.reward import graded
 from neuromas.train import critic
 from neuromas.train.batching import micro_batches, room_beside
-from neuromas.train.clock import Clock
 from neuromas.train.credit import Credit, Graded, assign
-from neuromas.train.metrics import Measured, Tally, join, step_metrics
+from neuromas.train.metrics import Clock, Measured, Tally, join, step_metrics
 from neuromas.train.mismatch import Mismatch, usual_bound
 from neuromas.train.objectives import kl_penalty, kl_to_base, policy_gradient_loss, without_verdicts
 from neuromas.train.update import backward, check_finite, update
