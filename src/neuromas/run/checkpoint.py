@@ -246,8 +246,13 @@ def _versions() -> dict[str, str]:
 
 def _state(folder: Path) -> dict[str, Any]:
     """The state of a checkpoint. Raises `CheckpointError` where it has another form, or is of another step."""
-    state, step = read_record(folder / STATE, lambda state: (state, Progress.from_dict(state["progress"]).step))
-    name = _NAME.fullmatch(folder.resolve().name)
+    state, name = read_object(folder / STATE), _NAME.fullmatch(folder.resolve().name)
+    try:
+        step = Progress.from_dict(state["progress"]).step
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / STATE} holds no progress of a run ({error}); the checkpoint is damaged, choose another"
+        ) from error
     if type(step) is not int or step < 0 or (name is not None and step != int(name[1])):
         raise CheckpointError(
             f"{folder / STATE} is of step {step}; the checkpoint is damaged, choose another: --resume --from STEP"
