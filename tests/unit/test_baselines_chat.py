@@ -168,8 +168,8 @@ def test_a_first_answer_is_the_direct_baselines_in_every_style(style: Style) -> 
     for name in ("self-refine", "self-check"):
         first = solve(EVERY[name](Chat(backbone, Limits(6, 6)))).calls[0]
         assert first.prefix_ids + first.own_ids == trace.calls[0].prefix_ids + trace.calls[0].own_ids
-        assert first.completion_ids == direct.calls[0].completion_ids
-        assert first.logprobs == pytest.approx(direct.calls[0].logprobs, abs=1e-5)
+        assert first.completion_ids == trace.calls[0].completion_ids
+        assert first.logprobs == pytest.approx(trace.calls[0].logprobs, abs=1e-5)
 
 
 def test_the_compact_style_shows_notes_as_messages_and_leaves_the_words_out() -> None:

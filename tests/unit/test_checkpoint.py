@@ -11,6 +11,7 @@ import torch
 from helpers import CHATML, forward, make_backbone, make_network, questions
 from neuromas import files
 from neuromas.errors import CheckpointError
+from neuromas.network import peft
 from neuromas.network.wording import Words
 from neuromas.prompt_config import PromptConfig
 from neuromas.run import checkpoint
@@ -124,14 +125,14 @@ def test_a_damaged_file_is_refused_by_its_name(saved: Path, file: str, how: str)
 def test_a_save_that_fails_half_way_leaves_the_old_checkpoint_and_no_rubbish(saved: Path, monkeypatch) -> None:
     network = make_network("2")
     calls = iter(range(100))
-    real = checkpoint.save_file
+    real = peft.save_file
 
     def failing(*args, **kwargs):
         if next(calls) == 2:
             raise OSError("disk full")
         real(*args, **kwargs)
 
-    monkeypatch.setattr(checkpoint, "save_file", failing)
+    monkeypatch.setattr(peft, "save_file", failing)
     with pytest.raises(OSError, match="disk full"):
         checkpoint.save(saved.parent, network, optimizer_of(network), Progress(step=4))
     assert list(saved.parent.iterdir()) == [saved]
