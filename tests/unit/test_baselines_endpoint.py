@@ -48,7 +48,8 @@ def test_an_untrained_network_as_a_dialogue_is_the_network() -> None:
     topology = Topology.parse("2-1@first+skip")
     network = Network.create(topology, backbone, limits=limits, decoding=how)
     for greedy in (True, False):
-        (mine,) = NetworkDialogue(Chat(backbone, limits, how), topology).answer([QUESTION], greedy=greedy, seed=3)
+        dialogue = NetworkDialogue(Chat(backbone, limits, how), topology, "untrained")
+        (mine,) = dialogue.answer([QUESTION], greedy=greedy, seed=3)
         (theirs,) = network.answer([QUESTION], greedy=greedy, seed=3)
         assert mine.answer == theirs.answer and mine.sequential_calls == theirs.sequential_calls == 3
         assert [(c.node, c.text) for c in mine.calls] == [(c.node, c.text) for c in theirs.calls]

@@ -495,7 +495,8 @@ def test_wrong_reasoning_gym_settings_are_named(name: str, options: dict[str, An
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    for module in ("reasoning_gym", "reasoning_gym.factory"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(TaskError, match="pip install reasoning-gym"):
         load_task("reasoning-gym/lcm")
 
