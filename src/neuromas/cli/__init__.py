@@ -64,10 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows what it cannot spell in its own way
     output = _Output(sys.stdout)
-    kept = (
-        redirect_stdout(cast("TextIO", output)) if sys.stdout else nullcontext()
-    )  # none: it was closed from the start
-    with kept, warnings.catch_warnings():
+    # no stream: it was closed from the start
+    redirected = redirect_stdout(cast("TextIO", output)) if sys.stdout else nullcontext()
+    with redirected, warnings.catch_warnings():
         warnings.showwarning = _show_warning
         _dispatch(list(sys.argv[1:] if argv is None else argv))
         print(end="", flush=True)

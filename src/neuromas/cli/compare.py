@@ -72,7 +72,6 @@ def main(
 
 def run_with_bar(spec: "Spec", folder: Path, workers: int, threads: int, address: str | None = None) -> None:
     """Run a comparison under a progress bar."""
-
     from neuromas.compare.run import run
     from neuromas.scale.compare import tasks
 
@@ -133,7 +132,6 @@ def _show_plan(spec: "Spec") -> None:
 
 def _show(rows: list[ComparisonRow]) -> None:
     """Show results, floors and tests, task by task."""
-
     from neuromas.evaluate.report import difference, points, ps
 
     for task in dict.fromkeys(row.task for row in rows):

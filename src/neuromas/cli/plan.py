@@ -112,7 +112,6 @@ def _print(report: "Report") -> None:
 
 def _print_all(reports: "list[Report]", names: list[list[str]]) -> None:
     """A line for each system; for each task where they differ."""
-
     from neuromas.plan.report import gigabytes
 
     table = Table("run", "nodes", "peak at most", "fits", "seconds a step")
