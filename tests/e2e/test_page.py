@@ -3,11 +3,13 @@
 import json
 import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from browser import Watched, chromium, faults, scrolls_sideways
 from helpers import FirstCharacter, binary_backbone, forward, make_backbone, make_network, run_config
@@ -195,6 +197,25 @@ def test_the_runs_curves_samples_growth_worth_and_comparison_are_shown(browser: 
     assert calls.all_inner_texts() == ["4.01"] * 3
     assert page.locator("#progress").inner_text() == "trained, 6 steps · the network of step 2 answers"
     assert watched.errors == []
+    watched.context.close()
+
+
+def test_a_table_shows_towards_which_end_it_scrolls(browser: Any, address: str) -> None:
+    watched = Watched(browser, address, viewport=SIZES["phone"], reduced_motion="reduce")
+    page = watched.page
+    table = page.locator("#comparison-table .wide").first
+    table.scroll_into_view_if_needed()
+    assert table.evaluate("e => e.scrollWidth > e.clientWidth")
+    table.evaluate(
+        "e => { e.firstElementChild.style.visibility = 'hidden' }"
+    )  # leaves the ground on which the rows stand
+    seen = []
+    for left in (0, 40, 10_000):
+        table.evaluate("(e, left) => { e.scrollLeft = left }", left)
+        picture = Image.open(BytesIO(table.screenshot())).convert("RGB")
+        ground, first, last = (picture.getpixel((x, picture.height // 3)) for x in (picture.width // 2, 1, -2))
+        seen.append((first != ground, last != ground))
+    assert seen == [(False, True), (True, True), (True, False)], "shaded where more lies, and nowhere else"
     watched.context.close()
 
 
