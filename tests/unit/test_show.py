@@ -28,9 +28,10 @@ def test_a_grown_run_whose_best_checkpoint_is_the_smaller_network_says_so(final:
 
 def test_answers_that_could_not_be_read_whole_are_told_of_every_result(final: FinalRecord, capsys) -> None:
     first, *others = final.results
-    unread = replace(first, answers_cut=0.25, thoughts_cut=0.004, ambiguous=0.5)
+    unread = replace(first, messages_cut=0.0002, answers_cut=0.25, thoughts_cut=0.004, ambiguous=0.5)
     print_final(replace(final, results=[unread, *others]))
     shown, row = " ".join(capsys.readouterr().out.split()), f"{first.checkpoint}, {first.decoding}"
+    assert f"{row}: under 0.1% of the messages were cut by the token limit" in shown
     assert f"{row}: 25% of the answers were cut by the token limit" in shown
     assert f"{row}: 0.4% of the answers have nothing behind their thoughts" in shown
     assert f"{row}: 50% of the answers commit to several at once" in shown

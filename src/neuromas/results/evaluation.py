@@ -129,7 +129,13 @@ def floors_line(measured: HasFloors) -> str:
 
 def reading_lines(result: Result) -> list[str]:
     """Shares of messages and answers that could not be read whole, in words; nothing where all could be."""
-    return [f"{share:{'.0%' if share >= 0.01 else '.1%'}} of the {fate}" for share, fate in _fates(result) if share]
+    return [f"{_short(share)} of the {fate}" for share, fate in _fates(result) if share]
+
+
+def _short(share: float) -> str:
+    if share < 0.0005:
+        return "under 0.1%"  # one of thousands is not none
+    return f"{share:{'.0%' if share >= 0.01 else '.1%'}}"
 
 
 def _fates(result: Result) -> list[tuple[float | None, str]]:

@@ -42,7 +42,7 @@ function results(found, warnings) {
 function unread(rows, name) {
   const told = (row) => [[row.messages_cut, "of the messages were cut by the token limit"],
     [row.answers_cut, "of the answers were cut by the token limit"], [row.thoughts_cut, "have nothing behind their thoughts"],
-    [row.ambiguous, "commit to several answers at once"]].filter(([share]) => share).map(([share, fate]) => `${percent(share)} ${fate}`);
+    [row.ambiguous, "commit to several answers at once"]].filter(([share]) => share).map(([share, fate]) => `${share < .0005 ? "under 0.1 %" : percent(share)} ${fate}`);
   return rows.filter((row) => told(row).length).map((row) => el("p", { class: "hint" }, `${name(row)}: ${told(row).join(", ")}`));
 }
 
