@@ -64,7 +64,7 @@ def test_the_notebook_is_shown_with_what_its_cells_showed(site: Path) -> None:
 def test_the_search_works_from_the_disk(browser: Any, site: Path) -> None:
     watched = opened(browser, site / "reference" / "api.html")
     page = watched.page
-    page.get_by_role("textbox", name="Search").fill("patience")
+    page.get_by_role("textbox", name="Search").press_sequentially("patience")  # the search listens to keys alone
     found = page.locator(".md-search-result__item a").first
     found.wait_for()
     assert "settings.html" in page.locator(".md-search-result__list").inner_html()
