@@ -49,14 +49,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     findings = {"split": "test", "n": 9, "decodings": {"greedy": {"accuracy": 0.75, "values": values}}}
     (folder / "inspect").mkdir()
     write(folder / "inspect/findings.json", findings)
-    write(
-        folder / "final.json",
-        {
-            "steps": 6,
-            "results": [RESULT | {"checkpoint": "best", "messages_cut": 0.0001, "ambiguous": 0.25}],
-            "warnings": [EVIL],
-        },
-    )
+    result = RESULT | {"checkpoint": "best", "messages_cut": 0.0001, "ambiguous": 0.25}
+    write(folder / "final.json", {"steps": 6, "results": [result], "warnings": [EVIL]})
     write(
         folder.parent.parent / "summary.json", [ROW | {"system": EVIL}, ROW | {"reference": True, "answers_cut": 0.5}]
     )
@@ -211,9 +205,7 @@ def test_a_table_shows_towards_which_end_it_scrolls(browser: Any, address: str) 
     table = page.locator("#comparison-table .wide").first
     table.scroll_into_view_if_needed()
     assert table.evaluate("e => e.scrollWidth > e.clientWidth")
-    table.evaluate(
-        "e => { e.firstElementChild.style.visibility = 'hidden' }"
-    )  # leaves the ground on which the rows stand
+    table.evaluate("e => { e.firstElementChild.style.visibility = 'hidden' }")  # the ground alone is looked at
     seen = []
     for left in (0, 40, 10_000):
         table.evaluate("(e, left) => { e.scrollLeft = left }", left)

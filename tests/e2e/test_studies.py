@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from helpers import tool
+from neuromas import Grade, Question
 from neuromas.files import read_json_lines
 from neuromas.network.backbone import Backbone
 from studies.capacity import study as capacity
 from studies.credit import study as credit
 from studies.dropout import study as dropout
+from studies.forms import reward as forms
 from studies.growth import study as growth
 from studies.growth import ways
 
@@ -32,6 +34,20 @@ def small(recipe: Path, folder: Path) -> Path:
     path = folder / recipe.name
     path.write_text(text, encoding="utf-8")
     return path
+
+
+@pytest.mark.parametrize(
+    "reply, read",
+    [
+        ("Fifteen.", "fifteen"),
+        ("(8 + 4) * 6 = 12 * 6, so seventy two", "seventy-two"),
+        ("six, no: sixty-six", "sixty-six"),
+        ("one hundred fifteen", "hundred-fifteen"),
+        ("72", None),
+    ],
+)
+def test_numbers_in_words_are_read_whole(reply: str, read: str | None) -> None:
+    assert forms.score(Question("id", "text", "fifteen"), reply) == Grade(float(read == "fifteen"), read)
 
 
 @pytest.mark.slow
