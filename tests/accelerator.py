@@ -11,13 +11,17 @@ Not seen: what happens inside one call of C (a fused kernel that waits), threads
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+import neuromas
+
 DEVICE = torch.device("xpu:0")
+LIBRARY = str(Path(neuromas.__file__).parent)  # a checkout may be called neuromas, too
 _autograd: Any = torch.autograd
 _HOST = torch.device("cpu")
 _READS = {"item", "tolist", "__bool__", "__int__", "__float__", "__index__", "__contains__", "cpu", "is_nonzero"}
@@ -120,7 +124,7 @@ class Accelerator(TorchFunctionMode):
 
     def _fault(self, what: str) -> None:
         frames = [f for f in traceback.extract_stack()[:-1] if f.filename != __file__ and "/torch/" not in f.filename]
-        own = [f for f in frames if "/neuromas/" in f.filename] or frames
+        own = [f for f in frames if f.filename.startswith(LIBRARY)] or frames
         where = own[-1]
         self.faults.append(f"{what}: {where.filename}:{where.lineno}: {where.line}")
         raise WrongPlace(self.faults[-1])
