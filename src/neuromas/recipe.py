@@ -72,6 +72,8 @@ def read_recipe(path: Path, what: str = "recipe") -> TomlTable:
         file = table.get(name) if isinstance(table, dict) else None
         if isinstance(file, str) and "." in file and not Path(file).exists() and (path.parent / file).exists():
             table[name] = str(path.parent / file)
+            if name == "name" and table is not data.get("task"):
+                table.setdefault("label", file)  # a report is not to name the folders of the machine it was made on
     return data
 
 

@@ -120,6 +120,7 @@ def test_tasks_and_topologies_of_a_spec_are_found_beside_it(tmp_path: Path, monk
     write_text(tmp_path / "there/spec.toml", text)
     monkeypatch.chdir(tmp_path)
     spec = Spec.load(Path("there/spec.toml"))
+    assert spec.tasks[0].title == "rows.csv"  # a report names no folder of the machine
     assert spec.tasks[0].name == "there/rows.csv" and spec.systems["network"].topology == "there/net.toml"
 
 

@@ -17,6 +17,7 @@ from neuromas import cli
 from neuromas.config import RunConfig
 from neuromas.errors import ConfigError
 from neuromas.network.loading import pick_device
+from neuromas.run.stages import growth_remarks
 
 INF = float("inf")
 
@@ -86,6 +87,19 @@ def test_a_warmup_that_never_ends_is_remarked_on() -> None:  # it can be meant: 
     (remark,) = config(train__warmup=20, train__steps=10, train__learning_rate=0.01).remarks()
     assert "the learning rate ends at 0.005, below train.learning_rate; lower train.warmup" in remark
     assert config(train__warmup=10, train__steps=10).remarks() == config(train__steps=1).remarks() == []
+
+
+@pytest.mark.parametrize(("anneal", "steps", "told"), [(20, 20, 1), (16, 20, 1), (15, 20, 0), (0, 1, 0)])
+def test_a_stage_that_ends_when_its_new_nodes_have_opened_is_remarked_on(anneal: int, steps: int, told: int) -> None:
+    grown = {"topology": "2", "anneal": anneal}
+    for last in (grown, grown | {"steps": steps}):
+        remarks = growth_remarks(config(stages=[{"topology": "1", "steps": 7}, last], train__steps=7 + steps))
+        assert len(remarks) == told
+        assert all(f"stages[1].anneal is {anneal} and the stage lasts {steps} steps" in remark for remark in remarks)
+    copies = {"topology": "2", "init": "copy"}
+    assert growth_remarks(config(stages=[{"topology": "1", "steps": 7}, copies], train__steps=8)) == []
+    until = {"topology": "1", "promote": 0.5}  # nobody knows how long the last stage will be
+    assert growth_remarks(config(stages=[until, grown], train__steps=7 + steps)) == []
 
 
 OUT_OF_RANGE = {

@@ -70,6 +70,7 @@ def main(
     from neuromas.cli.training import print_final, print_warnings
     from neuromas.run.folder import Resumption, recipe_data
     from neuromas.run.owner import owned
+    from neuromas.run.stages import growth_remarks
     from neuromas.run.tracking import known
     from neuromas.scale.train import ClusterConfig
 
@@ -87,7 +88,7 @@ def main(
         known(track)  # before anything is written
     folder = out or _default_folder(config, recipe)
     say(f"run folder: {folder}")
-    print_warnings(config.remarks())
+    print_warnings([*config.remarks(), *growth_remarks(config)])
     tracker = None if track is None else (track, project)
     use_threads(threads)
     cluster = None if (workers, address) == (1, None) else ClusterConfig(workers, address, threads or 1, restarts)

@@ -85,6 +85,22 @@ def check_growth(stages: list[Stage]) -> None:
                 raise ConfigError(f"stages[{stage.number}].{name} is {value!r}, but {why}; leave it out")
 
 
+def growth_remarks(config: RunConfig) -> list[str]:
+    """Remarks on stages that end about when their new nodes have opened, so that those are hardly trained together."""
+    remarks: list[str] = []
+    begun: int | None = 0  # steps before the stage; None: nobody knows
+    for stage in stages_of(config):
+        mine, rest = stage.settings, None if begun is None else config.train.steps - begun
+        steps = mine.steps if mine.steps is not None else rest if stage.number == len(config.stages) - 1 else None
+        if steps is not None and stage.alpha(steps - steps // 4) < 1:
+            remarks.append(
+                f"stages[{stage.number}].anneal is {mine.anneal} and the stage lasts {steps} steps, so its new nodes "
+                "are present in every rollout for less than a quarter of it; lower anneal, or give the stage more steps"
+            )
+        begun = None if begun is None or steps is None else begun + steps
+    return remarks
+
+
 def growth_record(stage: Stage, step: int) -> GrowthRecord:
     """The record of the growth with which a stage began after `step`."""
     growth, init = stage.growth, stage.settings.init
