@@ -59,7 +59,8 @@ class ReasoningGym(Task):
     ) -> None:
         """dataset: one data set, or several joined: "chain_sum+products". Sizes are upper limits.
 
-        partial: train on the partial scores of the data sets' own scorers too; accuracy counts full ones alone.
+        partial: train on the partial scores of the data sets' own scorers too; accuracy counts full ones alone. Look at
+        them first: many give a wrong number that holds the gold's digits its share of them.
 
         options: of one data set its own (`max_terms=2`), of several a table for each (`chain_sum={"max_terms": 2}`).
         Raises TaskError for unknown data sets, for options that do not fit, and without the package.
