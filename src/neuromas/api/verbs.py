@@ -2,7 +2,7 @@
 
 import neuromas as nm
 
-run = nm.train(topology="2", task="compositional", steps=40, out="runs/first")
+run = nm.train("recipes/tiny_compositional_2.toml", steps=40, out="runs/first")
 print(run.evaluate("test", limit=200))
 """
 
