@@ -3,8 +3,8 @@
 #
 # What happens in reasoning-gym: the scorer that gcd, lcm, basic_arithmetic, leg_counting and others inherit gives a reply that is not
 # the gold answer, but holds its characters anywhere, the share of the reply that they take. With the gold answer 4, "14" and "-4" score
-# 1/2, and "4.0" scores 1/3. One constant number is paid on most questions. As a reward of reinforcement learning it pays for digits
-# alone, and groups without a right answer still have an advantage; a full score of 1 is the only one that means right.
+# 1/2, and "4.0" scores 1/3. As a reward of reinforcement learning it pays for digits alone, and groups without a right
+# answer still have an advantage; a full score of 1 is the only one that means right.
 # chain_sum and products read numbers ("4.0" is right there), and then fall back to the same share for wrong ones.
 # Seen with reasoning-gym 0.1.25 (reasoning_gym/dataset.py, ProceduralDataset.score_answer; utils.py, compute_decimal_reward).
 set -euo pipefail
@@ -25,10 +25,8 @@ for name, settings, right in (("gcd", {}, 1 / 3), ("chain_sum", {"max_terms": 3,
     item = next(item for item in data if item["answer"] == "4")
     scores = {reply: data.score_answer(reply, item) for reply in ("4", "14", "-4", "4.0", "5")}
     print(f"{name}, gold answer 4:", ", ".join(f'"{reply}" {score:.2f}' for reply, score in scores.items()))
-    paid = [data.score_answer("1234567890", item) for item in data]
-    print(f'{name}, always "1234567890": {sum(score > 0 for score in paid)} of {len(paid)} questions paid, mean {sum(paid) / len(paid):.2f}')
     expected = {"4": 1.0, "14": 0.5, "-4": 0.5, "4.0": right, "5": 0.0}
-    as_described &= all(abs(scores[reply] - score) < 1e-9 for reply, score in expected.items()) and sum(score > 0 for score in paid) > 100
+    as_described &= all(abs(scores[reply] - score) < 1e-9 for reply, score in expected.items())
 print("as described" if as_described else "changed")
 sys.exit(0 if as_described else 1)
 PY

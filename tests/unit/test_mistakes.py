@@ -100,6 +100,7 @@ def test_a_stage_that_ends_when_its_new_nodes_have_opened_is_remarked_on(anneal:
     assert growth_remarks(config(stages=[{"topology": "1", "steps": 7}, copies], train__steps=8)) == []
     until = {"topology": "1", "promote": 0.5}  # nobody knows how long the last stage will be
     assert growth_remarks(config(stages=[until, grown], train__steps=7 + steps)) == []
+    assert growth_remarks(config(stages=[{"topology": "1", "steps": 7}, grown], train__steps=7)) == []  # never begins
 
 
 OUT_OF_RANGE = {

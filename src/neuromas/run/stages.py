@@ -87,17 +87,18 @@ def check_growth(stages: list[Stage]) -> None:
 
 def growth_remarks(config: RunConfig) -> list[str]:
     """Remarks on stages that end about when their new nodes have opened, so that those are hardly trained together."""
-    remarks: list[str] = []
-    begun: int | None = 0  # steps before the stage; None: nobody knows
-    for stage in stages_of(config):
-        mine, rest = stage.settings, None if begun is None else config.train.steps - begun
-        steps = mine.steps if mine.steps is not None else rest if stage.number == len(config.stages) - 1 else None
-        if steps is not None and stage.alpha(steps - steps // 4) < 1:
+    stages, remarks = stages_of(config), list[str]()
+    before = [stage.settings.steps for stage in stages[:-1]]
+    known = [steps for steps in before if steps is not None]
+    rest = config.train.steps - sum(known) if len(known) == len(before) else None  # None: nobody knows
+    for stage in stages:
+        steps = stage.settings.steps or (rest if stage is stages[-1] else None)
+        if steps is not None and steps > 0 and stage.alpha(steps - steps // 4) < 1:
             remarks.append(
-                f"stages[{stage.number}].anneal is {mine.anneal} and the stage lasts {steps} steps, so its new nodes "
-                "are present in every rollout for less than a quarter of it; lower anneal, or give the stage more steps"
+                f"stages[{stage.number}].anneal is {stage.settings.anneal} and the stage lasts {steps} steps, so its "
+                "new nodes are present in every rollout for less than a quarter of it; lower anneal, or give the stage "
+                "more steps"
             )
-        begun = None if begun is None or steps is None else begun + steps
     return remarks
 
 
