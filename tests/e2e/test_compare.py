@@ -157,6 +157,9 @@ def test_rows_have_the_calls_parameters_and_samples_that_they_are_matched_for(to
     assert set(network["validation_by_rate"]) == {"0.03", "0.01"}
     best = max(network["validation_by_rate"].values())
     assert network["validation_by_rate"][f"{network['learning_rate']:g}"] == best
+    for rate, score in network["validation_by_rate"].items():  # what the measured checkpoint, the best, had
+        steps = read_json_lines(tmp_path / "runs" / "network" / "compositional" / f"lr{rate}_s3" / "metrics.jsonl")
+        assert score == max(step["validation"]["accuracy"] for step in steps if step.get("validation"))
     results = json.loads((tmp_path / "results.json").read_text())
     of_cell = lambda record: (record["system"], record["task"], record["seed"])
     assert [*map(of_cell, results)] == [*map(of_cell, read_json_lines(tmp_path / "cells.jsonl"))]

@@ -25,8 +25,8 @@ from neuromas.network.backbone import Backbone, Frozen, load_frozen
 from neuromas.network.forward import Limits, Network
 from neuromas.network.sampling import Decoding
 from neuromas.results import CellAnswer, CellRecord
+from neuromas.run import checkpoint
 from neuromas.run.build import build, fill_adapters, load_run
-from neuromas.run.final import validation_score
 from neuromas.run.loop import train
 from neuromas.run.owner import is_run
 from neuromas.run.stages import stages_of
@@ -43,7 +43,7 @@ _held: list[Any] = []  # this worker's share of the folder's lock
 class Training:
     """The outcome of a training that has ended, or of a fitting."""
 
-    validation: float  # accuracy on the validation split, by which the learning rate is chosen
+    validation: float  # accuracy of its best checkpoint on the validation split, by which the learning rate is chosen
     note: str = ""  # what a reader of the table must know, e.g. that it diverged
 
 
@@ -98,7 +98,7 @@ def _train(config: RunConfig, folder: Path) -> Training:
         train(config, folder, resume=is_run(folder), backbone=_trainable(config.backbone))
     except DivergenceError as error:  # this rate is too high for it; the best checkpoint before stays
         return Training(0.0, str(error))
-    return Training(validation_score(folder))
+    return Training(checkpoint.newest_progress(folder).best_validation)
 
 
 def answer(chunk: Chunk) -> tuple[CellRecord, list[CellAnswer]]:

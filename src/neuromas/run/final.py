@@ -46,12 +46,6 @@ class FinalRecord(JsonRecord):
         return super().from_dict({**data, "config": RunConfig.saved(data["config"])})
 
 
-def validation_score(run: Path) -> float:
-    """The mean of a run's last two validation accuracies, by which a learning rate is chosen."""
-    checks = [m.validation.accuracy for m in read_metrics(run) if m.validation]
-    return sum(checks[-2:]) / len(checks[-2:])
-
-
 def evaluate_run(
     run: Path,
     network: Trained,
