@@ -17,7 +17,11 @@ def emit(line: Line, out: Path | None) -> None:
 
 
 def with_ratios(line: Line, earlier: list[Line]) -> Line:
-    """`line` with each phase's seconds divided by those of the floor and of neuromas, where `earlier` has them."""
+    """`line` with each phase's seconds divided by those of the floor and of neuromas, where `earlier` has them.
+
+    Long prompts have two more ratios of the update: attention's products added at the rate of the other products, and
+    added as the seconds that torch's fused kernel takes for them.
+    """
     ratios: Line = {}
     for other, label in (("floor", "floor"), ("neuromas", "neuromas")):
         base = next((x for x in earlier if x["item"] == other and "skipped" not in x), None)
@@ -26,6 +30,11 @@ def with_ratios(line: Line, earlier: list[Line]) -> Line:
         for phase in ("rollout_seconds", "update_seconds"):
             if phase in line and phase in base:
                 ratios[f"{phase.removesuffix('_seconds')}_to_{label}"] = round(line[phase] / base[phase], 3)
+        if other == "floor" and "update_attention_gflop" in base and "update_seconds" in line:
+            products = base["update_seconds"] * (1 + base["update_attention_gflop"] / base["update_gflop"])
+            kernel = base["update_seconds"] + base["update_kernel_seconds"]
+            ratios["update_to_floor_with_attention"] = round(line["update_seconds"] / products, 3)
+            ratios["update_to_floor_with_kernel"] = round(line["update_seconds"] / kernel, 3)
         if step_seconds(line) and step_seconds(base):
             ratios[f"step_to_{label}"] = round(step_seconds(line) / step_seconds(base), 3)
         if other == "neuromas":

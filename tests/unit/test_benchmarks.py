@@ -94,6 +94,22 @@ def test_ratios_are_to_the_floor_and_to_this_project() -> None:
     assert json.loads(json.dumps(theirs)) == theirs
 
 
+def test_attention_is_counted_by_the_keys_that_each_token_sees() -> None:
+    nodes = [NodeWork("1.1", 1, 3, [[0] * 5], [[], [0] * 2])]
+    work = Work("w", "", "", "float32", "layer", 2, 8, [], {}, nodes)
+    prefix = 1 + 2 + 3 + 4 + 5
+    rows = (2 * 5 + 1 + 2) + (4 * 5 + 1 + 2 + 3 + 4)  # two and four tokens that are read after the prefix
+    assert floor.attention_flops(work, layers=7, heads=3, channels=2) == 4 * 7 * 3 * 2 * (prefix + rows)
+
+
+def test_an_update_with_long_prompts_is_compared_with_two_floors_that_hold_attention() -> None:
+    floors = {"item": "floor", "rollout_seconds": 1.0, "update_seconds": 2.0, "peak_bytes": 1}
+    floors |= {"update_gflop": 10.0, "update_attention_gflop": 5.0, "update_kernel_seconds": 2.0}
+    ours = {"item": "neuromas", "rollout_seconds": 2.0, "update_seconds": 6.0, "peak_bytes": 10}
+    ours = report.with_ratios(ours, [floors])
+    assert (ours["update_to_floor_with_attention"], ours["update_to_floor_with_kernel"]) == (2.0, 1.5)
+
+
 def test_memory_per_node_is_the_slope() -> None:
     held = lambda n: {"peak_bytes": 100 + 7 * n, "resident_bytes": 50 + 5 * n, "parameters_per_node": 3}
     found = memory([{"item": "neuromas", "x": n, **held(n)} for n in (1, 2, 4, 8)])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from neuromas import cli
-from neuromas.cli.compare import PercentLines
+from neuromas.cli.show import PercentLines, bar
 from neuromas.compare.meter import Meter, weight
 from neuromas.compare.plan import Plan, Row, make_plan
 from neuromas.compare.spec import Spec
@@ -577,6 +577,12 @@ def test_without_a_terminal_every_tenth_is_a_line_and_so_are_two_silent_minutes(
         lines("job", 1, 100)
         now += 1
     assert [line.split()[3] for line in capsys.readouterr().out.splitlines()] == ["0", "120", "240"]
+    with bar("passes") as on_pass:
+        for done in range(301):
+            on_pass(done, 300)
+            now += 1
+    shown = capsys.readouterr()  # a short job says nothing, and results on standard output stay alone
+    assert (shown.out, shown.err.splitlines()) == ("", [" 40 % after 120 s (passes)", " 80 % after 240 s (passes)"])
 
 
 def test_shares_of_answers_that_could_not_be_read_whole_stand_in_the_report_and_on_the_terminal(

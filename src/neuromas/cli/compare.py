@@ -1,6 +1,5 @@
 """`neuromas compare`: several systems on several tasks with several seeds."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,16 +10,13 @@ from rich.table import Column
 
 from neuromas.cli import goes_on
 from neuromas.cli.options import Positive
-from neuromas.cli.show import console, grid, percent, print_reading
+from neuromas.cli.show import PercentLines, console, grid, percent, print_reading
 from neuromas.errors import ConfigError
 from neuromas.files import write_json
-from neuromas.markup import say
 from neuromas.results import ComparisonRow, floors_line
 
 if TYPE_CHECKING:
     from neuromas.compare.spec import Spec
-
-_SILENCE = 120.0  # seconds without a line
 
 
 def main(
@@ -95,20 +91,6 @@ def run_with_bar(spec: "Spec", folder: Path, workers: int, threads: int, address
 
         cluster = tasks(folder, address, workers, threads) if address else None
         run(spec, folder, workers=workers, threads=threads, on_job=show, cluster=cluster)
-
-
-class PercentLines:
-    """A line for every tenth of the work and every two minutes, where a bar cannot be shown."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.monotonic()
-        self._next = 0
-
-    def __call__(self, name: str, done: float, total: float) -> None:
-        percent, now = int(100 * done / total) if total else 100, time.monotonic()
-        if percent >= self._next or now - self._last >= _SILENCE:
-            self._next, self._last = percent // 10 * 10 + 10, now
-            say(f"{percent:>3} % after {now - self._start:.0f} s ({name})")
 
 
 def _show_plan(spec: "Spec") -> None:

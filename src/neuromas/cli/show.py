@@ -1,8 +1,10 @@
 """Console, tables, bars, traces and curves, as commands show them in the terminal."""
 
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.table import Table
 
-from neuromas.markup import visible
+from neuromas.markup import say, visible
 from neuromas.results import Result, reading_lines
 from neuromas.types import Grade, Question, Trace
 
@@ -24,6 +26,7 @@ class PlainConsole(Console):
 
 
 console = PlainConsole()
+_SILENCE = 120.0  # seconds without a line
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -38,12 +41,35 @@ def grid(first: str, *numbers: str, title: str | None = None, words: tuple[str, 
     return table
 
 
+class PercentLines:
+    """Lines that take a bar's place where there is no terminal: every two minutes, and with every tenth of the work.
+
+    tenths: False leaves out the latter, so that a short job says nothing.
+    file: standard output by default.
+    """
+
+    def __init__(self, *, tenths: bool = True, file: TextIO | None = None) -> None:
+        self._start = self._last = time.monotonic()
+        self._tenths, self._file, self._next = tenths, file, 0
+
+    def __call__(self, name: str, done: float, total: float) -> None:
+        percent, now = int(100 * done / total) if total else 100, time.monotonic()
+        if now - self._last >= _SILENCE or (self._tenths and percent >= self._next):
+            self._next, self._last = percent // 10 * 10 + 10, now
+            say(f"{percent:>3} % after {now - self._start:.0f} s ({name})", file=self._file)
+
+
 @contextmanager
 def bar(label: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that vanishes at its end; yields its update, called with (done, all).
 
+    Where there is no terminal, a line on standard error takes its place every two minutes.
     shown: False hides it until its first update.
     """
+    if not console.is_terminal:
+        lines = PercentLines(tenths=False, file=sys.stderr)
+        yield lambda done, total: lines(label, done, total)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(escape(label), total=None, visible=shown)
