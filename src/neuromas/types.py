@@ -1,6 +1,6 @@
 """Records that travel through the whole library. Pure data: no torch, no I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
 
@@ -174,6 +174,11 @@ def messages_cut(traces: Iterable[Trace]) -> float | None:
     """The share of messages that the token limit ended, in [0, 1]; None where none was sent."""
     cut = [call.truncated for trace in traces for call in trace.messages]
     return sum(cut) / len(cut) if cut else None
+
+
+def answers_cut(traces: Sequence[Trace]) -> float:
+    """The share of answers that the token limit ended, in [0, 1]."""
+    return sum(trace.calls[-1].truncated for trace in traces) / len(traces)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,24 @@ def test_the_report_tells_opposite_states_apart(groups: list[list[float]], share
     grades = [[Grade(reward, "7") for reward in (0, *group)] for group in groups]
     found = summary(config, list(zip(questions(len(groups)), traces, grades, strict=True)), 1.0)
     assert (found.all_wrong, found.mixed, found.all_right) == shares
-    assert [advice in text for text in found.advice if "messages" not in text] == ([] if advice is None else [True])
+    others = [text for text in found.advice if "cut off" not in text]
+    assert [advice in text for text in others] == ([] if advice is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("cut", "rewards", "advised"), [(2, [0, 0, 0], True), (1, [0, 0, 0], False), (3, [1, 1, 1], False)]
+)
+def test_answers_that_their_limit_cuts_off_are_told_where_few_are_right(
+    cut: int, rewards: list[int], advised: bool
+) -> None:
+    """A chat model says "The answer is 15" where there is room for a number only."""
+    traces = forward(make_network("1"), questions(1), rollouts=3, seed=0)
+    for at, trace in enumerate(traces):
+        trace.calls[-1].truncated = at < cut
+    answered = [(questions(1)[0], traces, [Grade(reward, "7") for reward in rewards])]
+    found = summary(run_config(train__rollouts=2), answered, 1.0)
+    assert found.answers_cut == cut / 3 and f"{cut / 3:.0%} of the answers cut off" in str(found)
+    assert any("answer_prefix" in text for text in found.advice) == advised
 
 
 def test_the_terminal_shows_the_report_with_markup_and_control_characters_disarmed(capsys) -> None:

@@ -37,6 +37,7 @@ class StartRecord(JsonRecord):
     seconds: float  # Wall time.
     advice: list[str]  # What to change; empty where the run has something to learn from.
     samples: list[StartSample]  # The first rollout of the first questions.
+    answers_cut: float | None = None  # Share of all answers that their token limit ended; None in early files.
     backbone: str = ""  # The path that the backbone takes, the reason, and the layers that have adapters.
 
     @property
@@ -46,6 +47,7 @@ class StartRecord(JsonRecord):
 
     def __str__(self) -> str:
         cut = "" if self.messages_cut is None else f", {self.messages_cut:.0%} of the messages cut off by their limit"
+        cut += f", {self.answers_cut:.0%} of the answers cut off" if self.answers_cut else ""
         return (self.backbone and f"{self.backbone}\n") + (
             f"before the first update ({self.began}; {self.n} validation questions, {self.rollouts} rollouts each)\n"
             f"reward {self.sampled:.2f} sampled, {self.greedy:.2f} greedy; {self.parse_rate:.0%} of the answers "

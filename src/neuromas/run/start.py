@@ -15,7 +15,7 @@ from neuromas.run.folder import START
 from neuromas.tasks.base import Task
 from neuromas.tasks.reward import graded
 from neuromas.train.warm import IMITATION
-from neuromas.types import Grade, Question, Trace, messages_cut
+from neuromas.types import Grade, Question, Trace, answers_cut, messages_cut
 from neuromas.workers import Workers
 
 HOPELESS = 0.05  # share of questions with a right rollout below which the report says what to change
@@ -89,6 +89,7 @@ def summary(config: RunConfig, answered: list[Answered], seconds: float) -> Star
         all_right=sum(all(grade.reward == 1 for grade in group) for group in groups) / n,
         parse_rate=sum(grade.parsed is not None for grade in sampled) / len(sampled),
         messages_cut=messages_cut(traces),
+        answers_cut=answers_cut(traces),
         calls=sum(len(trace.calls) for trace in traces),
         generated_tokens=sum(trace.generated_tokens for trace in traces),
         seconds=round(seconds, 1),
@@ -117,6 +118,12 @@ def advice(found: StartRecord) -> list[str]:
         out.append(
             f"only {found.parse_rate:.0%} of the answers can be read: raise sampling.answer_tokens, or say in the "
             "task's instruction how to answer"
+        )
+    if (found.answers_cut or 0) > _CUT and found.sampled < _CUT:
+        out.append(
+            f"{found.answers_cut:.0%} of the answers are cut off by their limit, and few are right: let the reply "
+            'begin where the answer stands (answer_prefix = "The answer is " in the task\'s file, or [prompt] answer), '
+            "or raise sampling.answer_tokens"
         )
     if (found.messages_cut or 0) > _CUT:
         out.append(
