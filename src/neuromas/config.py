@@ -4,7 +4,7 @@ The text under a setting is its description in docs/settings.md.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -51,8 +51,9 @@ class AdapterConfig(Section):
     """Rank of each LoRA."""
     alpha: float | None = Field(default=None, gt=0)
     """LoRA alpha; the update is scaled by alpha / rank. None: 2 × rank."""
-    targets: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
-    """The linear layers that get adapters, by the last part of their name."""
+    targets: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """The linear layers that get adapters, by the last part of their name. None: those that the backbone's folder
+    declares, else attention's projections, by whatever name; a run keeps those of its first step."""
     tied: bool = False
     """All nodes share one adapter."""
     init_from: str | dict[str, str] | None = None
@@ -195,6 +196,10 @@ class RunConfig(Section):
     def samples(self) -> int:
         """Rollouts that the whole training draws."""
         return self.train.steps * self.train.questions * self.train.rollouts
+
+    def with_settings(self, section: str, **values: object) -> Self:
+        """A copy with other values in one of its tables; they are not checked."""
+        return self.model_copy(update={section: getattr(self, section).model_copy(update=values)})
 
     def check(self) -> None:
         """Raises `ConfigError` where settings contradict each other."""

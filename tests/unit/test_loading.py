@@ -28,6 +28,10 @@ def edit(file: Path, **changes: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
+def declare(folder: Path, **said: Any) -> None:
+    (folder / "neuromas.json").write_text(json.dumps({"prompt_style": "compact"} | said))
+
+
 def without_a_layer(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     save_file({k: v for k, v in weights.items() if ".1.mlp." not in k}, folder / "model.safetensors", {"format": "pt"})
@@ -73,6 +77,8 @@ FAULTS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda f: (f / "neuromas.json").write_text("{"), "neuromas.json is damaged"),
     (lambda f: (f / "neuromas.json").write_text("{}"), "neuromas.json is damaged"),
     (lambda f: (f / "neuromas.json").write_text('{"prompt_style": "Chat"}'), "prompt_style 'Chat' is unknown"),
+    (lambda f: declare(f, adapter_targets="q_proj"), "adapter_targets 'q_proj' is no list of names"),
+    (lambda f: declare(f, adapter_targets=[]), r"adapter_targets \[\] is no list of names"),
     (lambda f: (f / "adapter_config.json").write_text("{}"), "is a PEFT adapter, not a model"),
     (lambda f: edit(f / "generation_config.json", eos_token_id="</s>"), "eos_token_id"),
     (lambda f: edit(f / "config.json", num_hidden_layers=1001), "says num_hidden_layers = 1001, over 1000; correct"),
@@ -165,6 +171,18 @@ def test_targets_outside_the_decoder_are_refused(targets: tuple[str, ...]) -> No
     backbone = Backbone("fake", plain_model(), byte_tokenizer(), "compact")
     with pytest.raises(ConfigError, match=r"match no linear layer of this backbone's decoder; it has \['down_proj'"):
         backbone.adapter_shapes(targets)
+
+
+def test_a_folder_may_declare_the_layers_that_get_adapters(folder: Path) -> None:
+    leaves = lambda *targets: {key.rpartition(".")[2] for key in Backbone.load(str(folder)).adapter_shapes(*targets)}
+    assert leaves() == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    declare(folder)
+    assert leaves() == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    declare(folder, adapter_targets=["up_proj", "v_proj"])
+    assert leaves() == {"up_proj", "v_proj"} and leaves(("o_proj",)) == {"o_proj"}  # a recipe's word counts
+    declare(folder, adapter_targets=["nothing"])
+    with pytest.raises(ConfigError, match=r"\['nothing'\] match no linear layer"):
+        leaves()
 
 
 def test_targets_that_no_pass_calls_are_refused() -> None:

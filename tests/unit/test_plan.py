@@ -289,6 +289,14 @@ def test_the_command_plans_a_recipe_with_its_own_prompts(tmp_path: Path, capsys:
     assert found["changes"][0]["setting"] in printed
 
 
+def test_a_plan_counts_the_layers_that_the_backbone_declares_where_a_recipe_names_none() -> None:
+    trained = lambda **adapter: plan(
+        RunConfig.make({"topology": "2", "adapter": adapter}), device_of("24GB"), prompt_tokens=20, calibrated=False
+    ).to_dict()["trainable_parameters"]
+    every = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    assert trained() == trained(targets=every) > trained(targets=every[:4])
+
+
 def test_a_recipe_that_is_not_toml_is_told_without_a_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -392,6 +392,19 @@ def test_a_run_keeps_the_day_of_its_first_step(tmp_path: Path) -> None:
     assert saved_config(tmp_path / "plain").prompt.date is None
 
 
+def test_a_run_keeps_the_adapter_targets_that_its_backbone_declared_as_it_began(tmp_path: Path) -> None:
+    backbone = make_backbone()
+    backbone.targets = ("v_proj", "up_proj")
+    train(run_config(**STEPS), tmp_path / "run", backbone=backbone)
+    assert saved_config(tmp_path / "run").adapter.targets == ("v_proj", "up_proj")
+    newer = make_backbone()  # the folder says nothing any more
+    train(run_config(**MORE), tmp_path / "run", backbone=newer, resume=True)
+    network, _, _ = load_run(tmp_path / "run", "last", newer)
+    assert {key.rpartition(".")[2] for key in network.adapters.shapes} == {"v_proj", "up_proj"}
+    with pytest.raises(CheckpointError, match="adapter.targets was"):
+        train(run_config(**MORE, adapter__targets=["q_proj"]), tmp_path / "run", backbone=newer, resume=True)
+
+
 def test_a_checkpoint_that_a_training_prunes_while_it_is_read_is_followed_by_the_next(
     run: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

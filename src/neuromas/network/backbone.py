@@ -23,7 +23,7 @@ from neuromas.network.cpu import fast_products, flushed, start_threads, warn_of_
 from neuromas.network.endpoint import Endpoint, is_endpoint
 from neuromas.network.loading import (
     context_of,
-    declared_style,
+    declared,
     end_ids,
     locate,
     pick_device,
@@ -44,8 +44,17 @@ from neuromas.network.wording import Style
 class Backbone:
     """A frozen causal language model; `Backbone.load` makes one from a name."""
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, style: Style | None = None) -> None:
-        self.name, self.model, self.tokenizer = name, model, tokenizer
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        style: Style | None = None,
+        targets: tuple[str, ...] = ATTENTION_TARGETS,
+    ) -> None:
+        """style: prompt style; by default the chat template where there is one.
+        targets: linear layers that get adapters where nobody names any."""
+        self.name, self.model, self.tokenizer, self.targets = name, model, tokenizer, targets
         model.requires_grad_(False).eval()
         quantised.prepare(model, name)
         widen(model)
@@ -97,7 +106,8 @@ class Backbone:
         with quoting(name, source):
             model, tokenizer = read(name, source, kind, where, trust_remote_code)
             take_memory(model)
-            return cls(name, model, tokenizer, style or declared_style(source))
+            said = declared(source)
+            return cls(name, model, tokenizer, style or said.style, said.targets or ATTENTION_TARGETS)
 
     @property
     def device(self) -> torch.device:
@@ -130,13 +140,15 @@ class Backbone:
                 digest.update(sample.numpy().tobytes())
         return digest.hexdigest()
 
-    def adapter_shapes(self, targets: Sequence[str] = ATTENTION_TARGETS) -> dict[str, tuple[int, int]]:
+    def adapter_shapes(self, targets: Sequence[str] | None = None) -> dict[str, tuple[int, int]]:
         """Target module key -> (out_features, in_features); prepares those modules for routing. See `install`.
 
+        targets: by default those of the backbone.
         Where packed passes cannot route such adapters, the backbone takes the plain path from here on.
         """
         run = lambda: first_pass(self)
-        shapes = install(self.model, self.decoder, self.output.layer, targets, self._router, run)
+        named = self.targets if targets is None else targets
+        shapes = install(self.model, self.decoder, self.output.layer, named, self._router, run)
         if shapes.keys() - self._proven:
             self._take(prove_adapters(self, shapes))
         self._proven |= shapes.keys()

@@ -17,7 +17,7 @@ from torch.nn import Parameter
 
 from neuromas.config import SamplingConfig
 from neuromas.errors import ConfigError
-from neuromas.network.adapters import ATTENTION_TARGETS, AdapterBank
+from neuromas.network.adapters import AdapterBank
 from neuromas.network.backbone import Backbone
 from neuromas.network.cpu import prepacked
 from neuromas.network.environment import Environment, Inquiry
@@ -94,7 +94,7 @@ class Network:
         *,
         rank: int = 8,
         alpha: float | None = None,
-        targets: Sequence[str] = ATTENTION_TARGETS,
+        targets: Sequence[str] | None = None,
         tied: bool = False,
         seed: int = 0,
         limits: Limits | None = None,
@@ -105,12 +105,13 @@ class Network:
     ) -> Self:
         """An untrained network: it speaks as the bare backbone does. alpha is 2 * rank when left out.
 
+        targets: the linear layers that get adapters; by default those of the backbone.
         tied: one adapter for all nodes, e.g. a single model that writes to itself before it answers.
         """
         shape = topology if isinstance(topology, Topology) else Topology.parse(topology)
         bank = AdapterBank(
             {node: "shared" if tied else node for node in shape.nodes},
-            backbone.adapter_shapes(tuple(targets)),
+            backbone.adapter_shapes(targets),
             rank=rank,
             alpha=2.0 * rank if alpha is None else alpha,
             seed=seed,

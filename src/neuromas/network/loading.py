@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -241,15 +242,34 @@ def locate(name: str) -> str:
     return name
 
 
-def declared_style(source: str) -> Style | None:
-    """A folder may say which prompt style its model was trained on."""
+@dataclass(frozen=True)
+class Declared:
+    """The content of `neuromas.json`, which a folder may hold beside its model."""
+
+    style: Style | None = None  # The prompt style that the model was trained on.
+    targets: tuple[str, ...] | None = None  # The linear layers that get adapters where no recipe names any.
+
+
+def declared(source: str) -> Declared:
+    """Read `neuromas.json`; nothing is declared by a folder without it, nor by a hub id.
+
+    Raises `BackboneError` for a damaged file and for an unknown style.
+    """
     file = Path(source) / "neuromas.json"
     if not file.is_file():
-        return None
+        return Declared()
     try:
-        style = json.loads(file.read_text(encoding="utf-8"))["prompt_style"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        style, targets = said["prompt_style"], said.get("adapter_targets")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BackboneError(f'{file} is damaged ({error}); write {{"prompt_style": "chat"}}, or remove it') from error
     if style not in get_args(Style):
         raise BackboneError(f"{file}: prompt_style {style!r} is unknown; use one of {', '.join(get_args(Style))}")
-    return style
+    if targets is None:
+        return Declared(style)
+    if not isinstance(targets, list) or not targets or not all(isinstance(name, str) for name in targets):
+        raise BackboneError(
+            f"{file}: adapter_targets {targets!r} is no list of names; write one such as "
+            '["q_proj", "v_proj"], or leave it out'
+        )
+    return Declared(style, tuple(targets))

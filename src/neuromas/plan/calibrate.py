@@ -76,7 +76,7 @@ def calibrate(
         result = train_step(network, optimizer, task, questions[:P], part, step=1, seed=config.seed, baseline=0.5)
         total, share = clock() - start, (time.process_time() - cpu) / (time.perf_counter() - wall)
         optimizer.zero_grad()
-        work = work_of(config, network.topology, lengths, _written(result.traces), "cpu")
+        work = work_of(config, network.topology, lengths, _written(result.traces), "cpu", model.targets)
         done, phases = replace(work, questions=P, rollouts=G), result.metrics.seconds
         unit = total / max(1e-9, sum(phases.values()))  # phases are wall time: each has its share of the clock's
         sample = sample_passes(done), sample_flops(model, done), phases["sample"] * unit

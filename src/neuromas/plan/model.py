@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from neuromas.errors import BackboneError, ConfigError, NeuromasError
-from neuromas.network.loading import locate
+from neuromas.network.adapters import ATTENTION_TARGETS
+from neuromas.network.loading import declared, locate
 from neuromas.network.output import decoder_of
 
 
@@ -27,6 +28,7 @@ class ModelSizes:
     linear: Mapping[str, tuple[int, int]]  # Linear layers of one decoder layer: name -> (out, in).
     parameters: int  # Tied ones count once.
     stored: str = "float32"  # The dtype of the weights' file.
+    targets: tuple[str, ...] = ATTENTION_TARGETS  # Layers that get adapters where no recipe names any.
 
     @property
     def layer_weights(self) -> int:
@@ -55,7 +57,8 @@ def model_of(name: str) -> ModelSizes:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        whole: Any = AutoConfig.from_pretrained(locate(name))
+        source = locate(name)
+        whole: Any = AutoConfig.from_pretrained(source)
         with torch.device("meta"):
             built: Any = AutoModelForCausalLM.from_config(whole)
     except NeuromasError:
@@ -91,6 +94,7 @@ def model_of(name: str) -> ModelSizes:
         normed=sum(size(key, module) * each.get(key, 1) for key, module in norms.items()),
         linear=linear,
         parameters=sum(p.numel() for p in built.parameters()),
+        targets=declared(source).targets or ATTENTION_TARGETS,
         stored=str(whole.dtype or config.dtype or "float32").removeprefix("torch."),
     )
 

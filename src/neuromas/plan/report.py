@@ -92,8 +92,8 @@ def plan(
     limits = Limits.from_config(config.sampling, config.sampling.answer_tokens or _task(config).max_answer_tokens)
     writes = {node: limits.of(node == topology.output) for node in topology.nodes}
     mean_prompt, longest_prompt = _lengths(config, topology, prompt_tokens)
-    longest = work_of(config, topology, longest_prompt, writes, device.kind)
-    expected = work_of(config, topology, mean_prompt, writes, device.kind)
+    longest = work_of(config, topology, longest_prompt, writes, device.kind, model.targets)
+    expected = work_of(config, topology, mean_prompt, writes, device.kind, model.targets)
     base = RUNTIME_BYTES if device.kind == "cpu" else CONTEXT_BYTES
     rates = stated_rates(model, device, longest.dtype)
     if device.kind == "cpu" and calibrated and prompt_tokens is None:
@@ -144,7 +144,7 @@ def _template(config: RunConfig) -> PromptTemplate:
     """The recipe's prompts; needs the backbone's tokenizer and config, not its weights."""
     from transformers import AutoConfig, AutoTokenizer
 
-    from neuromas.network.loading import declared_style, locate
+    from neuromas.network.loading import declared, locate
 
     name, source = config.backbone.name, locate(config.backbone.name)
     try:
@@ -157,7 +157,7 @@ def _template(config: RunConfig) -> PromptTemplate:
             f"the tokenizer of backbone {name!r} could not be read ({str(error).strip().splitlines()[0]}); say how "
             "long its prompts are with --prompt-tokens, e.g. 200"
         ) from error
-    style = config.backbone.style or declared_style(source)
+    style = config.backbone.style or declared(source).style
     return PromptTemplate(tokenizer, style or ("chat" if tokenizer.chat_template else "plain"), window)
 
 

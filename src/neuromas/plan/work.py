@@ -118,8 +118,18 @@ class Work:
         return ([most] * full + [rest] * (rest > 0)) * self.questions
 
 
-def work_of(config: RunConfig, topology: Topology, lengths: Lengths, writes: Mapping[str, float], device: str) -> Work:
-    """A recipe's step on a "cpu" or "cuda" device, with prompts of `lengths` and as many tokens a node as `writes`."""
+def work_of(
+    config: RunConfig,
+    topology: Topology,
+    lengths: Lengths,
+    writes: Mapping[str, float],
+    device: str,
+    targets: tuple[str, ...],
+) -> Work:
+    """A recipe's step on a "cpu" or "cuda" device, with prompts of `lengths` and as many tokens a node as `writes`.
+
+    targets: the layers that get adapters where the recipe names none.
+    """
     t, adapter, dtype = config.train, config.adapter, config.backbone.dtype
     turns: list[TurnWork] = []
     for node in topology.nodes:
@@ -132,7 +142,7 @@ def work_of(config: RunConfig, topology: Topology, lengths: Lengths, writes: Map
         rollouts=t.rollouts,
         adapters=1 if adapter.tied else len(topology.nodes),
         rank=adapter.rank,
-        targets=adapter.targets,
+        targets=adapter.targets or targets,
         dtype=dtype if dtype != "auto" else "float32" if device == "cpu" else "bfloat16",
         micro_tokens=t.micro_tokens,
         checkpointing=t.gradient_checkpointing,

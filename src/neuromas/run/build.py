@@ -106,8 +106,7 @@ def load_run(
         raise CheckpointError(f"{run} holds no checkpoint yet; wait for its first step")
     topology = checkpoint.topology_of(folder) if config.method == NETWORK else None
     if not isinstance(backbone, Backbone):
-        named = config.backbone.model_copy(update={"name": backbone_name(run, config, backbone)})
-        config, backbone = config.model_copy(update={"backbone": named}), None
+        config, backbone = config.with_settings("backbone", name=backbone_name(run, config, backbone)), None
     network, task = build(config, backbone, topology, task or carried_task(run, config))
     try:
         checkpoint.load(folder, network)

@@ -40,6 +40,7 @@ class Resumption:
 
 NEWEST = Resumption()
 _LENGTH = ("train.steps", "train.stop_after_seconds", "train.patience")  # settings that a resumed run may change
+_SETTLED = ("adapter.targets", "prompt.date")  # settings that are settled as a run begins, where they are left open
 _SAMPLES = 2  # traces of the step, and of the validation, kept each time a validation is made
 
 
@@ -110,13 +111,24 @@ def dotted(config: RunConfig) -> TomlTable:
     return settings
 
 
+def as_begun(config: RunConfig, out: Path) -> RunConfig:
+    """The settings with which the run in `out` goes on: those that were left open are as it began with them."""
+    saved = saved_config(out)
+    for name in _SETTLED:
+        section, _, key = name.partition(".")
+        if getattr(getattr(config, section), key) is None:
+            config = config.with_settings(section, **{key: getattr(getattr(saved, section), key)})
+    return config
+
+
 def check_same(config: RunConfig, out: Path) -> None:
-    """Refuse to continue a run under other settings; only its length may change, and its day need not be said."""
+    """Refuse to continue a run under other settings; only its length may change, and what was left open need not be
+    said."""
     mine, theirs = dotted(config), dotted(saved_config(out))
     differ = [
         f"{name} was {theirs[name]!r}, is {value!r}"
         for name, value in mine.items()
-        if name in theirs and theirs[name] != value and name not in _LENGTH and (name, value) != ("prompt.date", None)
+        if name in theirs and theirs[name] != value and name not in _LENGTH and not (name in _SETTLED and value is None)
     ]
     if differ:
         raise CheckpointError(

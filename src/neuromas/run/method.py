@@ -46,7 +46,7 @@ class Joint:
     ) -> None:
         """out: the run's folder. stage: begins after step `start`, on the questions of `task`, or on its own."""
         rate = stage.settings.learning_rate or config.train.learning_rate
-        self.config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": rate})})
+        self.config = config.with_settings("train", learning_rate=rate)
         self.network, self.stage, self.start, self.workers = network, stage, start, workers
         self.task = staged_task(config, stage) or task
         if self.task is not task:

@@ -19,12 +19,12 @@ from neuromas.run.checkpoint import Trained
 from neuromas.run.folder import (
     NEWEST,
     Resumption,
+    as_begun,
     check_questions,
     continued,
     keep_validated,
     prepare,
     saved,
-    saved_config,
 )
 from neuromas.run.method import Method, method_of
 from neuromas.run.progress import Progress
@@ -35,6 +35,16 @@ from neuromas.train.optimizer import NodeAdamW
 from neuromas.train.step import StepResult
 from neuromas.train.transplant import transplant
 from neuromas.workers import ALONE, Workers
+
+
+def settled(config: RunConfig, network: Trained) -> RunConfig:
+    """The settings of a run that begins, with those that were left to the backbone and to the day."""
+    if config.adapter.targets is None:
+        config = config.with_settings("adapter", targets=network.backbone.targets)
+    if isinstance(network, Network) and network.backbone.template.is_dated and not config.prompt.date:
+        config = config.with_settings("prompt", date=date.today())
+        network.words = Words.of(config.prompt, network.backbone.template.style)
+    return config
 
 
 @dataclass
@@ -74,12 +84,12 @@ class Session:
             stages = stages_of(config)
             if newest is None:  # what is under way goes on
                 check_growth(stages)
+            else:
+                config = as_begun(config, out)
             progress = Progress() if newest is None else checkpoint.progress_of(newest, len(stages))
             network, task = build(config, backbone, stages[progress.stage].topology, task)
-            if isinstance(network, Network) and network.backbone.template.is_dated and not config.prompt.date:
-                day = date.today() if newest is None else saved_config(out).prompt.date
-                config = config.model_copy(update={"prompt": config.prompt.model_copy(update={"date": day})})
-                network.words = Words.of(config.prompt, network.backbone.template.style)
+            if newest is None:
+                config = settled(config, network)
             network.backbone.checkpoint_gradients(config.train.gradient_checkpointing)
             if newest is None:
                 fill_adapters(config, network)
