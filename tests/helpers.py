@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from neuromas.config import RunConfig
 from neuromas.evaluate.run import Evaluation
+from neuromas.network.adapters import ATTENTION_TARGETS
 from neuromas.network.backbone import Backbone
 from neuromas.network.forward import Limits, Network
 from neuromas.network.packed import Group
@@ -217,6 +218,11 @@ class FirstCharacter(Task):
 
     def grade(self, question: Question, text: str) -> Grade:
         return Grade(float(text[:1] != "" and text[:1] in self.good), text[:1] or None)
+
+
+def as_saved(config: RunConfig) -> RunConfig:
+    """The settings as a run of `binary_backbone` keeps them: with the layers that have adapters."""
+    return config.with_settings("adapter", targets=ATTENTION_TARGETS)
 
 
 def run_config(**changes: Any) -> RunConfig:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from crashes import crash_at, crash_points, same_run, started
-from helpers import binary_backbone, measured, run_config
+from helpers import as_saved, binary_backbone, measured, run_config
 from neuromas import cli
 from neuromas.config import RunConfig
 from neuromas.errors import CheckpointError, ConfigError, TopologyError
@@ -263,7 +263,7 @@ def test_a_run_that_is_grown_afterwards_is_what_it_would_be_with_that_stage_in_i
     record = {"run": "parent", "checkpoint": "step-000002"}
     assert progress.lineage[-1].to_dict().items() >= record.items()
     how = RunConfig.make(json.loads((tmp_path / "grown" / "config.json").read_text()))
-    assert how == config(FIRST, WIDER, train__steps=5)
+    assert how == as_saved(config(FIRST, WIDER, train__steps=5))
     train(how, tmp_path / "grown", backbone=backbone, resume=True)
     train(how, tmp_path / "whole", backbone=backbone)
     newest = checkpoint.newest(tmp_path / "whole" / "checkpoints")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from crashes import same_run
-from helpers import FirstCharacter, binary_backbone, make_backbone, run_config, unchanged
+from helpers import FirstCharacter, as_saved, binary_backbone, make_backbone, run_config, unchanged
 from neuromas import cli
 from neuromas.baselines.trained.collm import CRITIC
 from neuromas.baselines.trained.malt import ROLES
@@ -285,7 +285,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 def test_a_run_is_loaded_again_as_the_system_it_trained(undisturbed: Path, backbone: Backbone) -> None:
     last, task, config = load_run(undisturbed, "last", backbone)
     assert isinstance(last, Team)
-    assert config == config_of(method_in(undisturbed))
+    assert config == as_saved(config_of(method_in(undisturbed)))
     assert last.name == f"{undisturbed.name} (last)"
     fresh, _ = build(config, backbone)
     assert changed(snapshot(fresh), snapshot(last)) == set(last.adapters.names)
