@@ -32,7 +32,7 @@ PAGES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # page → its sma
             "--steps 40 --test-limit 256": "--steps 4 --test-limit 64",
             "8000": "",
         },
-        ("runs/demo/curve.png", "runs/chain/inspect/report.md"),
+        ("runs/demo/curve.png", "runs/wide/inspect/report.md"),
     ),
     "for_maintainers.md": (
         {"Qwen/Qwen3-0.6B": str(TINY_FOLDER), "steps=20": "steps=4"},
