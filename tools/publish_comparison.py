@@ -18,7 +18,7 @@ from neuromas.evaluate.table import ANSWERS, CELLS
 from neuromas.files import read_json_lines
 
 TARGET = Path(__file__).parents[1] / "docs" / "results"
-OURS = ("compositional", "reasoning-gym", "steps.toml", "words.toml", "products.toml")  # their questions are ours
+OURS = ("compositional", "reasoning-gym", "steps.toml", "words.toml", "products.toml", "larger.toml")  # their questions are ours
 LONG = 40  # characters; a longer answer is a program
 
 
