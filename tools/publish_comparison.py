@@ -18,7 +18,8 @@ from neuromas.evaluate.table import ANSWERS, CELLS
 from neuromas.files import read_json_lines
 
 TARGET = Path(__file__).parents[1] / "docs" / "results"
-OURS = ("compositional", "reasoning-gym", "steps.toml", "words.toml", "products.toml", "larger.toml")  # their questions are ours
+# Tasks whose questions are ours to spread.
+OURS = ("compositional", "reasoning-gym", "steps.toml", "words.toml", "products.toml", "larger.toml")
 LONG = 40  # characters; a longer answer is a program
 
 
